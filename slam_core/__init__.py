@@ -1,0 +1,1 @@
+"""One run of a speech language model: declared, trained, evaluated, recorded."""
