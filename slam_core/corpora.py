@@ -1,0 +1,538 @@
+"""Corpora of discrete units on disk: packed shards, documents, pair sets, checksums. No torch here.
+
+A corpus is a folder:
+
+    corpus.json            the manifest: inventory, shards with sizes and sha256, splits, provenance
+    documents.jsonl        one line a document: id, split, start, units, seconds, speaker, sentences
+    train-00000.units ...  the units of a split, document after document, without any separator
+    pairs/<set>/           pair sets: pairs.json, items.jsonl, pairs.units
+    ngrams.json            n-gram baselines (see `slam_core.ngrams`), DATACARD.md, ...
+
+Units are ids 0..K-1 and PAUSE = K, with no unit repeated next to itself inside a document. The
+end of a document is not stored; a trainer writes `corpus.eos` = K+1 between documents, so the
+vocabulary of a model is K+2.
+
+A `.units` file is a string of little-endian bits: unit i occupies bits [i*w, (i+1)*w) with
+w = ceil(log2(inventory)), bit b of the file is bit b % 8 of byte b // 8, and two zero bytes follow,
+so that a reader may load three bytes at any unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from slam_core.errors import SlamError, UsageError
+
+Units = npt.NDArray[np.uint16]
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+EMBEDDED = Path(__file__).parent / "embedded"
+_TAIL = 2  # zero bytes after the last unit
+
+
+# Units as arrays
+
+
+def deduplicate(units: npt.ArrayLike) -> Units:
+    """`units` without immediate repetitions: [5, 5, 7, 5] -> [5, 7, 5]."""
+    array = np.asarray(units, dtype=np.uint16)
+    if array.size == 0:
+        return array
+    keep = np.ones(array.size, dtype=bool)
+    np.not_equal(array[1:], array[:-1], out=keep[1:])
+    return array[keep]
+
+
+def width(inventory: int) -> int:
+    """Bits a packed unit takes, for ids 0..inventory-1."""
+    return max(1, (inventory - 1).bit_length())
+
+
+def pack(units: Units, inventory: int) -> bytes:
+    """The bytes of a `.units` file."""
+    if units.size and int(units.max()) >= inventory:
+        raise SlamError(
+            f"unit {int(units.max())} does not fit an inventory of {inventory}: "
+            "pack with the inventory of the tokeniser that made it"
+        )
+    w = width(inventory)
+    octets = units.astype("<u2").view(np.uint8).reshape(-1, 2)
+    bits = np.unpackbits(octets, axis=1, bitorder="little")
+    return np.packbits(bits[:, :w], bitorder="little").tobytes() + bytes(_TAIL)
+
+
+def packed_size(count: int, inventory: int) -> int:
+    """Bytes that `count` packed units take on disk."""
+    return (count * width(inventory) + 7) // 8 + _TAIL
+
+
+def unpack(packed: npt.NDArray[np.uint8], start: int, stop: int, inventory: int) -> Units:
+    """Units [start, stop) of a `.units` file's bytes; touches only the bytes it needs."""
+    w = width(inventory)
+    first = start * w >> 3
+    window = np.asarray(packed[first : (stop * w >> 3) + 1 + _TAIL]).astype(np.uint32)
+    bits = np.arange(start * w, stop * w, w) - 8 * first
+    byte = bits >> 3
+    word = window[byte] | window[byte + 1] << 8 | window[byte + 2] << 16
+    units: Units = (word >> (bits & 7) & ((1 << w) - 1)).astype(np.uint16)
+    return units
+
+
+# What is written about a corpus
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shard(_Record):
+    """One `.units` file."""
+
+    file: str
+    split: str
+    units: int
+    bytes: int
+    sha256: str
+
+
+class SplitTotals(_Record):
+    """Sums over the documents of a split."""
+
+    documents: int
+    units: int
+    seconds: float
+
+
+class Manifest(_Record):
+    """`corpus.json`. `provenance` says in words and checksums where the units come from."""
+
+    format: int
+    name: str
+    inventory: int  # K + 1: unit ids and PAUSE
+    rate: float  # frames per second before de-duplication
+    tokeniser: str
+    shards: tuple[Shard, ...]
+    documents_sha256: str
+    splits: dict[str, SplitTotals]
+    provenance: dict[str, Any]
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits over what decides the units: format, inventory, shards, documents."""
+        return _digest(
+            {
+                "format": self.format,
+                "inventory": self.inventory,
+                "shards": [[s.split, s.sha256] for s in self.shards],
+                "documents": self.documents_sha256,
+            }
+        )
+
+
+class Document(_Record):
+    """One line of `documents.jsonl`."""
+
+    id: str
+    split: str
+    start: int  # offset in the split's stream of units
+    units: int
+    seconds: float  # of audio, leading and trailing silence excluded
+    speaker: str
+    sentences: tuple[tuple[int, int], ...] = ()  # [start, stop) inside the document
+
+
+class PairsManifest(_Record):
+    """`pairs.json` of a pair set."""
+
+    format: int
+    name: str
+    inventory: int
+    units: int
+    units_sha256: str
+    items: int
+    items_sha256: str
+    dropped: int  # pairs whose two sides turned out to be the same units
+    provenance: dict[str, Any]
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits over format, inventory, units and items."""
+        parts = {"format": self.format, "inventory": self.inventory}
+        return _digest({**parts, "units": self.units_sha256, "items": self.items_sha256})
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An opened corpus: memory-mapped, immutable, cheap to open and to pickle."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits that change with any unit or document."""
+        return self.manifest.revision
+
+    @property
+    def inventory(self) -> int:
+        """K + 1: the number of unit ids, PAUSE included."""
+        return self.manifest.inventory
+
+    @property
+    def eos(self) -> int:
+        """The id that stands between documents (and begins a sequence)."""
+        return self.inventory
+
+    @property
+    def vocab(self) -> int:
+        """The inventory and EOS."""
+        return self.inventory + 1
+
+    @cached_property
+    def _documents(self) -> dict[str, list[Document]]:
+        listed: dict[str, list[Document]] = {split: [] for split in self.manifest.splits}
+        for line in (self.folder / "documents.jsonl").read_text().splitlines():
+            document = Document.model_validate_json(line)
+            listed[document.split].append(document)
+        return listed
+
+    @cached_property
+    def _shards(self) -> dict[str, tuple[npt.NDArray[np.int64], list[npt.NDArray[np.uint8]]]]:
+        opened = {}
+        for split in self.manifest.splits:
+            shards = [s for s in self.manifest.shards if s.split == split]
+            offsets = np.concatenate([[0], np.cumsum([s.units for s in shards], dtype=np.int64)])
+            maps = [np.memmap(self.folder / s.file, np.uint8, "r") for s in shards]
+            opened[split] = (offsets.astype(np.int64), [m.view(np.ndarray) for m in maps])
+        return opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "manifest": self.manifest}  # maps are opened again
+
+    def _known(self, split: str) -> str:
+        if split not in self.manifest.splits:
+            known = ", ".join(self.manifest.splits)
+            raise UsageError(f"corpus {self.name} has no split {split!r}; it has {known}")
+        return split
+
+    def documents(self, split: str) -> list[Document]:
+        """The documents of a split, in the order of its stream."""
+        return self._documents[self._known(split)]
+
+    def starts(self, split: str) -> npt.NDArray[np.int64]:
+        """(documents + 1,) offsets of the documents in the split's stream, and its length."""
+        documents = self.documents(split)
+        return np.array([d.start for d in documents] + [self.units(split)], dtype=np.int64)
+
+    def units(self, split: str) -> int:
+        """Length of the split's stream."""
+        return self.manifest.splits[self._known(split)].units
+
+    def read(self, split: str, start: int, stop: int) -> Units:
+        """Units [start, stop) of the split's stream, as uint16; shard borders do not show."""
+        offsets, shards = self._shards[self._known(split)]
+        if not 0 <= start <= stop <= offsets[-1]:
+            raise IndexError(f"[{start}, {stop}) is outside {split} of {self.name}")
+        if start == stop:
+            return np.empty(0, dtype=np.uint16)
+        first = int(np.searchsorted(offsets, start, side="right")) - 1
+        parts = []
+        for shard in range(first, len(shards)):
+            low, high = int(offsets[shard]), int(offsets[shard + 1])
+            if low >= stop:
+                break
+            a, b = max(start, low) - low, min(stop, high) - low
+            parts.append(unpack(shards[shard], a, b, self.inventory))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def verify(self) -> None:
+        """Compare every checksum with the manifest; SlamError names the file that differs."""
+        for shard in self.manifest.shards:
+            _check_sha256(self.folder / shard.file, shard.sha256)
+        _check_sha256(self.folder / "documents.jsonl", self.manifest.documents_sha256)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt (maybe empty) and two continuations, of which `positive` is the right one."""
+
+    id: str
+    prompt: Units
+    positive: Units
+    negative: Units
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """An opened pair set, small enough to be in memory."""
+
+    name: str
+    revision: str
+    manifest: PairsManifest
+    items: tuple[Pair, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def find(name_or_path: str | Path) -> Path:
+    """Folder of a corpus: an embedded name, a name under $SLAM_CORPORA, or a path."""
+    homes = [EMBEDDED]
+    if os.environ.get("SLAM_CORPORA"):
+        homes.append(Path(os.environ["SLAM_CORPORA"]))
+    for folder in [*(home / str(name_or_path) for home in homes), Path(name_or_path)]:
+        if (folder / "corpus.json").is_file():
+            return folder
+    known = sorted({p.parent.name for home in homes for p in home.glob("*/corpus.json")})
+    raise UsageError(
+        f"no corpus {str(name_or_path)!r}: known by name are {', '.join(known) or 'none'}; "
+        "else give the folder that holds its corpus.json (names are also sought in $SLAM_CORPORA)"
+    )
+
+
+def open_corpus(name_or_path: str | Path, *, verify: bool = False) -> Corpus:
+    """Open a corpus and check the sizes of its files, or with `verify` their checksums."""
+    folder = find(name_or_path)
+    corpus = Corpus(folder, _read_manifest(folder))
+    for shard in corpus.manifest.shards:
+        path = folder / shard.file
+        size = path.stat().st_size if path.is_file() else None
+        if size != shard.bytes:
+            found = "is missing" if size is None else f"has {size:,} bytes"
+            raise SlamError(
+                f"{path} {found}, the manifest says {shard.bytes:,}: "
+                "the copy is incomplete; copy the corpus again or rebuild it"
+            )
+    if verify:
+        corpus.verify()
+    return corpus
+
+
+def revision_of(name_or_path: str | Path) -> str:
+    """The revision of a corpus, from its manifest alone."""
+    return _read_manifest(find(name_or_path)).revision
+
+
+def open_pairs(name_or_path: str | Path) -> Pairs:
+    """Open a pair set, '<corpus>/<set>' or its folder, and check its checksums."""
+    folder = _find_pairs(name_or_path)
+    manifest = PairsManifest.model_validate_json((folder / "pairs.json").read_bytes())
+    _check_sha256(folder / "pairs.units", manifest.units_sha256)
+    _check_sha256(folder / "items.jsonl", manifest.items_sha256)
+    packed = np.fromfile(folder / "pairs.units", np.uint8)
+    stream = unpack(packed, 0, manifest.units, manifest.inventory)
+    items = []
+    for line in (folder / "items.jsonl").read_text().splitlines():
+        item = json.loads(line)
+        sides = (stream[slice(*item[side])] for side in ("prompt", "positive", "negative"))
+        items.append(Pair(item["id"], *sides))
+    return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
+
+
+def _find_pairs(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if (path / "pairs.json").is_file():
+        return path
+    corpus = find(path.parent)
+    folder = corpus / "pairs" / path.name
+    if not (folder / "pairs.json").is_file():
+        known = sorted(p.parent.name for p in corpus.glob("pairs/*/pairs.json"))
+        has = ", ".join(known) or "none"
+        raise UsageError(f"corpus {path.parent} has no pair set {path.name!r}; it has {has}")
+    return folder
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / "corpus.json"
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SlamError(f"{path} is no corpus manifest: {first['msg']} (at {where})") from None
+    if manifest.format != FORMAT:
+        raise SlamError(
+            f"{path} has format {manifest.format}, this version reads {FORMAT}: rebuild the corpus"
+        )
+    return manifest
+
+
+# Writing
+
+
+def write_file(path: Path, content: bytes) -> str:
+    """Write beside, flush to disk, rename: a reader sees all or nothing. Returns the sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A document before it has a place: what `write_corpus` takes."""
+
+    id: str
+    split: str
+    units: Units
+    seconds: float
+    speaker: str
+    sentences: tuple[tuple[int, int], ...] = ()
+
+
+def write_corpus(
+    folder: Path,
+    documents: Iterable[Spoken],
+    *,
+    name: str,
+    inventory: int,
+    rate: float,
+    tokeniser: str,
+    provenance: Mapping[str, Any],
+    shard_units: int = 1 << 24,
+) -> Manifest:
+    """Write a corpus; the manifest last, so an interrupted write leaves none.
+
+    `documents` come in the order of their streams. A shard holds whole documents and at most
+    `shard_units` units unless one document alone is longer; one shard's units are in memory.
+    """
+    shards: list[Shard] = []
+    lines: list[str] = []
+    waiting: dict[str, list[Units]] = {}
+    totals: dict[str, SplitTotals] = {}
+
+    def flush(split: str) -> None:
+        units = np.concatenate(waiting.pop(split))
+        file = f"{split}-{sum(s.split == split for s in shards):05d}.units"
+        content = pack(units, inventory)
+        sha256 = write_file(folder / file, content)
+        shards.append(
+            Shard(file=file, split=split, units=units.size, bytes=len(content), sha256=sha256)
+        )
+
+    for document in documents:
+        units, split = document.units, document.split
+        if units.size > 1 and (units[1:] == units[:-1]).any():
+            raise SlamError(f"document {document.id!r} repeats a unit: de-duplicate it first")
+        held = sum(part.size for part in waiting.get(split, []))
+        if held and held + units.size > shard_units:
+            flush(split)
+        waiting.setdefault(split, []).append(units)
+        so_far = totals.get(split, SplitTotals(documents=0, units=0, seconds=0.0))
+        placed = Document(
+            id=document.id,
+            split=split,
+            start=so_far.units,
+            units=units.size,
+            seconds=round(document.seconds, 2),
+            speaker=document.speaker,
+            sentences=document.sentences,
+        )
+        lines.append(placed.model_dump_json())
+        totals[split] = SplitTotals(
+            documents=so_far.documents + 1,
+            units=so_far.units + units.size,
+            seconds=round(so_far.seconds + placed.seconds, 2),
+        )
+    for split in list(waiting):
+        flush(split)
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        inventory=inventory,
+        rate=rate,
+        tokeniser=tokeniser,
+        shards=tuple(sorted(shards, key=lambda s: s.file)),
+        documents_sha256=write_file(folder / "documents.jsonl", _lines(lines)),
+        splits=totals,
+        provenance=dict(provenance),
+    )
+    write_file(folder / "corpus.json", manifest.model_dump_json(indent=1).encode() + b"\n")
+    return manifest
+
+
+def write_pairs(
+    folder: Path, pairs: Iterable[Pair], *, name: str, inventory: int, provenance: Mapping[str, Any]
+) -> PairsManifest:
+    """Write a pair set; a pair whose sides are the same units cannot be judged and is dropped."""
+    stream: list[Units] = []
+    lines: list[str] = []
+    end = dropped = 0
+    for pair in pairs:
+        if np.array_equal(pair.positive, pair.negative):
+            dropped += 1
+            continue
+        item: dict[str, Any] = {"id": pair.id}
+        for side in ("prompt", "positive", "negative"):
+            units: Units = getattr(pair, side)
+            stream.append(units)
+            item[side] = [end, end + units.size]
+            end += units.size
+        lines.append(json.dumps(item))
+    manifest = PairsManifest(
+        format=FORMAT,
+        name=name,
+        inventory=inventory,
+        units=end,
+        units_sha256=write_file(folder / "pairs.units", pack(np.concatenate(stream), inventory)),
+        items=len(lines),
+        items_sha256=write_file(folder / "items.jsonl", _lines(lines)),
+        dropped=dropped,
+        provenance=dict(provenance),
+    )
+    write_file(folder / "pairs.json", manifest.model_dump_json(indent=1).encode() + b"\n")
+    return manifest
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise SlamError(f"{path} is missing: copy the corpus again or rebuild it")
+    if sha256_of(path) != expected:
+        raise SlamError(
+            f"{path} does not have the checksum in its manifest: "
+            "the file is damaged or was edited; copy the corpus again or rebuild it"
+        )
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def iterate(corpus: Corpus, split: str) -> Iterator[tuple[Document, Units]]:
+    """Each document of a split with its units."""
+    for document in corpus.documents(split):
+        yield document, corpus.read(split, document.start, document.start + document.units)
