@@ -1,0 +1,134 @@
+"""Where a run works: `$SLAM_OUT/<run>/<attempt>/`, and the claim that lets one process work there.
+
+    $SLAM_OUT/<run>/claim              held by the process that works on the run
+    $SLAM_OUT/<run>/<attempt>/         spec.json events.jsonl checkpoint-<step>/{...,DONE}
+
+An attempt is resumed until it comes to an end; a new one starts after a failure, on request.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slam_core.errors import SlamError
+from slam_core.results import Journal, State, state_of
+
+
+class Busy(SlamError):
+    """Another live process works on the run."""
+
+    exit_code = 75
+
+
+def root() -> Path:
+    """`$SLAM_OUT`, by default `runs/` below the current folder."""
+    return Path(os.environ.get("SLAM_OUT", "runs"))
+
+
+def run_folder(run: str) -> Path:
+    return root() / run
+
+
+def known_runs() -> list[str]:
+    """Ids of the runs that have a folder, sorted."""
+    if not root().is_dir():
+        return []
+    return sorted(p.name for p in root().iterdir() if p.is_dir() and len(p.name) == 12)
+
+
+def attempts(run: str) -> list[Path]:
+    """The attempt folders of a run, oldest first (their names begin with the UTC time)."""
+    folder = run_folder(run)
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir())
+
+
+def new_attempt(run: str) -> Path:
+    """A fresh attempt folder; names are unique across machines, so results merge."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    folder = run_folder(run) / f"{stamp}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def state(run: str) -> State:
+    """The state of a run: of its latest attempt, or `running` while its claim is held."""
+    if holder(run) is not None:
+        return "running"
+    tried = attempts(run)
+    return state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
+
+
+@contextmanager
+def claim(run: str) -> Iterator[None]:
+    """Hold the right to work on a run; `Busy` if a live process has it.
+
+    An advisory lock on an open file: the kernel drops it when its holder dies, however it dies,
+    so there is no stale claim to judge. The file says who holds it, for people.
+    """
+    folder = run_folder(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "claim", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SlamError(
+            f"cannot write below {root()}: {error.strerror}; set SLAM_OUT to a folder you can write"
+        ) from None
+    try:
+        if not _lock(descriptor, fcntl.LOCK_EX, folder):
+            who = holder(run) or {"host": "?", "pid": "?"}
+            raise Busy(
+                f"run {run} is being worked on by process {who.get('pid')} on {who.get('host')}; "
+                "wait for it, or stop it first"
+            )
+        os.ftruncate(descriptor, 0)
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "since": round(time.time())}
+        os.pwrite(descriptor, json.dumps(about).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder(run: str) -> dict[str, Any] | None:
+    """Who works on the run right now ({host, pid, since}), or None if nobody does."""
+    path = run_folder(run) / "claim"
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        if _lock(descriptor, fcntl.LOCK_SH, path.parent):
+            return None
+        try:
+            about = json.loads(os.pread(descriptor, 4096, 0))
+        except ValueError:
+            about = {}
+        return about if isinstance(about, dict) else {}
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int, folder: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise SlamError(
+                f"the file system of {folder} has no file locks; set SLAM_OUT to one that has "
+                "(local disk, NFS v4, or Lustre mounted with -o flock)"
+            ) from None
+        raise
+    return True
