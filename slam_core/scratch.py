@@ -86,7 +86,12 @@ def claim(run: str) -> Iterator[None]:
             f"cannot write below {root()}: {error.strerror}; set SLAM_OUT to a folder you can write"
         ) from None
     try:
-        if not _lock(descriptor, fcntl.LOCK_EX, folder):
+        # A reader that asks who holds the claim locks it for a moment: try for half a second.
+        for _ in range(10):
+            if held := _lock(descriptor, fcntl.LOCK_EX, folder):
+                break
+            time.sleep(0.05)
+        if not held:
             who = holder(run) or {"host": "?", "pid": "?"}
             raise Busy(
                 f"run {run} is being worked on by process {who.get('pid')} on {who.get('host')}; "

@@ -1,0 +1,165 @@
+"""`python -m slam_core`: run, show and score one run; build and look at corpora."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from slam_core import scratch
+from slam_core.errors import SlamError, UsageError
+from slam_core.spec import RunSpec, parse_override, read_spec
+
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+@app.command()
+def run(
+    spec: Annotated[Path | None, typer.Argument(help="A run spec, .toml or .json.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A named recipe instead of a file.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field: optim.lr=3e-4.")
+    ] = None,
+    retry: Annotated[bool, typer.Option(help="New attempt after a failed one.")] = False,
+    micro_batch: Annotated[int, typer.Option(help="Units a forward pass at most.")] = 65_536,
+    save_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
+) -> None:
+    """Train one run in the foreground; run again, it resumes, or has nothing to do."""
+    chosen = _chosen(spec, recipe, set_ or [])
+    steps = chosen.steps
+    print(
+        f"run {chosen.id}: {chosen.model.family} of {chosen.counts.total:,} parameters, "
+        + (f"{steps:,} steps of {chosen.data.batch:,} units" if steps else "a budget in seconds")
+        + f", below {scratch.run_folder(chosen.id)}",
+        flush=True,
+    )
+    from slam_core.run import execute
+    from slam_core.train import Limits
+
+    execute(chosen, retry=retry, limits=Limits(micro_batch, save_every), say=_say)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
+    as_json: Json = False,
+) -> None:
+    """What is known of a run: spec, state, progress, validation, scores."""
+    from slam_core.results import Journal, scores_of
+
+    found = [name for name in scratch.known_runs() if name.startswith(run)]
+    if len(found) != 1:
+        what = "no run" if not found else f"{len(found)} runs"
+        raise UsageError(f"{what} below {scratch.root()} begins with '{run}'")
+    tried = scratch.attempts(found[0])
+    events = Journal(tried[-1]).events() if tried else []
+    latest = {event["event"]: event for event in events}
+    facts: dict[str, Any] = {
+        "run": found[0],
+        "state": scratch.state(found[0]),
+        "attempts": [folder.name for folder in tried],
+        "spec": latest.get("start", {}).get("spec"),
+        "progress": latest.get("progress"),
+        "end": latest.get("done") or latest.get("diverged") or latest.get("failed"),
+        "scores": [
+            s.model_dump(mode="json")
+            for s in (scores_of(found[0], tried[-1].name, events) if tried else [])
+        ],
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        print(f"{name:9} {json.dumps(value) if isinstance(value, dict | list) else value}")
+
+
+@app.command()
+def score(
+    run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
+    benchmark: Annotated[str, typer.Option(help="Say tales/swuggy, or a pair-set folder.")],
+    as_json: Json = False,
+) -> None:
+    """Score a finished run on a pair benchmark, by likelihood."""
+    from slam_core.run import finished
+    from slam_core.run import score as score_run
+
+    folder, _ = finished(run)
+    scores = score_run(folder.parent.name, benchmark, say=_say_aside if as_json else _say)
+    if as_json:
+        print(json.dumps([s.model_dump(mode="json") for s in scores]))
+        return
+    for s in scores:
+        print(
+            f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}, "
+            f"{s.items} items, chance {s.chance:.2f}"
+        )
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """The named recipes."""
+    from slam_core.recipes import RECIPES
+
+    if as_json:
+        print(json.dumps({n: r.model_dump(mode="json") for n, r in RECIPES.items()}))
+        return
+    for name, spec in RECIPES.items():
+        corpora = ", ".join(source.corpus for source in spec.data.sources)
+        size = spec.model.size
+        print(f"{name:12} {spec.model.family} {size}, {corpora}, {spec.budget.amount:.3g} units")
+
+
+@app.command()
+def device() -> None:
+    """The name of this machine's device, for budgets in seconds."""
+    from slam_core.provenance import device_name, pick_device
+
+    print(device_name(pick_device().type))
+
+
+def _chosen(path: Path | None, recipe_name: str | None, changes: list[str]) -> RunSpec:
+    from slam_core.recipes import recipe
+
+    if (path is None) == (recipe_name is None):
+        raise UsageError("give a spec file or --recipe NAME, one of the two")
+    spec = read_spec(path) if path is not None else recipe(recipe_name or "")
+    return spec.but(dict(parse_override(change) for change in changes))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_aside(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code of DESIGN (0, 1 failed, 2 usage, 75 resumable)."""
+    return guarded(app, arguments)
+
+
+def guarded(commands: typer.Typer, arguments: list[str] | None) -> int:
+    """Run typer commands; a user's mistake is one sentence on stderr, never a traceback."""
+    try:
+        code = commands(args=arguments, standalone_mode=False)
+    except SlamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 75
+    except click.ClickException as error:
+        error.show()
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

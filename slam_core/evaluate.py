@@ -1,0 +1,131 @@
+"""What a trained model is worth: validation NLL, and pair benchmarks by likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from slam_core.corpora import Corpus, Pairs
+from slam_core.data import Stream
+from slam_core.errors import UsageError
+from slam_core.results import Validation
+
+# Units in one forward pass of an evaluation. Fixed: a score must not depend on the machine.
+CHUNK = 16_384
+
+
+@torch.inference_mode()
+def validation(model: nn.Module, corpus: Corpus, context: int, cap: int | None) -> Validation:
+    """NLL of the validation split in nats per unit, in fp32.
+
+    The split is packed as in training and cut into windows of `context` predictions that overlap
+    by one unit, so each unit is predicted once, with up to `context` - 1 before it in view. `cap`
+    units at most are scored, in windows spread evenly over the split.
+    """
+    stream = Stream(corpus, "validation")
+    count = (stream.length - 1) // context
+    if count < 1:
+        raise UsageError(
+            f"corpus '{corpus.name}' has {stream.length} validation units, fewer than one context "
+            f"of {context}; lower data.context or move documents to its validation split"
+        )
+    kept = count if cap is None else max(1, min(count, cap // context))
+    starts = np.arange(kept) * count // kept * context
+    device = next(model.parameters()).device
+    model.eval()
+    means: list[float] = []
+    for part in np.array_split(starts, math.ceil(kept * context / CHUNK)):
+        rows = torch.from_numpy(stream.rows(part, context)).to(device)
+        nll = unit_nll(model, rows)
+        means += nll.double().mean(1).tolist()
+    values = np.asarray(means)
+    stderr = float(values.std(ddof=1) / math.sqrt(kept)) if kept > 1 else math.nan
+    return Validation(nll=float(values.mean()), stderr=stderr, units=kept * context)
+
+
+def unit_nll(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    """(rows, time) ids -> (rows, time - 1) NLL in nats of each unit given those before it, fp32."""
+    logits = model(rows[:, :-1]).logits.float()
+    return F.cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none")
+
+
+@torch.inference_mode()
+def pair_nlls(
+    model: nn.Module, pairs: Pairs, eos: int, context: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Item-level NLLs of a pair benchmark, in nats, in the order of its manifest.
+
+    Keys `positive`, `negative`: mean NLL per unit of the continuation, given EOS and the prompt.
+    With prompts also `positive_alone`, `negative_alone`: the same without the prompt. A text
+    longer than the context loses the beginning of its prompt.
+    """
+    sides: dict[str, list[npt.NDArray[np.int64]]] = {}
+    lengths: dict[str, list[int]] = {}
+    prompted = any(len(item.prompt) for item in pairs.items)
+    for side in ("positive", "negative"):
+        tails = [getattr(item, side) for item in pairs.items]
+        sides[side] = [
+            np.concatenate([[eos], item.prompt, tail]).astype(np.int64)
+            for item, tail in zip(pairs.items, tails, strict=True)
+        ]
+        lengths[side] = [len(tail) for tail in tails]
+        if prompted:
+            sides[f"{side}_alone"] = [np.concatenate([[eos], t]).astype(np.int64) for t in tails]
+            lengths[f"{side}_alone"] = lengths[side]
+    return {side: _tail_nll(model, sides[side], lengths[side], context) for side in sides}
+
+
+def _tail_nll(
+    model: nn.Module, texts: list[npt.NDArray[np.int64]], tails: list[int], context: int
+) -> npt.NDArray[np.float64]:
+    """Mean NLL per unit of the last `tails[i]` units of each text, as far as they fit."""
+    device = next(model.parameters()).device
+    model.eval()
+    out = np.empty(len(texts))
+    for part in _by_length(texts, context):
+        cut = [texts[i][-(context + 1) :] for i in part]
+        width = max(map(len, cut))
+        # Padded on the right: causal attention never looks there.
+        rows = torch.zeros((len(part), width), dtype=torch.int64)
+        for row, text in zip(rows, cut, strict=True):
+            row[: len(text)] = torch.from_numpy(text)
+        nll = unit_nll(model, rows.to(device)).double().cpu().numpy()
+        for row, i, text in zip(nll, part, cut, strict=True):
+            end = len(text) - 1
+            out[i] = row[max(0, end - tails[i]) : end].mean()
+    return out
+
+
+def _by_length(texts: list[npt.NDArray[np.int64]], context: int) -> Iterator[list[int]]:
+    """Indices in groups of similar length, each of about `CHUNK` units."""
+    group: list[int] = []
+    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
+        if group and (len(group) + 1) * min(len(texts[i]), context + 1) > CHUNK:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def accuracies(nlls: dict[str, npt.NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
+    """Accuracy and its standard error by metric, from item-level NLLs. Ties count half.
+
+    `accuracy`: the positive is the likelier per unit. `accuracy_pmi`, where there are prompts:
+    the positive gains more from its prompt, log p(x | prompt) - log p(x).
+    """
+    margins = {"accuracy": nlls["negative"] - nlls["positive"]}
+    if "positive_alone" in nlls:
+        alone = nlls["negative_alone"] - nlls["positive_alone"]
+        margins["accuracy_pmi"] = margins["accuracy"] - alone
+    out = {}
+    for metric, margin in margins.items():
+        right = float(((margin > 0) + 0.5 * (margin == 0)).mean())
+        out[metric] = (right, math.sqrt(right * (1 - right) / len(margin)))
+    return out

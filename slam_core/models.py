@@ -1,0 +1,103 @@
+"""Decoders of every family, built through transformers from an explicit shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from slam_core.families import family
+from slam_core.spec import Model
+
+
+def _common(model: Model) -> dict[str, Any]:
+    assert model.vocab is not None
+    eos = model.vocab - 1
+    return {
+        "vocab_size": model.vocab,
+        "num_hidden_layers": model.shape.layers,
+        "hidden_size": model.shape.width,
+        "num_attention_heads": model.shape.heads,
+        "tie_word_embeddings": model.tied,
+        "bos_token_id": eos,
+        "eos_token_id": eos,
+        "pad_token_id": None,
+        "use_cache": False,
+    }
+
+
+def _llama_like(kind: type[PretrainedConfig], model: Model, context: int) -> PretrainedConfig:
+    return kind(
+        **_common(model),
+        intermediate_size=model.shape.ffn,
+        num_key_value_heads=model.shape.kv_heads,
+        max_position_embeddings=context,
+        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
+        attention_dropout=model.dropout,
+    )
+
+
+def _opt(model: Model, context: int) -> PretrainedConfig:
+    return OPTConfig(
+        **_common(model),
+        ffn_dim=model.shape.ffn,
+        word_embed_proj_dim=model.shape.width,
+        max_position_embeddings=family("opt").learned_positions,
+        dropout=model.dropout,
+        attention_dropout=model.dropout,
+    )
+
+
+def _gpt_neox(model: Model, context: int) -> PretrainedConfig:
+    return GPTNeoXConfig(
+        **_common(model),
+        intermediate_size=model.shape.ffn,
+        max_position_embeddings=context,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": model.rope_theta,
+            # A quarter of each head rotates (Biderman et al. 2023).
+            "partial_rotary_factor": 0.25,
+        },
+        attention_dropout=model.dropout,
+        hidden_dropout=model.dropout,
+    )
+
+
+_BUILDERS: dict[str, tuple[Any, type[PreTrainedModel]]] = {
+    "llama": (lambda m, c: _llama_like(LlamaConfig, m, c), LlamaForCausalLM),
+    "qwen2": (lambda m, c: _llama_like(Qwen2Config, m, c), Qwen2ForCausalLM),
+    "opt": (_opt, OPTForCausalLM),
+    "gpt_neox": (_gpt_neox, GPTNeoXForCausalLM),
+}
+
+
+def build(model: Model, context: int, seed: int) -> PreTrainedModel:
+    """A freshly initialised decoder in fp32 on the CPU, by the family's own rule.
+
+    The weights are a function of the (resolved) model and the seed alone; the device does not
+    enter. Its forward maps (rows, time) unit ids to (rows, time, vocab) logits.
+    """
+    config_of, kind = _BUILDERS[model.family]
+    torch.manual_seed(seed)
+    config = config_of(model, context)
+    config._attn_implementation = "sdpa"
+    return kind(config)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters as built, tied ones once."""
+    return sum(p.numel() for p in model.parameters())

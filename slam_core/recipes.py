@@ -1,0 +1,53 @@
+"""Named run specs, to run as they are or to start a study from."""
+
+from __future__ import annotations
+
+from slam_core.errors import UsageError
+from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source
+
+# Small models on the embedded corpus leave the bigram plateau with small batches and high rates.
+TINY = RunSpec(
+    model=Model(size="3m"),
+    data=Data(sources=(Source(corpus="tales"),), context=256, batch=2048),
+    optim=Optim(lr=3e-3, warmup=0.05, floor=0.02),
+    budget=Budget(amount=4e6, unit="tokens"),
+)
+
+# Cuervo & Marxer 2024, section 3 and Table 1: Llama, context 2050, AdamW (weight decay 0.1),
+# 5e-4 to 5e-5 by cosine after 1 % of warm-up, 20 units a parameter (one of their eight ratios).
+# Their corpora are not shipped: build or import them under this name, or set another.
+_CUERVO = RunSpec(
+    model=Model(size="cuervo-20m"),
+    data=Data(sources=(Source(corpus="cuervo-mix"),), context=2050, batch=64 * 2050),
+    optim=Optim(lr=5e-4, weight_decay=0.1, warmup=0.01, floor=0.1),
+    budget=Budget(amount=20 * 20_710_912, unit="tokens"),
+    precision="bf16",
+)
+
+
+def _cuervo(size: str, params: int, sequences: int) -> RunSpec:
+    return _CUERVO.but(
+        {
+            "model.size": size,
+            "data.batch": sequences * 2050,
+            "budget.amount": 20 * params,
+        }
+    )
+
+
+RECIPES: dict[str, RunSpec] = {
+    "tiny": TINY,
+    "cuervo-20m": _CUERVO,
+    "cuervo-85m": _cuervo("cuervo-85m", 85_339_392, 128),
+    "cuervo-155m": _cuervo("cuervo-155m", 154_680_320, 256),
+    "cuervo-309m": _cuervo("cuervo-309m", 308_845_568, 256),
+    "cuervo-823m": _cuervo("cuervo-823m", 823_179_264, 512),
+}
+
+
+def recipe(name: str) -> RunSpec:
+    """The recipe called `name`; `UsageError` naming the known ones if there is none."""
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise UsageError(f"no recipe '{name}'; there are {', '.join(RECIPES)}") from None

@@ -1,0 +1,185 @@
+"""Execute one spec: claim, build, spend, validate, record. Also scores, on a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from slam_core import scratch
+from slam_core.corpora import open_pairs
+from slam_core.data import Mix, open_source
+from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.evaluate import accuracies, pair_nlls, validation
+from slam_core.models import build, count_parameters
+from slam_core.provenance import device_name, pick_device, provenance
+from slam_core.results import Journal, Score, State, scores_of, state_of
+from slam_core.spec import RunSpec, read_spec, resolve
+from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights
+
+Say = Callable[[str], None]
+
+
+def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None, say: Say) -> State:
+    """Bring a run to its end: `done` or `diverged`. Does nothing if it is there already.
+
+    Resumes the latest attempt. `Interrupted` after a stop signal (state saved), `Busy` if another
+    process has the run, `SlamError` if an earlier attempt failed and `retry` is not given.
+    """
+    spec = resolve(spec)
+    device = pick_device()
+    _check_device(spec, device)
+    with scratch.claim(spec.id):
+        tried = scratch.attempts(spec.id)
+        state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
+        if state in ("done", "diverged"):
+            say(f"run {spec.id} is {state} already; nothing to train")
+            return state
+        if state == "failed" and not retry:
+            raise SlamError(
+                f"run {spec.id} failed before ({_reason(tried[-1])}); "
+                "mend the cause and say --retry for a new attempt"
+            )
+        fresh = not tried or state == "failed"
+        folder = scratch.new_attempt(spec.id) if fresh else tried[-1]
+        journal = Journal(folder)
+        try:
+            return _attempt(spec, folder, journal, device, limits or Limits(), say)
+        except Interrupted as stop:
+            journal.write("stopped", reason=str(stop))
+            raise
+        except Exception as error:
+            _note_failure(journal, error)
+            raise
+
+
+def _attempt(
+    spec: RunSpec, folder: Path, journal: Journal, device: torch.device, limits: Limits, say: Say
+) -> State:
+    model = build(spec.model, spec.data.context, spec.seed)
+    counted = count_parameters(model)
+    if counted != spec.counts.total:
+        raise SlamError(
+            f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
+            "this version of transformers builds the family differently: report it"
+        )
+    loop = Loop(spec, model.to(device), Mix(spec.data, spec.seed), NextUnit(), journal, limits)
+    if loop.resume():
+        say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
+        journal.write("resume", step=loop.step)
+    else:
+        (folder / "spec.json").write_text(spec.canonical() + "\n")
+        journal.write(
+            "start",
+            spec=spec.model_dump(mode="json", exclude_none=True),
+            counts=spec.counts.model_dump(),
+            steps=loop.total,
+            provenance=provenance(device),
+        )
+    try:
+        spent = loop.spend()
+    except Diverged as stop:
+        say(f"run {spec.id} diverged: {stop}")
+        journal.write("diverged", spent=stop.spent.model_dump())
+        return "diverged"
+    found = {
+        source.corpus: validation(
+            model, open_source(source), spec.data.context, spec.data.validation
+        )
+        for source in spec.data.sources
+    }
+    journal.write(
+        "done",
+        spent=spent.model_dump(),
+        validation={Path(name).name: v.model_dump() for name, v in found.items()},
+    )
+    for name, value in found.items():
+        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit")
+    return "done"
+
+
+def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
+    """Score a finished run on a pair benchmark and record it; each benchmark is scored once."""
+    folder, spec = finished(run)
+    journal = Journal(folder)
+    pairs = open_pairs(benchmark)
+    vocab = spec.model.vocab or 0
+    if pairs.manifest.inventory + 1 != vocab:
+        raise UsageError(
+            f"benchmark '{benchmark}' has {pairs.manifest.inventory} units, run {run} was trained "
+            f"on {vocab - 1}: they come from different tokenisers"
+        )
+    with scratch.claim(run):
+        before = [
+            s
+            for s in scores_of(run, folder.name, journal.events())
+            if (s.benchmark, s.revision) == (pairs.name, pairs.revision)
+        ]
+        if before:
+            say(f"run {run} has its scores on {pairs.name} already")
+            return before
+        model = load(folder, spec)
+        nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
+        for metric, (value, stderr) in accuracies(nlls).items():
+            journal.write(
+                "score",
+                benchmark=pairs.name,
+                revision=pairs.revision,
+                metric=metric,
+                value=value,
+                stderr=stderr,
+                items=len(pairs),
+                chance=0.5,
+            )
+    return [
+        s
+        for s in scores_of(run, folder.name, journal.events())
+        if (s.benchmark, s.revision) == (pairs.name, pairs.revision)
+    ]
+
+
+def finished(run: str) -> tuple[Path, RunSpec]:
+    """Latest attempt folder and spec of the done run whose id begins with `run`."""
+    found = [name for name in scratch.known_runs() if name.startswith(run)]
+    if len(found) != 1:
+        what = "no run" if not found else "several runs"
+        raise UsageError(f"{what} below {scratch.root()} begins with '{run}'; see `sweeps status`")
+    state = scratch.state(found[0])
+    if state != "done":
+        raise SlamError(f"run {found[0]} is {state}, not done; run it to its end first")
+    folder = scratch.attempts(found[0])[-1]
+    return folder, read_spec(folder / "spec.json")
+
+
+def load(folder: Path, spec: RunSpec) -> nn.Module:
+    """The trained model of an attempt, on the device at hand."""
+    found = checkpoints(folder)
+    if not found:
+        raise SlamError(f"{folder} holds no checkpoint any more; train the run again with --retry")
+    model = build(spec.model, spec.data.context, spec.seed)
+    load_weights(model, found[-1])
+    return model.to(pick_device())
+
+
+def _check_device(spec: RunSpec, device: torch.device) -> None:
+    wanted, here = spec.budget.device, device_name(device.type)
+    if wanted is not None and wanted != here:
+        raise UsageError(
+            f"budget.device is '{wanted}', this machine has '{here}': seconds do not carry over; "
+            "run it there, or declare the budget in flops"
+        )
+
+
+def _reason(folder: Path) -> str:
+    failures = [e for e in Journal(folder).events() if e["event"] == "failed"]
+    return str(failures[-1]["error"]) if failures else "no reason recorded"
+
+
+def _note_failure(journal: Journal, error: Exception) -> None:
+    try:
+        journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
+    except SlamError:
+        # A full disk: the run reads as interrupted and resumes once there is space.
+        return
