@@ -1,0 +1,62 @@
+"""Shared fixtures: a tiny corpus written by the suite's own writer, and an isolated $SLAM_OUT."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# One thread each: tests run side by side, and a run's numbers do not depend on the neighbours.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+from slam_core.corpora import Spoken, deduplicate, write_corpus
+from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source
+
+
+def write_tiny_corpus(folder: Path, inventory: int = 21, documents: int = 12) -> Path:
+    """Documents from a sparse random Markov chain: learnable, and a few kilobytes."""
+    rng = np.random.default_rng(0)
+    chain = rng.dirichlet(np.full(inventory, 0.1), size=inventory)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def spoken(i: int) -> Spoken:
+        units = [int(rng.integers(inventory))]
+        for _ in range(int(rng.integers(150, 400))):
+            units.append(int(rng.choice(inventory, p=chain[units[-1]])))
+        split = ("train", "train", "validation", "test")[i % 4]
+        return Spoken(f"d{i:02d}", split, deduplicate(units), len(units) / 25, "nobody")
+
+    write_corpus(
+        folder,
+        [spoken(i) for i in range(documents)],
+        name=folder.name,
+        inventory=inventory,
+        rate=25.0,
+        tokeniser="none",
+        provenance={"made_by": "tests"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_corpus(tmp_path_factory.mktemp("corpora") / "tiny")
+
+
+@pytest.fixture
+def slam_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("SLAM_OUT", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny_spec(tiny_corpus: Path) -> RunSpec:
+    """A run of a second: one layer of width 16, 60 steps of 4 sequences of 16 units."""
+    return RunSpec(
+        model=Model(layers=1, width=16),
+        data=Data(sources=(Source(corpus=str(tiny_corpus)),), context=16, batch=64),
+        optim=Optim(lr=1e-2, warmup=0.1),
+        budget=Budget(amount=60, unit="steps"),
+    )
