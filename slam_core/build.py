@@ -1,0 +1,307 @@
+"""Make corpora: `corpus build` from recordings or from texts, and the other `corpus` commands.
+
+A build encodes one document after another into a cache beside the corpus and assembles the corpus
+from the cache in the order of document ids. Killed at any moment it loses at most the documents in
+hand, and the same command continues. What a document becomes depends on its id, its content, the
+tokeniser and the voice alone, so neither --jobs nor an interruption changes a checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from slam_core.audio import SUFFIXES, open_audio
+from slam_core.corpora import (
+    Manifest,
+    Spoken,
+    Units,
+    deduplicate,
+    open_corpus,
+    sha256_of,
+    write_corpus,
+    write_file,
+)
+from slam_core.errors import SlamError, UsageError
+from slam_core.units import Tokeniser
+from slam_core.voices import SPEAKERS, Voice, open_voice, seed_of, speaker_of
+
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that becomes a document. The id is its path without split folder and suffix."""
+
+    id: str
+    path: Path
+    split: str
+    kind: Literal["audio", "text"]
+    sha256: str
+
+    @property
+    def speaker(self) -> str:
+        """For audio: the folder it lies in, for texts the pseudo-speaker."""
+        if self.kind == "text":
+            return speaker_of(self.id).name
+        return self.id.rpartition("/")[0] or "unknown"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the units of a document besides the document."""
+
+    tokeniser: str
+    voice: str | None  # None: sources are audio
+
+
+def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Source], list[Path]]:
+    """The documents of a folder in the order of their ids, and the files that are none.
+
+    Audio wins over texts beside it, which are taken for transcripts. Folders named after splits
+    decide the split; without any, a checksum of the id does, so that a document keeps its split
+    when others come or go.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder: give one with audio or .txt files")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    audio = [p for p in files if p.suffix.lower() in SUFFIXES]
+    chosen = audio or [p for p in files if p.suffix.lower() == ".txt"]
+    if not chosen:
+        kinds = ", ".join(SUFFIXES)
+        raise UsageError(f"{folder} holds no audio ({kinds}) and no .txt: nothing to build from")
+    named = any(p.relative_to(folder).parts[0] in _SPLIT_FOLDERS for p in chosen)
+    sources: dict[str, Source] = {}
+    for path in chosen:
+        parts = path.relative_to(folder).with_suffix("").parts
+        if named and parts[0] not in _SPLIT_FOLDERS:
+            raise UsageError(f"{path} is in no split folder, but others are: move it to train/")
+        split = _SPLIT_FOLDERS[parts[0]] if named else ""
+        id = "/".join(parts[1:] if named else parts)
+        if id in sources:
+            raise UsageError(f"{path} and {sources[id].path} would both be {id!r}: rename one")
+        kind: Literal["audio", "text"] = "audio" if audio else "text"
+        sources[id] = Source(id, path, split or _drawn(id, validation, test), kind, sha256_of(path))
+    return [sources[id] for id in sorted(sources)], [p for p in files if p not in set(chosen)]
+
+
+def _drawn(id: str, validation: float, test: float) -> str:
+    place = seed_of("split", id) / 2**63
+    if place < test:
+        return "test"
+    return "validation" if place < test + validation else "train"
+
+
+class Encoder:
+    """Turns one source into a document. Lives in a worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(1)  # the number of threads changes the last bits of features
+        self.tokeniser = Tokeniser.load(settings.tokeniser)
+        self.voice: Voice | None = open_voice(settings.voice) if settings.voice else None
+
+    def __call__(self, source: Source) -> Spoken:
+        """SlamError if the source cannot be used."""
+        return self._read_aloud(source) if self.voice else self._listen(source)
+
+    def _listen(self, source: Source) -> Spoken:
+        units = self.tokeniser.encode_blocks(open_audio(source.path).blocks)
+        units = trimmed(units, self.tokeniser.pause)
+        if not len(units):
+            raise SlamError(f"{source.path} holds no speech: remove it")
+        seconds = len(units) / self.tokeniser.config.rate
+        return Spoken(source.id, source.split, deduplicate(units), seconds, source.speaker)
+
+    def _read_aloud(self, source: Source) -> Spoken:
+        """A line is a sentence; between two stands one PAUSE."""
+        try:
+            text = source.path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise SlamError(f"{source.path} is not UTF-8 text: convert or remove it") from None
+        assert self.voice
+        speaker = speaker_of(source.id)
+        pause = np.array([self.tokeniser.pause], np.uint16)
+        stream: list[Units] = []
+        sentences, length, frames = [], 0, 0
+        lines = [line for line in text.splitlines() if line.strip()]
+        for number, line in enumerate(lines):
+            parts: list[Units] = []
+            for wave in self.voice.read(line, speaker, seed_of(source.id, number)):
+                units = trimmed(self.tokeniser.encode(wave), self.tokeniser.pause)
+                frames += len(units)
+                parts += [pause, deduplicate(units)] if len(units) else []
+            spoken = np.concatenate(parts[1:]) if parts else pause[:0]
+            if length and len(spoken):
+                stream.append(pause)
+                length += 1
+            sentences.append((length, length + len(spoken)))
+            stream.append(spoken)
+            length += len(spoken)
+        if not length:
+            raise SlamError(f"{source.path} holds no words to read: remove it")
+        seconds = frames / self.tokeniser.config.rate
+        units = np.concatenate(stream)
+        return Spoken(source.id, source.split, units, seconds, speaker.name, tuple(sentences))
+
+
+def trimmed(units: Units, pause: int) -> Units:
+    """`units` without PAUSE at the ends."""
+    speech = np.flatnonzero(units != pause)
+    return units[speech[0] : speech[-1] + 1] if len(speech) else units[:0]
+
+
+# Worker processes
+
+_encoder: Encoder | None = None
+
+
+def _start_worker(settings: Settings) -> None:
+    global _encoder
+    _encoder = Encoder(settings)
+    parent = multiprocessing.parent_process()
+    if parent:  # a killed build must not leave its workers behind
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _work(source: Source, cached: Path) -> str | None:
+    """Encode one source into the cache; what is wrong with it, if something is."""
+    assert _encoder
+    try:
+        document = _encoder(source)
+    except SlamError as error:
+        return str(error)
+    record = {
+        "units": document.units.tolist(),
+        "seconds": document.seconds,
+        "speaker": document.speaker,
+        "sentences": document.sentences,
+    }
+    write_file(cached, json.dumps(record, separators=(",", ":")).encode())
+    return None
+
+
+def encode_all(
+    jobs: list[tuple[Source, Path]], settings: Settings, workers: int
+) -> Iterator[tuple[Source, str | None]]:
+    """Encode sources into their cache files, in any order; yields each with its complaint."""
+    if workers == 1 or len(jobs) == 1:
+        threads = torch.get_num_threads()
+        try:
+            _start_worker(settings)
+            for source, cached in jobs:
+                yield source, _work(source, cached)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (settings,)) as pool:
+        futures = {pool.submit(_work, *job): job[0] for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Plan:
+    """A build before it runs: what is to be encoded, what is in the cache, where it goes."""
+
+    def __init__(self, sources: list[Source], settings: Settings, out: Path) -> None:
+        self.sources, self.settings, self.out = sources, settings, out
+        self.work = out.with_name(f".{out.name}.work")
+        self.tokeniser = Tokeniser.load(settings.tokeniser)
+        self.voice = open_voice(settings.voice) if settings.voice else None
+        made_by = (self.tokeniser.revision, self.voice.version if self.voice else "", _READING)
+        self.cached = {
+            s.id: self.work / f"{_digest(*made_by, s.kind, s.id, s.sha256)}.json" for s in sources
+        }
+        placed = "".join(f"{s.split}\0{self.cached[s.id].name}\0" for s in sources)
+        self.digest = _digest(placed)
+
+    @property
+    def missing(self) -> list[tuple[Source, Path]]:
+        """Sources that are not in the cache, the largest first so that no worker ends late."""
+        todo = [(s, self.cached[s.id]) for s in self.sources if not self.cached[s.id].exists()]
+        return sorted(todo, key=lambda job: -job[0].path.stat().st_size)
+
+    def finished(self) -> Manifest | None:
+        """The manifest if `out` holds this very corpus; UsageError if it holds another."""
+        if not (self.out / "corpus.json").exists():
+            return None
+        manifest = open_corpus(self.out).manifest
+        if manifest.provenance.get("inputs") != self.digest:
+            raise UsageError(
+                f"{self.out} holds a corpus of other sources or settings "
+                f"(revision {manifest.revision}): give another --out or remove it"
+            )
+        return manifest
+
+    def assemble(self, name: str, skipped: dict[str, str]) -> Manifest:
+        """Write the corpus from the cache, and remove the cache."""
+        texts = [s for s in self.sources if s.id not in skipped]
+        provenance: dict[str, Any] = {
+            "made_by": "python -m slam_core corpus build",
+            "kind": "synthetic speech" if self.voice else "recorded speech",
+            "voice": self.voice.version if self.voice else None,
+            "speakers": [s.name for s in SPEAKERS] if self.voice else None,
+            "tokeniser_revision": self.tokeniser.revision,
+            "sources_sha256": _digest(*(f"{s.id}\0{s.sha256}" for s in texts), length=64),
+            "skipped": skipped,
+            "inputs": self.digest,
+        }
+        manifest = write_corpus(
+            self.out,
+            (self._document(source) for source in _by_split(texts)),
+            name=name,
+            inventory=self.tokeniser.inventory,
+            rate=self.tokeniser.config.rate,
+            tokeniser=self.tokeniser.config.name,
+            provenance=provenance,
+        )
+        shutil.rmtree(self.work, ignore_errors=True)
+        return manifest
+
+    def _document(self, source: Source) -> Spoken:
+        record = json.loads(self.cached[source.id].read_bytes())
+        units = np.array(record["units"], dtype=np.uint16)
+        sentences = tuple((a, b) for a, b in record["sentences"])
+        return Spoken(
+            source.id, source.split, units, record["seconds"], record["speaker"], sentences
+        )
+
+
+_READING = "1"  # raise it when the way of reading a text aloud changes
+
+
+def _by_split(sources: Iterable[Source]) -> list[Source]:
+    order = ("train", "validation", "test")
+    return sorted(sources, key=lambda s: (order.index(s.split), s.id))
+
+
+def _digest(*parts: str, length: int = 24) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:length]
