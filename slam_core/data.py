@@ -80,21 +80,25 @@ class Mix:
         """(rows, context + 1) unit ids of a step, counted from 0."""
         counter = np.arange(step * self.rows, (step + 1) * self.rows)
         out = np.empty((self.rows, self.context + 1), dtype=np.int64)
-        # Within each block a keyed shuffle decides which position goes to which source.
         block, position = np.divmod(counter, BLOCK)
-        place = np.concatenate(
-            [
-                permute(position[block == b], BLOCK, self._seed, "mix", int(b))
-                for b in np.unique(block)
-            ]
-        )
-        edges = np.cumsum([0, *self._quotas])
+        deals = {int(b): self._deal(int(b)) for b in np.unique(block)}
+        source = np.array([deals[int(b)][0][p] for b, p in zip(block, position, strict=True)])
+        rank = np.array([deals[int(b)][1][p] for b, p in zip(block, position, strict=True)])
         for k, stream in enumerate(self._streams):
-            mine = (place >= edges[k]) & (place < edges[k + 1])
+            mine = source == k
             if mine.any():
-                index = block[mine] * self._quotas[k] + place[mine] - edges[k]
+                index = block[mine] * self._quotas[k] + rank[mine]
                 out[mine] = stream.rows(self._starts(k, stream, index), self.context)
         return out
+
+    def _deal(self, block: int) -> tuple[Ids, Ids]:
+        """For each position of a block, its source and how many of that source came before it."""
+        order = permute(np.arange(BLOCK), BLOCK, self._seed, "mix", block)
+        source = np.repeat(np.arange(len(self._quotas)), self._quotas)[order]
+        rank = np.empty(BLOCK, dtype=np.int64)
+        for k, quota in enumerate(self._quotas):
+            rank[source == k] = np.arange(quota)
+        return source, rank
 
     def _starts(self, k: int, stream: Stream, index: Ids) -> Ids:
         """Stream positions of the `index`-th sequences drawn from source `k`."""

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+
 from slam_core.corpora import Spoken, deduplicate, write_corpus
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slam_core.errors import SlamError
+from slam_core.flops import Counts
+from slam_core.results import (
+    Journal,
+    Result,
+    Spent,
+    Validation,
+    append_lines,
+    fold,
+    merge,
+    read,
+    read_lines,
+    scores_of,
+    state_of,
+)
+
+COUNTS = Counts(embedding=1, positions=0, body=2, head=0, matmul=3, attention=4)
+
+
+def result(run: str, nll: float = 2.0, attempt: str = "a1") -> Result:
+    return Result(
+        run=run,
+        attempt=attempt,
+        state="done",
+        spec={},
+        counts=COUNTS,
+        spent=Spent(steps=1, tokens=2, seconds=3.0),
+        train_loss=2.5,
+        validation={"tales": Validation(nll=nll, stderr=0.1, units=10)},
+        provenance={},
+    )
+
+
+@given(cut=st.integers(min_value=0, max_value=60))
+def test_a_torn_line_costs_itself_only(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    """Cut the file anywhere: whole lines before the cut survive, and so does what follows."""
+    path = tmp_path_factory.mktemp("lines") / "x.jsonl"
+    append_lines(path, [{"n": 1}, {"n": 2}, {"text": "a\nb"}, {"n": 4}])
+    whole = path.read_bytes()
+    os.truncate(path, min(cut, len(whole)))
+    survivors = [json.loads(x) for x in path.read_bytes().split(b"\n")[:-1]]
+    append_lines(path, [{"n": 5}])
+    read_back = list(read_lines(path))
+    assert read_back[-1] == {"n": 5}
+    # A cut right before the newline leaves a whole record, which sealing rescues.
+    assert read_back[: len(survivors)] == survivors
+    assert len(read_back) <= len(survivors) + 2
+
+
+def test_merging_is_a_set_union(tmp_path: Path) -> None:
+    records = [result("a"), result("b"), result("c"), result("a", attempt="a2")]
+    contents = set()
+    for order in itertools.permutations(records):
+        folder = tmp_path / str(random.random())
+        for record in order:
+            assert merge(folder, [record], Result) == 1
+        assert merge(folder, records, Result) == 0
+        contents.add(frozenset((folder / "runs.jsonl").read_text().splitlines()))
+    assert len(contents) == 1
+
+
+def test_two_records_under_one_key_are_refused(tmp_path: Path) -> None:
+    merge(tmp_path, [result("a")], Result)
+    before = (tmp_path / "runs.jsonl").read_bytes()
+    with pytest.raises(SlamError, match="two different records of a/a1"):
+        merge(tmp_path, [result("a", nll=1.9)], Result)
+    assert (tmp_path / "runs.jsonl").read_bytes() == before
+
+
+def test_floats_survive_the_file_exactly(tmp_path: Path) -> None:
+    nll = 0.1 + 0.2
+    merge(tmp_path, [result("a", nll=nll)], Result)
+    assert read(tmp_path, Result)[("a", "a1")].validation["tales"].nll == nll
+
+
+def test_a_foreign_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text('{"run": "a"}\n')
+    with pytest.raises(SlamError, match="not a Result"):
+        read(tmp_path, Result)
+
+
+def event(name: str, **fields: object) -> dict[str, object]:
+    return {"event": name, **fields}
+
+
+@pytest.mark.parametrize(
+    ("names", "held", "state"),
+    [
+        ([], False, "missing"),
+        ([], True, "running"),
+        (["start"], False, "interrupted"),
+        (["start", "progress"], True, "running"),
+        (["start", "stopped"], False, "interrupted"),
+        (["start", "progress", "done"], False, "done"),
+        (["start", "done", "score"], False, "done"),
+        (["start", "diverged"], False, "diverged"),
+        (["start", "failed"], False, "failed"),
+        (["start", "failed", "resume"], False, "interrupted"),
+        (["start", "failed", "resume", "done"], False, "done"),
+    ],
+)
+def test_state_is_a_fold(names: list[str], held: bool, state: str) -> None:
+    assert state_of([event(n) for n in names], held) == state
+
+
+def test_a_resume_repeats_steps_that_count_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance={})
+    for step, loss in ((1, 5.0), (2, 4.0), (2, 4.5), (3, 3.0)):
+        journal.write("progress", step=step, tokens=step, seconds=0.1, loss=loss)
+    assert fold("a", "a1", journal.events()) == (None, None)
+    journal.write("done", spent=Spent(steps=3, tokens=3, seconds=1.0).model_dump())
+    journal.write("score", benchmark="b", revision="r", metric="accuracy", value=0.5,
+                  stderr=0.1, items=3, chance=0.5)  # fmt: skip
+    found, curve = fold("a", "a1", journal.events())
+    assert found is not None
+    assert curve is not None
+    assert curve.steps == [1, 2, 3]
+    assert curve.loss == [5.0, 4.5, 3.0]
+    assert found.train_loss == 3.0
+    assert [s.value for s in scores_of("a", "a1", journal.events())] == [0.5]

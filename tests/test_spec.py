@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slam_core.errors import UsageError
+from slam_core.recipes import RECIPES
+from slam_core.spec import (
+    Budget,
+    Data,
+    Model,
+    Optim,
+    RunSpec,
+    Source,
+    parse_override,
+    read_spec,
+    resolve,
+    spec_from,
+)
+
+PINNED = RunSpec(
+    model=Model(size="180k", vocab=502),
+    data=Data(sources=(Source(corpus="tales", revision="0" * 12),), context=128, batch=1024),
+    budget=Budget(amount=1e12, unit="flops"),
+)
+
+
+def test_golden_ids() -> None:
+    """Ids are the names of results on disk: a change here orphans every stored result."""
+    assert PINNED.id == "c5f54fabf1d4"
+    assert PINNED.but({"optim.lr": 3e-4}).id == "3d018bccd5a2"
+    assert PINNED.but({"model.family": "qwen2"}).id == "da396131ddea"
+
+
+def test_resolving_changes_nothing_twice() -> None:
+    resolved = resolve(PINNED)
+    assert resolved == resolve(resolved)
+    assert resolved.id == PINNED.id
+    assert spec_from(json.loads(PINNED.canonical())).id == PINNED.id
+
+
+def test_encoding_goes_by_declared_type() -> None:
+    whole, real = (
+        PINNED.but({"budget": {"amount": amount, "unit": "seconds", "device": "x"}})
+        for amount in (86_400, 86_400.0)
+    )
+    assert whole.id == real.id
+
+
+def test_a_size_and_its_shape_are_one_run() -> None:
+    shape = resolve(PINNED).model
+    spelt = PINNED.but(
+        {"model": {"layers": shape.layers, "width": shape.width, "vocab": 502, "family": "llama"}}
+    )
+    assert spelt.id == PINNED.id
+
+
+def test_a_folder_counts_by_its_name(tiny_corpus: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "elsewhere" / tiny_corpus.name
+    shutil.copytree(tiny_corpus, copy)
+    here, there = (
+        PINNED.but({"data.sources.0": {"corpus": str(folder)}, "model.vocab": None}).id
+        for folder in (tiny_corpus, copy)
+    )
+    assert here == there
+
+
+@given(
+    field=st.sampled_from(["optim.lr", "optim.beta2", "data.sources.0.weight", "budget.amount"]),
+    value=st.floats(min_value=1e-6, max_value=0.99),
+)
+def test_every_field_is_in_the_id(field: str, value: float) -> None:
+    changed = PINNED.but({field: value})
+    same = json.loads(changed.canonical()) == json.loads(PINNED.canonical())
+    assert (changed.id == PINNED.id) == same
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optim.learning_rate": 1e-3}, "optim has no field 'learning_rate'; it has name, lr"),
+        ({"optim.lrr": 1e-3}, "did you mean 'lr'"),
+        ({"optim.lr": "fast"}, "optim.lr is 'fast'"),
+        ({"seed": True}, "seed is True"),
+        ({"data.sources.5.weight": 1.0}, "data.sources has 1 items"),
+        ({"seed.x": 1}, "seed is a single value"),
+        ({"optim.lr": float("nan")}, "optim.lr"),
+        ({"data.batch": 1000}, "the nearest is 1024"),
+        ({"budget.unit": "seconds"}, "names its device"),
+        ({"budget.convention": "7nd"}, "no FLOP convention '7nd'"),
+        ({"optim": {"lrate": 1.0}}, "optim has no field 'lrate'"),
+        ({"data.sources": []}, "data.sources"),
+    ],
+)
+def test_a_wrong_field_is_one_sentence(change: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        PINNED.but(change)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model.family": "mamba"}, "no family 'mamba'; there are gpt_neox, llama"),
+        ({"model.size": "huge"}, "'huge' is no size of llama"),
+        ({"model.layers": 3}, "both size '180k' and layers"),
+        ({"model.size": None}, "give a size"),
+        ({"data.sources.0": {"corpus": "nowhere"}}, "no corpus 'nowhere'"),
+        ({"model": {"layers": 2, "width": 64, "heads": 3, "vocab": 502}}, "do not divide width 64"),
+    ],
+)
+def test_what_cannot_be_resolved_says_why(change: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        _ = PINNED.but(change).id
+    assert said in str(error.value)
+
+
+def test_steps_follow_the_budget() -> None:
+    assert PINNED.but({"budget": {"amount": 7, "unit": "steps"}}).steps == 7
+    assert PINNED.but({"budget": {"amount": 10_240, "unit": "tokens"}}).steps == 10
+    flops = PINNED.counts.flops("6nd") * 1024 * 5
+    assert PINNED.but({"budget": {"amount": flops, "unit": "flops"}}).steps == 5
+    timed = {"amount": 60.0, "unit": "seconds", "device": "some"}
+    assert PINNED.but({"budget": timed}).steps is None
+
+
+def test_specs_are_read_from_toml_and_json(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(PINNED.canonical())
+    assert read_spec(tmp_path / "a.json").id == PINNED.id
+    (tmp_path / "a.toml").write_text(
+        "[model]\nsize = '180k'\nvocab = 502\n"
+        "[[data.sources]]\ncorpus = 'tales'\nrevision = '000000000000'\n"
+        "[budget]\namount = 1e12\nunit = 'flops'\n"
+        "[data]\ncontext = 128\nbatch = 1024\n".replace("[data]\n", "")
+    )
+    with pytest.raises(UsageError, match="budget has no field 'context'"):
+        read_spec(tmp_path / "a.toml")
+    for name, text in {"b.json": "{", "c.toml": "= 1"}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match="not valid"):
+            read_spec(tmp_path / name)
+    with pytest.raises(UsageError, match="no spec file"):
+        read_spec(tmp_path / "none.toml")
+
+
+def test_overrides_parse_as_json_or_text() -> None:
+    assert parse_override("optim.lr=3e-4") == ("optim.lr", 3e-4)
+    assert parse_override("model.size=85m") == ("model.size", "85m")
+    with pytest.raises(UsageError, match="field=value"):
+        parse_override("optim.lr")
+
+
+def test_recipes_follow_the_paper() -> None:
+    """Cuervo & Marxer 2024, section 3 and Table 1."""
+    spec = RECIPES["cuervo-309m"].but(
+        {"data.sources.0.revision": "0" * 12, "model.vocab": 502},
+    )
+    assert spec.counts.total == 308_845_568
+    assert spec.data.batch == 256 * 2050
+    assert spec.optim == Optim(lr=5e-4, weight_decay=0.1, warmup=0.01, floor=0.1)
