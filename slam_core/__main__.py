@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from slam_core import scratch
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
 
 app = typer.Typer(
@@ -142,23 +141,8 @@ def _say_aside(text: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code of DESIGN (0, 1 failed, 2 usage, 75 resumable)."""
-    return guarded(app, arguments)
-
-
-def guarded(commands: typer.Typer, arguments: list[str] | None) -> int:
-    """Run typer commands; a user's mistake is one sentence on stderr, never a traceback."""
-    try:
-        code = commands(args=arguments, standalone_mode=False)
-    except SlamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except click.exceptions.Abort:
-        return 75
-    except click.ClickException as error:
-        error.show()
-        return 2
-    return code if isinstance(code, int) else 0
+    """The command line; returns its exit code."""
+    return exit_code(app, arguments)
 
 
 if __name__ == "__main__":

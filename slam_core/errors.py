@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
 
 class SlamError(Exception):
     """Something went wrong that the user can mend. Commands print it and exit with 1."""
@@ -19,3 +23,19 @@ class Interrupted(SlamError):
     """Stopped early, state saved, resumable. Commands exit with 75."""
 
     exit_code = 75
+
+
+def exit_code(commands: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
+    """Run typer commands and return their exit code: 0 done, 1 failed, 2 wrong usage, 75 resumable.
+
+    A user's mistake is one sentence on stderr; whatever else is raised is a defect of ours and
+    passes through with its traceback.
+    """
+    try:
+        commands(args=arguments)
+    except SlamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0

@@ -1,0 +1,75 @@
+"""SIGKILL at random moments of a run loses no result and changes no number."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from slam_core import scratch
+from slam_core.results import Journal, fold
+from slam_core.run import execute
+from slam_core.spec import RunSpec
+from slam_core.train import Limits
+
+KILLS = 50
+
+
+def train_in_a_child(spec: RunSpec) -> int:
+    """Fork a process that executes the run, saving after every step; its pid.
+
+    A fork has torch imported already, so that kills fall into the run and not into imports.
+    """
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        execute(spec, limits=Limits(save_every=0.0), say=lambda text: None)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def numbers(run: str) -> tuple[object, ...]:
+    """All that a run found out, without its times."""
+    (attempt,) = scratch.attempts(run)
+    result, curve = fold(run, attempt.name, Journal(attempt).events())
+    assert result is not None
+    assert curve is not None
+    return result.validation, result.spent.steps, curve.steps, curve.loss
+
+
+@pytest.mark.slow
+def test_fifty_kills_change_no_number(
+    tiny_spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny_spec
+    monkeypatch.setenv("SLAM_OUT", str(tmp_path / "whole"))
+    started = time.monotonic()
+    assert os.waitpid(train_in_a_child(spec), 0)[1] == 0
+    duration = time.monotonic() - started
+    reference = numbers(spec.id)
+
+    rng = random.Random(0)
+    kills = ends = 0
+    while kills < KILLS:
+        monkeypatch.setenv("SLAM_OUT", str(tmp_path / f"trial{ends}"))
+        while True:
+            child = train_in_a_child(spec)
+            time.sleep(rng.uniform(0, duration / 3))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if os.WIFEXITED(status):
+                break
+            kills += 1
+            assert scratch.state(spec.id) in ("missing", "interrupted", "done")
+        assert os.WEXITSTATUS(status) == 0
+        assert numbers(spec.id) == reference
+        ends += 1
+    assert ends >= 2

@@ -1,0 +1,170 @@
+"""`python -m slam_core` as a user meets it: exit codes, sentences, JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slam_core import scratch
+from slam_core.__main__ import main
+from slam_core.corpora import Pair, write_pairs
+from slam_core.spec import RunSpec
+
+
+@pytest.fixture
+def spec_file(tiny_spec: RunSpec, tmp_path: Path) -> Path:
+    path = tmp_path / "run.json"
+    path.write_text(tiny_spec.canonical().replace('"tiny"', json.dumps(_corpus(tiny_spec))))
+    return path
+
+
+def _corpus(spec: RunSpec) -> str:
+    return spec.data.sources[0].corpus
+
+
+def test_run_show_and_run_again(
+    spec_file: Path, tiny_spec: RunSpec, slam_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(spec_file)]) == 0
+    assert "validation" in capsys.readouterr().out
+    assert main(["run", str(spec_file)]) == 0
+    assert "nothing to train" in capsys.readouterr().out
+    assert main(["show", tiny_spec.id[:5], "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["run"] == tiny_spec.id
+    assert shown["state"] == "done"
+    assert shown["end"]["validation"]["tiny"]["nll"] > 0
+
+
+def test_score_is_recorded_once(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import numpy as np
+
+    from slam_core.corpora import open_corpus
+
+    corpus = open_corpus(tiny_corpus)
+    rng = np.random.default_rng(1)
+    items = []
+    for i in range(60):
+        real = corpus.read("test", i * 8, i * 8 + 8)
+        noise = rng.permutation(21)[:8].astype(np.uint16)
+        items.append(Pair(f"i{i:02d}", real[:0], real, noise))
+    folder = tmp_path / "pairs"
+    write_pairs(folder, items, name="tiny/real", inventory=21, provenance={})
+    assert main(["run", str(spec_file)]) == 0
+    capsys.readouterr()
+    for _ in range(2):
+        assert main(["score", tiny_spec.id, "--benchmark", str(folder), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert first == second
+    assert first[0]["benchmark"] == "tiny/real"
+    assert first[0]["value"] > 0.9  # sparse chain against noise
+    events = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_text()
+    assert events.count('"score"') == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run", "--recipe", "nope"], 2, "no recipe 'nope'; there are tiny"),
+        (["run"], 2, "give a spec file or --recipe"),
+        (["run", "SPEC", "--set", "optim.lrate=1"], 2, "optim has no field 'lrate'"),
+        (["run", "SPEC", "--set", "optim.lr=quick"], 2, "optim.lr is 'quick'"),
+        (["run", "SPEC", "--set", 'model={"family":"rnn","size":"1m"}'], 2, "no family 'rnn'"),
+        (["run", "SPEC", "--set", 'data.sources.0={"corpus":"x"}'], 2, "no corpus 'x'"),
+        (
+            ["run", "SPEC", "--set", 'budget={"amount":9,"unit":"seconds","device":"RTX 9"}'],
+            2,
+            "budget.device is 'RTX 9', this machine has",
+        ),
+        (["run", "missing.toml"], 2, "no spec file"),
+        (["show", "abc"], 2, "no run below"),
+        (["score", "abc", "--benchmark", "x"], 2, "no run below"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_a_code(
+    arguments: list[str],
+    code: int,
+    said: str,
+    spec_file: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = main([str(spec_file) if a == "SPEC" else a for a in arguments])
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert found == code
+
+
+def test_a_damaged_shard_stops_the_run(
+    tiny_spec: RunSpec, tmp_path: Path, slam_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from conftest import write_tiny_corpus
+
+    folder = write_tiny_corpus(tmp_path / "hurt")
+    shard = folder / "validation-00000.units"
+    content = bytearray(shard.read_bytes())
+    content[50] ^= 4
+    shard.write_bytes(content)
+    path = tmp_path / "hurt.json"
+    tree = {"sources": [{"corpus": str(folder)}], "context": 16, "batch": 64}
+    path.write_text(json.dumps(json.loads(tiny_spec.canonical()) | {"data": tree}))
+    assert main(["run", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "validation-00000.units" in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_held_by_another_is_left_to_it(
+    spec_file: Path, tiny_spec: RunSpec, slam_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holding = (
+        "import sys, time\nfrom slam_core import scratch\n"
+        f"with scratch.claim({tiny_spec.id!r}):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            assert scratch.state(tiny_spec.id) == "running"
+            assert main(["run", str(spec_file)]) == 75
+            said = capsys.readouterr().err
+            assert f"process {other.pid}" in said
+        finally:
+            other.kill()
+    # The kernel drops a dead holder's claim: no waiting, no clean-up.
+    assert scratch.holder(tiny_spec.id) is None
+    assert main(["run", str(spec_file)]) == 0
+
+
+def test_a_folder_that_cannot_be_written(
+    spec_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLAM_OUT", "/dev/null/runs")
+    assert main(["run", str(spec_file)]) == 1
+    assert "set SLAM_OUT" in capsys.readouterr().err
+
+
+def test_listing_and_help_do_not_import_torch() -> None:
+    for module in ("slam_core", "slam_core.spec", "slam_core.results", "slam_core.scratch"):
+        code = f"import sys, {module}\nassert 'torch' not in sys.modules"
+        subprocess.run([sys.executable, "-c", code], check=True)
+    code = (
+        "import sys\nfrom slam_core.__main__ import main\nassert main(['recipes', '--json']) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert "tiny" in json.loads(done.stdout)

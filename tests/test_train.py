@@ -1,0 +1,221 @@
+"""One run, from its budget to its record: exact resume, accumulation, divergence, stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from slam_core import scratch, train
+from slam_core.data import Mix
+from slam_core.errors import Interrupted, SlamError
+from slam_core.models import build
+from slam_core.provenance import device_name
+from slam_core.results import Journal, Result, fold
+from slam_core.run import execute
+from slam_core.spec import RunSpec, resolve
+from slam_core.train import Limits, Loop, NextUnit, checkpoints
+
+
+def outcome(run: str) -> tuple[Result, dict[int, Any]]:
+    """Result and training losses by step of a run's latest attempt."""
+    folder = scratch.attempts(run)[-1]
+    result, curve = fold(run, folder.name, Journal(folder).events())
+    assert result is not None
+    assert curve is not None
+    return result, dict(zip(curve.steps, curve.loss, strict=True))
+
+
+def quiet(text: str) -> None:
+    del text
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(checkpoints(scratch.attempts(run)[-1])[-1] / "model.safetensors")
+
+
+class StopAt(Mix):
+    """A stream that sends this process a signal when a step is reached."""
+
+    at: int = -1
+
+    def batch(self, step: int) -> Any:
+        if step == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().batch(step)
+
+
+def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> None:
+    assert execute(tiny_spec, say=quiet) == "done"
+    result, losses = outcome(tiny_spec.id)
+    assert result.run == tiny_spec.id
+    assert result.run_spec() == resolve(tiny_spec)
+    assert result.spent.steps == 60
+    assert result.spent.tokens == 60 * 64
+    assert len(losses) == train.POINTS
+    first, last = losses[min(losses)], losses[60]
+    assert first == pytest.approx(3.09, abs=0.15)  # ln 22: nothing learned yet
+    assert last < first - 0.5
+    assert result.validation["tiny"].nll == pytest.approx(last, abs=0.3)
+    assert result.validation["tiny"].units > 0
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "inverse_sqrt", "wsd"])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_resumed_run_is_the_same_run(
+    tiny_spec: RunSpec,
+    slam_out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    schedule: str,
+    dropout: float,
+) -> None:
+    """Bit for bit: weights, every logged loss, validation (rtol = atol = 0)."""
+    spec = tiny_spec.but({"optim.schedule": schedule, "model.dropout": dropout})
+    execute(spec, say=quiet)
+    whole, losses = outcome(spec.id)
+    reference = weights(spec.id)
+    shutil.rmtree(slam_out)
+
+    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    for stop in (0, 7, 8, 31, 58):
+        monkeypatch.setattr(StopAt, "at", stop)
+        with pytest.raises(Interrupted, match=f"SIGTERM at step {stop + 1}"):
+            execute(spec, say=quiet)
+        assert scratch.state(spec.id) == "interrupted"
+    monkeypatch.setattr(StopAt, "at", -1)
+    assert execute(spec, say=quiet) == "done"
+    again, resumed = outcome(spec.id)
+    assert resumed == losses
+    assert again.validation == whole.validation
+    assert all(torch.equal(reference[k], v) for k, v in weights(spec.id).items())
+    assert len(scratch.attempts(spec.id)) == 1
+
+
+def test_a_finished_run_is_not_trained_again(tiny_spec: RunSpec, slam_out: Path) -> None:
+    execute(tiny_spec, say=quiet)
+    before = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_bytes()
+    said: list[str] = []
+    assert execute(tiny_spec, say=said.append) == "done"
+    assert "nothing to train" in said[0]
+    assert (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_bytes() == before
+
+
+def test_accumulation_is_the_same_step(tiny_spec: RunSpec, tmp_path: Path) -> None:
+    spec = resolve(tiny_spec.but({"budget.amount": 5}))
+    found = []
+    for micro in (16, 32, 65_536):
+        folder = tmp_path / str(micro)
+        folder.mkdir()
+        model = build(spec.model, spec.data.context, spec.seed)
+        Loop(
+            spec, model, Mix(spec.data, 0), NextUnit(), Journal(folder), Limits(micro_batch=micro)
+        ).spend()
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.allclose(found[0], found[2], atol=1e-5)
+    assert torch.allclose(found[1], found[2], atol=1e-5)
+    assert not torch.equal(found[0], torch.zeros_like(found[0]))
+
+
+def test_the_loss_is_the_mean_nll(tiny_spec: RunSpec) -> None:
+    spec = resolve(tiny_spec)
+    model = build(spec.model, spec.data.context, spec.seed)
+    batch = Mix(spec.data, 0).batch(0)
+    rows = torch.from_numpy(batch)
+    logits = model(rows[:, :-1]).logits
+    expected = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), rows[:, 1:].reshape(-1))
+    objective = NextUnit()
+    found = objective.loss(model, rows) / objective.terms(batch)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_diverged_run_is_a_result(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(NextUnit):
+        def loss(self, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+            return super().loss(model, rows) * float("nan")
+
+    monkeypatch.setattr("slam_core.run.NextUnit", Broken)
+    assert execute(tiny_spec, say=quiet) == "diverged"
+    assert scratch.state(tiny_spec.id) == "diverged"
+    result, _ = outcome(tiny_spec.id)
+    assert result.state == "diverged"
+    assert result.validation == {}
+
+
+def test_a_budget_in_seconds_is_spent_once_over_a_resume(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = {"amount": 1.5, "unit": "seconds", "device": device_name("cpu")}
+    spec = tiny_spec.but({"budget": budget})
+    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    monkeypatch.setattr(StopAt, "at", 40)
+    with pytest.raises(Interrupted):
+        execute(spec, say=quiet)
+    folder = scratch.attempts(spec.id)[-1]
+    state = json.loads((checkpoints(folder)[-1] / "state.json").read_text())
+    assert 0 < state["seconds"] < 1.5
+    monkeypatch.setattr(StopAt, "at", -1)
+    assert execute(spec, say=quiet) == "done"
+    result, _ = outcome(spec.id)
+    # One step of overshoot at most; on a loaded machine a step may take long.
+    assert 1.5 <= result.spent.seconds < 2.5
+    assert result.spent.steps > 41
+
+
+def test_a_failure_is_recorded_and_retried_on_request_only(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise SlamError("the model melted; cool it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slam_core.run.build", broken)
+        with pytest.raises(SlamError, match="melted"):
+            execute(tiny_spec, say=quiet)
+    assert scratch.state(tiny_spec.id) == "failed"
+    with pytest.raises(SlamError, match=r"failed before .*melted.*--retry"):
+        execute(tiny_spec, say=quiet)
+    assert execute(tiny_spec, retry=True, say=quiet) == "done"
+    assert len(scratch.attempts(tiny_spec.id)) == 2
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    monkeypatch.setattr(StopAt, "at", 20)
+    with pytest.raises(Interrupted):
+        execute(tiny_spec, say=quiet)
+    folder = scratch.attempts(tiny_spec.id)[-1]
+    before = checkpoints(folder)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StopAt, "at", 40)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_file", full)
+        with pytest.raises(SlamError, match=r"No space left on device; free some"):
+            execute(tiny_spec, say=quiet)
+    assert checkpoints(folder) == before
+    monkeypatch.setattr(StopAt, "at", -1)
+    assert execute(tiny_spec, retry=True, say=quiet) == "done"
+
+
+def test_bf16_trains_close_to_fp32(tiny_spec: RunSpec, slam_out: Path) -> None:
+    half = tiny_spec.but({"precision": "bf16"})
+    for spec in (tiny_spec, half):
+        execute(spec, say=quiet)
+    full, mixed = (outcome(s.id)[0].validation["tiny"].nll for s in (tiny_spec, half))
+    assert mixed != full
+    assert mixed == pytest.approx(full, abs=0.1)
