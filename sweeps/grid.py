@@ -1,0 +1,193 @@
+"""Which runs: studies declared as values. A study is anything with a name and `runs()`.
+
+A declaration holds arms; `runs()` turns it into labelled specs. Two labels may name one spec (a
+baseline shared by two arms): it is one run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from slam_core.errors import UsageError
+from slam_core.spec import RunSpec, resolve
+
+
+class Study(Protocol):
+    """A named set of runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    def runs(self) -> dict[str, RunSpec]:
+        """Label -> spec, in the order of declaration."""
+        ...
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scaled(_Value):
+    """A field that follows a power law: `field = value * (by / at) ** power`.
+
+    `by` is a number of the resolved spec (`model.width`, `model.layers`, `budget.amount`) or
+    `params`, the total number of parameters. Rounded to 3 significant digits, so that ids do not
+    hang on the last bit of a power.
+    """
+
+    field: str
+    value: float
+    by: str
+    at: float = Field(gt=0)
+    power: float
+
+    def of(self, spec: RunSpec) -> RunSpec:
+        """`spec` with the field set."""
+        value = self.value * (self._quantity(spec) / self.at) ** self.power
+        return spec.but({self.field: float(f"{value:.3g}")})
+
+    def _quantity(self, spec: RunSpec) -> float:
+        if self.by == "params":
+            return spec.counts.total
+        node: Any = resolve(spec).model_dump()
+        for key in self.by.split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, int | float) or node <= 0:
+            raise UsageError(
+                f"scaled {self.field}: '{self.by}' is no positive number of a run; "
+                "use params, model.width, model.layers or budget.amount"
+            )
+        return node
+
+
+class IsoFlop(_Value):
+    """Every size of every family at every budget of training FLOPs, for each seed.
+
+    `budgets` count in the convention of the base's budget (6ND if it names none); `sizes` are
+    named or free sizes of the families.
+    """
+
+    name: str
+    base: RunSpec
+    budgets: tuple[float, ...] = Field(min_length=1)
+    sizes: tuple[str, ...] = Field(min_length=1)
+    families: tuple[str, ...] = ("llama",)
+    seeds: tuple[int, ...] = (0,)
+    scaled: tuple[Scaled, ...] = ()
+
+    def runs(self) -> dict[str, RunSpec]:
+        """Labels such as `llama-0.18m-1e12-s0`."""
+        convention = self.base.budget.convention
+        labelled = (
+            (
+                f"{family}-{size}-{_short(budget)}-s{seed}",
+                {
+                    "model.family": family,
+                    "model.size": size,
+                    "budget": {"amount": budget, "unit": "flops", "convention": convention},
+                    "seed": seed,
+                },
+            )
+            for family, size, budget, seed in itertools.product(
+                self.families, self.sizes, self.budgets, self.seeds
+            )
+        )
+        return _specs(self.name, self.base, labelled, self.scaled)
+
+
+class Grid(_Value):
+    """The product of `cross`, each point with every row of `zipped` (columns of equal length).
+
+    Keys are dotted fields, as in `RunSpec.but`.
+    """
+
+    name: str
+    base: RunSpec
+    cross: dict[str, tuple[Any, ...]] = {}
+    zipped: dict[str, tuple[Any, ...]] = {}
+    scaled: tuple[Scaled, ...] = ()
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> Self:
+        lengths = {field: len(values) for field, values in self.zipped.items()}
+        if len(set(lengths.values())) > 1:
+            said = ", ".join(f"{field}: {length}" for field, length in lengths.items())
+            raise ValueError(f"zipped columns have different lengths ({said})")
+        for field, values in {**self.cross, **self.zipped}.items():
+            if not values:
+                raise ValueError(f"{field} has no values; give one or leave the field out")
+        if twice := set(self.cross) & set(self.zipped):
+            raise ValueError(f"{', '.join(sorted(twice))} is both crossed and zipped")
+        return self
+
+    def runs(self) -> dict[str, RunSpec]:
+        """Labels such as `lr=0.003,size=85m`."""
+        fields = [*self.cross, *self.zipped]
+        rows = list(zip(*self.zipped.values(), strict=True)) or [()]
+        points = [(*point, *row) for *point, row in itertools.product(*self.cross.values(), rows)]
+        labelled = (
+            (
+                ",".join(
+                    f"{_column(field, fields)}={_said(self, field, value)}"
+                    for field, value in zip(fields, point, strict=True)
+                )
+                or self.name,
+                {field: _plain(value) for field, value in zip(fields, point, strict=True)},
+            )
+            for point in points
+        )
+        return _specs(self.name, self.base, labelled, self.scaled)
+
+
+def _specs(
+    name: str,
+    base: RunSpec,
+    labelled: Iterable[tuple[str, Mapping[str, Any]]],
+    scaled: Iterable[Scaled],
+) -> dict[str, RunSpec]:
+    runs: dict[str, RunSpec] = {}
+    for label, changes in labelled:
+        if label in runs:
+            raise UsageError(f"study {name} declares '{label}' twice; drop one of the values")
+        spec = base.but(changes)
+        for law in scaled:
+            spec = law.of(spec)
+        runs[label] = spec
+    return runs
+
+
+def _column(field: str, fields: list[str]) -> str:
+    """The last part of a dotted field, or all of it where the last part is another's too."""
+    last = field.rpartition(".")[2]
+    return last if sum(f.rpartition(".")[2] == last for f in fields) == 1 else field
+
+
+def _said(grid: Grid, field: str, value: Any) -> str:
+    """A value inside a label: itself if simple, else its number among the field's values."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return _short(value)
+    return f"#{(grid.cross.get(field) or grid.zipped[field]).index(value) + 1}"
+
+
+def _short(number: float) -> str:
+    """`1e12` for 1000000000000.0: the fewest digits that are this number."""
+    if number == 0 or 1e-4 <= abs(number) < 1e6:
+        return repr(number).removesuffix(".0")
+    return f"{Decimal(repr(number)).normalize():e}".replace("e+", "e")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

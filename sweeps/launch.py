@@ -1,0 +1,168 @@
+"""Launch a study at a place: only what is missing, safe to repeat, and one line on what is next."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from slam_core import scratch
+from sweeps.collect import collect
+from sweeps.grid import Study
+from sweeps.place import Job, Place
+from sweeps.plan import ENDED, Plan, makespan, plan
+from sweeps.table import duration
+from sweeps.watch import Bars, Lines, last_words
+
+Say = Callable[[str], None]
+
+
+def launch(
+    study: Study,
+    place: Place,
+    results: Path,
+    *,
+    retry: bool = False,
+    limit: int | None = None,
+    command: str,
+    after: str = "",
+    say: Say = print,
+) -> int:
+    """Run what a study lacks, then collect. The exit code: 0 all there, 1 some failed, 75 more
+    is to do.
+
+    `command` is what launches this study again; `after` what a user does once all is there.
+    """
+    planned = plan(study, results)
+    with _presence(study.name) as others:
+        jobs = _chosen(planned, retry, limit)
+        for line in _announcement(planned, place, jobs, retry, others):
+            say(line)
+        endings = {}
+        if jobs:
+            console = Console()
+            bars = console.is_terminal and say is print
+            watcher = Bars(study.name, jobs, console) if bars else Lines(study.name, jobs, say)
+            with watcher:
+                endings = place.run(jobs, watcher)
+    say(str(collect(results)))
+    left = plan(study, results)
+    say(f"{study.name}: {left.census()}")
+    failed = left.having("failed") or [e for e in endings.values() if e.state == "failed"]
+    open_ = [run for run in left.runs if run.state not in (*ENDED, "failed")]
+    stopped = len(endings) < len(jobs) or any(e.state == "interrupted" for e in endings.values())
+    if stopped or (open_ and not failed):
+        say(f"go on with: {command}")
+        return 75 if stopped else 0
+    if failed:
+        say(f"mend the cause, then: {command} --retry")
+        return 1
+    if after:
+        say(f"next: {after}")
+    return 0
+
+
+def cancel(study: Study, say: Say = print) -> int:
+    """Ask this host's launches and running runs of a study to stop; the number asked.
+
+    The launches first, so that none starts in a stopped run's place.
+    """
+    asked = 0
+    here = socket.gethostname()
+    for what, claims in (
+        ("launch", _launches(study.name)),
+        ("run", dict.fromkeys(spec.id for spec in study.runs().values())),
+    ):
+        for name in claims:
+            holder = scratch.holder(name)
+            if holder is None:
+                continue
+            if holder.get("host") != here:
+                say(f"{what} {name} is on {holder.get('host', 'another host')}: cancel it there")
+            elif isinstance(pid := holder.get("pid"), int):
+                os.kill(pid, signal.SIGTERM)
+                say(f"asked {what} {name} (process {pid}) to save and stop")
+                asked += 1
+    return asked
+
+
+def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:
+    """The runs to do, in the order of declaration, cut to `limit`."""
+    wanted = [r for r in planned.runs if r.state in ("missing", "interrupted", "running")]
+    if retry:
+        wanted = [r for r in planned.runs if r in wanted or r.state == "failed"]
+    return [
+        Job(r.id, r.label, r.spec, r.flops, retry=retry and r.state == "failed")
+        for r in wanted[:limit]
+    ]
+
+
+def _announcement(
+    planned: Plan, place: Place, jobs: list[Job], retry: bool, others: list[dict[str, Any]]
+) -> Iterator[str]:
+    yield f"{planned.study}: {planned.census()}"
+    for other in others:
+        yield (
+            f"another launch of {planned.study} is at work (process {other.get('pid')} on "
+            f"{other.get('host')}): the two share the runs, each is trained once"
+        )
+    if not retry:
+        for run in planned.having("failed"):
+            yield f"skipped {run.label} ({run.id}): failed, {last_words(run.id)}"
+    if not jobs:
+        return
+    chosen = {job.run for job in jobs}
+    hours = [run.hours for run in planned.runs if run.id in chosen]
+    known = [h for h in hours if h is not None]
+    estimate = ""
+    if len(known) == len(hours):
+        estimate = f", about {duration(makespan(known, place.width))} if it has to do all of each"
+    yield f"to do: {len(jobs)} runs{estimate}"
+    yield f"on {place.describe()}"
+    yield f"logs and checkpoints below {scratch.root()}"
+
+
+def _home(study: str) -> Path:
+    return scratch.root() / "launches" / study
+
+
+def _launches(study: str) -> list[str]:
+    """Claims of this study's launches, live or left behind by a kill."""
+    home = _home(study)
+    names = sorted(p.name for p in home.iterdir()) if home.is_dir() else []
+    return [f"launches/{study}/{name}" for name in names]
+
+
+@contextmanager
+def _presence(study: str) -> Iterator[list[dict[str, Any]]]:
+    """Make this launch known to others and to `cancel`; yields the holders of live others."""
+    others = []
+    for name in _launches(study):
+        holder = scratch.holder(name)
+        if holder is not None:
+            others.append(holder)
+        elif time.time() - scratch.run_folder(name).stat().st_mtime > 60:
+            # Left behind by a kill; a younger one may be about to take its claim.
+            shutil.rmtree(scratch.run_folder(name), ignore_errors=True)
+    mine = f"launches/{study}/{socket.gethostname()}-{os.getpid()}"
+    with scratch.claim(mine):
+        try:
+            yield others
+        finally:
+            shutil.rmtree(scratch.run_folder(mine), ignore_errors=True)
+
+
+def again(study: str, place: str, results: Path, options: list[str]) -> str:
+    """The command line that launches a study again."""
+    said = ["python -m sweeps launch", study, "--on", place, *options]
+    if results != Path("results"):
+        said += ["--results", str(results)]
+    return " ".join(said)

@@ -1,0 +1,85 @@
+"""What a place that runs jobs looks like, and what a run gets there.
+
+Nothing here decides an outcome, so nothing here is part of an id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from slam_core.results import State
+from slam_core.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each run gets. None leaves the choice to the place, or to the run's own default.
+
+    `threads` of a CPU, `micro_batch` in units, `save_every` in seconds between checkpoints.
+    """
+
+    threads: int | None = None
+    micro_batch: int | None = None
+    save_every: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to bring to its end. `label` is for people, `flops` orders the queue (None: unknown).
+
+    `retry`: start a new attempt if the latest failed.
+    """
+
+    run: str
+    label: str
+    spec: RunSpec
+    flops: float | None
+    retry: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job left the place: a state, and a sentence if it is not `done`."""
+
+    state: State
+    reason: str = ""
+
+
+class Watcher(Protocol):
+    """What a place tells while it works; calls come from one thread."""
+
+    def started(self, job: Job, where: str) -> None:
+        """Work began at `where`, or goes on there in another process."""
+
+    def ended(self, job: Job, ending: Ending) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def tick(self) -> None:
+        """Called a few times a second: a chance to look at the journals and draw."""
+
+
+class Place(Protocol):
+    """Somewhere runs can be carried out."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def width(self) -> int:
+        """Runs at a time."""
+        ...
+
+    def describe(self) -> str:
+        """One line: what there is, and how it is shared out."""
+        ...
+
+    def run(self, jobs: Sequence[Job], watcher: Watcher) -> Mapping[str, Ending]:
+        """Bring jobs to their ends; run id -> ending. A job that it did not get to is absent.
+
+        Each run is worked on by one process at a time, here or elsewhere: one that is held by
+        another is waited for, and taken over if its process dies.
+        """
+        ...

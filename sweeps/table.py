@@ -1,0 +1,43 @@
+"""Plain-text tables and short numbers, for a terminal or a pipe: nothing is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()
+) -> str:
+    """Columns padded to their widest cell; those with a header in `numbers` set to the right."""
+    right = [header in numbers for header in headers]
+    cells = [list(headers), *(list(row) for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(headers))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def brief(number: float | None) -> str:
+    """Three digits and a unit: 18.4k, 1.3M; scientific from 1e12 on; empty for None."""
+    if number is None:
+        return ""
+    if number >= 1e12:
+        return f"{number:.3g}".replace("e+", "e")
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def duration(hours: float | None) -> str:
+    """`41 s`, `12 min`, `3.5 h` or `2.1 d`; empty for None."""
+    if hours is None:
+        return ""
+    for unit, size in (("d", 24.0), ("h", 1.0), ("min", 1 / 60)):
+        if hours >= 1.5 * size:
+            return f"{hours / size:.3g} {unit}"
+    return f"{hours * 3600:.2g} s"
