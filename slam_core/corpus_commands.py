@@ -19,7 +19,7 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import baselines
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
-say = Console(stderr=True, highlight=False).print
+say = Console(stderr=True, highlight=False, soft_wrap=True).print
 
 Tokeniser = Annotated[
     str | None, typer.Option(help="A folder made by `codebook`; default: the embedded tokeniser.")
@@ -219,7 +219,9 @@ def pairs(
         made = make.cloze(source, corpus, wrong)
         record |= {"kind": "cut from the corpus", "corpus": corpus.revision, "wrong": wrong}
     folder = corpus.folder / "pairs" / called
-    manifest = write_pairs(folder, made, name=called, inventory=corpus.inventory, provenance=record)
+    manifest = write_pairs(
+        folder, made, name=f"{corpus.name}/{called}", inventory=corpus.inventory, provenance=record
+    )
     same = f", {manifest.dropped} dropped because both sides were the same units"
     say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
 

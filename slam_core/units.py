@@ -36,14 +36,15 @@ Blocks = Callable[[], Iterable[Wave]]  # the same audio at 16 kHz every time it 
 
 DEFAULT = "whisper-tiny-en-l3-k500"
 _CONTEXT = 2  # frames of silence that an utterance keeps on both sides
+_PEAK = 12.0  # dB that the loudest frame lies over the loud level at most
 
 
 class Gate(BaseModel):
     """Where speech is, from the level of each frame of 40 ms in dB of full scale.
 
-    A frame is silent `below_loud` under the loud level (the 95th percentile over the recording),
-    or, for a noisy recording, within `above_floor` of the noise floor (the 1st percentile) if that
-    is still `noise_below_loud` under the loud level.
+    A frame is silent `below_loud` under the loud level, or, in a noisy recording, within
+    `above_floor` of the noise floor (the 1st percentile) if that is still `noise_below_loud` under
+    the loud level.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -159,8 +160,7 @@ def hear(
     """
     levels = frame_levels(blocks())
     silent = pauses(levels, gate)
-    loud = float(np.percentile(levels, 95)) if len(levels) else 0.0
-    gain = 10 ** ((gate.loudness - loud) / 20)
+    gain = 10 ** ((gate.loudness - loud_level(levels)) / 20) if len(levels) else 1.0
 
     def heard() -> Iterator[tuple[int, Tensor]]:
         spans = list(utterances(silent, gate))
@@ -184,11 +184,16 @@ def frame_levels(blocks: Iterable[Wave]) -> npt.NDArray[np.float64]:
     return np.concatenate(levels)
 
 
+def loud_level(levels: npt.NDArray[np.float64]) -> float:
+    """The 95th percentile, except where speech is so rare that this is still silence."""
+    return max(float(np.percentile(levels, 95)), float(levels.max()) - _PEAK)
+
+
 def pauses(levels: npt.NDArray[np.float64], gate: Gate) -> npt.NDArray[np.bool_]:
     """(frames,) True where a frame belongs to a pause."""
     if not len(levels):
         return np.zeros(0, dtype=bool)
-    floor, loud = np.percentile(levels, [1, 95])
+    floor, loud = float(np.percentile(levels, 1)), loud_level(levels)
     noise = min(floor + gate.above_floor, loud - gate.noise_below_loud)
     threshold = max(loud - gate.below_loud, noise, gate.silence)
     silent = np.zeros(len(levels), dtype=bool)

@@ -1,0 +1,213 @@
+"""`corpus build` from audio: reproducible, resumable, and plain about bad files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_units import write_wav
+from typer.testing import CliRunner, Result
+
+from slam_core import build
+from slam_core.codebook import k_means
+from slam_core.corpora import EMBEDDED, open_corpus, open_pairs
+from slam_core.corpus_commands import app
+from slam_core.errors import SlamError, UsageError
+from slam_core.pairs import cloze
+from slam_core.units import Tokeniser
+
+CLIPS = sorted((EMBEDDED / "clips").glob("*.wav"))
+
+
+def corpus(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=True)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Three clips in train/anna, one in val/bob, and a transcript that is no document."""
+    folder = tmp_path / "recordings"
+    for i, clip in enumerate(CLIPS):
+        to = folder / ("val/bob" if i == 0 else "train/anna")
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, to)
+    (folder / "train" / "anna" / "note.txt").write_text("A transcript.")
+    return folder
+
+
+def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
+    revisions = []
+    for out in (tmp_path / "out1", tmp_path / "out2"):
+        done = corpus("build", recordings, "--out", out)
+        assert done.exit_code == 0, done.output
+        revisions.append(open_corpus(out, verify=True).revision)
+        assert sorted(p.name for p in tmp_path.iterdir() if "work" in p.name) == []
+    assert revisions[0] == revisions[1]
+    made = open_corpus(tmp_path / "out1")
+    assert [d.id for d in made.documents("train")] == ["anna/" + c.stem for c in CLIPS[1:]]
+    assert {d.speaker for d in made.documents("validation")} == {"bob"}
+    assert made.manifest.provenance["kind"] == "recorded speech"
+    units = made.read("train", 0, made.units("train"))
+    first = made.documents("train")[0]
+    assert Tokeniser.load().pause not in (units[0], units[first.units - 1])
+    again = corpus("build", recordings, "--out", tmp_path / "out1")
+    assert "already built" in again.output
+    card = json.loads(corpus("info", tmp_path / "out1", "--json", "--verify").stdout)
+    assert card["splits"]["train"]["documents"] == 3
+    assert 15 < card["splits"]["train"]["units_per_second"] < 25
+    assert card["ngrams"]["revision"] == made.revision
+    assert made.revision in corpus("info", tmp_path / "out1").output
+
+
+def test_another_source_is_not_written_over(recordings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert corpus("build", recordings, "--out", out).exit_code == 0
+    (recordings / "train" / "anna" / CLIPS[1].name).unlink()
+    refused = corpus("build", recordings, "--out", out)
+    assert isinstance(refused.exception, UsageError)
+    assert "other sources or settings" in str(refused.exception)
+
+
+def test_bad_files_are_skipped_or_refused(recordings: Path, tmp_path: Path) -> None:
+    bad = recordings / "train" / "anna"
+    (bad / "empty.wav").write_bytes(b"")
+    (bad / "torn.wav").write_bytes(CLIPS[1].read_bytes()[:-20_000])
+    (bad / "text.flac").write_bytes(b"not audio")
+    write_wav(bad / "silent.wav", np.zeros(32_000))
+    (bad / "picture.png").write_bytes(b"png")
+    write_wav(bad / "stereo.wav", np.repeat(np.sin(np.arange(30_000) / 9), 2), 8_000, 2)
+    refused = corpus("build", recordings, "--out", tmp_path / "out", "--strict")
+    assert isinstance(refused.exception, SlamError)
+    assert not (tmp_path / "out" / "corpus.json").exists()
+    done = corpus("build", recordings, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    said = done.output.replace("\n", " ")
+    assert "4 of them encoded before" not in said  # five good ones were
+    assert "5 of them encoded before" in said
+    for name in ("empty.wav", "torn.wav", "text.flac", "silent.wav"):
+        assert f"{name} " in said.split("skipped: ", 1)[1]
+    assert "ignored" in said
+    assert "picture.png" in said
+    assert "stereo.wav: 2 channels mixed, 8000 Hz resampled" in said
+    made = open_corpus(tmp_path / "out")
+    assert len(made.documents("train")) == 4
+    assert set(made.manifest.provenance["skipped"]) == {
+        f"anna/{n}" for n in ("empty", "torn", "text", "silent")
+    }
+
+
+def test_a_killed_build_continues(recordings: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first document: what it had is kept, its workers end, and the corpus is
+    that of a build with another number of jobs that nobody killed."""
+    for i in range(12):
+        shutil.copy(CLIPS[1], recordings / "train" / f"more{i}.wav")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "slam_core.corpus_commands", "build", recordings, "--out", out]
+    killed = subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.DEVNULL)
+    work = tmp_path / ".out.work"
+    deadline = time.monotonic() + 60
+    while not list(work.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers = _children(killed.pid)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    kept = len(list(work.glob("*.json")))
+    assert 0 < kept < 16
+    assert not (out / "corpus.json").exists()
+    done = corpus("build", recordings, "--out", out)
+    assert f"{kept} of them encoded before" in done.output
+    assert len(open_corpus(out, verify=True).documents("train")) == 15
+    assert corpus("build", recordings, "--out", tmp_path / "whole").exit_code == 0
+    assert open_corpus(out).revision == open_corpus(tmp_path / "whole").revision
+    assert workers
+    while any(Path(f"/proc/{pid}/stat").exists() for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its killed build"
+        time.sleep(0.05)
+
+
+def _children(parent: int) -> list[int]:
+    status = ((p.name, p / "stat") for p in Path("/proc").iterdir() if p.name.isdigit())
+    return [int(n) for n, s in status if s.exists() and s.read_text().split()[3] == str(parent)]
+
+
+def test_splits_without_folders_follow_the_id(tmp_path: Path) -> None:
+    for i in range(200):
+        (tmp_path / f"story{i}.txt").write_text("Once.")
+    sources, ignored = build.find_sources(tmp_path, 0.2, 0.1)
+    counts = {s: sum(x.split == s for x in sources) for s in ("train", "validation", "test")}
+    assert 120 < counts["train"] < 160
+    assert 25 < counts["validation"] < 55
+    assert not ignored
+    (tmp_path / "story7.txt").unlink()
+    fewer, _ = build.find_sources(tmp_path, 0.2, 0.1)
+    before = {s.id: s.split for s in sources}
+    assert all(before[s.id] == s.split for s in fewer)
+
+
+def test_sources_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no audio"):
+        build.find_sources(tmp_path, 0.1, 0.1)
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.txt").write_text("x")
+    with pytest.raises(UsageError, match=r"would both be 'a'"):
+        build.find_sources(tmp_path, 0.1, 0.1)
+    with pytest.raises(UsageError, match="is not a folder"):
+        build.find_sources(tmp_path / "nowhere", 0.1, 0.1)
+
+
+def test_cloze_is_cut_from_the_documents(tmp_path: Path, recordings: Path) -> None:
+    """Prompt and ends are slices of the story, with the PAUSE at the joint in the prompt."""
+    from slam_core.corpora import Spoken, write_corpus
+
+    stream = np.array([1, 2, 9, 3, 9, 4, 5, 9, 6, 9, 7, 8, 9, 1], np.uint16)
+    sentences = ((0, 2), (3, 4), (5, 7), (8, 9), (10, 12), (13, 14))
+    story = Spoken("s", "test", stream, 1.0, "anna", sentences)
+    settings = {"name": "c", "inventory": 10, "rate": 25.0, "tokeniser": "t", "provenance": {}}
+    write_corpus(tmp_path / "c", [story], **settings)
+    item = tmp_path / "cloze.jsonl"
+    item.write_text(json.dumps({"story": "s", "i": 0, "wrong": ["s", 5]}))
+    done = corpus("pairs", tmp_path / "c", item, "--name", "toy")
+    assert done.exit_code == 0, done.output
+    pair = open_pairs(f"{tmp_path / 'c'}/toy").items[0]
+    assert pair.prompt.tolist() == [1, 2, 9, 3, 9, 4, 5, 9, 6, 9]
+    assert pair.positive.tolist() == [7, 8]
+    assert pair.negative.tolist() == [1]
+    item.write_text(json.dumps({"story": "t", "i": 0, "wrong": ["s", 5]}))
+    with pytest.raises(SlamError, match="names the story 't', which c has not"):
+        list(cloze(item, open_corpus(tmp_path / "c"), "wrong"))
+
+
+def test_k_means_finds_clusters_and_is_deterministic() -> None:
+    generator = torch.Generator().manual_seed(1)
+    middles = 10 * torch.randn(8, 5, generator=generator)
+    points = middles.repeat(50, 1) + 0.1 * torch.randn(400, 5, generator=generator)
+    centroids, inertia = k_means(points, 8, seed=0)
+    assert inertia < 0.02
+    assert torch.cdist(middles, centroids).min(1).values.max() < 0.2
+    assert torch.equal(centroids, k_means(points, 8, seed=0)[0])
+    with pytest.raises(SlamError, match="too few for 500 units"):
+        k_means(points, 500)
+
+
+def test_a_codebook_of_ones_own(tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    done = corpus("codebook", EMBEDDED / "clips", "--out", out, "--k", 20)
+    assert done.exit_code == 0, done.output
+    mine = Tokeniser.load(out)
+    assert (mine.pause, mine.config.name) == (20, "mine")
+    again = corpus("codebook", EMBEDDED / "clips", "--out", tmp_path / "again", "--k", 20)
+    assert again.exit_code == 0
+    both = [(tmp_path / n / "codebook.safetensors").read_bytes() for n in ("mine", "again")]
+    assert both[0] == both[1]
+    built = corpus("build", EMBEDDED / "clips", "--out", tmp_path / "c", "--tokeniser", out)
+    assert built.exit_code == 0, built.output
+    assert open_corpus(tmp_path / "c").inventory == 21

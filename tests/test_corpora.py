@@ -1,0 +1,198 @@
+"""The corpus format: what is written is what is read, and damage does not pass."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slam_core import corpora
+from slam_core.corpora import Pair, Spoken, deduplicate, open_corpus, open_pairs
+from slam_core.errors import SlamError, UsageError
+from slam_core.ngrams import baselines, witten_bell
+
+
+def write(folder: Path, documents: list[Spoken], **settings: object) -> corpora.Manifest:
+    defaults = {"name": "small", "inventory": 501, "rate": 25.0, "tokeniser": "t"}
+    return corpora.write_corpus(folder, documents, provenance={}, **{**defaults, **settings})
+
+
+def documents(count: int = 9, inventory: int = 501) -> list[Spoken]:
+    rng = np.random.default_rng(3)
+    made = []
+    for i in range(count):
+        units = deduplicate(rng.integers(inventory, size=int(rng.integers(1, 90))))
+        split = ("train", "train", "validation")[i % 3]
+        made.append(Spoken(f"d{i}", split, units, len(units) / 20, "anna", ((0, 1),)))
+    return made
+
+
+@given(st.integers(2, 60_000), st.data())
+def test_pack_and_unpack_any_slice(inventory: int, data: st.DataObject) -> None:
+    units = np.array(data.draw(st.lists(st.integers(0, inventory - 1), max_size=70)), np.uint16)
+    packed = corpora.pack(units, inventory)
+    assert len(packed) == corpora.packed_size(units.size, inventory)
+    start = data.draw(st.integers(0, units.size))
+    stop = data.draw(st.integers(start, units.size))
+    read = corpora.unpack(np.frombuffer(packed, np.uint8), start, stop, inventory)
+    assert read.tolist() == units[start:stop].tolist()
+
+
+def test_the_bits_on_disk() -> None:
+    """9 bits a unit, lowest bit first: 1 and 257 are bits 0, 9 and 17."""
+    packed = corpora.pack(np.array([1, 257], np.uint16), 501)
+    assert packed == bytes([0b00000001, 0b00000010, 0b00000010, 0, 0])
+
+
+def test_a_unit_beyond_the_inventory_is_refused() -> None:
+    with pytest.raises(SlamError, match="unit 501 does not fit an inventory of 501"):
+        corpora.pack(np.array([501], np.uint16), 501)
+
+
+@given(st.lists(st.integers(0, 3)))
+def test_deduplicate(units: list[int]) -> None:
+    kept = deduplicate(units).tolist()
+    assert kept == [u for i, u in enumerate(units) if i == 0 or u != units[i - 1]]
+
+
+@pytest.mark.parametrize("shard_units", [1 << 24, 100, 1])
+def test_reading_crosses_shards_and_documents(tmp_path: Path, shard_units: int) -> None:
+    made = documents()
+    manifest = write(tmp_path, made, shard_units=shard_units)
+    assert (len(manifest.shards) > 2) == (shard_units < 1 << 24)
+    corpus = open_corpus(tmp_path, verify=True)
+    for split in ("train", "validation"):
+        expected = np.concatenate([d.units for d in made if d.split == split])
+        assert corpus.starts(split)[-1] == corpus.units(split) == expected.size
+        for start, stop in ((0, expected.size), (3, 3), (7, 120), (expected.size - 1,) * 2):
+            assert np.array_equal(corpus.read(split, start, stop), expected[start:stop])
+        for document, first in zip(corpus.documents(split), corpus.starts(split), strict=False):
+            units = corpus.read(split, document.start, document.start + document.units)
+            original = next(d for d in made if d.id == document.id)
+            assert document.start == first
+            assert np.array_equal(units, original.units)
+            assert document.sentences == original.sentences
+    assert (corpus.inventory, corpus.eos, corpus.vocab) == (501, 501, 502)
+    with pytest.raises(IndexError):
+        corpus.read("train", 0, corpus.units("train") + 1)
+
+
+def test_an_opened_corpus_can_be_pickled(tmp_path: Path) -> None:
+    write(tmp_path, documents())
+    corpus = open_corpus(tmp_path)
+    before = corpus.read("train", 5, 25)
+    again = pickle.loads(pickle.dumps(corpus))
+    assert np.array_equal(again.read("train", 5, 25), before)
+
+
+def test_revision_follows_the_units_and_nothing_else(tmp_path: Path) -> None:
+    made = documents()
+    first = write(tmp_path / "a", made).revision
+    assert write(tmp_path / "b", made, name="other name").revision == first
+    assert corpora.revision_of(tmp_path / "b") == first
+    changed = made[0].units.copy()
+    changed[0] = (changed[0] + 200) % 400
+    made[0] = Spoken("d0", "train", deduplicate(changed), made[0].seconds, "anna", ((0, 1),))
+    assert write(tmp_path / "c", made).revision != first
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    write(tmp_path, documents())
+    shard = tmp_path / "train-00000.units"
+    content = bytearray(shard.read_bytes())
+    content[4] ^= 1
+    shard.write_bytes(content)
+    open_corpus(tmp_path)  # the size is right
+    with pytest.raises(SlamError, match=r"train-00000\.units does not have the checksum"):
+        open_corpus(tmp_path, verify=True)
+    shard.write_bytes(content[:-1])
+    with pytest.raises(SlamError, match=r"train-00000\.units has .* bytes, the manifest says"):
+        open_corpus(tmp_path)
+    shard.unlink()
+    with pytest.raises(SlamError, match=r"train-00000\.units is missing"):
+        open_corpus(tmp_path)
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, documents())
+    manifest = tmp_path / "corpus.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(SlamError, match="has format 2, this version reads 1"):
+        open_corpus(tmp_path)
+    manifest.write_text("{}")
+    with pytest.raises(SlamError, match="is no corpus manifest"):
+        open_corpus(tmp_path)
+
+
+def test_names_are_sought_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "mine", documents())
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path))
+    assert corpora.find("mine") == tmp_path / "mine"
+    with pytest.raises(UsageError, match=r"known by name are .*mine"):
+        corpora.find("yours")
+    with pytest.raises(UsageError, match="has no split 'dev'; it has train, validation"):
+        open_corpus("mine").documents("dev")
+
+
+def test_repeated_units_are_refused(tmp_path: Path) -> None:
+    repeated = Spoken("d", "train", np.array([4, 4], np.uint16), 1.0, "anna")
+    with pytest.raises(SlamError, match="'d' repeats a unit"):
+        write(tmp_path, [repeated])
+
+
+def test_pairs_come_back_and_indistinct_ones_are_counted(tmp_path: Path) -> None:
+    a, b = np.array([1, 2, 3], np.uint16), np.array([1, 500], np.uint16)
+    nothing = np.zeros(0, np.uint16)
+    made = [Pair("x", nothing, a, b), Pair("same", a, b, b), Pair("y", b, b, a)]
+    write(tmp_path, documents())
+    folder = tmp_path / "pairs" / "toy"
+    manifest = corpora.write_pairs(folder, made, name="small/toy", inventory=501, provenance={})
+    assert (manifest.items, manifest.dropped) == (2, 1)
+    pairs = open_pairs(f"{tmp_path}/toy")
+    assert [p.id for p in pairs.items] == ["x", "y"]
+    for read, written in zip(pairs.items, (made[0], made[2]), strict=True):
+        for side in ("prompt", "positive", "negative"):
+            assert np.array_equal(getattr(read, side), getattr(written, side))
+    with pytest.raises(UsageError, match="has no pair set 'other'; it has toy"):
+        open_pairs(f"{tmp_path}/other")
+    (folder / "items.jsonl").write_text("{}\n")
+    with pytest.raises(SlamError, match=r"items\.jsonl does not have the checksum"):
+        open_pairs(folder)
+
+
+def test_witten_bell_by_hand() -> None:
+    """Train 'a b a b a', test 'b': p1(b) = (2 + 2/3) / (5 + 2), p2(b | b) uses h = b, u = 1."""
+    train, held_out = np.array([0, 1, 0, 1, 0]), {"x": np.array([1])}
+    losses = witten_bell(train, held_out, 3, 2)["x"]
+    unigram = (2 + 2 * (1 / 3)) / (5 + 2)
+    bigram = (0 + 1 * unigram) / (2 + 1)  # b was followed by a, twice
+    assert np.isclose(losses[1], -np.log(unigram))
+    assert np.isclose(losses[2], -np.log(bigram))
+
+
+def test_baselines_see_structure(tmp_path: Path) -> None:
+    """In 'a b c a b c ...' the bigram knows nearly all and the unigram nothing."""
+    units = np.tile(np.arange(3, dtype=np.uint16), 200)
+    splits = ("train", "train", "validation")
+    made = [Spoken(f"d{i}", split, units, 30.0, "anna") for i, split in enumerate(splits)]
+    write(tmp_path, made, inventory=4)
+    measured = baselines(open_corpus(tmp_path), highest=3)
+    assert np.isclose(measured.unigram, np.log(3), atol=0.02)
+    assert measured.bigram < 0.05
+    assert measured.best in (2, 3)
+
+
+@pytest.mark.parametrize("name", [p.parent.name for p in corpora.EMBEDDED.glob("*/corpus.json")])
+def test_embedded_corpora_are_whole(name: str) -> None:
+    corpus = open_corpus(name, verify=True)
+    for split in corpus.manifest.splits:
+        assert int(corpus.read(split, 0, corpus.units(split)).max()) < corpus.inventory
+    for folder in (corpus.folder / "pairs").iterdir():
+        pairs = open_pairs(f"{name}/{folder.name}")
+        assert len({item.id for item in pairs.items}) == len(pairs) > 500
