@@ -1,0 +1,1 @@
+"""What the results mean: fitted laws with intervals, the literature beside them, figures."""

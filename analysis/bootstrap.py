@@ -1,0 +1,183 @@
+"""Bootstrap intervals: what another set of runs could have given.
+
+What is drawn again, and why:
+
+* Approach 3: *runs*, with replacement (Besiroglu et al. 2024); the seeds of a cell, that is of one
+  size at one budget, go together. Drawing them again inside a drawn cell counts their noise twice.
+* Approach 2: *residuals*. Dropping sizes from a budget moves its parabola for a reason that has
+  nothing to do with noise, so every replicate keeps all sizes. Where cells have several seeds, the
+  deviations from the cells' means are drawn, within a budget; the deviations of single-seed runs
+  from their parabolas are drawn over all budgets, because one parabola leaves too few. Both are
+  first scaled up for the degrees of freedom that the mean (sqrt(k / (k - 1)) for k seeds) or the
+  parabola (1 / sqrt(1 - leverage)) took from them.
+
+Intervals are percentile intervals. Replicates whose fit failed are left out and counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from analysis import isoflop, parametric
+from analysis.isoflop import IsoflopFit
+from analysis.laws import Floats, Ints, Law
+from analysis.parametric import ParametricFit
+from analysis.table import Points
+from slam_core.errors import SlamError, UsageError
+
+T = TypeVar("T")
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile interval; `used` replicates gave a number, `failed` gave none."""
+
+    low: float
+    high: float
+    level: float
+    used: int
+    failed: int
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Bootstrap(Generic[T]):
+    """The fits of the replicates. `kind` says what was drawn, `failed` how many gave no fit."""
+
+    fits: tuple[T, ...]
+    failed: int
+    kind: str
+    seed: int
+
+    @property
+    def replicates(self) -> int:
+        return len(self.fits) + self.failed
+
+    def values(self, of: Callable[[T], float]) -> Floats:
+        """(replicates,) a number of each fit; NaN where it cannot be had."""
+
+        def value(fit: T) -> float:
+            try:
+                return float(of(fit))
+            except (SlamError, ValueError, OverflowError, ZeroDivisionError):
+                return math.nan
+
+        return np.array([value(fit) for fit in self.fits] + [math.nan] * self.failed)
+
+    def interval(self, of: Callable[[T], float], level: float = LEVEL) -> Interval:
+        """The central percentile interval of a number: `boot.interval(lambda fit: fit.a)`.
+
+        Bounds are NaN if no replicate has the number.
+        """
+        values = self.values(of)
+        had = values[np.isfinite(values)]
+        tails = [50 * (1 - level), 50 * (1 + level)]
+        low, high = np.percentile(had, tails) if had.size else (math.nan, math.nan)
+        return Interval(float(low), float(high), level, had.size, values.size - had.size)
+
+
+def of_parametric(
+    points: Points, fitted: ParametricFit, replicates: int = 1000, seed: int = 0
+) -> Bootstrap[Law]:
+    """Approach 3 on drawn runs; a replicate fails if no start of it converges."""
+    rng = np.random.default_rng(seed)
+    cells = points.cells
+    weights = np.zeros((_enough(replicates), len(points)))
+    for row in weights:
+        times = np.bincount(rng.integers(len(cells), size=len(cells)), minlength=len(cells))
+        for cell, count in zip(cells, times, strict=True):
+            row[cell] = count
+    laws, converged = parametric.refit(points, fitted, weights=weights)
+    kept = tuple(law for law, good in zip(laws, converged, strict=True) if good and law.A * law.B)
+    several = any(len(cell) > 1 for cell in cells)
+    kind = "cells with all their seeds" if several else "runs"
+    return Bootstrap(kept, replicates - len(kept), kind, seed)
+
+
+def of_isoflop(
+    points: Points, fitted: IsoflopFit, replicates: int = 1000, seed: int = 0
+) -> Bootstrap[IsoflopFit]:
+    """Approach 2 on drawn residuals; a replicate fails if fewer than two budgets have a minimum."""
+    rng = np.random.default_rng(seed)
+    centre = points.loss.copy()
+    pools: list[tuple[Ints, Floats]] = []  # runs, and the deviations they draw from
+    lone: list[int] = []
+    residuals: list[float] = []
+    for minimum in fitted.minima:
+        at = np.flatnonzero(points.budget == minimum.budget)
+        free = np.sqrt(np.maximum(1 - _leverage(np.log(points.n[at])), 1e-3))
+        left = (points.loss[at] - minimum.parabola(points.n[at])) / free
+        repeated: list[int] = []
+        deviations: list[float] = []
+        for cell in (cell for cell in points.cells if cell[0] in at):
+            if len(cell) == 1:
+                i = int(cell[0])
+                centre[i] = minimum.parabola(points.n[i])
+                lone.append(i)
+                residuals.append(float(left[at == i][0]))
+            else:
+                centre[cell] = points.loss[cell].mean()
+                scale = math.sqrt(len(cell) / (len(cell) - 1))
+                deviations += list((points.loss[cell] - centre[cell]) * scale)
+                repeated += list(cell)
+        if repeated:
+            pools.append((np.array(repeated), np.array(deviations)))
+    several = bool(pools)
+    if lone:
+        pools.append((np.array(lone), np.array(residuals) - np.mean(residuals)))
+    fits = []
+    for _ in range(_enough(replicates)):
+        losses = centre.copy()
+        for runs, drawn in pools:
+            losses[runs] += rng.choice(drawn, size=len(runs))
+        fit = isoflop.refit(points, fitted, losses)
+        if len(fit.minima) >= 2:
+            fits.append(fit)
+    kinds = ["deviations of seeds"] * several + ["residuals of the parabolas"] * bool(lone)
+    return Bootstrap(tuple(fits), replicates - len(fits), " and ".join(kinds), seed)
+
+
+def reweighted(
+    fitted: IsoflopFit, boot: Bootstrap[IsoflopFit]
+) -> tuple[IsoflopFit, Bootstrap[IsoflopFit]]:
+    """The power laws of approach 2, in the fit and in every replicate, weighted by the bootstrap's
+    variance of ln N* at each budget.
+
+    The variance is from the central 68 % of replicates: the vertex of a parabola has heavy tails.
+    """
+
+    def log_size(budget: float) -> Callable[[IsoflopFit], float]:
+        def value(fit: IsoflopFit) -> float:
+            minimum = fit.minimum(budget)
+            return math.log(minimum.n) if minimum else math.nan
+
+        return value
+
+    spread = {m.budget: boot.interval(log_size(m.budget), 0.6827) for m in fitted.minima}
+    sd = {c: (i.high - i.low) / 2 for c, i in spread.items()}
+    if not all(math.isfinite(s) for s in sd.values()) or max(sd.values()) < 1e-12:
+        return fitted, boot  # nothing varies (noise-free points): equal weights
+    floor = 0.05 * float(np.median(list(sd.values())))  # no single budget decides alone
+    variances = {c: max(s, floor) ** 2 for c, s in sd.items()}
+    fits = tuple(fit.weighted(variances) for fit in boot.fits)
+    return fitted.weighted(variances), Bootstrap(fits, boot.failed, boot.kind, boot.seed)
+
+
+def _leverage(x: Floats) -> Floats:
+    """Diagonal of the hat matrix of a parabola in x."""
+    q, _ = np.linalg.qr(np.stack([np.ones_like(x), x, x * x], axis=1))
+    return np.asarray((q**2).sum(1))
+
+
+def _enough(replicates: int) -> int:
+    if replicates < 20:
+        raise UsageError(f"{replicates} replicates give no interval; take 200 or more")
+    return replicates
