@@ -9,13 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from slam_core import scratch
+from slam_core import corpus_commands, scratch
+from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
+app.add_typer(corpus_commands.app, name="corpus")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
@@ -99,6 +101,32 @@ def score(
             f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}, "
             f"{s.items} items, chance {s.chance:.2f}"
         )
+
+
+@app.command()
+def units(
+    recordings: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    as_json: Json = False,
+) -> None:
+    """Turn recordings into discrete units with the embedded tokeniser, and show them."""
+    from slam_core.audio import open_audio
+    from slam_core.units import Tokeniser
+
+    tokeniser = Tokeniser.load()
+    found: dict[str, Any] = {}
+    for path in recordings:
+        recording = open_audio(path)
+        said = deduplicate(tokeniser.encode_blocks(recording.blocks))
+        found[str(path)] = {"seconds": round(recording.seconds, 2), "units": said.tolist()}
+        if not as_json:
+            shown = " ".join("|" if u == tokeniser.pause else str(u) for u in said[:24])
+            print(
+                f"{path.name}: {recording.seconds:.1f} s, {len(said)} units "
+                f"({len(said) / recording.seconds:.1f} a second): {shown} ...",
+                flush=True,
+            )
+    if as_json:
+        print(json.dumps(found))
 
 
 @app.command()
