@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,7 +40,9 @@ def _common(model: Model) -> dict[str, Any]:
     }
 
 
-def _llama_like(kind: type[PretrainedConfig], model: Model, context: int) -> PretrainedConfig:
+def _llama_like(
+    kind: Callable[..., PretrainedConfig], model: Model, context: int
+) -> PretrainedConfig:
     return kind(
         **_common(model),
         intermediate_size=model.shape.ffn,
@@ -55,7 +58,7 @@ def _opt(model: Model, context: int) -> PretrainedConfig:
         **_common(model),
         ffn_dim=model.shape.ffn,
         word_embed_proj_dim=model.shape.width,
-        max_position_embeddings=family("opt").learned_positions,
+        max_position_embeddings=family("opt").learned_positions or context,
         dropout=model.dropout,
         attention_dropout=model.dropout,
     )
@@ -77,7 +80,9 @@ def _gpt_neox(model: Model, context: int) -> PretrainedConfig:
     )
 
 
-_BUILDERS: dict[str, tuple[Any, type[PreTrainedModel]]] = {
+_BUILDERS: dict[
+    str, tuple[Callable[[Model, int], PretrainedConfig], Callable[..., PreTrainedModel]]
+] = {
     "llama": (lambda m, c: _llama_like(LlamaConfig, m, c), LlamaForCausalLM),
     "qwen2": (lambda m, c: _llama_like(Qwen2Config, m, c), Qwen2ForCausalLM),
     "opt": (_opt, OPTForCausalLM),

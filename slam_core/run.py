@@ -58,7 +58,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
 def _attempt(
     spec: RunSpec, folder: Path, journal: Journal, device: torch.device, limits: Limits, say: Say
 ) -> State:
-    model = build(spec.model, spec.data.context, spec.seed)
+    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     counted = count_parameters(model)
     if counted != spec.counts.total:
         raise SlamError(
@@ -158,7 +158,7 @@ def load(folder: Path, spec: RunSpec) -> nn.Module:
     found = checkpoints(folder)
     if not found:
         raise SlamError(f"{folder} holds no checkpoint any more; train the run again with --retry")
-    model = build(spec.model, spec.data.context, spec.seed)
+    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     load_weights(model, found[-1])
     return model.to(pick_device())
 

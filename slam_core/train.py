@@ -52,7 +52,8 @@ class NextUnit:
     """Next-unit prediction: summed NLL in nats of rows[:, 1:] given what precedes."""
 
     def terms(self, batch: npt.NDArray[np.int64]) -> int:
-        return batch.shape[0] * (batch.shape[1] - 1)
+        rows, width = batch.shape
+        return int(rows * (width - 1))
 
     def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         logits = model(rows[:, :-1]).logits
@@ -149,10 +150,10 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.spec.optim, progress)
         bf16 = self.spec.precision == "bf16"
-        for micro in rows.split(self._rows):
+        for micro in torch.split(rows, self._rows):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 loss = self.objective.loss(self.model, micro) / terms
-            loss.backward()
+            torch.autograd.backward(loss)
             self.loss_sum += loss.detach()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.optim.clip)
         self.optimiser.step()
@@ -297,5 +298,5 @@ def _stop_requests() -> Iterator[list[str]]:
             before[number] = signal.signal(number, note)
         yield asked
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
