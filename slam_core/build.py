@@ -36,8 +36,9 @@ from slam_core.corpora import (
     write_file,
 )
 from slam_core.errors import SlamError, UsageError
+from slam_core.splits import drawn, seed_of
 from slam_core.units import Tokeniser
-from slam_core.voices import SPEAKERS, Voice, open_voice, seed_of, speaker_of
+from slam_core.voices import SPEAKERS, Voice, open_voice, speaker_of
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -101,15 +102,8 @@ def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Sou
         if id in sources:
             raise UsageError(f"{path} and {sources[id].path} would both be {id!r}: rename one")
         kind: Literal["audio", "text"] = "audio" if audio else "text"
-        sources[id] = Source(id, path, split or _drawn(id, validation, test), kind, sha256_of(path))
+        sources[id] = Source(id, path, split or drawn(id, validation, test), kind, sha256_of(path))
     return [sources[id] for id in sorted(sources)], [p for p in files if p not in set(chosen)]
-
-
-def _drawn(id: str, validation: float, test: float) -> str:
-    place = seed_of("split", id) / 2**63
-    if place < test:
-        return "test"
-    return "validation" if place < test + validation else "train"
 
 
 class Encoder:

@@ -1,4 +1,4 @@
-"""`python -m slam_core corpus ...`: build, info, ngrams, pairs, codebook.
+"""`python -m slam_core corpus ...`: build, import, info, ngrams, pairs, codebook.
 
 Only `build`, `pairs` and `codebook` import torch, when they run.
 """
@@ -14,9 +14,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from slam_core.corpora import Corpus, open_corpus, open_pairs, sha256_of, write_file, write_pairs
+from slam_core.corpora import (
+    Corpus,
+    Manifest,
+    open_corpus,
+    open_pairs,
+    sha256_of,
+    write_corpus,
+    write_file,
+    write_pairs,
+)
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import baselines
+from slam_core.token_files import read_documents
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, soft_wrap=True).print
@@ -73,9 +83,7 @@ def build(
     if len(skipped) == len(sources):
         raise SlamError(f"none of the {len(sources)} files in {source} can be used (see above)")
     manifest = plan.assemble(name or out.name, skipped)
-    if {"train", "validation"} <= manifest.splits.keys():
-        ngrams(str(out))
-    say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")
+    _finish(out, manifest)
 
 
 def _watched(encoded: Any, total: int) -> Any:
@@ -102,6 +110,45 @@ def _say_conversions(sources: list[Any], open_audio: Any) -> None:
         if conversion:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A .jsonl(.gz) file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    inventory: Annotated[int, typer.Option(min=2, max=65_536, help="Number of unit ids.")],
+    rate: Annotated[float, typer.Option(min=0.1, help="Units a second before de-duplication.")],
+    tokeniser: Annotated[str, typer.Option(help="What made the units, for the record.")],
+    name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
+    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+) -> None:
+    """Make a corpus from units of another tokeniser.
+
+    One document a line: {"units": [...]} and, if known, "id", "split" (train, validation, test),
+    "seconds" and "speaker". Repetitions are removed.
+    """
+    if (out / "corpus.json").exists():
+        raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    documents = read_documents(
+        source, inventory=inventory, rate=rate, validation=val_share, test=test_share
+    )
+    manifest = write_corpus(
+        out,
+        documents,
+        name=name or out.name,
+        inventory=inventory,
+        rate=rate,
+        tokeniser=tokeniser,
+        provenance={"made_by": "python -m slam_core corpus import", "source": source.name},
+    )
+    _finish(out, manifest)
+
+
+def _finish(out: Path, manifest: Manifest) -> None:
+    if {"train", "validation"} <= manifest.splits.keys():
+        ngrams(str(out))
+    say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")
 
 
 @app.command()

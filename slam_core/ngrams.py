@@ -11,6 +11,8 @@ document, EOS, document, EOS, ... Counting is sorting: an n-gram is one 64-bit n
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
@@ -76,8 +78,7 @@ def witten_bell(
     train: Stream, held_out: dict[str, Stream], vocab: int, highest: int
 ) -> dict[str, dict[int, float]]:
     """Mean -ln p of each held-out stream, for every order up to `highest`."""
-    if vocab**highest >= 2**63:
-        raise SlamError(f"{highest}-grams of {vocab} units do not fit 64 bits: ask for fewer")
+    highest = min(highest, int(63 / math.log2(vocab)))  # an n-gram has to fit 64 bits
     probability = {name: np.full(s.size, 1 / vocab) for name, s in held_out.items()}
     losses: dict[str, dict[int, float]] = {name: {} for name in held_out}
     for n in range(1, highest + 1):

@@ -18,8 +18,9 @@ import numpy as np
 from slam_core.build import trimmed
 from slam_core.corpora import Corpus, Document, Pair, Units, deduplicate
 from slam_core.errors import SlamError
+from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
-from slam_core.voices import SPEAKERS, Voice, seed_of
+from slam_core.voices import SPEAKERS, Voice
 
 
 def words(

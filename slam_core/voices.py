@@ -7,7 +7,6 @@ pseudo-speaker changes pitch and formants by resampling, and each sentence has i
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from scipy.signal import resample_poly
 
 from slam_core.audio import Wave
 from slam_core.errors import SlamError, UsageError
+from slam_core.splits import seed_of
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,3 @@ def open_voice(name: str) -> Voice:
 def speaker_of(document: str) -> Speaker:
     """The pseudo-speaker of a document: the same on every machine and in every process."""
     return SPEAKERS[seed_of(document) % len(SPEAKERS)]
-
-
-def seed_of(*parts: object) -> int:
-    """63 bits from a checksum of the parts (`hash()` differs between processes)."""
-    text = "\0".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -211,3 +211,42 @@ def test_a_codebook_of_ones_own(tmp_path: Path) -> None:
     built = corpus("build", EMBEDDED / "clips", "--out", tmp_path / "c", "--tokeniser", out)
     assert built.exit_code == 0, built.output
     assert open_corpus(tmp_path / "c").inventory == 21
+
+
+def test_units_of_another_tokeniser_are_imported(tmp_path: Path) -> None:
+    lines = [
+        {"id": "a", "split": "train", "units": [3, 3, 4, 4, 4, 3], "speaker": "anna"},
+        {"id": "b", "split": "validation", "units": [1, 2] * 30, "seconds": 2.5},
+    ]
+    source = tmp_path / "units.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = ["--inventory", 5, "--rate", 50, "--tokeniser", "mhubert-500"]
+    done = corpus("import", source, "--out", tmp_path / "out", *options)
+    assert done.exit_code == 0, done.output
+    made = open_corpus(tmp_path / "out", verify=True)
+    assert made.read("train", 0, 3).tolist() == [3, 4, 3]
+    assert made.documents("train")[0].seconds == 6 / 50
+    assert made.documents("validation")[0].seconds == 2.5
+    assert (made.inventory, made.manifest.tokeniser) == (5, "mhubert-500")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"units": [1, 7]}', "line 1: unit 7 is outside 0..4: set --inventory"),
+        ('{"units": "1 2"}', "line 1: units: Input should be a valid array"),
+        ('{"units": []}', "line 1: no units"),
+        ('{"units": [1], "split": "dev"}', "line 1: split is 'dev'"),
+        ('{"units": [1, 2', "line 1: the line: Invalid JSON"),
+        (json.dumps({"units": [1, 2] * 40}), "line 1: units without repetitions .* add seconds"),
+        ('{"units": [1], "id": "a"}\n{"units": [1], "id": "a"}', "line 2: the id 'a' was there"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, complaint: str) -> None:
+    source = tmp_path / "units.jsonl"
+    source.write_text(line)
+    options = ["--inventory", 5, "--rate", 50, "--tokeniser", "x"]
+    refused = corpus("import", source, "--out", tmp_path / "out", *options)
+    with pytest.raises(SlamError, match=complaint):
+        raise refused.exception or AssertionError(refused.output)
+    assert not (tmp_path / "out" / "corpus.json").exists()
