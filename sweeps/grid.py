@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -65,17 +65,34 @@ class Scaled(_Value):
         return node
 
 
+class Around(_Value):
+    """Sizes around the optimum that a prior law predicts: N*(C) = params (C / at)^power.
+
+    `factors` multiply the predicted optimum; a size is the family's shape closest to the product.
+    """
+
+    params: float = Field(gt=0)
+    at: float = Field(gt=0)
+    power: float
+    factors: tuple[float, ...] = Field(min_length=1)
+
+    def sizes(self, budget: float) -> tuple[str, ...]:
+        """Free sizes such as `103k` at a budget in FLOPs."""
+        optimum = self.params * (budget / self.at) ** self.power
+        return tuple(_free_size(optimum * factor) for factor in self.factors)
+
+
 class IsoFlop(_Value):
     """Every size of every family at every budget of training FLOPs, for each seed.
 
     `budgets` count in the convention of the base's budget (6ND if it names none); `sizes` are
-    named or free sizes of the families.
+    named or free sizes of the families, the same at every budget or `Around` a predicted optimum.
     """
 
     name: str
     base: RunSpec
     budgets: tuple[float, ...] = Field(min_length=1)
-    sizes: tuple[str, ...] = Field(min_length=1)
+    sizes: Annotated[tuple[str, ...], Field(min_length=1)] | Around
     families: tuple[str, ...] = ("llama",)
     seeds: tuple[int, ...] = (0,)
     scaled: tuple[Scaled, ...] = ()
@@ -93,11 +110,13 @@ class IsoFlop(_Value):
                     "seed": seed,
                 },
             )
-            for family, size, budget, seed in itertools.product(
-                self.families, self.sizes, self.budgets, self.seeds
-            )
+            for family, budget in itertools.product(self.families, self.budgets)
+            for size, seed in itertools.product(self.sizes_at(budget), self.seeds)
         )
         return _specs(self.name, self.base, labelled, self.scaled)
+
+    def sizes_at(self, budget: float) -> tuple[str, ...]:
+        return self.sizes.sizes(budget) if isinstance(self.sizes, Around) else self.sizes
 
 
 class Grid(_Value):
@@ -183,6 +202,12 @@ def _short(number: float) -> str:
     if number == 0 or 1e-4 <= abs(number) < 1e6:
         return repr(number).removesuffix(".0")
     return f"{Decimal(repr(number)).normalize():e}".replace("e+", "e")
+
+
+def _free_size(params: float) -> str:
+    """`103k`, `1.24m`: three digits of a number of parameters, as sizes are written."""
+    scale, unit = next(((s, u) for s, u in ((1e9, "b"), (1e6, "m")) if params >= s), (1e3, "k"))
+    return f"{_short(float(f'{params / scale:.3g}'))}{unit}"
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from rich.console import Console
 from slam_core import scratch
 from sweeps.collect import collect
 from sweeps.grid import Study
-from sweeps.place import Job, Place
+from sweeps.local import last_words
+from sweeps.place import Ending, Job, Place
 from sweeps.plan import ENDED, Plan, makespan, plan
 from sweeps.table import duration
-from sweeps.watch import Bars, Lines, last_words
+from sweeps.watch import Bars, Lines
 
 Say = Callable[[str], None]
 
@@ -46,7 +47,7 @@ def launch(
         jobs = _chosen(planned, retry, limit)
         for line in _announcement(planned, place, jobs, retry, others):
             say(line)
-        endings = {}
+        endings: Mapping[str, Ending] = {}
         if jobs:
             console = Console()
             bars = console.is_terminal and say is print
@@ -56,16 +57,16 @@ def launch(
     say(str(collect(results)))
     left = plan(study, results)
     say(f"{study.name}: {left.census()}")
-    failed = left.having("failed") or [e for e in endings.values() if e.state == "failed"]
-    open_ = [run for run in left.runs if run.state not in (*ENDED, "failed")]
-    stopped = len(endings) < len(jobs) or any(e.state == "interrupted" for e in endings.values())
-    if stopped or (open_ and not failed):
+    ends = [ending.state for ending in endings.values()]
+    if len(ends) < len(jobs) or "interrupted" in ends:
         say(f"go on with: {command}")
-        return 75 if stopped else 0
-    if failed:
+        return 75
+    if "failed" in ends or left.having("failed"):
         say(f"mend the cause, then: {command} --retry")
         return 1
-    if after:
+    if len(left.having(*ENDED)) < len(left.runs):
+        say(f"go on with: {command}")
+    elif after:
         say(f"next: {after}")
     return 0
 

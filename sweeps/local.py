@@ -53,12 +53,13 @@ class Local:
     """The visible GPUs, one run each, or the CPU cores shared out by threads.
 
     `workers`: runs at a time, if it should be another number. `door`: the module whose `main`
-    runs one spec.
+    runs one spec; `preload`: what every run imports, imported once for all of them.
     """
 
     workers: int | None = None
     resources: Resources = field(default_factory=Resources)
     door: str = "slam_core.__main__"
+    preload: tuple[str, ...] = ("slam_core.run",)
 
     name = "local"
 
@@ -158,10 +159,11 @@ class _Queue:
         self._refused = 0
         self._full = False
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["sweeps.child", "slam_core.run", place.door])
+        self._context.set_forkserver_preload(["sweeps.child", *place.preload, place.door])
 
     def work(self) -> dict[str, Ending]:
         obeyed = 0
+        self.waiting = [job for job in self.waiting if not self._adopt(job)]
         with _signals(self.stops):
             try:
                 while self.running or ((self.waiting or self.elsewhere) and not self.stops):
@@ -196,19 +198,14 @@ class _Queue:
             return
         self._looked = time.monotonic()
         for job in list(self.elsewhere.values()):
-            if scratch.holder(job.run) is not None:
-                continue
-            del self.elsewhere[job.run]
-            state = scratch.state(job.run)
-            if state in ("done", "diverged", "failed"):
-                self._end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
-            else:
+            if scratch.holder(job.run) is None:
+                del self.elsewhere[job.run]
                 self.waiting.insert(0, job)
 
     def _start(self) -> None:
         while self.waiting and (slot := self._free_slot()):
             job = self.waiting.pop(0)
-            if self._adopt(job):
+            if self._adopt(job) or self._over(job):
                 continue
             try:
                 since = time.time()
@@ -244,6 +241,14 @@ class _Queue:
         self.watcher.started(job, where)
         return True
 
+    def _over(self, job: Job) -> bool:
+        """Whether another launch has brought the run to its end in the meantime."""
+        state = scratch.state(job.run)
+        if state not in ("done", "diverged") and (state != "failed" or job.retry):
+            return False
+        self._end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
+        return True
+
     def _fork(self, job: Job, slot: Slot) -> ForkServerProcess:
         folder = scratch.run_folder(job.run).resolve()
         spec = folder / "spec.json"
@@ -257,8 +262,10 @@ class _Queue:
         given = self.place.resources
         arguments = ["run", str(spec)]
         arguments += ["--retry"] if job.retry else []
-        arguments += ["--micro-batch", str(given.micro_batch)] if given.micro_batch else []
-        arguments += ["--save-every", str(given.save_every)] if given.save_every else []
+        arguments += (
+            ["--micro-batch", str(given.micro_batch)] if given.micro_batch is not None else []
+        )
+        arguments += ["--save-every", str(given.save_every)] if given.save_every is not None else []
         root = {"SLAM_OUT": str(scratch.root().resolve())}
         process = self._context.Process(
             target=child.work,

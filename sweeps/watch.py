@@ -229,7 +229,10 @@ def status_table(statuses: Sequence[Status]) -> str:
         for one in statuses
     ]
     numbers = ["step", "loss", "units/s", "last event"]
-    return table(["label", "id", "state", *numbers, "reason"], rows, numbers)
+    headers = ["label", "id", "state", *numbers, "reason"]
+    if not any(one.label for one in statuses):
+        headers, rows = headers[1:], [row[1:] for row in rows]
+    return table(headers, rows, numbers)
 
 
 def states(study: Study | None, results: Path) -> dict[str, tuple[str, State]]:

@@ -1,0 +1,92 @@
+"""A door for tests of the queue: claims, counts and writes events as a run does, without torch.
+
+What a run does is in `act.json` of its folder: `steps`, `pause` seconds a step, `kill` (the first
+so many tries die by SIGKILL at half way), `fail` (a sentence), `mute` (exit 1 without a word).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from slam_core import scratch
+from slam_core.results import Journal, state_of
+from slam_core.spec import read_spec, resolve
+
+
+def main(arguments: list[str]) -> int:
+    command, path, *options = arguments
+    assert command == "run"
+    spec = resolve(read_spec(Path(path)))
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, frame: asked.append(n))
+    home = scratch.run_folder(spec.id)
+    act: dict[str, Any] = {"steps": 10, "pause": 0.0, "kill": 0, "fail": "", "mute": False}
+    if (home / "act.json").exists():
+        act |= json.loads((home / "act.json").read_text())
+    try:
+        with scratch.claim(spec.id):
+            return _run(spec, home, act, asked, "--retry" in options)
+    except scratch.Busy:
+        return 75
+
+
+def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bool) -> int:
+    with (home / "tries").open("a") as tries:
+        tries.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
+    count = len((home / "tries").read_text().splitlines())
+    tried = scratch.attempts(spec.id)
+    state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
+    if state == "done":
+        return 0
+    if state == "failed" and not retry:
+        return 1
+    fresh = not tried or state == "failed"
+    folder = scratch.new_attempt(spec.id) if fresh else tried[-1]
+    journal, saved = Journal(folder), folder / "saved"
+    step = int(saved.read_text()) if saved.exists() else 0
+    if step:
+        journal.write("resume", step=step)
+    else:
+        journal.write(
+            "start",
+            spec=spec.model_dump(mode="json", exclude_none=True),
+            counts=spec.counts.model_dump(),
+            steps=act["steps"],
+            provenance={"device": "stand-in"},
+        )
+    while step < act["steps"]:
+        time.sleep(act["pause"])
+        step += 1
+        tokens = step * spec.data.batch
+        journal.write(
+            "progress",
+            step=step,
+            tokens=tokens,
+            seconds=step * 0.1,
+            loss=1 / step,
+            lr=0.1,
+            rate=640,
+        )
+        saved.write_text(str(step))
+        if count <= act["kill"] and step >= act["steps"] // 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if act["mute"]:
+            return 1
+        if act["fail"] and not retry:
+            journal.write("failed", error=f"SlamError: {act['fail']}")
+            print(f"error: {act['fail']}", file=sys.stderr, flush=True)
+            return 1
+        if asked:
+            journal.write("stopped", step=step, reason="asked")
+            return 75
+    spent = {"steps": step, "tokens": step * spec.data.batch, "seconds": step * 0.1}
+    found = {"nll": 1.0 + spec.seed, "stderr": 0.1, "units": 100}
+    journal.write("done", spent=spent, validation={"tiny": found})
+    return 0

@@ -1,0 +1,122 @@
+"""Studies: labels, ids, scaling laws, and that declarations are data."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import sweeps.studies
+from slam_core.errors import UsageError
+from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
+from sweeps.grid import Grid, IsoFlop, Scaled
+
+
+@pytest.fixture
+def base(tiny_corpus: Path) -> RunSpec:
+    return RunSpec(
+        model=Model(),
+        data=Data(sources=(Source(corpus=str(tiny_corpus)),), context=16, batch=64),
+        budget=Budget(amount=1e9, unit="flops", convention="causal"),
+    )
+
+
+def test_isoflop_crosses_families_sizes_budgets_and_seeds(base: RunSpec) -> None:
+    study = IsoFlop(
+        name="s",
+        base=base,
+        budgets=(1.25e9, 1e12),
+        sizes=("20k", "0.18m"),
+        families=("llama", "qwen2"),
+        seeds=(0, 1),
+    )
+    runs = study.runs()
+    assert len(runs) == len({spec.id for spec in runs.values()}) == 16
+    spec = runs["qwen2-0.18m-1.25e9-s1"]
+    assert (spec.model.family, spec.model.size, spec.seed) == ("qwen2", "0.18m", 1)
+    # The base's way of counting FLOPs is kept.
+    assert spec.budget == Budget(amount=1.25e9, unit="flops", convention="causal")
+    assert "llama-0.18m-1e12-s0" in runs
+
+
+def test_scaled_follows_the_resolved_shape(base: RunSpec) -> None:
+    law = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
+    study = IsoFlop(name="s", base=base, budgets=(1e9,), sizes=("20k", "1m"), scaled=(law,))
+    for spec in study.runs().values():
+        width = resolve(spec).model.width
+        assert width is not None
+        assert spec.optim.lr == float(f"{1e-2 * (width / 64) ** -0.5:.3g}")
+    by_params = Scaled(field="optim.lr", value=1.0, by="params", at=1.0, power=-1.0)
+    spec = by_params.of(base.but({"model.size": "1m"}))
+    assert spec.optim.lr == pytest.approx(1 / spec.counts.total, rel=5e-3)
+
+
+def test_scaled_by_no_number_is_refused(base: RunSpec) -> None:
+    law = Scaled(field="optim.lr", value=1e-2, by="model.family", at=64, power=-0.5)
+    with pytest.raises(UsageError, match=r"model\.family' is no positive number"):
+        law.of(base.but({"model.size": "1m"}))
+
+
+def test_grid_crosses_and_zips(base: RunSpec) -> None:
+    study = Grid(
+        name="g",
+        base=base,
+        cross={"optim.lr": (1e-3, 3e-3), "seed": (0, 1)},
+        zipped={"model.layers": (1, 2), "model.width": (16, 32)},
+    )
+    runs = study.runs()
+    assert len(runs) == 8
+    spec = runs["lr=0.003,seed=1,layers=2,width=32"]
+    assert (spec.model.layers, spec.model.width, spec.optim.lr) == (2, 32, 3e-3)
+
+
+def test_grid_labels_stay_apart_and_values_may_be_parts_of_a_spec(
+    base: RunSpec, tiny_corpus: Path
+) -> None:
+    weights = Grid(
+        name="w",
+        base=base.but({"model.size": "20k"}),
+        cross={"optim.beta1": (0.9, 0.8), "data.sources": (base.data.sources,)},
+    )
+    assert list(weights.runs()) == ["beta1=0.9,sources=#1", "beta1=0.8,sources=#1"]
+    same = Grid(name="x", base=base, cross={"model.size": ("20k", "1m")}, zipped={})
+    assert list(same.runs()) == ["size=20k", "size=1m"]
+
+
+def test_wrong_declarations_are_refused_in_words(base: RunSpec) -> None:
+    with pytest.raises(ValidationError, match="different lengths"):
+        Grid(name="g", base=base, zipped={"seed": (0, 1), "model.size": ("1m",)})
+    with pytest.raises(ValidationError, match="has no values"):
+        Grid(name="g", base=base, cross={"seed": ()})
+    with pytest.raises(ValidationError, match="both crossed and zipped"):
+        Grid(name="g", base=base, cross={"seed": (0,)}, zipped={"seed": (0,)})
+    with pytest.raises(UsageError, match=r"declares 'seed=0' twice"):
+        Grid(name="g", base=base, cross={"seed": (0, 0)}).runs()
+    with pytest.raises(UsageError, match=r"optim has no field 'learning_rate'"):
+        Grid(name="g", base=base, cross={"optim.learning_rate": (1e-3,)}).runs()
+
+
+def test_studies_are_imports_and_one_literal() -> None:
+    """No loops, no functions, no names but imported classes: a declaration can be read."""
+    source = sweeps.studies.__file__
+    assert source is not None
+    docstring, *imports, literal = ast.parse(Path(source).read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(node, ast.ImportFrom) for node in imports)
+    assert isinstance(literal, ast.AnnAssign)
+    assert literal.value is not None
+    called = {
+        id(node.func)
+        for node in ast.walk(literal.value)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    allowed = ast.Dict, ast.Tuple, ast.Constant, ast.Call, ast.keyword, ast.Load
+    for node in ast.walk(literal.value):
+        signed = isinstance(node, ast.UnaryOp | ast.USub)
+        assert signed or id(node) in called or isinstance(node, allowed), ast.dump(node)
+
+
+def test_studies_carry_their_own_names() -> None:
+    assert all(study.name == name for name, study in sweeps.studies.STUDIES.items())

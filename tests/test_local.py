@@ -1,0 +1,319 @@
+"""The queue on this machine, with a door that needs no torch: order, deaths, stops, adoption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slam_core import scratch
+from slam_core.results import Journal, Result, read
+from slam_core.spec import RunSpec
+from sweeps import local
+from sweeps.grid import Grid
+from sweeps.launch import cancel, launch
+from sweeps.local import Local, gpus
+from sweeps.place import Resources
+
+# A launch in a process of its own, to be killed. Arguments: the base spec, seeds, results.
+LAUNCHER = """
+import sys
+from pathlib import Path
+from slam_core.spec import RunSpec
+from sweeps.grid import Grid
+from sweeps.launch import launch
+from sweeps.local import Local
+
+base, seeds, results = sys.argv[1:]
+study = Grid(name="toy", base=RunSpec.model_validate_json(base),
+             cross={"seed": tuple(range(int(seeds)))})
+place = Local(2, door="stand_in_door", preload=())
+sys.exit(launch(study, place, Path(results), command="again"))
+"""
+
+
+class Toy:
+    """A study of as many seeds as asked, and what its runs do."""
+
+    def __init__(self, base: RunSpec, results: Path):
+        self.base, self.results = base, results
+        self.said: list[str] = []
+
+    def study(self, seeds: int) -> Grid:
+        return Grid(name="toy", base=self.base, cross={"seed": tuple(range(seeds))})
+
+    def ids(self, seeds: int) -> list[str]:
+        return [spec.id for spec in self.study(seeds).runs().values()]
+
+    def act(self, run: str, **what: Any) -> None:
+        folder = scratch.run_folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "act.json").write_text(json.dumps(what))
+
+    def launch(self, seeds: int, workers: int = 2, **how: Any) -> int:
+        place = Local(workers, door="stand_in_door", preload=())
+        self.said.clear()
+        return launch(
+            self.study(seeds), place, self.results, command="again", say=self.said.append, **how
+        )
+
+    def process(self, seeds: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", LAUNCHER, self.base.model_dump_json(), str(seeds)]
+        return subprocess.Popen(
+            [*command, str(self.results)],
+            text=True,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        )
+
+    def text(self) -> str:
+        return "\n".join(self.said)
+
+    def tries(self, run: str) -> int:
+        return len((scratch.run_folder(run) / "tries").read_text().splitlines())
+
+
+@pytest.fixture
+def toy(tiny_spec: RunSpec, slam_out: Path, tmp_path: Path) -> Toy:
+    return Toy(tiny_spec, tmp_path / "results")
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def held(runs: Sequence[str]) -> int:
+    return sum(scratch.holder(run) is not None for run in runs)
+
+
+def test_launch_runs_what_is_missing_and_repeats_safely(toy: Toy) -> None:
+    assert toy.launch(3) == 0
+    assert "3 runs: 3 done" in toy.text()
+    assert len(read(toy.results, Result)) == 3
+    assert toy.launch(4) == 0
+    assert "to do: 1 runs" in toy.text()
+    assert [toy.tries(run) for run in toy.ids(4)] == [1, 1, 1, 1]
+
+
+def test_limit_takes_the_first_declared_and_names_what_goes_on(toy: Toy) -> None:
+    assert toy.launch(3, limit=1) == 0
+    assert toy.said[-1] == "go on with: again"
+    assert [scratch.state(run) for run in toy.ids(3)] == ["done", "missing", "missing"]
+
+
+def test_longest_runs_go_first(toy: Toy) -> None:
+    study = Grid(name="toy", base=toy.base, cross={"budget.amount": (10, 30, 20)})
+    place = Local(1, door="stand_in_door", preload=())
+    assert launch(study, place, toy.results, command="again", say=toy.said.append) == 0
+    ended = [line.split()[2] for line in toy.said if line.startswith("[")]
+    assert ended == ["amount=30", "amount=20", "amount=10"]
+
+
+def test_a_killed_run_is_started_again_and_resumes(toy: Toy) -> None:
+    (run,) = toy.ids(1)
+    toy.act(run, steps=10, kill=2)
+    assert toy.launch(1) == 0
+    assert toy.tries(run) == 3
+    assert len(scratch.attempts(run)) == 1
+    assert toy.text().count("interrupted: killed by SIGKILL; again") == 2
+
+
+def test_a_run_that_is_killed_again_and_again_is_given_up(toy: Toy) -> None:
+    first, second = toy.ids(2)
+    toy.act(first, kill=99)
+    assert toy.launch(2) == 75
+    assert toy.tries(first) == 3
+    assert "killed 3 times, last by SIGKILL, maybe for want of memory" in toy.text()
+    assert scratch.state(second) == "done"
+
+
+def test_a_failure_is_told_at_once_and_only_retried_on_request(toy: Toy) -> None:
+    first, second = toy.ids(2)
+    toy.act(first, fail="the corpus is damaged; copy it again")
+    assert toy.launch(2) == 1
+    assert f"failed seed=0 ({first}): the corpus is damaged; copy it again" in toy.text()
+    assert scratch.state(second) == "done"
+    assert toy.launch(2) == 1
+    assert f"skipped seed=0 ({first}): failed, the corpus is damaged; copy it again" in toy.text()
+    assert toy.said[-1] == "mend the cause, then: again --retry"
+    assert toy.tries(first) == 1
+    time.sleep(1)  # attempts are named, and so ordered, by the second
+    assert toy.launch(2, retry=True) == 0
+    assert len(scratch.attempts(first)) == 2
+
+
+def test_a_failure_without_a_word_names_code_and_log(toy: Toy) -> None:
+    (run,) = toy.ids(1)
+    toy.act(run, mute=True)
+    assert toy.launch(1) == 1
+    assert "exit code 1 without a word; see " in toy.text()
+
+
+def test_a_full_disk_is_named_when_nothing_else_could_be_written(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = toy.ids(1)
+    toy.act(run, mute=True)
+
+    class Full:
+        free = 0
+
+    monkeypatch.setattr(local.shutil, "disk_usage", lambda path: Full)
+    assert toy.launch(1) == 1
+    assert "is full; free some space and launch again" in toy.text()
+
+
+def test_interrupt_saves_stops_and_says_how_to_go_on(toy: Toy) -> None:
+    runs = toy.ids(3)
+    for run in runs:
+        toy.act(run, steps=200, pause=0.02)
+    launcher = toy.process(3)
+    until(lambda: held(runs) == 2)
+    launcher.send_signal(signal.SIGINT)
+    said, _ = launcher.communicate(timeout=20)
+    assert launcher.returncode == 75
+    assert "waiting for 2 runs to save their state" in said
+    assert said.rstrip().endswith("go on with: again")
+    assert sorted(scratch.state(run) for run in runs) == ["interrupted", "interrupted", "missing"]
+    for run in runs:
+        toy.act(run, steps=20)
+    assert toy.launch(3) == 0
+
+
+def test_cancel_stops_the_launch_and_its_runs(toy: Toy) -> None:
+    runs = toy.ids(3)
+    for run in runs:
+        toy.act(run, steps=500, pause=0.02)
+    launcher = toy.process(3)
+    until(lambda: held(runs) == 2)
+    assert cancel(toy.study(3), say=toy.said.append) == 3
+    assert launcher.wait(timeout=20) == 75
+    assert held(runs) == 0
+    assert cancel(toy.study(3), say=toy.said.append) == 0
+    assert launcher.stdout is not None
+    launcher.stdout.close()
+
+
+def test_a_run_stopped_by_itself_is_not_started_again(toy: Toy) -> None:
+    (run,) = toy.ids(1)
+    toy.act(run, steps=500, pause=0.02)
+
+    def stop() -> None:
+        until(lambda: scratch.holder(run) is not None and scratch.attempts(run) != [])
+        holder = scratch.holder(run)
+        assert holder is not None
+        os.kill(holder["pid"], signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert toy.launch(1) == 75
+    thread.join()
+    assert "stopped on request" in toy.text()
+    assert toy.tries(run) == 1
+
+
+def test_children_outlive_a_killed_launcher_and_are_adopted(toy: Toy) -> None:
+    runs = toy.ids(3)
+    for run in runs:
+        toy.act(run, steps=100, pause=0.02)
+    launcher = toy.process(3)
+    until(lambda: held(runs) == 2)
+    launcher.kill()
+    launcher.wait()
+    assert held(runs) == 2
+    assert toy.launch(3) == 0
+    assert "2 running" in toy.said[0]
+    assert "every slot is taken" in toy.text() or toy.tries(runs[2]) == 1
+    assert [toy.tries(run) for run in runs] == [1, 1, 1]
+    assert [len(scratch.attempts(run)) for run in runs] == [1, 1, 1]
+    launcher.communicate()
+
+
+def test_two_launches_share_the_runs(toy: Toy) -> None:
+    runs = toy.ids(4)
+    for run in runs:
+        toy.act(run, steps=40, pause=0.02)
+    other = toy.process(4)
+    until(lambda: held(runs) == 2)
+    assert toy.launch(4) == 0
+    assert "another launch of toy is at work" in toy.text()
+    other.communicate(timeout=20)
+    assert other.returncode == 0
+    assert [toy.tries(run) for run in runs] == [1] * 4
+    assert len(read(toy.results, Result)) == 4
+
+
+def test_a_killed_fork_server_costs_nothing(toy: Toy) -> None:
+    runs = toy.ids(3)
+    for run in runs:
+        toy.act(run, steps=60, pause=0.02)
+    launcher = toy.process(3)
+    until(lambda: held(runs) == 2)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    servers = [
+        int(pid) for pid in children if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert len(servers) == 1
+    os.kill(servers[0], signal.SIGKILL)
+    launcher.communicate(timeout=30)
+    assert launcher.returncode == 0
+    assert [toy.tries(run) for run in runs] == [1, 1, 1]
+
+
+def test_outcomes_are_read_from_the_journal_not_from_exit_codes(toy: Toy) -> None:
+    """A process that dies after its last word has done its run all the same."""
+    (run,) = toy.ids(1)
+    assert toy.launch(1) == 0
+    (attempt,) = scratch.attempts(run)
+    assert Journal(attempt).events()[-1]["event"] == "done"
+    (scratch.run_folder(run) / "log.txt").unlink()
+    assert toy.launch(1) == 0
+    assert toy.tries(run) == 1
+
+
+def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_installed_gpus", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus() == ["0", "1", "2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3,-1,0")
+    assert gpus() == ["2", "3"]
+    place = Local(door="stand_in_door", preload=())
+    assert place.width == 2
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in place.slots()] == ["2", "3"]
+    runs = toy.ids(2)
+    for run in runs:
+        toy.act(run, steps=10, pause=0.02)
+    assert launch(toy.study(2), place, toy.results, command="", say=toy.said.append) == 0
+    seen = {(scratch.run_folder(run) / "tries").read_text().strip() for run in runs}
+    assert seen == {"2", "3"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus() == []
+
+
+def test_two_runs_may_share_a_gpu_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_installed_gpus", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    slots = Local(3).slots()
+    assert [slot.name for slot in slots] == ["gpu0-0", "gpu1-0", "gpu0-1"]
+
+
+def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_installed_gpus", lambda: 0)
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    assert Local().width == 8
+    two = Local(resources=Resources(threads=2))
+    assert two.width == 4
+    assert two.slots()[0].environment["OMP_NUM_THREADS"] == "2"

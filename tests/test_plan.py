@@ -1,0 +1,172 @@
+"""The plan: counts, costs, states, and what it says about shared and repeated runs."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import sweeps.studies
+from slam_core import scratch
+from slam_core.results import Journal
+from slam_core.spec import RunSpec
+from sweeps.__main__ import main
+from sweeps.collect import collect
+from sweeps.grid import Grid
+from sweeps.plan import makespan, plan
+
+
+def finish(spec: RunSpec, seconds: float = 36.0) -> None:
+    """Write what a run that ended would have written."""
+    attempt = scratch.new_attempt(spec.id)
+    journal = Journal(attempt)
+    steps = spec.steps
+    assert steps is not None
+    journal.write(
+        "start",
+        spec=spec.model_dump(mode="json", exclude_none=True),
+        counts=spec.counts.model_dump(),
+        steps=steps,
+        provenance={"device": "abacus"},
+    )
+    tokens = steps * spec.data.batch
+    journal.write("progress", step=steps, tokens=tokens, seconds=seconds, loss=1.5, lr=0.0, rate=1)
+    spent = {"steps": steps, "tokens": tokens, "seconds": seconds}
+    journal.write("done", spent=spent, validation={"t": {"nll": 1.0, "stderr": 0.1, "units": 9}})
+
+
+@pytest.fixture
+def study(tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
+    base = tiny_spec.but({"data.sources.0.revision": None})
+    study = Grid(name="toy", base=base, cross={"seed": (0, 1, 2)})
+    monkeypatch.setitem(sweeps.studies.STUDIES, "toy", study)
+    return study
+
+
+def test_counts_follow_from_the_spec(study: Grid, tmp_path: Path) -> None:
+    planned = plan(study, tmp_path / "results")
+    assert [run.label for run in planned.runs] == ["seed=0", "seed=1", "seed=2"]
+    run = planned.runs[0]
+    assert run.tokens == 60 * 64
+    assert run.flops == 6.0 * run.params * 60 * 64
+    assert run.state == "missing"
+    assert run.hours is None
+    assert run.epochs is not None
+    assert run.epochs > 1
+
+
+def test_state_and_time_come_from_results_when_scratch_is_gone(
+    study: Grid, tmp_path: Path, slam_out: Path
+) -> None:
+    first = next(iter(study.runs().values()))
+    finish(first)
+    assert collect(tmp_path / "results").runs == 1
+    shutil.rmtree(slam_out)
+    planned = plan(study, tmp_path / "results")
+    assert [run.state for run in planned.runs] == ["done", "missing", "missing"]
+    # 36 s for the same size: a hundredth of an hour each.
+    assert [run.hours for run in planned.runs] == pytest.approx([0.01] * 3)
+    assert planned.devices == ("abacus",)
+
+
+def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Path) -> None:
+    first = next(iter(study.runs().values()))
+    finish(first)
+    collect(tmp_path / "results")
+    sizes = Grid(
+        name="sizes",
+        base=study.base,
+        zipped={"model.width": (16, 32), "model.layers": (1, 4), "seed": (7, 7)},
+    )
+    near, far = plan(sizes, tmp_path / "results").runs
+    assert near.hours == pytest.approx(0.01)
+    assert far.hours is None
+
+
+def test_collect_is_idempotent_and_skips_the_unfinished(
+    study: Grid, tmp_path: Path, slam_out: Path
+) -> None:
+    one, two, _ = study.runs().values()
+    finish(one)
+    Journal(scratch.new_attempt(two.id)).write("start", spec={}, counts={}, steps=1, provenance={})
+    with (scratch.attempts(one.id)[0] / "events.jsonl").open("a") as torn:
+        torn.write('{"event":"sco')
+    first = collect(tmp_path / "results")
+    assert (first.runs, first.unfinished) == (1, 1)
+    before = (tmp_path / "results" / "runs.jsonl").read_bytes()
+    assert collect(tmp_path / "results").runs == 0
+    assert (tmp_path / "results" / "runs.jsonl").read_bytes() == before
+
+
+def test_json_is_what_scripts_read(
+    study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "toy", "--json", "--results", str(tmp_path)]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert len(runs) == 3
+    assert {"id", "label", "params", "tokens", "flops", "state"} <= set(runs[0])
+
+
+def test_text_names_shared_and_repeated_runs_and_cuts_nothing(
+    study: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    twice = Grid(name="twice", base=study.base, cross={"precision": ("fp32",), "seed": (0,)})
+
+    class Both:
+        name = "both"
+
+        def runs(self) -> dict[str, RunSpec]:
+            longer = study.base.but({"budget.amount": 600})
+            return study.runs() | twice.runs() | {"longer": longer}
+
+    monkeypatch.setitem(sweeps.studies.STUDIES, "both", Both())
+    assert main(["plan", "both", "--results", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    ids = {spec.id for spec in Both().runs().values()}
+    assert len(ids) == 4
+    assert all(run in said for run in ids)
+    assert "seed=0, precision=fp32,seed=0 are one run" in said
+    assert "1 runs see their corpus more than 4 times" in said
+
+
+def test_unknown_study_and_place(
+    study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "toi"]) == 2
+    said = capsys.readouterr().err
+    assert "no study 'toi'; there are " in said
+    assert "did you mean 'toy'?" in said
+    assert main(["launch", "toy", "--on", "slurm"]) == 2
+    assert "there is local" in capsys.readouterr().err
+    assert main(["launch", "toy", "--on", "local", "--workers", "0"]) == 2
+    assert main(["launch", "toy"]) == 2
+    assert main(["plan", "toy", "--nope"]) == 2
+
+
+def test_makespan_starts_the_longest_first() -> None:
+    assert makespan([1, 1, 2], 2) == 2
+    assert makespan([3, 1], 1) == 4
+    assert makespan([], 2) == 0
+
+
+def test_a_thousand_runs_are_planned_quickly(study: Grid, tmp_path: Path) -> None:
+    many = Grid(name="many", base=study.base, cross={"seed": tuple(range(1000))})
+    began = time.process_time()
+    assert len(plan(many, tmp_path).runs) == 1000
+    assert time.process_time() - began < 5
+
+
+def test_help_is_quick_and_nothing_imports_torch() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    subprocess.run([sys.executable, "-m", "sweeps", "--help"], capture_output=True, check=True)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 0.7
+    loads = "import sweeps.__main__, sweeps.launch, sweeps.studies, sys; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
+    assert "torch" not in said.stdout.split()
