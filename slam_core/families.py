@@ -188,7 +188,7 @@ def nearest_shape(family_name: str, params: float, vocab: int, tied: bool) -> Sh
     best: tuple[float, Shape] | None = None
     for width in _widths():
         usual = 0.283 * width**0.564
-        for layers in range(max(1, math.floor(0.7 * usual)), math.ceil(1.4 * usual) + 1):
+        for layers in range(max(2, math.floor(0.7 * usual)), max(2, math.ceil(1.4 * usual)) + 1):
             shape = _free_shape(fam, layers, width)
             total = fam.params(shape, vocab, tied).total
             cost = abs(math.log(total / params)) + 0.1 * abs(math.log(layers / usual))
