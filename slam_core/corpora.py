@@ -163,7 +163,7 @@ class PairsManifest(_Record):
     units_sha256: str
     items: int
     items_sha256: str
-    dropped: int  # pairs whose two sides turned out to be the same units
+    dropped: int  # pairs with an empty side or two sides of the same units
     provenance: dict[str, Any]
 
     @property
@@ -477,12 +477,13 @@ def write_corpus(
 def write_pairs(
     folder: Path, pairs: Iterable[Pair], *, name: str, inventory: int, provenance: Mapping[str, Any]
 ) -> PairsManifest:
-    """Write a pair set; a pair whose sides are the same units cannot be judged and is dropped."""
+    """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped."""
     stream: list[Units] = []
     lines: list[str] = []
     end = dropped = 0
     for pair in pairs:
-        if np.array_equal(pair.positive, pair.negative):
+        empty = not (pair.positive.size and pair.negative.size)
+        if empty or np.array_equal(pair.positive, pair.negative):
             dropped += 1
             continue
         item: dict[str, Any] = {"id": pair.id}

@@ -172,7 +172,9 @@ def info(
     print(f"tokeniser {card['tokeniser']}, {card['rate']:g} Hz, {card['inventory']} units")
     print(table)
     for pairs, row in card["pairs"].items():
-        print(f"pairs {pairs}: {row['items']} (revision {row['revision']})")
+        accuracy = ((card["ngrams"] or {}).get("pair_accuracy") or {}).get(pairs, {})
+        judged = ", ".join(f"{n}-gram {share:.3f}" for n, share in accuracy.items())
+        print(f"pairs {pairs}: {row['items']} (revision {row['revision']}) {judged}")
     if verify:
         print("every checksum is right")
 
@@ -269,8 +271,10 @@ def pairs(
     manifest = write_pairs(
         folder, made, name=f"{corpus.name}/{called}", inventory=corpus.inventory, provenance=record
     )
-    same = f", {manifest.dropped} dropped because both sides were the same units"
+    same = f", {manifest.dropped} dropped because their sides are empty or the same units"
     say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
+    if {"train", "validation"} <= corpus.manifest.splits.keys():
+        ngrams(name)
 
 
 @app.command()

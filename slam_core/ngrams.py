@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from slam_core.corpora import Corpus
+from slam_core.corpora import Corpus, Pairs, open_pairs
 from slam_core.errors import SlamError
 
 Stream = npt.NDArray[np.int64]
@@ -32,6 +32,7 @@ class Baselines(BaseModel):
     smoothing: str
     nats_per_unit: dict[str, dict[int, float]]  # split -> n -> loss
     best: int  # order with the lowest validation loss
+    pair_accuracy: dict[str, dict[int, float]]  # pair set -> n -> share of pairs judged right
 
     @property
     def unigram(self) -> float:
@@ -50,21 +51,28 @@ class Baselines(BaseModel):
 
 
 def baselines(corpus: Corpus, highest: int = 5) -> Baselines:
-    """Count on train, measure on validation and test, for n = 1 to `highest`."""
+    """Count on train, measure on validation, test and pair sets, for n = 1 to `highest`."""
     splits: list[str] = [s for s in ("validation", "test") if s in corpus.manifest.splits]
     if "train" not in corpus.manifest.splits or "validation" not in splits:
         raise SlamError(
             f"corpus {corpus.name} has no train or no validation split: build with both"
         )
-    train = stream(corpus, "train")
+    sets = [open_pairs(p.parent) for p in sorted(corpus.folder.glob("pairs/*/pairs.json"))]
     held_out = {split: stream(corpus, split) for split in splits}
-    losses = witten_bell(train, held_out, corpus.vocab, highest)
-    best = min(losses["validation"], key=losses["validation"].__getitem__)
+    judged = {pairs.name: _sides(pairs, corpus.eos, highest) for pairs in sets}
+    for name, (units, _) in judged.items():
+        held_out[name] = units
+    nats = witten_bell(stream(corpus, "train"), held_out, corpus.vocab, highest)
+    losses = {split: {n: float(x.mean()) for n, x in nats[split].items()} for split in splits}
     return Baselines(
         revision=corpus.revision,
         smoothing="interpolated Witten-Bell",
         nats_per_unit=losses,
-        best=best,
+        best=min(losses["validation"], key=losses["validation"].__getitem__),
+        pair_accuracy={
+            name.rpartition("/")[2]: {n: _accuracy(x, sides) for n, x in nats[name].items()}
+            for name, (_, sides) in judged.items()
+        },
     )
 
 
@@ -76,11 +84,11 @@ def stream(corpus: Corpus, split: str) -> Stream:
 
 def witten_bell(
     train: Stream, held_out: dict[str, Stream], vocab: int, highest: int
-) -> dict[str, dict[int, float]]:
-    """Mean -ln p of each held-out stream, for every order up to `highest`."""
+) -> dict[str, dict[int, npt.NDArray[np.float64]]]:
+    """-ln p of each unit of each held-out stream, for every order up to `highest`."""
     highest = min(highest, int(63 / math.log2(vocab)))  # an n-gram has to fit 64 bits
     probability = {name: np.full(s.size, 1 / vocab) for name, s in held_out.items()}
-    losses: dict[str, dict[int, float]] = {name: {} for name in held_out}
+    nats: dict[str, dict[int, npt.NDArray[np.float64]]] = {name: {} for name in held_out}
     for n in range(1, highest + 1):
         grams, counts = np.unique(_grams(train, n, vocab), return_counts=True)
         histories, first = np.unique(grams // vocab, return_index=True)
@@ -92,14 +100,13 @@ def witten_bell(
             h = _look_up(histories, seen, keys // vocab)
             u = _look_up(histories, kinds, keys // vocab)
             p = probability[name]
-            p = np.where(h > 0, (c + u * p) / np.maximum(h + u, 1), p)
-            probability[name] = p
-            losses[name][n] = float(-np.log(p).mean())
-    return losses
+            probability[name] = np.where(h > 0, (c + u * p) / np.maximum(h + u, 1), p)
+            nats[name][n] = -np.log(probability[name])
+    return nats
 
 
 def _grams(units: Stream, n: int, vocab: int) -> Stream:
-    """The n-gram that ends at each position, as a number; before the stream stands its last unit.
+    """The n-gram that ends at each position, as a number; before the stream stands its end.
 
     A stream ends with EOS, so its beginning is preceded by EOS as any other document is.
     """
@@ -113,3 +120,27 @@ def _look_up(keys: Stream, values: npt.NDArray[np.int64], wanted: Stream) -> npt
     """values[i] where keys[i] == wanted, else 0. `keys` are sorted."""
     at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
     return np.where(keys[at] == wanted, values[at], 0)
+
+
+def _sides(pairs: Pairs, eos: int, highest: int) -> tuple[Stream, npt.NDArray[np.int64]]:
+    """Prompt and side, prompt and other side, ..., with EOS between, and where each side lies.
+
+    So many EOS that no history reaches the neighbour. Sides are (2 * pairs, 2) [start, stop).
+    """
+    between = np.full(highest, eos, np.int64)
+    parts, bounds, end = [between], [], highest
+    for item in pairs.items:
+        for side in (item.positive, item.negative):
+            parts += [item.prompt.astype(np.int64), side.astype(np.int64), between]
+            start = end + item.prompt.size
+            bounds.append((start, start + side.size))
+            end = start + side.size + highest
+    return np.concatenate(parts), np.array(bounds)
+
+
+def _accuracy(nats: npt.NDArray[np.float64], sides: npt.NDArray[np.int64]) -> float:
+    """How often the right side has the lower mean surprise; a tie is half a success."""
+    total = np.concatenate([[0.0], np.cumsum(nats)])
+    mean = (total[sides[:, 1]] - total[sides[:, 0]]) / (sides[:, 1] - sides[:, 0])
+    right, wrong = mean[0::2], mean[1::2]
+    return float(np.mean(right < wrong) + np.mean(right == wrong) / 2)

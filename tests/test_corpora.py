@@ -169,11 +169,11 @@ def test_pairs_come_back_and_indistinct_ones_are_counted(tmp_path: Path) -> None
 def test_witten_bell_by_hand() -> None:
     """Train 'a b a b a', test 'b': p1(b) = (2 + 2/3) / (5 + 2), p2(b | b) uses h = b, u = 1."""
     train, held_out = np.array([0, 1, 0, 1, 0]), {"x": np.array([1])}
-    losses = witten_bell(train, held_out, 3, 2)["x"]
+    nats = witten_bell(train, held_out, 3, 2)["x"]
     unigram = (2 + 2 * (1 / 3)) / (5 + 2)
     bigram = (0 + 1 * unigram) / (2 + 1)  # b was followed by a, twice
-    assert np.isclose(losses[1], -np.log(unigram))
-    assert np.isclose(losses[2], -np.log(bigram))
+    assert np.allclose(nats[1], -np.log(unigram))
+    assert np.allclose(nats[2], -np.log(bigram))
 
 
 def test_baselines_see_structure(tmp_path: Path) -> None:
@@ -182,7 +182,12 @@ def test_baselines_see_structure(tmp_path: Path) -> None:
     splits = ("train", "train", "validation")
     made = [Spoken(f"d{i}", split, units, 30.0, "anna") for i, split in enumerate(splits)]
     write(tmp_path, made, inventory=4)
+    right, wrong = np.array([1, 2], np.uint16), np.array([2, 1, 0], np.uint16)
+    pairs = [Pair(str(i), np.array([0] * i, np.uint16), right, wrong) for i in range(2)]
+    folder = tmp_path / "pairs" / "toy"
+    corpora.write_pairs(folder, pairs, name="small/toy", inventory=4, provenance={})
     measured = baselines(open_corpus(tmp_path), highest=3)
+    assert measured.pair_accuracy["toy"][2] == 1.0
     assert np.isclose(measured.unigram, np.log(3), atol=0.02)
     assert measured.bigram < 0.05
     assert measured.best in (2, 3)
