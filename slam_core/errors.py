@@ -19,6 +19,10 @@ class UsageError(SlamError):
     exit_code = 2
 
 
+class NoSpace(SlamError):
+    """The disk took no more. Nothing is lost; the same command goes on once there is space."""
+
+
 class Interrupted(SlamError):
     """Stopped early, state saved, resumable. Commands exit with 75."""
 

@@ -7,6 +7,7 @@ hand. JSON lines are the truth; everything else can be made again from them.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from slam_core.errors import SlamError
+from slam_core.errors import NoSpace, SlamError
 from slam_core.flops import Counts
 from slam_core.spec import RunSpec, spec_from
 
@@ -120,6 +121,7 @@ class Exclusion(_Fact):
         return (self.run, self.attempt)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 Record = TypeVar("Record", Result, Curve, Score, Exclusion)
 FILES: dict[type[BaseModel], str] = {
     Result: "runs.jsonl",
@@ -141,12 +143,11 @@ def append_lines(path: Path, records: Iterable[Event]) -> None:
             os.write(descriptor, b"\n")
         for line in lines:
             if os.write(descriptor, line) != len(line):
-                raise SlamError(f"{path}: the disk took only part of a line; free some space")
+                raise NoSpace(f"{path}: the disk took only part of a line; free some space")
         os.fsync(descriptor)
     except OSError as error:
-        raise SlamError(
-            f"cannot write {path}: {error.strerror}; free some space or move it"
-        ) from error
+        kind = NoSpace if error.errno in FULL else SlamError
+        raise kind(f"cannot write {path}: {error.strerror}; free some space or move it") from error
     finally:
         os.close(descriptor)
 

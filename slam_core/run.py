@@ -11,7 +11,7 @@ from torch import nn
 from slam_core import scratch
 from slam_core.corpora import open_pairs
 from slam_core.data import Mix, open_source
-from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, pair_nlls, validation
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
@@ -50,8 +50,10 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         except Interrupted as stop:
             journal.write("stopped", reason=str(stop))
             raise
+        except NoSpace:
+            raise  # interrupted, not failed: the next start goes on from the last checkpoint
         except Exception as error:
-            _note_failure(journal, error)
+            journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
             raise
 
 
@@ -175,11 +177,3 @@ def _check_device(spec: RunSpec, device: torch.device) -> None:
 def _reason(folder: Path) -> str:
     failures = [e for e in Journal(folder).events() if e["event"] == "failed"]
     return str(failures[-1]["error"]) if failures else "no reason recorded"
-
-
-def _note_failure(journal: Journal, error: Exception) -> None:
-    try:
-        journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
-    except SlamError:
-        # A full disk: the run reads as interrupted and resumes once there is space.
-        return

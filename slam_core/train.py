@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from slam_core.errors import Interrupted, SlamError
+from slam_core.errors import Interrupted, NoSpace, SlamError
 from slam_core.optim import optimiser, rate
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
@@ -213,7 +213,7 @@ class Loop:
             _flush(folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(draft, ignore_errors=True)
-            raise SlamError(
+            raise NoSpace(
                 f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
                 "space and run again: it goes on from the checkpoint before"
             ) from error

@@ -11,7 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+from slam_core import scratch
 from slam_core.corpora import Spoken, deduplicate, write_corpus
+from slam_core.results import Journal, fold
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source
 
 
@@ -38,6 +40,15 @@ def write_tiny_corpus(folder: Path, inventory: int = 21, documents: int = 12) ->
         provenance={"made_by": "tests"},
     )
     return folder
+
+
+def numbers(run: str) -> tuple[object, ...]:
+    """All that the latest attempt at a run found out, without its times."""
+    attempt = scratch.attempts(run)[-1]
+    result, curve = fold(run, attempt.name, Journal(attempt).events())
+    assert result is not None
+    assert curve is not None
+    return result.validation, result.spent.steps, curve.steps, curve.tokens, curve.loss
 
 
 @pytest.fixture(scope="session")

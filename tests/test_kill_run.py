@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import numbers
 
 from slam_core import scratch
-from slam_core.results import Journal, fold
 from slam_core.run import execute
 from slam_core.spec import RunSpec
 from slam_core.train import Limits
@@ -34,15 +34,6 @@ def train_in_a_child(spec: RunSpec) -> int:
         code = 0
     finally:
         os._exit(code)
-
-
-def numbers(run: str) -> tuple[object, ...]:
-    """All that a run found out, without its times."""
-    (attempt,) = scratch.attempts(run)
-    result, curve = fold(run, attempt.name, Journal(attempt).events())
-    assert result is not None
-    assert curve is not None
-    return result.validation, result.spent.steps, curve.steps, curve.loss
 
 
 @pytest.mark.slow
@@ -71,5 +62,6 @@ def test_fifty_kills_change_no_number(
             assert scratch.state(spec.id) in ("missing", "interrupted", "done")
         assert os.WEXITSTATUS(status) == 0
         assert numbers(spec.id) == reference
+        assert len(scratch.attempts(spec.id)) == 1
         ends += 1
     assert ends >= 2

@@ -1,0 +1,55 @@
+"""A disk that fills up, for real: a small tmpfs (needs root; skipped elsewhere)."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import numbers
+
+from slam_core import scratch
+from slam_core.__main__ import main
+from slam_core.run import execute
+from slam_core.spec import RunSpec
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs takes root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_and_survived(
+    small_disk: Path,
+    tmp_path: Path,
+    tiny_spec: RunSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec_file = tmp_path / "run.json"
+    spec_file.write_text(tiny_spec.model_dump_json())
+    monkeypatch.setenv("SLAM_OUT", str(tmp_path / "roomy"))
+    execute(tiny_spec, say=lambda text: None)
+    reference = numbers(tiny_spec.id)
+
+    monkeypatch.setenv("SLAM_OUT", str(small_disk))
+    filler = small_disk / "filler"
+    # Room for the journal's first page and some of a checkpoint, no more.
+    filler.write_bytes(b"x" * (400_000 - 12 * 4096))
+    assert main(["run", str(spec_file), "--save-every", "0"]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert "free some space" in error
+    assert "Traceback" not in error
+    filler.unlink()
+    # Not a failure: the same command goes on, in the same attempt.
+    assert main(["run", str(spec_file)]) == 0
+    assert len(scratch.attempts(tiny_spec.id)) == 1
+    assert numbers(tiny_spec.id) == reference
