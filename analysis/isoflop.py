@@ -207,10 +207,7 @@ def bias(points: Points, fitted: IsoflopFit, law: Law) -> Bias:
     """Approach 2 at the same sizes and budgets on `law` without noise, against its true optimum."""
     exact = refit(points, fitted, law.loss(points.n, points.d))
     ratio = tuple((m.budget, m.n / law.optimum(m.budget, points.cost)[0]) for m in exact.minima)
-    true = PowerLaw.through(
-        np.array([1.0, 10.0]), np.array([law.optimum(c, points.cost)[0] for c in (1.0, 10.0)])
-    )
-    slope = exact.a - true.exponent if len(exact.minima) > 1 else math.nan
+    slope = exact.a - law.size(points.cost).exponent if len(exact.minima) > 1 else math.nan
     return Bias(ratio, slope)
 
 

@@ -47,6 +47,30 @@ class Cost:
         return f"C = {self.k:.4g} N^{self.g:.4f} D (within {self.misfit:.1%})"
 
 
+SIX_ND = Cost()
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = exp(log_coefficient) x^exponent."""
+
+    log_coefficient: float
+    exponent: float
+
+    @classmethod
+    def through(cls, x: Floats, y: Floats, weights: Floats | None = None) -> PowerLaw:
+        """Weighted least squares of ln y on ln x, both (points,), at least two distinct x."""
+        w = np.ones_like(x) if weights is None else weights
+        u, v = np.log(x), np.log(y)
+        mean_u, mean_v = np.average(u, weights=w), np.average(v, weights=w)
+        slope = np.sum(w * (u - mean_u) * (v - mean_v)) / np.sum(w * (u - mean_u) ** 2)
+        return cls(float(mean_v - slope * mean_u), float(slope))
+
+    def at(self, x: float) -> float:
+        """y at x > 0."""
+        return math.exp(self.log_coefficient + self.exponent * math.log(x))
+
+
 @dataclass(frozen=True)
 class Law:
     """Constants of the law; loss in nats per unit."""
@@ -78,51 +102,30 @@ class Law:
     @property
     def G(self) -> float:
         """N*(C) = G (C/6)^a with G = (alpha A / (beta B))^(1 / (alpha + beta))."""
-        return optimal_size(self, Cost()).at(6.0)
+        return self.size().at(6.0)
 
-    def optimum(self, c: float, cost: Cost | None = None) -> tuple[float, float]:
+    def size(self, cost: Cost = SIX_ND) -> PowerLaw:
+        """N*(C). With D = C / (k N^g), dL/dN = 0 reads alpha A N^-alpha = g beta B D^-beta, hence
+        N* = (alpha A / (g beta B))^(1/s) (C/k)^(beta/s) with s = alpha + g beta. `ValueError` if A
+        or B is 0: then no split is best."""
+        s = self.alpha + cost.g * self.beta
+        log_ratio = math.log(self.alpha * self.A) - math.log(cost.g * self.beta * self.B)
+        return PowerLaw((log_ratio - self.beta * math.log(cost.k)) / s, self.beta / s)
+
+    def units(self, cost: Cost = SIX_ND) -> PowerLaw:
+        """D*(C) = C / (k N*(C)^g), which grows as C^(alpha/s)."""
+        size = self.size(cost)
+        return PowerLaw(
+            -math.log(cost.k) - cost.g * size.log_coefficient, 1 - cost.g * size.exponent
+        )
+
+    def optimum(self, c: float, cost: Cost = SIX_ND) -> tuple[float, float]:
         """(N*, D*) that minimise the loss at C FLOPs."""
-        n = optimal_size(self, cost or Cost()).at(c)
-        return n, optimal_units(self, cost or Cost()).at(c)
+        return self.size(cost).at(c), self.units(cost).at(c)
 
-    def best_loss(self, c: float, cost: Cost | None = None) -> float:
+    def best_loss(self, c: float, cost: Cost = SIX_ND) -> float:
         """L(N*(C), D*(C))."""
         return self.loss(*self.optimum(c, cost))
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """y = exp(log_coefficient) x^exponent."""
-
-    log_coefficient: float
-    exponent: float
-
-    @classmethod
-    def through(cls, x: Floats, y: Floats, weights: Floats | None = None) -> PowerLaw:
-        """Weighted least squares of ln y on ln x, both (points,), at least two distinct x."""
-        w = np.ones_like(x) if weights is None else weights
-        u, v = np.log(x), np.log(y)
-        mean_u, mean_v = np.average(u, weights=w), np.average(v, weights=w)
-        slope = np.sum(w * (u - mean_u) * (v - mean_v)) / np.sum(w * (u - mean_u) ** 2)
-        return cls(float(mean_v - slope * mean_u), float(slope))
-
-    def at(self, x: float) -> float:
-        """y at x > 0."""
-        return math.exp(self.log_coefficient + self.exponent * math.log(x))
-
-
-def optimal_size(law: Law, cost: Cost) -> PowerLaw:
-    """N*(C). With D = C / (k N^g), dL/dN = 0 reads alpha A N^-alpha = g beta B D^-beta, hence
-    N* = (alpha A / (g beta B))^(1/s) (C/k)^(beta/s) with s = alpha + g beta."""
-    s = law.alpha + cost.g * law.beta
-    log_ratio = math.log(law.alpha * law.A) - math.log(cost.g * law.beta * law.B)
-    return PowerLaw((log_ratio - law.beta * math.log(cost.k)) / s, law.beta / s)
-
-
-def optimal_units(law: Law, cost: Cost) -> PowerLaw:
-    """D*(C) = C / (k N*(C)^g), which grows as C^(alpha/s)."""
-    size = optimal_size(law, cost)
-    return PowerLaw(-math.log(cost.k) - cost.g * size.log_coefficient, 1 - cost.g * size.exponent)
 
 
 @dataclass(frozen=True)

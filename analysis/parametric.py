@@ -25,6 +25,11 @@ from slam_core.errors import UsageError
 
 Bools = npt.NDArray[np.bool_]
 
+
+class TooFew(UsageError):
+    """Not enough points, sizes or amounts of data for the five constants."""
+
+
 DELTA = 1e-3
 EXPONENTS = (0.01, 3.0)  # bounds of alpha and beta; A and E, or B and E, merge as they go to 0
 _GRID = np.geomspace(0.02, 2.5, 28)
@@ -58,6 +63,11 @@ class ParametricFit:
     bounds: tuple[str, ...]
     converged: bool
     others: tuple[Law, ...]
+
+    @property
+    def has_optimum(self) -> bool:
+        """Whether both N and D matter, so that a budget has a best split."""
+        return self.law.A > 0 and self.law.B > 0
 
     @property
     def status(self) -> str:
@@ -110,7 +120,7 @@ class _Data:
 
 
 def fit(points: Points, delta: float = DELTA) -> ParametricFit:
-    """The global optimum for these points; `UsageError` if they cannot determine five constants."""
+    """The global optimum for these points; `TooFew` if they cannot determine five constants."""
     _check(points, delta)
     data = _Data.of(points.n, points.d, points.loss)
     starts = _screen(data, delta)
@@ -181,12 +191,12 @@ def _check(points: Points, delta: float) -> None:
         raise UsageError(f"delta is {delta}; it has to be above 0 (the usual value is {DELTA})")
     sizes, amounts = len(np.unique(points.n)), len(np.unique(points.d))
     if len(points) < 6:
-        raise UsageError(
+        raise TooFew(
             f"{points.name}: {len(points)} runs cannot determine the 5 constants of the law; "
             "6 are the least, 15 or more are sensible"
         )
     if sizes < 3 or amounts < 3:
-        raise UsageError(
+        raise TooFew(
             f"{points.name}: {sizes} sizes and {amounts} amounts of data; the law needs at least "
             "3 of each"
         )

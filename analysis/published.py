@@ -31,8 +31,8 @@ def table(name: str) -> tuple[Row, ...]:
     an empty cell is None. `UsageError` for an unknown name."""
     if name not in tables():
         raise UsageError(f"no published table '{name}'; there are {', '.join(tables())}")
-    with (_HOME / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    text = (_HOME / f"{name}.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     numeric = {column for column in rows[0] if all(_is_number(row[column]) for row in rows)}
     return tuple(
         {

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from analysis.laws import Cost, Floats, Ints
 from slam_core.errors import SlamError, UsageError
+
+if TYPE_CHECKING:
+    from slam_core.results import Result
 
 T = TypeVar("T")
 
@@ -269,6 +272,7 @@ def from_results(
             f"no run of {study or folder} can be used ({'; '.join(notes) or 'none is validated'}); "
             "see python -m sweeps status"
         )
+    notes += _repeats(chosen)
     tokens = np.array([float(result.spent.tokens) for result in chosen])
     per_unit = np.array([result.counts.flops(flops) for result in chosen])
     return Points(
@@ -299,11 +303,29 @@ def _study(name: str) -> dict[str, str]:
     return {spec.id: label for label, spec in STUDIES[name].runs().items()}
 
 
-def _only_corpus(results: Iterable[object]) -> str:
-    names: list[str] = []
+def _repeats(results: Sequence[Result]) -> list[str]:
+    """A note if runs on one known corpus saw it more than once: the law is about fresh data."""
+    from slam_core.corpora import open_corpus
+
+    times = []
     for result in results:
-        names += getattr(result, "validation", {})
-    distinct = sorted(set(names))
+        sources = result.spec["data"]["sources"]
+        try:
+            corpus = open_corpus(sources[0]["corpus"])
+        except SlamError:
+            continue
+        if len(sources) == 1 and corpus.revision == sources[0]["revision"]:
+            times.append(result.spent.tokens / corpus.units("train"))
+    if not times or max(times) <= 1:
+        return []
+    return [
+        f"{sum(t > 1 for t in times)} of {len(results)} runs see their data more than once "
+        f"(at most {max(times):.1f} times); the law is about fresh data"
+    ]
+
+
+def _only_corpus(results: Iterable[Result]) -> str:
+    distinct = sorted({name for result in results for name in result.validation})
     if len(distinct) > 1:
         raise UsageError(
             f"the runs are validated on {', '.join(distinct)}: choose one with --corpus"
