@@ -8,13 +8,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from slam_core import scratch
+from slam_core.errors import SlamError
 from sweeps.collect import collect
 from sweeps.grid import Study
 from sweeps.local import last_words
@@ -154,7 +155,14 @@ def _presence(study: str) -> Iterator[list[dict[str, Any]]]:
             # Left behind by a kill; a younger one may be about to take its claim.
             shutil.rmtree(scratch.run_folder(name), ignore_errors=True)
     mine = f"launches/{study}/{socket.gethostname()}-{os.getpid()}"
-    with scratch.claim(mine):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(scratch.claim(mine))
+        except OSError as error:
+            raise SlamError(
+                f"cannot write below {scratch.root()}: {error.strerror}; free some space, or set "
+                "SLAM_OUT to another folder"
+            ) from None
         try:
             yield others
         finally:

@@ -219,6 +219,9 @@ class _Queue:
                         "the process that forks the runs dies at once; see its output above"
                     ) from None
                 return
+            except SlamError as error:
+                self._end(job, Ending("failed", str(error)))
+                continue
             self._refused = 0
             self.watcher.started(job, slot.name)
 

@@ -145,10 +145,12 @@ class Bars(Lines):
             console=console,
             transient=True,
         )
-        super().__init__(name, jobs, lambda text: self._bars.print(text, markup=False))
+        super().__init__(
+            name, jobs, lambda text: self._bars.print(text, markup=False, highlight=False)
+        )
         self._weights = {job.run: job.flops or 1.0 for job in jobs}
         self._over = 0.0
-        self._all = self._bars.add_task(name, total=sum(self._weights.values()), detail="")
+        self._all = self._bars.add_task(name, total=sum(self._weights.values()), detail="starting")
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -174,6 +175,23 @@ def test_a_full_disk_is_named_when_nothing_else_could_be_written(
     monkeypatch.setattr(local.shutil, "disk_usage", lambda path: Full)
     assert toy.launch(1) == 1
     assert "is full; free some space and launch again" in toy.text()
+
+
+def test_a_run_that_cannot_be_written_down_fails_alone(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = toy.ids(2)
+    write = local.write_file
+
+    def full(path: Path, content: bytes) -> str:
+        if first in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, content)
+
+    monkeypatch.setattr(local, "write_file", full)
+    assert toy.launch(2) == 1
+    assert "No space left on device; free some space" in toy.text()
+    assert scratch.state(second) == "done"
 
 
 def test_interrupt_saves_stops_and_says_how_to_go_on(toy: Toy) -> None:
