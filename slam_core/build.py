@@ -16,6 +16,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -218,6 +219,11 @@ def encode_all(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise SlamError(
+                "a worker process was killed, perhaps for want of memory (each takes about 1 GB): "
+                "build again with fewer --jobs; what is encoded is kept"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 

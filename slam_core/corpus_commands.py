@@ -6,8 +6,9 @@ Only `build`, `pairs` and `codebook` import torch, when they run.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,8 +29,13 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import baselines
 from slam_core.token_files import read_documents
 
+if TYPE_CHECKING:
+    from slam_core.build import Source
+
+    Encoded = tuple[Source, str | None]
+
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
-say = Console(stderr=True, highlight=False, soft_wrap=True).print
+say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 Tokeniser = Annotated[
     str | None, typer.Option(help="A folder made by `codebook`; default: the embedded tokeniser.")
@@ -53,7 +59,6 @@ def build(
     Subfolders train/, val/ and test/ decide the splits; without them a checksum of each name does.
     Texts are one document a file and one sentence a line.
     """
-    from slam_core.audio import open_audio
     from slam_core.build import Plan, Settings, encode_all, find_sources
     from slam_core.units import DEFAULT
 
@@ -66,13 +71,15 @@ def build(
         return
     for path in ignored if not audio else [p for p in ignored if p.suffix != ".txt"]:
         say(f"ignored: {path} is neither audio nor .txt")
-    missing, skipped = plan.missing, {}
+    missing = plan.missing
+    skipped: dict[str, str] = {}
     held = len(sources) - len(missing)
     say(f"{len(sources)} documents, {held} of them encoded before; writing {out}")
-    for number, complaint in _watched(encode_all(missing, settings, jobs), len(missing)):
-        skipped[number.id] = complaint
+    for one, complaint in _watched(encode_all(missing, settings, jobs), len(missing)):
+        if complaint:
+            skipped[one.id] = complaint
     if audio:
-        _say_conversions([s for s in sources if s.id not in skipped], open_audio)
+        _say_conversions(s.path for s in sources if s.id not in skipped)
     for complaint in skipped.values():
         say(f"skipped: {complaint}")
     if skipped and strict:
@@ -82,12 +89,12 @@ def build(
         )
     if len(skipped) == len(sources):
         raise SlamError(f"none of the {len(sources)} files in {source} can be used (see above)")
-    manifest = plan.assemble(name or out.name, skipped)
+    manifest = plan.assemble(name or out.name, dict(sorted(skipped.items())))
     _finish(out, manifest)
 
 
-def _watched(encoded: Any, total: int) -> Any:
-    """Show progress and pass on what could not be encoded."""
+def _watched(encoded: Iterable[Encoded], total: int) -> Iterator[Encoded]:
+    """Show progress."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,17 +103,19 @@ def _watched(encoded: Any, total: int) -> Any:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("encoding", total=total)
-        for source, complaint in encoded:
+        for one in encoded:
             progress.advance(task)
-            if complaint:
-                yield source, complaint
+            yield one
 
 
-def _say_conversions(sources: list[Any], open_audio: Any) -> None:
-    counts: dict[str, list[str]] = {}
-    for source in sources:
-        counts.setdefault(open_audio(source.path).converted, []).append(source.path.name)
-    for conversion, names in sorted(counts.items()):
+def _say_conversions(paths: Iterable[Path]) -> None:
+    """Name the files that were not mono at 16 kHz, in a line for each kind of conversion."""
+    from slam_core.audio import open_audio
+
+    converted: dict[str, list[str]] = {}
+    for path in paths:
+        converted.setdefault(open_audio(path).converted, []).append(path.name)
+    for conversion, names in sorted(converted.items()):
         if conversion:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
