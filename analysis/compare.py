@@ -87,7 +87,8 @@ def compare(
         ),
     ]
     if ours != theirs:
-        remarks.append(f"C is counted differently: ours {ours}; {law.name} {theirs}.")
+        how = "may be" if "as given" in ours else "is"
+        remarks.append(f"C {how} counted differently: ours {ours}; {law.name} {theirs}.")
     return Comparison(
         fits.points.name, law, exponents(fits, law), tuple(rows), largest, tuple(remarks)
     )

@@ -38,6 +38,7 @@ STYLE: Any = {
 }
 # Okabe & Ito's colours; viridis without its pale end, which vanishes on paper.
 OURS = {"approach 2": "#0072B2", "approach 3": "#D55E00"}
+MOST_LABELS = 12  # more lines than this share a colour bar
 THEIRS, QUIET = "#333333", "#8a8a8a"
 BASELINE: Any = {"color": QUIET, "lw": 0.8, "ls": (0, (1, 1.5)), "zorder": 0}
 MARKERS = {"llama": "o", "qwen2": "s", "opt": "^", "pythia": "v", "": "o"}
@@ -86,7 +87,9 @@ def isoflop(numbers: Numbers) -> Figure:
             line = sorted(zip(budget["n"], budget["loss"], strict=True))
             ax.plot(*zip(*line, strict=True), color=colour, lw=0.6, ls=(0, (1, 2)))
         ends.append((end[0], end[1], label, colour))
-    _sizes_axis(ax, [n for b in budgets for n in b["n"]], right=1.5)
+    _sizes_axis(
+        ax, [n for b in budgets for n in b["n"]], right=1.5 if len(budgets) <= MOST_LABELS else 1.0
+    )
     losses = [loss for b in budgets for loss in b["loss"]]
     span = max(losses) - min(losses)
     top = max(losses) + 0.06 * span
@@ -94,13 +97,22 @@ def isoflop(numbers: Numbers) -> Figure:
     low = min([*losses, *shown.values()])
     ax.set_ylim(low - 0.05 * span, max([top, *(v + 0.06 * span for v in shown.values())]))
     far = max(x for x, *_ in ends)
+    few = len(budgets) <= MOST_LABELS
+    label = f"C ({_convention(numbers['conventions'], short=True)})"
+    if not few:
+        ends.clear()
+        shade = ScalarMappable(LogNorm(budgets[0]["c"], budgets[-1]["c"]), _sequential())
+        _bar(figure, shade, ax, label, _power)
     for name, loss in shown.items():
         ax.plot([ax.get_xlim()[0], far], [loss, loss], **BASELINE)
         ends.append((far, loss, name, "#5f5f5f"))
-    _right_labels(ax, ends, f"C ({_convention(numbers['conventions'], short=True)})")
+    _right_labels(ax, ends, label if few else "")
     ax.set_xlabel(_size_label(numbers))
     ax.set_ylabel(_loss_label(numbers, "validation loss"))
     handles = [_handle(markers[f], f"{f} shape") for f in families if f]
+    if not few and numbers["refused"]:
+        handles.append(_handle("o", "budget refused"))
+        handles[-1].set_markerfacecolor("none")
     handles.append(Line2D([], [], marker="D", ls="-", color="black", mfc="white", ms=5, lw=1.1))
     handles[-1].set_label("minimum, 95 % interval")
     ax.legend(handles=handles, loc="upper center", ncols=len(handles), bbox_to_anchor=(0.5, 1.12))
@@ -142,12 +154,7 @@ def frontier(numbers: Numbers) -> Figure:
         _log_ticks(ax.yaxis, _short)
         _log_ticks(ax.xaxis, _power)
         ax.text(
-            last,
-            0.02,
-            " extrapolated →",
-            color=QUIET,
-            fontsize=7,
-            transform=ax.get_xaxis_transform(),
+            0.99, 0.02, "extrapolated", color=QUIET, fontsize=7, ha="right", transform=ax.transAxes
         )
     ours = _convention(numbers["conventions"])
     theirs = law["convention"].split(",")
@@ -178,7 +185,7 @@ def parametric(numbers: Numbers) -> Figure:
         left.plot(run["d"], run["loss"], mew=0, alpha=0.9, **style)
         off = 100 * (run["loss"] / run["fitted"] - 1)
         right.plot(run["c"], off, mew=0, alpha=0.9, **style)
-    few = len(starts) <= 12
+    few = len(starts) <= MOST_LABELS
     _sizes_axis(left, [d for curve in numbers["curves"] for d in curve["d"]], right=1.0)
     for x, y, label, colour in starts if few else []:
         left.annotate(
@@ -186,7 +193,7 @@ def parametric(numbers: Numbers) -> Figure:
         )
     if not few:
         bar = ScalarMappable(LogNorm(min(sizes), max(sizes)), _sequential())
-        _size_bar(figure, bar, right)
+        _bar(figure, bar, right, "parameters N", _short)
     left.set_xlabel("units trained on, D")
     left.set_ylabel(_loss_label(numbers, "loss"))
     right.axhline(0, color="black", lw=0.8)
@@ -226,7 +233,7 @@ def curves(numbers: Numbers) -> Figure:
     _baselines(ax, shown)
     ax.set_xlabel(f"training FLOPs C ({_convention(numbers['conventions'])})")
     ax.set_ylabel(_loss_label(numbers, "training loss"))
-    _size_bar(figure, shade, ax)
+    _bar(figure, shade, ax, "parameters N", _short)
     return figure
 
 
@@ -253,10 +260,12 @@ def _handle(marker: str, label: str) -> Line2D:
     return Line2D([], [], ls="", marker=marker, color="#555555", ms=4.5, label=label)
 
 
-def _size_bar(figure: Figure, shade: ScalarMappable, ax: Axes) -> None:
+def _bar(
+    figure: Figure, shade: ScalarMappable, ax: Axes, label: str, shown: Callable[[float], str]
+) -> None:
     bar = figure.colorbar(shade, ax=ax, pad=0.02, aspect=30)
-    bar.set_label("parameters N")
-    _log_ticks(bar.ax.yaxis, _short)
+    bar.set_label(label)
+    _log_ticks(bar.ax.yaxis, shown)
     bar.outline.set_linewidth(0.5)
 
 
@@ -301,25 +310,31 @@ def _right_labels(ax: Axes, ends: Sequence[tuple[float, float, str, Any]], title
     low, high = ax.get_ylim()
     gap = 0.045 * (high - low)
     ordered = sorted(ends, key=lambda end: end[1])
-    heights: list[float] = []
-    for _, y, _, _ in ordered:
-        heights.append(max(y, heights[-1] + gap) if heights else y)
-    shift = np.mean([h - end[1] for h, end in zip(heights, ordered, strict=True)])
+    if not ordered:
+        return
+    heights = np.array([y for _, y, _, _ in ordered])
+    for _ in range(100):
+        push = np.maximum(0, gap - np.diff(heights)) / 2
+        heights[:-1] -= push
+        heights[1:] += push
     for (x, _, label, colour), height in zip(ordered, heights, strict=True):
         ax.annotate(
             label,
-            (x, height - shift),
+            (x, height),
             xytext=(5, 0),
             textcoords="offset points",
             color=colour,
             fontsize=7.5,
             va="center",
+            annotation_clip=False,
         )
     ax.annotate(
         title,
-        (max(x for x, *_ in ends), heights[-1] - shift + 1.2 * gap),
+        (max(x for x, *_ in ends), heights[-1] + gap),
         xytext=(5, 0),
         textcoords="offset points",
+        va="center",
+        annotation_clip=False,
         fontsize=7,
         color=QUIET,
     )

@@ -85,8 +85,8 @@ class Points:
 
     @cached_property
     def cells(self) -> list[Ints]:
-        """Indices of the runs that share a size and a budget: the seeds of one cell."""
-        keys = list(zip(self.n, self.budget, self.family or [""] * len(self), strict=True))
+        """Indices of the runs that share family, N and C exactly: the seeds of one cell."""
+        keys = list(zip(self.n, self.c, self.family or [""] * len(self), strict=True))
         return [
             np.array([i for i, k in enumerate(keys) if k == key]) for key in dict.fromkeys(keys)
         ]
