@@ -18,13 +18,18 @@ from slam_core import scratch
 from slam_core.errors import SlamError
 from sweeps.collect import collect
 from sweeps.grid import Study
-from sweeps.local import last_words
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import ENDED, Plan, makespan, plan
+from sweeps.queue import last_words
 from sweeps.table import duration
 from sweeps.watch import Bars, Lines
 
 Say = Callable[[str], None]
+
+
+def aloud(text: str) -> None:
+    """Print at once: a launch may be killed with its output in a pipe."""
+    print(text, flush=True)
 
 
 def launch(
@@ -36,7 +41,7 @@ def launch(
     limit: int | None = None,
     command: str,
     after: str = "",
-    say: Say = print,
+    say: Say = aloud,
 ) -> int:
     """Run what a study lacks, then collect. The exit code: 0 all there, 1 some failed, 75 more
     is to do.
@@ -51,7 +56,7 @@ def launch(
         endings: Mapping[str, Ending] = {}
         if jobs:
             console = Console()
-            bars = console.is_terminal and say is print
+            bars = console.is_terminal and say is aloud
             watcher = Bars(study.name, jobs, console) if bars else Lines(study.name, jobs, say)
             with watcher:
                 endings = place.run(jobs, watcher)
@@ -72,7 +77,7 @@ def launch(
     return 0
 
 
-def cancel(study: Study, say: Say = print) -> int:
+def cancel(study: Study, say: Say = aloud) -> int:
     """Ask this host's launches and running runs of a study to stop; the number asked.
 
     The launches first, so that none starts in a stopped run's place.
@@ -127,7 +132,7 @@ def _announcement(
     estimate = ""
     if len(known) == len(hours):
         estimate = f", about {duration(makespan(known, place.width))} if it has to do all of each"
-    yield f"to do: {len(jobs)} runs{estimate}"
+    yield f"to do: {len(jobs)} of {len(planned.runs)} runs{estimate}"
     yield f"on {place.describe()}"
     yield f"logs and checkpoints below {scratch.root()}"
 

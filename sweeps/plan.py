@@ -16,7 +16,7 @@ from slam_core.corpora import open_corpus
 from slam_core.results import Result, State, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
-from sweeps.table import brief, duration, table
+from sweeps.table import brief, duration, scientific, table
 
 # Up to four epochs of repeated data are almost as good as new data (Muennighoff et al. 2023).
 EPOCHS = 4
@@ -89,7 +89,7 @@ class Plan:
                 brief(run.params),
                 brief(run.tokens),
                 brief(run.tokens / run.params) if run.tokens else "",
-                brief(run.flops),
+                scientific(run.flops),
                 f"{run.epochs:.2g}" if run.epochs is not None else "",
                 duration(run.hours),
                 run.state,
@@ -98,7 +98,7 @@ class Plan:
         ]
         lines = [table(["label", "id", *numbers, "state"], rows, numbers), ""]
         total = sum(run.flops or 0.0 for run in self.runs)
-        lines.append(f"{self.study}: {self.census()}; {brief(total)} FLOPs in all")
+        lines.append(f"{self.study}: {self.census()}; {scientific(total)} FLOPs in all")
         lines += [
             f"{', '.join(run.labels)} are one run ({run.id}): it is trained once"
             for run in self.runs
@@ -107,8 +107,8 @@ class Plan:
         repeated = [run for run in self.runs if (run.epochs or 0) > EPOCHS]
         if repeated:
             lines.append(
-                f"{len(repeated)} runs see their corpus more than {EPOCHS} times (up to "
-                f"{max(run.epochs or 0 for run in repeated):.2g}): repetition is part of their loss"
+                f"runs that see their corpus more than {EPOCHS} times: {len(repeated)} (up to "
+                f"{max(run.epochs or 0 for run in repeated):.2g}); repetition is part of their loss"
             )
         if self.devices:
             lines.append(f"times are from finished runs on {', '.join(self.devices)}")

@@ -22,15 +22,18 @@ def table(
 
 
 def brief(number: float | None) -> str:
-    """Three digits and a unit: 18.4k, 1.3M; scientific from 1e12 on; empty for None."""
+    """Three digits and a unit: 18.4k, 1.3M, 2.1G; empty for None."""
     if number is None:
         return ""
-    if number >= 1e12:
-        return f"{number:.3g}".replace("e+", "e")
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= 0.9995 * size:
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"
+
+
+def scientific(number: float | None) -> str:
+    """Three digits and an exponent, as FLOPs are quoted: 1.25e11; empty for None."""
+    return "" if number is None else f"{number:.2e}".replace("e+", "e")
 
 
 def duration(hours: float | None) -> str:

@@ -16,9 +16,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from slam_core import scratch
 from slam_core.results import Result, State, read
 from sweeps.grid import Study
-from sweeps.local import last_words
 from sweeps.place import Ending, Job
 from sweeps.plan import state_of_run
+from sweeps.queue import last_words
 from sweeps.table import brief, duration, table
 
 EVERY = 60.0  # seconds between status lines where there is no terminal

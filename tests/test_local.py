@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -15,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from slam_core import scratch
 from slam_core.results import Journal, Result, read
 from slam_core.spec import RunSpec
-from sweeps import local
+from sweeps import local, queue, studies, watch
+from sweeps.__main__ import main
 from sweeps.grid import Grid
 from sweeps.launch import cancel, launch
 from sweeps.local import Local, gpus
-from sweeps.place import Resources
+from sweeps.place import Job, Resources
+from sweeps.watch import Bars, Tail
 
 # A launch in a process of its own, to be killed. Arguments: the base spec, seeds, results.
 LAUNCHER = """
@@ -105,7 +109,7 @@ def test_launch_runs_what_is_missing_and_repeats_safely(toy: Toy) -> None:
     assert "3 runs: 3 done" in toy.text()
     assert len(read(toy.results, Result)) == 3
     assert toy.launch(4) == 0
-    assert "to do: 1 runs" in toy.text()
+    assert "to do: 1 of 4 runs" in toy.text()
     assert [toy.tries(run) for run in toy.ids(4)] == [1, 1, 1, 1]
 
 
@@ -172,7 +176,7 @@ def test_a_full_disk_is_named_when_nothing_else_could_be_written(
     class Full:
         free = 0
 
-    monkeypatch.setattr(local.shutil, "disk_usage", lambda path: Full)
+    monkeypatch.setattr(queue.shutil, "disk_usage", lambda path: Full)
     assert toy.launch(1) == 1
     assert "is full; free some space and launch again" in toy.text()
 
@@ -335,3 +339,68 @@ def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     two = Local(resources=Resources(threads=2))
     assert two.width == 4
     assert two.slots()[0].environment["OMP_NUM_THREADS"] == "2"
+
+
+def test_status_shows_progress_and_reasons(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(studies.STUDIES, "toy", toy.study(3))
+    first, second, third = toy.ids(3)
+    toy.act(second, fail="the corpus is damaged; copy it again")
+    toy.launch(2)
+    capsys.readouterr()
+    options = ["--results", str(toy.results)]
+    assert main(["status", "toy", "--json", *options]) == 0
+    runs = {run["id"]: run for run in json.loads(capsys.readouterr().out)["runs"]}
+    assert (runs[first]["state"], runs[first]["step"], runs[first]["total"]) == ("done", 10, 10)
+    assert (runs[third]["state"], runs[third]["at"]) == ("missing", None)
+    assert runs[second]["reason"] == "the corpus is damaged; copy it again"
+    assert main(["status", *options]) == 0
+    said = capsys.readouterr().out
+    assert first in said
+    assert "2 runs: 1 done, 1 failed" in said or "3 runs: 1 done, 1 failed, 1 missing" in said
+    assert main(["cancel", "toy"]) == 0
+    assert "nothing of toy is running" in capsys.readouterr().out
+
+
+def test_a_journal_is_followed_over_torn_lines_and_resumes(toy: Toy) -> None:
+    (run,) = toy.ids(1)
+    tail = Tail(run)
+    assert tail.look().at is None
+    journal = Journal(scratch.new_attempt(run))
+    journal.write("start", spec=toy.base.model_dump(mode="json"), steps=60)
+    for step in (10, 20):
+        journal.write("progress", step=step, seconds=1.0, loss=2.0, rate=5)
+    assert (tail.look().step, tail.look().share) == (20, 20 / 60)
+    with journal.path.open("a") as torn:
+        torn.write('{"event":"progress","step":30,')
+    assert tail.look().step == 20
+    journal.write("resume", step=15)
+    assert tail.look().step == 15
+    assert str(tail.standing) == "step 15/60, loss 2.000, 5 units/s"
+
+
+def test_bars_are_drawn_for_the_launch_and_each_run(toy: Toy) -> None:
+    jobs = [Job(spec.id, label, spec, 1e9) for label, spec in toy.study(2).runs().items()]
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    with Bars("toy", jobs, console) as bars:
+        place = Local(2, door="stand_in_door", preload=())
+        for run in toy.ids(2):
+            toy.act(run, steps=40, pause=0.02)
+        place.run(jobs, bars)
+    said = screen.getvalue()
+    assert "1 of 2 runs" in said or "0 of 2 runs" in said
+    assert "seed=0" in said
+    assert "/40, loss 0." in said
+    assert "[2/2] done seed=" in said
+
+
+def test_without_a_terminal_a_line_is_said_now_and_then(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "EVERY", 0.3)
+    (run,) = toy.ids(1)
+    toy.act(run, steps=40, pause=0.03)
+    toy.launch(1)
+    assert any(line.startswith("toy: 0 of 1 ended; seed=0 step ") for line in toy.said)

@@ -133,7 +133,7 @@ def test_text_names_shared_and_repeated_runs_and_cuts_nothing(
     assert len(ids) == 4
     assert all(run in said for run in ids)
     assert "seed=0, precision=fp32,seed=0 are one run" in said
-    assert "1 runs see their corpus more than 4 times" in said
+    assert "runs that see their corpus more than 4 times: 1 (" in said
 
 
 def test_unknown_study_and_place(
