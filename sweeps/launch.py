@@ -102,13 +102,20 @@ def cancel(study: Study, say: Say = aloud) -> int:
 
 
 def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:
-    """The runs to do, in the order of declaration, cut to `limit`."""
+    """The runs to do, the first `limit` as declared; they cost hours if known for all, or FLOPs."""
     wanted = [r for r in planned.runs if r.state in ("missing", "interrupted", "running")]
     if retry:
         wanted = [r for r in planned.runs if r in wanted or r.state == "failed"]
+    wanted = wanted[:limit]
+    hours = [run.hours for run in wanted]
+    costs = [h for h in hours if h is not None]
+    if len(costs) < len(hours):
+        # Of runs with about equal FLOPs the one with more steps takes longer.
+        wanted.sort(key=lambda run: -(run.tokens or 0))
+        costs = [float(f"{run.flops or 1.0:.1e}") for run in wanted]
     return [
-        Job(r.id, r.label, r.spec, r.flops, retry=retry and r.state == "failed")
-        for r in wanted[:limit]
+        Job(run.id, run.label, run.spec, cost, retry=retry and run.state == "failed")
+        for run, cost in zip(wanted, costs, strict=True)
     ]
 
 

@@ -27,7 +27,8 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """One run to bring to its end. `label` is for people, `flops` orders the queue (None: unknown).
+    """One run to bring to its end. `label` is for people; `cost` compares it with the other jobs
+    of its list, in any unit: dear ones start first.
 
     `retry`: start a new attempt if the latest failed.
     """
@@ -35,7 +36,7 @@ class Job:
     run: str
     label: str
     spec: RunSpec
-    flops: float | None
+    cost: float
     retry: bool = False
 
 

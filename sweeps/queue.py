@@ -58,8 +58,8 @@ class Queue:
         watcher: Watcher,
     ):
         self.slots, self.fork, self.watcher = slots, fork, watcher
-        # The longest first, so that the tail is short; unknown lengths before all.
-        self.waiting = sorted(jobs, key=lambda job: -(job.flops or float("inf")))
+        # The longest first, so that the tail is short; in the order given where they are equal.
+        self.waiting = sorted(jobs, key=lambda job: -job.cost)
         self.running: dict[str, _Child] = {}
         self.elsewhere: dict[str, Job] = {}
         self.endings: dict[str, Ending] = {}

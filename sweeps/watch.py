@@ -134,7 +134,7 @@ class Lines:
 
 
 class Bars(Lines):
-    """Reports a launch with a bar for it, weighted by FLOPs, and one for each running run."""
+    """Reports a launch with a bar for it, weighted by cost, and one for each running run."""
 
     def __init__(self, name: str, jobs: Sequence[Job], console: Console):
         self._bars = Progress(
@@ -148,7 +148,7 @@ class Bars(Lines):
         super().__init__(
             name, jobs, lambda text: self._bars.print(text, markup=False, highlight=False)
         )
-        self._weights = {job.run: job.flops or 1.0 for job in jobs}
+        self._weights = {job.run: job.cost for job in jobs}
         self._over = 0.0
         self._all = self._bars.add_task(name, total=sum(self._weights.values()), detail="starting")
         self._tasks: dict[str, TaskID] = {}

@@ -23,7 +23,7 @@ from slam_core.results import Journal, Result, read
 from slam_core.spec import RunSpec
 from sweeps import local, queue, studies, watch
 from sweeps.__main__ import main
-from sweeps.grid import Grid
+from sweeps.grid import Grid, IsoFlop
 from sweeps.launch import cancel, launch
 from sweeps.local import Local, gpus
 from sweeps.place import Job, Resources
@@ -100,6 +100,11 @@ def until(true: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def ended(toy: Toy) -> list[str]:
+    """Labels in the order in which their runs ended."""
+    return [line.split()[2] for line in toy.said if line.startswith("[")]
+
+
 def held(runs: Sequence[str]) -> int:
     return sum(scratch.holder(run) is not None for run in runs)
 
@@ -123,8 +128,15 @@ def test_longest_runs_go_first(toy: Toy) -> None:
     study = Grid(name="toy", base=toy.base, cross={"budget.amount": (10, 30, 20)})
     place = Local(1, door="stand_in_door", preload=())
     assert launch(study, place, toy.results, command="again", say=toy.said.append) == 0
-    ended = [line.split()[2] for line in toy.said if line.startswith("[")]
-    assert ended == ["amount=30", "amount=20", "amount=10"]
+    assert ended(toy) == ["amount=30", "amount=20", "amount=10"]
+
+
+def test_of_equal_flops_the_smaller_model_goes_first(toy: Toy) -> None:
+    base = toy.base.but({"model.layers": None, "model.width": None})
+    study = IsoFlop(name="toy", base=base, budgets=(1e10,), sizes=("100k", "10k", "30k"))
+    place = Local(1, door="stand_in_door", preload=())
+    assert launch(study, place, toy.results, command="again", say=toy.said.append) == 0
+    assert [label.split("-")[1] for label in ended(toy)] == ["10k", "30k", "100k"]
 
 
 def test_a_killed_run_is_started_again_and_resumes(toy: Toy) -> None:
