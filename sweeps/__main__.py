@@ -97,7 +97,10 @@ def status(
             print(f"{clear}{watching.status_table(statuses)}\n\n{total}", flush=True)
         if not watch or all(one.state != "running" for one in statuses):
             break
-        time.sleep(2)
+        try:
+            time.sleep(2)
+        except KeyboardInterrupt:
+            break
 
 
 @app.command()
