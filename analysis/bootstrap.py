@@ -6,10 +6,10 @@ What is drawn again, and why:
   size at one budget, go together. Drawing them again inside a drawn cell counts their noise twice.
 * Approach 2: *residuals*. Dropping sizes from a budget moves its parabola for a reason that has
   nothing to do with noise, so every replicate keeps all sizes. Where cells have several seeds, the
-  deviations from the cells' means are drawn, within a budget; the deviations of single-seed runs
-  from their parabolas are drawn over all budgets, because one parabola leaves too few. Both are
-  first scaled up for the degrees of freedom that the mean (sqrt(k / (k - 1)) for k seeds) or the
-  parabola (1 / sqrt(1 - leverage)) took from them.
+  deviations from the cells' means are drawn; elsewhere those of the runs from their parabolas. Both
+  are drawn over all budgets, because one budget has too few to tell its own noise, and are first
+  scaled up for the degrees of freedom that the mean (sqrt(k / (k - 1)) for k seeds) or the parabola
+  (1 / sqrt(1 - leverage)) took from them.
 
 Intervals are percentile intervals. Replicates whose fit failed are left out and counted.
 """
@@ -25,7 +25,7 @@ import numpy as np
 
 from analysis import isoflop, parametric
 from analysis.isoflop import IsoflopFit
-from analysis.laws import Floats, Ints, Law
+from analysis.laws import Floats, Law
 from analysis.parametric import ParametricFit
 from analysis.table import Points
 from slam_core.errors import SlamError, UsageError
@@ -108,15 +108,14 @@ def of_isoflop(
     """Approach 2 on drawn residuals; a replicate fails if fewer than two budgets have a minimum."""
     rng = np.random.default_rng(seed)
     centre = points.loss.copy()
-    pools: list[tuple[Ints, Floats]] = []  # runs, and the deviations they draw from
-    lone: list[int] = []
+    repeated: list[int] = []  # runs of cells with several seeds, and their deviations
+    deviations: list[float] = []
+    lone: list[int] = []  # the other runs, and their residuals
     residuals: list[float] = []
     for minimum in fitted.minima:
         at = np.flatnonzero(points.budget == minimum.budget)
         free = np.sqrt(np.maximum(1 - _leverage(np.log(points.n[at])), 1e-3))
         left = (points.loss[at] - minimum.parabola(points.n[at])) / free
-        repeated: list[int] = []
-        deviations: list[float] = []
         for cell in (cell for cell in points.cells if cell[0] in at):
             if len(cell) == 1:
                 i = int(cell[0])
@@ -128,11 +127,11 @@ def of_isoflop(
                 scale = math.sqrt(len(cell) / (len(cell) - 1))
                 deviations += list((points.loss[cell] - centre[cell]) * scale)
                 repeated += list(cell)
-        if repeated:
-            pools.append((np.array(repeated), np.array(deviations)))
-    several = bool(pools)
-    if lone:
-        pools.append((np.array(lone), np.array(residuals) - np.mean(residuals)))
+    pools = [
+        (np.array(runs), np.array(off) - np.mean(off))
+        for runs, off in ((repeated, deviations), (lone, residuals))
+        if runs
+    ]
     fits = []
     for _ in range(_enough(replicates)):
         losses = centre.copy()
@@ -141,7 +140,7 @@ def of_isoflop(
         fit = isoflop.refit(points, fitted, losses)
         if len(fit.minima) >= 2:
             fits.append(fit)
-    kinds = ["deviations of seeds"] * several + ["residuals of the parabolas"] * bool(lone)
+    kinds = ["deviations of seeds"] * bool(repeated) + ["residuals of the parabolas"] * bool(lone)
     return Bootstrap(tuple(fits), replicates - len(fits), " and ".join(kinds), seed)
 
 

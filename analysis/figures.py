@@ -76,9 +76,10 @@ def frontier(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
         theirs.append({"c": c, "n": n, "d": d, "outside": outside_of(d / n, law.ratio)})
     minima = []
     if fits.isoflop and fits.isoflop_boot:
+        cost = fits.isoflop.cost
         for m in fits.isoflop.minima:
             size = fits.isoflop_boot.interval(isoflop_size(m.budget))
-            units = [m.budget / (m.cost.k * n**m.cost.g) for n in (size.high, size.low)]
+            units = [m.budget / (cost.k * n**cost.g) for n in (size.high, size.low)]
             minima.append(
                 {"c": m.budget, "n": m.n, "n_low": size.low, "n_high": size.high}
                 | {"d": m.d, "d_low": units[0], "d_high": units[1]}

@@ -26,8 +26,7 @@ class Minimum:
     """The minimum of one budget's parabola in x = ln N.
 
     `budget` C in FLOPs; `n`, `d` and `loss` at the minimum; `coefficients` of loss =
-    c0 + c1 (x - centre) + c2 (x - centre)^2; `sizes` and
-    `losses` are the (sizes,) means behind it.
+    c0 + c1 (x - centre) + c2 (x - centre)^2; `measured` N and loss of the (runs,) behind it.
     """
 
     budget: float
@@ -36,9 +35,7 @@ class Minimum:
     loss: float
     centre: float
     coefficients: tuple[float, float, float]
-    sizes: Floats
-    losses: Floats
-    cost: Cost
+    measured: tuple[Floats, Floats]
 
     def parabola(self, n: Floats) -> Floats:
         """Fitted loss at sizes n."""
@@ -51,10 +48,11 @@ class Minimum:
         """(N, loss) at the minimum of the Akima interpolant; None if that is at an edge."""
         from scipy.interpolate import Akima1DInterpolator
 
-        curve = Akima1DInterpolator(np.log(self.sizes), self.losses)
+        sizes, losses = _size_means(*self.measured)
+        curve = Akima1DInterpolator(np.log(sizes), losses)
         turns = [float(x) for x in curve.derivative().roots(extrapolate=False) if np.isfinite(x)]
         best = min(turns, key=lambda x: float(curve(x)), default=None)
-        if best is None or float(curve(best)) > min(self.losses[0], self.losses[-1]):
+        if best is None or float(curve(best)) > min(losses[0], losses[-1]):
             return None
         return math.exp(best), float(curve(best))
 
@@ -248,7 +246,6 @@ def _minimum(budget: float, n: Floats, loss: Floats, w: Floats, cost: Cost) -> M
             f"sizes tried ({n.min():.3g} to {n.max():.3g}); add sizes"
         )
     best = math.exp(vertex + centre)
-    sizes, means = _size_means(n, loss)
     return Minimum(
         budget=budget,
         n=best,
@@ -256,9 +253,7 @@ def _minimum(budget: float, n: Floats, loss: Floats, w: Floats, cost: Cost) -> M
         loss=c0 - c1 * c1 / (4 * c2),
         centre=centre,
         coefficients=(c0, c1, c2),
-        sizes=sizes,
-        losses=means,
-        cost=cost,
+        measured=(n, loss),
     )
 
 

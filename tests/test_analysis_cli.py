@@ -1,0 +1,271 @@
+"""The commands, as a user meets them: results and CSV files in, tables, records and figures out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from worlds import SPEECH, isoflop_grid, noisy
+
+from analysis import __main__ as cli
+from analysis.laws import Law
+from analysis.table import from_results
+from slam_core.errors import SlamError, exit_code
+from slam_core.results import Curve, Exclusion, Result, Spent, Validation, merge
+from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
+
+LAW = Law(1.9, 30.0, 150.0, 0.35, 0.36)
+BUDGETS = (5e11, 1e12, 2e12, 4e12)
+
+
+def analysis(*arguments: object) -> int:
+    return exit_code(cli.app, [str(argument) for argument in arguments])
+
+
+def spec(family: str, size: str, budget: float) -> RunSpec:
+    return resolve(
+        RunSpec(
+            model=Model(family=family, size=size, vocab=502),
+            data=Data(
+                sources=(Source(corpus="made-up", revision="0" * 12),), context=128, batch=1024
+            ),
+            budget=Budget(amount=budget, unit="flops"),
+        )
+    )
+
+
+def result(run: RunSpec, seed: int, attempt: str = "1", **changes: object) -> Result:
+    assert run.steps is not None
+    tokens = run.steps * 1024
+    noise = np.random.default_rng(seed).normal(0, 0.003)
+    loss = float(LAW.loss(run.counts.total, tokens) * np.exp(noise))
+    fields = {
+        "run": run.id,
+        "attempt": attempt,
+        "state": "done",
+        "spec": run.model_dump(mode="json"),
+        "counts": run.counts,
+        "spent": Spent(steps=run.steps, tokens=tokens, seconds=1.0),
+        "train_loss": loss,
+        "validation": {"made-up": Validation(nll=loss, stderr=0.01, units=10_000)},
+        "provenance": {},
+    }
+    return Result.model_validate(fields | changes)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two families, six sizes, four budgets; and one diverged and one excluded run."""
+    folder = tmp_path_factory.mktemp("results")
+    sizes = ("16k", "32k", "64k", "128k", "256k", "512k")
+    runs = [spec(f, s, c) for f in ("llama", "qwen2") for s in sizes for c in BUDGETS]
+    records = [result(run, seed) for seed, run in enumerate(runs)]
+    lost, wrong = spec("llama", "100k", 1e12), spec("llama", "100k", 2e12)
+    records.append(result(lost, 0, state="diverged", validation={}))
+    records.append(result(wrong, 0))
+    merge(folder, records, Result)
+    reason = Exclusion(run=wrong.id, attempt="1", reason="wrong data", date="2026-01-01")
+    merge(folder, [reason], Exclusion)
+    curves = [
+        Curve(
+            run=r.run,
+            attempt="1",
+            steps=[1, 2, 3],
+            tokens=[1024, 2048, r.spent.tokens],
+            seconds=[0.1, 0.2, 0.3],
+            loss=[6.0, 5.0, r.train_loss or 4.0],
+        )
+        for r in records[:-2]
+    ]
+    merge(folder, curves, Curve)
+    return folder
+
+
+def test_points_leave_out_and_say_so(results: Path) -> None:
+    points = from_results(results)
+    assert len(points) == 48
+    assert points.corpus == "made-up"
+    assert set(points.family) == {"llama", "qwen2"}
+    assert len(np.unique(points.budget)) == 4
+    notes = " ".join(points.notes)
+    assert "left out (diverged)" in notes
+    assert "left out (excluded: wrong data)" in notes
+
+
+def test_conventions_are_chosen_when_points_are_read(results: Path) -> None:
+    six, body = from_results(results), from_results(results, params="body", flops="causal")
+    assert (body.n < six.n).all()
+    assert (body.c > six.c).all()
+    assert (body.d == six.d).all()
+    assert (six.cost.k, six.cost.g) == (6.0, 1.0)
+    assert body.cost.g != 1.0
+
+
+def test_fit_prints_saves_and_names_the_next_command(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analysis("fit", "--results", results, "--replicates", 100) == 0
+    out = capsys.readouterr().out
+    assert "approach 2 (parabola of each budget): ok" in out
+    assert "approach 3 (L = E + A/N^alpha + B/D^beta): ok" in out
+    assert f"wrote {results / 'fits' / 'all.json'}" in out
+    assert "next: python -m analysis compare" in out
+    record = json.loads((results / "fits" / "all.json").read_text())
+    assert record["settings"]["replicates"] == 100
+    assert set(record["versions"]) == {"python", "numpy", "scipy", "slam-suite"}
+    assert len(record["points"]["run"]) == 48
+    for approach in ("approach_2", "approach_3"):
+        a = record[approach]["a"]
+        assert a["low"] < LAW.a < a["high"]
+    first = (results / "fits" / "all.json").read_bytes()
+    assert analysis("fit", "--results", results, "--replicates", 100, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == record
+    assert (results / "fits" / "all.json").read_bytes() == first
+
+
+def test_compare_uses_the_settings_of_the_fit(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analysis("fit", "--results", results, "--replicates", 60, "--delta", 0.01) == 0
+    saved = json.loads((results / "fits" / "all.json").read_text())
+    capsys.readouterr()
+    assert analysis("compare", "--results", results, "--json") == 0
+    compared = json.loads(capsys.readouterr().out)
+    rows = {row["by"]: row for row in compared["exponents"]}
+    assert rows["approach 3"]["a"] == saved["approach_3"]["a"]["estimate"]
+    assert rows["approach 2"]["a_interval"][0] == saved["approach_2"]["a"]["low"]
+    assert analysis("compare", "--results", results, "--law", "hoffmann") == 0
+    out = capsys.readouterr().out
+    assert "settings of" in out
+    assert "not reported" in out
+    assert "above the sampled D/N" in out or "extrapolated" in out
+
+
+def test_figures_are_written_whole_and_the_same_twice(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analysis("fit", "--results", results, "--replicates", 40) == 0
+    capsys.readouterr()
+    for folder in ("one", "two"):
+        assert analysis("figures", "--results", results, "--out", tmp_path / folder) == 0
+    assert "left out" not in capsys.readouterr().out
+    written = sorted(path.name for path in (tmp_path / "one").iterdir())
+    expected = [
+        f"all-{name}.{kind}"
+        for name in ("curves", "frontier", "isoflop", "parametric")
+        for kind in ("json", "pdf", "png")
+    ]
+    assert written == expected
+    for name in written:
+        content = (tmp_path / "one" / name).read_bytes()
+        assert content == (tmp_path / "two" / name).read_bytes(), name
+        head = {"pdf": b"%PDF", "png": b"\x89PNG", "json": b"{"}[name.rpartition(".")[2]]
+        assert content.startswith(head)
+    numbers = json.loads((tmp_path / "one" / "all-isoflop.json").read_text())
+    assert len(numbers["budgets"]) == 4
+    assert sum(len(budget["n"]) for budget in numbers["budgets"]) == 48
+
+
+def test_a_csv_is_fitted_without_any_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n, d = isoflop_grid(SPEECH, [1e17, 1e18, 1e19, 1e20], 7, 4.0)
+    some = noisy(SPEECH, n, d, 0.002, 0)
+    lines = [f"{x},{y},{z}" for x, y, z in zip(some.n, some.d, some.loss, strict=True)]
+    path = tmp_path / "theirs.csv"
+    path.write_text("\n".join(["params,tokens,final_nats", *lines]) + "\n")
+    home = tmp_path / "results"
+    assert analysis("fit", path, "--results", home) == 2
+    assert "no column for loss" in capsys.readouterr().err
+    given = ("fit", path, "--results", home, "--column", "loss=final_nats", "--replicates", 50)
+    assert analysis(*given) == 0
+    assert "no column of FLOPs: C = 6ND" in capsys.readouterr().out
+    record = json.loads((home / "fits" / "theirs.json").read_text())
+    assert record["approach_3"]["a"]["estimate"] == pytest.approx(SPEECH.a, abs=0.05)
+    assert analysis("figures", path, "--results", home, "--out", tmp_path / "f") == 0
+    assert "left out curves" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["fit", "--flops", "7nd"], 2, "no FLOP convention '7nd'; there are 6nd"),
+        (["fit", "--params", "some"], 2, "no parameter convention 'some'"),
+        (["fit", "--delta", "-1"], 2, "delta is -1"),
+        (["fit", "--replicates", "3"], 2, "3 replicates give no interval"),
+        (["fit", "--corpus", "tails"], 1, "no run of"),
+        (["fit", "no-such-study"], 2, "no study 'no-such-study'; there are"),
+        (["fit", "nowhere.csv"], 2, "cannot read nowhere.csv"),
+        (["fit", "--column", "loss"], 2, "write it as role=column"),
+        (["compare", "--law", "cuervo"], 2, "no published law 'cuervo'; there are cuervo-speech"),
+        (["fit", "--no-such-option"], 2, ""),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    results: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    assert analysis(*arguments, "--results", results) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+    if said:
+        assert err.count("\n") == 1
+
+
+def test_no_results_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analysis("fit", "--results", tmp_path) == 1
+    assert "holds no results; run some" in capsys.readouterr().err
+
+
+def test_several_corpora_need_a_choice(tmp_path: Path) -> None:
+    score = Validation(nll=3.0, stderr=0.1, units=10)
+    both = result(spec("llama", "64k", 1e12), 0, validation={"one": score, "two": score})
+    merge(tmp_path, [both], Result)
+    with pytest.raises(SlamError, match=r"validated on one, two: choose one with --corpus"):
+        from_results(tmp_path)
+    assert from_results(tmp_path, corpus="two").loss.tolist() == [3.0]
+
+
+def test_the_last_of_several_attempts_counts(tmp_path: Path) -> None:
+    run = spec("llama", "64k", 1e12)
+    later = Validation(nll=2.5, stderr=0.1, units=10)
+    merge(tmp_path, [result(run, 0), result(run, 0, "2", validation={"made-up": later})], Result)
+    assert from_results(tmp_path).loss.tolist() == [2.5]
+
+
+def test_help_is_quick_and_a_pipe_cuts_nothing(results: Path) -> None:
+    took = []
+    for _ in range(3):
+        before = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "analysis", "--help"], check=True, capture_output=True
+        )
+        took.append(time.perf_counter() - before)
+    assert min(took) < 0.7
+    command = [sys.executable, "-m", "analysis", "fit", "--results", str(results)]
+    piped = subprocess.run(
+        [*command, "--replicates", "40"], check=True, capture_output=True, text=True
+    )
+    header = next(line for line in piped.stdout.splitlines() if line.startswith("C "))
+    assert len(header) > 80
+    assert "…" not in piped.stdout
+
+
+def test_analysis_never_imports_torch(results: Path) -> None:
+    program = (
+        "import sys; from analysis import __main__ as m; from slam_core.errors import exit_code; "
+        "code = exit_code(m.app, sys.argv[1:]); "
+        "sys.exit(code or ('torch' in sys.modules or 'transformers' in sys.modules))"
+    )
+    for arguments in (["compare"], ["figures", "--out", str(results / "f")]):
+        command = [sys.executable, "-c", program, *arguments, "--results", str(results)]
+        assert subprocess.run(command, capture_output=True).returncode == 0

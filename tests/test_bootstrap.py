@@ -1,0 +1,147 @@
+"""Intervals cover the truth as often as they say, and failures are counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from operator import attrgetter
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from worlds import SPEECH, isoflop_grid, noisy
+
+from analysis import bootstrap, isoflop, parametric
+from analysis.bootstrap import Bootstrap, Interval
+from analysis.isoflop import IsoflopFit
+from analysis.laws import Law
+from analysis.table import Points
+from slam_core.errors import SlamError, UsageError
+
+BUDGETS = np.geomspace(1e15, 3e17, 5).tolist()
+WORLDS = 100
+# A 95 % interval that keeps its word covers fewer worlds than this in 1 of 2000 suites.
+LEAST = int(binom.ppf(0.0005, WORLDS, 0.95))
+
+
+def assert_honest(truth: float, intervals: list[Interval], estimates: list[float]) -> None:
+    """Intervals cover the truth often enough, and are about as wide as estimates scatter."""
+    assert sum(truth in interval for interval in intervals) >= LEAST
+    width = np.median([interval.high - interval.low for interval in intervals])
+    assert 0.75 < width / (2 * 1.96 * np.std(estimates)) < 1.4
+
+
+def world(seed: int, sizes: int = 7, seeds: int = 1) -> Points:
+    n, d = isoflop_grid(SPEECH, BUDGETS, sizes, 4.0, seeds)
+    return noisy(SPEECH, n, d, 0.003, seed)
+
+
+@pytest.mark.parametrize(("sizes", "seeds"), [(7, 1), (5, 3)])
+def test_intervals_of_approach_2_are_honest(sizes: int, seeds: int) -> None:
+    numbers: tuple[Callable[[IsoflopFit], float], ...] = (
+        lambda fit: fit.a,
+        lambda fit: math.log(fit.optimum(1e17)[0]),
+    )
+    intervals: list[list[Interval]] = [[], []]
+    estimates: list[list[float]] = [[], []]
+    for seed in range(WORLDS):
+        some = world(seed, sizes, seeds)
+        fitted = isoflop.fit(some)
+        boot = bootstrap.of_isoflop(some, fitted, 150, seed)
+        fitted, boot = bootstrap.reweighted(fitted, boot)
+        for i, number in enumerate(numbers):
+            intervals[i].append(boot.interval(number))
+            estimates[i].append(number(fitted))
+    assert_honest(SPEECH.a, intervals[0], estimates[0])
+    assert_honest(math.log(SPEECH.optimum(1e17)[0]), intervals[1], estimates[1])
+
+
+@pytest.mark.parametrize(("sizes", "seeds"), [(7, 1), (5, 3)])
+def test_intervals_of_approach_3_are_honest(sizes: int, seeds: int) -> None:
+    numbers: tuple[Callable[[Law], float], ...] = (
+        lambda law: law.a,
+        lambda law: math.log(law.optimum(1e17)[0]),
+    )
+    intervals: list[list[Interval]] = [[], []]
+    estimates: list[list[float]] = [[], []]
+    for seed in range(WORLDS):
+        some = world(seed, sizes, seeds)
+        fitted = parametric.fit(some)
+        boot = bootstrap.of_parametric(some, fitted, 150, seed)
+        for i, number in enumerate(numbers):
+            intervals[i].append(boot.interval(number))
+            estimates[i].append(number(fitted.law))
+    assert_honest(SPEECH.a, intervals[0], estimates[0])
+    assert_honest(math.log(SPEECH.optimum(1e17)[0]), intervals[1], estimates[1])
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
+    some = world(0)
+    two, three = isoflop.fit(some), parametric.fit(some)
+
+    def ends(seed: int) -> list[float]:
+        a = bootstrap.of_isoflop(some, two, 50, seed).interval(attrgetter("a"))
+        b = bootstrap.of_parametric(some, three, 50, seed).interval(attrgetter("a"))
+        return [a.low, a.high, b.low, b.high]
+
+    assert ends(1) == ends(1)
+    assert ends(1) != ends(2)
+
+
+def test_every_replicate_of_approach_2_keeps_every_size() -> None:
+    some = world(0)
+    fitted = isoflop.fit(some)
+    for replicate in bootstrap.of_isoflop(some, fitted, 30, 0).fits:
+        for minimum in replicate.minima:
+            assert len(np.unique(minimum.measured[0])) == 7
+
+
+def test_seeds_of_a_cell_go_together_in_approach_3() -> None:
+    some = world(0, sizes=5, seeds=3)
+    seen = []
+
+    def watch(points, fitted, weights):  # type: ignore[no-untyped-def]
+        seen.append(weights)
+        return refit(points, fitted, weights)
+
+    refit, parametric.refit = parametric.refit, watch  # type: ignore[assignment]
+    try:
+        boot = bootstrap.of_parametric(some, parametric.fit(some), 40, 0)
+    finally:
+        parametric.refit = refit
+    weights = seen[0].reshape(40, 25, 3)
+    assert (weights == weights[:, :, :1]).all()
+    assert (weights.sum((1, 2)) == 75).all()
+    assert weights.max() > 1
+    assert boot.kind == "cells with all their seeds"
+
+
+def test_noise_free_points_have_intervals_of_no_width() -> None:
+    n, d = isoflop_grid(SPEECH, BUDGETS, 7, 4.0)
+    some = noisy(SPEECH, n, d, 0.0, 0)
+    boot = bootstrap.of_parametric(some, parametric.fit(some), 50, 0)
+    interval = boot.interval(attrgetter("a"))
+    assert interval.high - interval.low < 1e-9
+    assert SPEECH.a == pytest.approx(interval.low, abs=1e-9)
+
+
+def test_what_failed_is_counted_and_not_in_the_interval() -> None:
+    def value(fit: int) -> float:
+        if fit % 4 == 0:
+            raise SlamError("no such number")
+        return float(fit)
+
+    boot = Bootstrap(tuple(range(100)), failed=20, kind="numbers", seed=0)
+    interval = boot.interval(value)
+    assert (interval.used, interval.failed) == (75, 45)
+    assert boot.replicates == 120
+    assert interval.low > 0
+    nothing = Bootstrap((), failed=20, kind="numbers", seed=0).interval(value)
+    assert math.isnan(nothing.low)
+    assert nothing.failed == 20
+
+
+def test_too_few_replicates_are_refused() -> None:
+    some = world(0)
+    with pytest.raises(UsageError, match="5 replicates give no interval"):
+        bootstrap.of_isoflop(some, isoflop.fit(some), 5)

@@ -1,0 +1,148 @@
+"""Approach 2 on known surfaces: exact exponents, its known bias, refusals in words."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from worlds import SPEECH, isoflop_grid, noisy, points, published
+
+from analysis.isoflop import bias, fit
+from analysis.laws import Law
+from slam_core.errors import SlamError
+
+BUDGETS = (1e17, 1e18, 1e19, 1e20, 1e21)
+SYMMETRIC = Law(1.69, 400.0, 400.0, 0.31, 0.31)
+CHINCHILLA = Law(1.69, 406.4, 410.7, 0.34, 0.28)
+ASYMMETRIC = Law(1.69, 406.4, 410.7, 0.465, 0.155)
+
+
+def fitted_on(law: Law, factor: float, sizes: int = 15):  # type: ignore[no-untyped-def]
+    n, d = isoflop_grid(law, BUDGETS, sizes, factor)
+    some = points(n, d, law.loss(n, d))
+    return some, fit(some)
+
+
+@pytest.mark.parametrize("law", [SYMMETRIC, CHINCHILLA, ASYMMETRIC])
+@pytest.mark.parametrize("factor", [2, 4, 8, 16])
+def test_exponents_are_exact_without_noise(law: Law, factor: float) -> None:
+    _, fitted = fitted_on(law, factor)
+    assert fitted.status == "ok"
+    assert fitted.a == pytest.approx(law.a, abs=1e-11)
+    assert fitted.b == pytest.approx(law.b, abs=1e-11)
+    assert fitted.akima_size.exponent == pytest.approx(law.a, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("law", "factor", "coefficient"),
+    [
+        (SYMMETRIC, 16, -0.3890756252),
+        (CHINCHILLA, 2, -0.5567791461),
+        (CHINCHILLA, 16, -0.5780918539),
+        (ASYMMETRIC, 16, -1.459957),
+    ],
+)
+def test_the_parabola_is_biased_by_just_so_much(
+    law: Law, factor: float, coefficient: float
+) -> None:
+    """log10 of D*'s coefficient; the rows of factor 16 are tables 1 to 3 of Czech et al. 2026."""
+    _, fitted = fitted_on(law, factor)
+    assert fitted.units.log_coefficient / np.log(10) == pytest.approx(coefficient, abs=1e-6)
+
+
+def test_the_bias_under_a_law_is_exposed() -> None:
+    some, fitted = fitted_on(ASYMMETRIC, 16)
+    known = bias(some, fitted, ASYMMETRIC)
+    for minimum, (budget, ratio) in zip(fitted.minima, known.ratio, strict=True):
+        assert budget == minimum.budget
+        assert ratio == pytest.approx(minimum.n / ASYMMETRIC.optimum(budget)[0])
+        assert ratio > 1.25
+    assert known.a == pytest.approx(0, abs=1e-11)
+    symmetric = bias(*fitted_on(SYMMETRIC, 16), SYMMETRIC)
+    assert [ratio for _, ratio in symmetric.ratio] == pytest.approx([1.0] * 5)
+
+
+def test_the_oracle_s_twelve_cases() -> None:
+    for case in json.loads(published("approach2_oracle", "oracle.json").read_text()):
+        law = Law(case["E"], case["A"], case["B"], case["alpha"], case["beta"])
+        _, fitted = fitted_on(law, case["half_width_factor"], case["points_per_budget"])
+        assert fitted.a == pytest.approx(case["true_a"], abs=1e-11)
+        n10 = fitted.size.log_coefficient / np.log(10)
+        d10 = fitted.units.log_coefficient / np.log(10)
+        assert n10 == pytest.approx(case["fit_log10_N_coef"], abs=1e-10)
+        assert d10 == pytest.approx(case["fit_log10_D_coef"], abs=1e-10)
+
+
+def test_cs336_minima() -> None:
+    rows = json.loads(published("cs336_isoflops", "isoflops_curves.json").read_text())
+    reference = json.loads(published("cs336_isoflops", "reference.json").read_text())
+    n = np.array([float(row["parameters"]) for row in rows])
+    c = np.array([float(row["compute_budget"]) for row in rows])
+    fitted = fit(points(n, c / (6 * n), np.array([row["final_loss"] for row in rows]), c))
+    assert not fitted.refused
+    assert [m.n for m in fitted.minima] == pytest.approx(reference["approach2"]["N_opt"])
+    assert fitted.a == pytest.approx(reference["approach2"]["a"], abs=1e-9)
+
+
+def test_the_loss_at_the_minima_follows_the_law() -> None:
+    _, fitted = fitted_on(SYMMETRIC, 2)
+    best = fitted.best_loss
+    assert best.gamma == pytest.approx(SYMMETRIC.a * SYMMETRIC.alpha, rel=1e-3)
+    assert best.at(1e23) == pytest.approx(SYMMETRIC.best_loss(1e23), rel=1e-3)
+
+
+def test_bad_budgets_are_refused_by_name_and_the_rest_goes_on() -> None:
+    n, d = isoflop_grid(SPEECH, (1e17, 1e18, 1e19, 1e20, 1e21), 7, 4.0)
+    loss = SPEECH.loss(n, d)
+    few = np.r_[0:3]  # three sizes at 1e17
+    above = np.r_[7:14][n[7:14] > 1.05 * SPEECH.optimum(1e18)[0]]  # no minimum in sight
+    above = np.append(above, above[-1])
+    n[above[-1]], d[above[-1]] = n[above[-2]] * 2, d[above[-2]] / 2
+    keep = np.r_[few, np.unique(above), 14:35]
+    loss = SPEECH.loss(n, d)
+    loss[14:21] = 8 - loss[14:21]  # upside down at 1e19
+    extra_n = np.concatenate([n[keep], n[above[-1:]] * 2])
+    extra_d = np.concatenate([d[keep], d[above[-1:]] / 2])
+    extra = np.concatenate([loss[keep], SPEECH.loss(extra_n[-1:], extra_d[-1:])])
+    fitted = fit(points(extra_n, extra_d, extra))
+    reasons = {f"{r.budget:.0e}": r.reason for r in fitted.refused}
+    assert reasons["1e+17"] == "3 sizes, 4 are the least"
+    assert "smallest size" in reasons["1e+18"]
+    assert "lowest loss; add" in reasons["1e+19"]
+    assert [f"{m.budget:.0e}" for m in fitted.minima] == ["1e+20", "1e+21"]
+    assert fitted.status.startswith("weak")
+
+
+def test_a_parabola_that_bends_down_is_refused() -> None:
+    n = np.geomspace(1e6, 1e7, 5)
+    loss = np.array([3.0, 3.3, 2.99, 3.3, 3.0])  # lowest inside, yet concave as a whole
+    with pytest.raises(SlamError, match="bends down"):
+        fit(points(n, 1e16 / n / 6, loss))
+
+
+def test_nothing_usable_is_an_error_with_every_reason() -> None:
+    n = np.geomspace(1e6, 1e7, 3)
+    with pytest.raises(SlamError, match=r"no usable budget.*3 sizes"):
+        fit(points(n, 1e16 / n / 6, np.array([3.0, 2.9, 3.0])))
+
+
+def test_two_families_of_nearly_equal_sizes_do_not_make_the_interpolant_swing() -> None:
+    n, d = isoflop_grid(SPEECH, BUDGETS, 7, 6.0)
+    n = np.concatenate([n, n * 1.02])
+    d = np.concatenate([d, d / 1.02])
+    rng = np.random.default_rng(0)
+    loss = SPEECH.loss(n, d) + rng.normal(0, 1e-3, len(n))
+    fitted = fit(points(n, d, loss))
+    assert all(len(np.unique(m.measured[0])) == 14 for m in fitted.minima)
+    assert fitted.akima_size.exponent == pytest.approx(SPEECH.a, abs=0.05)
+
+
+def test_weights_of_budgets_enter_the_power_laws() -> None:
+    n, d = isoflop_grid(SPEECH, BUDGETS, 7, 4.0)
+    fitted = fit(noisy(SPEECH, n, d, 0.01, seed=0))
+    sure = {m.budget: 1e-12 if i < 2 else 1.0 for i, m in enumerate(fitted.minima)}
+    first, second = fitted.minima[:2]
+    slope = np.log(second.n / first.n) / np.log(second.budget / first.budget)
+    assert fitted.weighted(sure).a == pytest.approx(slope, rel=1e-6)
+    assert fitted.a != pytest.approx(slope, rel=1e-6)
