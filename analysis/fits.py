@@ -106,7 +106,7 @@ class Optimum:
 
 
 def compute(points: Points, settings: Settings) -> Fits:
-    """Fit; what cannot be fitted is left out with the reason. `SlamError` if nothing can be."""
+    """Fit; what cannot be fitted is left out with the reason. `UsageError` if nothing can be."""
     two = three = boot_two = boot_three = off = None
     missing: list[str] = []
     try:
@@ -122,8 +122,8 @@ def compute(points: Points, settings: Settings) -> Fits:
         boot_three = bootstrap.of_parametric(points, three, settings.replicates, settings.seed)
     except parametric.TooFew as error:
         missing.append(f"approach 3 is left out: {error}")
-    if two is None and three is None:
-        raise SlamError("; ".join(missing))
+        if two is None:
+            raise UsageError("; ".join(missing)) from None
     if two and three and three.has_optimum:
         off = isoflop.bias(points, two, three.law)
     return Fits(points, settings, two, boot_two, off, three, boot_three, tuple(missing))

@@ -18,6 +18,7 @@ from analysis.table import from_results
 from slam_core.errors import SlamError, exit_code
 from slam_core.results import Curve, Exclusion, Result, Spent, Validation, merge
 from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
+from sweeps import studies
 
 LAW = Law(1.9, 30.0, 150.0, 0.35, 0.36)
 BUDGETS = (5e11, 1e12, 2e12, 4e12)
@@ -95,6 +96,27 @@ def test_points_leave_out_and_say_so(results: Path) -> None:
     notes = " ".join(points.notes)
     assert "left out (diverged)" in notes
     assert "left out (excluded: wrong data)" in notes
+
+
+def test_a_study_is_a_view_of_the_results(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class View:
+        def runs(self) -> dict[str, RunSpec]:
+            sizes, budgets = ("16k", "32k", "64k", "128k", "256k"), (5e11, 1e12, 8e12)
+            return {f"{s} at {c:g}": spec("llama", s, c) for s in sizes for c in budgets}
+
+    monkeypatch.setitem(studies.STUDIES, "view", View())  # type: ignore[arg-type]
+    points = from_results(results, "view")
+    assert len(points) == 10
+    assert points.label[0] == "16k at 5e+11"
+    assert points.notes == (
+        "5 of 15 runs have no result yet: 16k at 8e+12, 32k at 8e+12, 64k at 8e+12, "
+        "128k at 8e+12, ...",
+    )
+    assert analysis("fit", "view", "--results", results, "--replicates", 40) == 0
+    assert "next: python -m analysis compare view" in capsys.readouterr().out
+    assert (results / "fits" / "view.json").is_file()
 
 
 def test_conventions_are_chosen_when_points_are_read(results: Path) -> None:
@@ -219,6 +241,17 @@ def test_mistakes_are_one_sentence(
     assert "Traceback" not in err
     if said:
         assert err.count("\n") == 1
+
+
+def test_too_few_points_say_so_for_both_approaches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "few.csv"
+    path.write_text("n,d,loss\n1e6,1e8,3\n2e6,5e7,2.9\n4e6,2.5e7,3\n")
+    assert analysis("fit", path, "--results", tmp_path) == 2
+    err = capsys.readouterr().err
+    assert "3 sizes, 4 are the least" in err
+    assert "3 runs cannot determine the 5 constants" in err
 
 
 def test_no_results_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

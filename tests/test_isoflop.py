@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from worlds import SPEECH, isoflop_grid, noisy, points, published
 
-from analysis.isoflop import bias, fit
+from analysis.isoflop import IsoflopFit, bias, fit
 from analysis.laws import Law
+from analysis.table import Points
 from slam_core.errors import SlamError
 
 BUDGETS = (1e17, 1e18, 1e19, 1e20, 1e21)
@@ -18,7 +19,7 @@ CHINCHILLA = Law(1.69, 406.4, 410.7, 0.34, 0.28)
 ASYMMETRIC = Law(1.69, 406.4, 410.7, 0.465, 0.155)
 
 
-def fitted_on(law: Law, factor: float, sizes: int = 15):  # type: ignore[no-untyped-def]
+def fitted_on(law: Law, factor: float, sizes: int = 15) -> tuple[Points, IsoflopFit]:
     n, d = isoflop_grid(law, BUDGETS, sizes, factor)
     some = points(n, d, law.loss(n, d))
     return some, fit(some)
@@ -59,7 +60,8 @@ def test_the_bias_under_a_law_is_exposed() -> None:
         assert ratio == pytest.approx(minimum.n / ASYMMETRIC.optimum(budget)[0])
         assert ratio > 1.25
     assert known.a == pytest.approx(0, abs=1e-11)
-    symmetric = bias(*fitted_on(SYMMETRIC, 16), SYMMETRIC)
+    some, fitted = fitted_on(SYMMETRIC, 16)
+    symmetric = bias(some, fitted, SYMMETRIC)
     assert [ratio for _, ratio in symmetric.ratio] == pytest.approx([1.0] * 5)
 
 

@@ -82,6 +82,13 @@ def test_too_few_points_and_a_wrong_delta_are_usage_errors() -> None:
         fit(some, 0.0)
 
 
+def test_data_in_proportion_to_size_is_unidentified() -> None:
+    """With D = 20 N the two power laws are of one variable: A and B trade against each other."""
+    n = np.geomspace(1e7, 1e10, 30)
+    fitted = fit(noisy(SPEECH, n, 20 * n, 0.003, seed=0))
+    assert fitted.status.startswith("unidentified")
+
+
 def test_a_loss_that_ignores_size_is_unidentified_and_has_no_optimum() -> None:
     n, d = (g.ravel() for g in np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 1e11, 5)))
     rng = np.random.default_rng(0)
