@@ -12,16 +12,20 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from slam_core.errors import SlamError
 from slam_core.results import Journal, State, state_of
+
+
+_RUN_ID = re.compile("[0-9a-f]{12}")
 
 
 class Busy(SlamError):
@@ -43,7 +47,7 @@ def known_runs() -> list[str]:
     """Ids of the runs that have a folder, sorted."""
     if not root().is_dir():
         return []
-    return sorted(p.name for p in root().iterdir() if p.is_dir() and len(p.name) == 12)
+    return sorted(p.name for p in root().iterdir() if _RUN_ID.fullmatch(p.name) and p.is_dir())
 
 
 def attempts(run: str) -> list[Path]:
@@ -56,7 +60,8 @@ def attempts(run: str) -> list[Path]:
 
 def new_attempt(run: str) -> Path:
     """A fresh attempt folder; names are unique across machines, so results merge."""
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    now = time.time()
+    stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}"
     folder = run_folder(run) / f"{stamp}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     return folder
@@ -97,9 +102,11 @@ def claim(run: str) -> Iterator[None]:
                 f"run {run} is being worked on by process {who.get('pid')} on {who.get('host')}; "
                 "wait for it, or stop it first"
             )
-        os.ftruncate(descriptor, 0)
         about = {"host": socket.gethostname(), "pid": os.getpid(), "since": round(time.time())}
-        os.pwrite(descriptor, json.dumps(about).encode(), 0)
+        # Who holds it is for people: on a full disk the lock alone will do.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(about).encode(), 0)
         yield
     finally:
         os.close(descriptor)
