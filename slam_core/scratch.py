@@ -24,7 +24,6 @@ from typing import Any
 from slam_core.errors import SlamError
 from slam_core.results import Journal, State, state_of
 
-
 _RUN_ID = re.compile("[0-9a-f]{12}")
 
 

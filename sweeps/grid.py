@@ -163,6 +163,25 @@ class Grid(_Value):
         return _specs(self.name, self.base, labelled, self.scaled)
 
 
+class Together(_Value):
+    """Several grids as one study, say a full one and a sparse one of another family."""
+
+    name: str
+    parts: tuple[IsoFlop | Grid, ...] = Field(min_length=1)
+
+    def runs(self) -> dict[str, RunSpec]:
+        """The parts' runs under the parts' labels; `UsageError` if two runs share a label."""
+        runs: dict[str, RunSpec] = {}
+        for part in self.parts:
+            for label, spec in part.runs().items():
+                if runs.setdefault(label, spec) != spec:
+                    raise UsageError(
+                        f"study {self.name}: two parts call different runs '{label}'; "
+                        "let them differ in a field that labels show"
+                    )
+        return runs
+
+
 def _specs(
     name: str,
     base: RunSpec,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import sweeps.studies
 from slam_core.errors import UsageError
 from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
-from sweeps.grid import Grid, IsoFlop, Scaled
+from sweeps.grid import Around, Grid, IsoFlop, Scaled, Together
 
 
 @pytest.fixture
@@ -39,6 +39,29 @@ def test_isoflop_crosses_families_sizes_budgets_and_seeds(base: RunSpec) -> None
     # The base's way of counting FLOPs is kept.
     assert spec.budget == Budget(amount=1.25e9, unit="flops", convention="causal")
     assert "llama-0.18m-1e12-s0" in runs
+
+
+def test_sizes_around_a_predicted_optimum(base: RunSpec) -> None:
+    law = Around(params=1e5, at=1e12, power=0.5, factors=(0.5, 1, 2))
+    assert law.sizes(1e12) == ("50k", "100k", "200k")
+    assert law.sizes(4e12) == ("100k", "200k", "400k")
+    assert Around(params=1e8, at=1e18, power=0.5, factors=(1, 20)).sizes(1e18) == ("100m", "2b")
+    study = IsoFlop(name="s", base=base, budgets=(1e12, 4e12), sizes=law)
+    assert [label for label in study.runs() if "-4e12-" in label] == [
+        "llama-100k-4e12-s0",
+        "llama-200k-4e12-s0",
+        "llama-400k-4e12-s0",
+    ]
+
+
+def test_parts_make_one_study(base: RunSpec) -> None:
+    dense = IsoFlop(name="a", base=base, budgets=(1e9, 2e9), sizes=("20k", "40k"))
+    sparse = IsoFlop(name="b", base=base, budgets=(1e9,), sizes=("40k",), families=("qwen2",))
+    study = Together(name="s", parts=(dense, sparse, dense))
+    assert list(study.runs()) == [*dense.runs(), *sparse.runs()]
+    other = IsoFlop(name="c", base=base.but({"optim.lr": 0.5}), budgets=(1e9,), sizes=("40k",))
+    with pytest.raises(UsageError, match="two parts call different runs 'llama-40k-1e9-s0'"):
+        Together(name="s", parts=(dense, other)).runs()
 
 
 def test_scaled_follows_the_resolved_shape(base: RunSpec) -> None:

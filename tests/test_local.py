@@ -167,7 +167,6 @@ def test_a_failure_is_told_at_once_and_only_retried_on_request(toy: Toy) -> None
     assert f"skipped seed=0 ({first}): failed, the corpus is damaged; copy it again" in toy.text()
     assert toy.said[-1] == "mend the cause, then: again --retry"
     assert toy.tries(first) == 1
-    time.sleep(1)  # attempts are named, and so ordered, by the second
     assert toy.launch(2, retry=True) == 0
     assert len(scratch.attempts(first)) == 2
 
