@@ -250,7 +250,8 @@ def from_results(
     excluded = read(folder, Exclusion)
     notes: list[str] = []
     attempts: dict[str, Result] = {}
-    for result in sorted(results.values(), key=lambda r: r.key):
+    declared = {run: i for i, run in enumerate(wanted)}
+    for result in sorted(results.values(), key=lambda r: (declared.get(r.run, 0), *r.key)):
         if study and result.run not in wanted:
             continue
         label = wanted.get(result.run, result.run)

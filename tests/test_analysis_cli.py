@@ -106,7 +106,7 @@ def test_a_study_is_a_view_of_the_results(
             sizes, budgets = ("16k", "32k", "64k", "128k", "256k"), (5e11, 1e12, 8e12)
             return {f"{s} at {c:g}": spec("llama", s, c) for s in sizes for c in budgets}
 
-    monkeypatch.setitem(studies.STUDIES, "view", View())  # type: ignore[arg-type]
+    monkeypatch.setitem(studies.STUDIES, "view", View())
     points = from_results(results, "view")
     assert len(points) == 10
     assert points.label[0] == "16k at 5e+11"
