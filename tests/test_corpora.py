@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from slam_core import corpora
 from slam_core.corpora import Pair, Spoken, deduplicate, open_corpus, open_pairs
 from slam_core.errors import SlamError, UsageError
-from slam_core.ngrams import baselines, witten_bell
+from slam_core.ngrams import Baselines, baselines, witten_bell
 
 
 def write(folder: Path, documents: list[Spoken], **settings: object) -> corpora.Manifest:
@@ -196,6 +196,9 @@ def test_baselines_see_structure(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [p.parent.name for p in corpora.EMBEDDED.glob("*/corpus.json")])
 def test_embedded_corpora_are_whole(name: str) -> None:
     corpus = open_corpus(name, verify=True)
+    assert corpus.revision in (corpus.folder / "DATACARD.md").read_text()
+    stored = Baselines.model_validate_json((corpus.folder / "ngrams.json").read_bytes())
+    assert stored.revision == corpus.revision
     for split in corpus.manifest.splits:
         assert int(corpus.read(split, 0, corpus.units(split)).max()) < corpus.inventory
     for folder in (corpus.folder / "pairs").iterdir():
