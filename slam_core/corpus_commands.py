@@ -172,14 +172,17 @@ def info(
     if as_json:
         typer.echo(json.dumps(card, indent=1))
         return
-    table = Table("split", "documents", "hours", "units", "units/s", *_losses(card, "header"))
+    columns = ("split", "documents", "hours", "units", "units/s", *_losses(card, "header"))
+    table = Table(*columns, box=None, pad_edge=False)
     for split, row in card["splits"].items():
         cells = (row["documents"], row["hours"], f"{row['units']:,}", row["units_per_second"])
         table.add_row(split, *map(str, cells), *_losses(card, split))
-    print = Console(highlight=False).print
+    print = Console(highlight=False, markup=False, soft_wrap=True).print
     print(f"{card['name']}  revision {card['revision']}  {card['kind']}")
     print(f"tokeniser {card['tokeniser']}, {card['rate']:g} Hz, {card['inventory']} units")
     print(table)
+    if card["ngrams"]:
+        print(f"n-grams: nats per unit, {card['ngrams']['smoothing']}; the last is the best order")
     for pairs, row in card["pairs"].items():
         accuracy = ((card["ngrams"] or {}).get("pair_accuracy") or {}).get(pairs, {})
         judged = ", ".join(f"{n}-gram {share:.3f}" for n, share in accuracy.items())
@@ -189,13 +192,13 @@ def info(
 
 
 def _losses(card: dict[str, Any], split: str) -> list[str]:
-    """Cells of the n-gram columns: nats per unit."""
+    """Cells of the n-gram columns."""
     ngrams = card["ngrams"]
     if not ngrams:
         return []
-    orders = {"unigram": 1, "bigram": 2, f"best (n={ngrams['best']})": ngrams["best"]}
+    orders = {"unigram": 1, "bigram": 2, f"{ngrams['best']}-gram": ngrams["best"]}
     if split == "header":
-        return [f"{name} nats" for name in orders]
+        return list(orders)
     losses = ngrams["nats_per_unit"].get(split, {})
     return [f"{losses[str(n)]:.3f}" if losses else "" for n in orders.values()]
 
