@@ -113,8 +113,9 @@ def isoflop(numbers: Numbers) -> Figure:
     if not few and numbers["refused"]:
         handles.append(_handle("o", "budget refused"))
         handles[-1].set_markerfacecolor("none")
-    handles.append(Line2D([], [], marker="D", ls="-", color="black", mfc="white", ms=5, lw=1.1))
-    handles[-1].set_label("minimum, 95 % interval")
+    if any(budget["minimum"] for budget in budgets):
+        handles.append(Line2D([], [], marker="D", ls="-", color="black", mfc="white", ms=5, lw=1.1))
+        handles[-1].set_label("minimum, 95 % interval")
     ax.legend(handles=handles, loc="upper center", ncols=len(handles), bbox_to_anchor=(0.5, 1.12))
     return figure
 
@@ -224,13 +225,15 @@ def curves(numbers: Numbers) -> Figure:
             curve["c"][-1], curve["loss"][-1], "o", ms=2.5, color=shade.to_rgba(curve["n"]), mew=0
         )
     ax.set_xscale("log")
-    _log_ticks(ax.xaxis, _power)
     seen = [loss for curve in numbers["curves"] for loss in curve["loss"] if np.isfinite(loss)]
     low, high = min(seen), max(seen)
     shown = {k: v for k, v in numbers["baselines"].items() if v < high}
     low = min([low, *shown.values()])
     ax.set_ylim(low - 0.05 * (high - low), high + 0.02 * (high - low))
+    first, last = (end(c for curve in numbers["curves"] for c in curve["c"]) for end in (min, max))
+    ax.set_xlim(first / 1.2, last * (1.2 if not shown else (last / first) ** 0.2))
     _baselines(ax, shown)
+    _log_ticks(ax.xaxis, _power)
     ax.set_xlabel(f"training FLOPs C ({_convention(numbers['conventions'])})")
     ax.set_ylabel(_loss_label(numbers, "training loss"))
     _bar(figure, shade, ax, "parameters N", _short)
@@ -345,10 +348,11 @@ def _baselines(ax: Axes, values: dict[str, float]) -> None:
         ax.axhline(loss, **BASELINE)
         ax.annotate(
             name,
-            (0, loss),
+            (1, loss),
             xycoords=("axes fraction", "data"),
-            xytext=(3, 2),
+            xytext=(-2, 2),
             textcoords="offset points",
+            ha="right",
             fontsize=7,
             color="#5f5f5f",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,10 @@ Numbers = dict[str, Any]
 def isoflop(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """Loss against N at each budget, the parabolas and their minima, n-gram baselines."""
     two, boot, points = fits.isoflop, fits.isoflop_boot, fits.points
-    if two is None or boot is None:
-        raise SlamError(fits.missing[0])
     budgets = []
     for c in np.unique(points.budget):
         at = np.flatnonzero(points.budget == c)
-        minimum = two.minimum(float(c))
+        minimum = two.minimum(float(c)) if two else None
         budget: Numbers = {
             "c": float(c),
             "n": points.n[at].tolist(),
@@ -38,7 +37,7 @@ def isoflop(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
             "family": [points.family[i] for i in at] if points.family else [""] * len(at),
             "minimum": None,
         }
-        if minimum:
+        if minimum and boot:
             at_c = boot.interval(isoflop_size(minimum.budget))
             x = np.geomspace(points.n[at].min(), points.n[at].max(), 60)
             budget["minimum"] = {
@@ -52,7 +51,7 @@ def isoflop(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     return {
         "conventions": _conventions(fits),
         "budgets": budgets,
-        "refused": {f"{r.budget:.4g}": r.reason for r in two.refused},
+        "refused": [asdict(refusal) for refusal in two.refused] if two else list(fits.missing),
         "baselines": baselines(points.corpus),
     }
 

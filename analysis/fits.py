@@ -286,6 +286,8 @@ def _parametric_record(fitted: ParametricFit, boot: Bootstrap[Law]) -> dict[str,
         "rivals": [asdict(law) for law in fitted.rivals],
         "condition": fitted.condition,
         "at_bounds": list(fitted.bounds),
+        "residual_rms": fitted.rms,
+        "residual_largest": fitted.largest,
         **{name: _with_interval(attrgetter(name), fitted.law, boot) for name in names},
     }
 

@@ -32,7 +32,8 @@ class ParametricFit:
     `objective` is the summed Huber loss. `optima` counts the distinct local optima that the starts
     led to, `rivals` are those of them within 1 % of the best objective. `condition` is the
     condition number of the sensitivities scaled to unit length: large when constants trade against
-    each other. `bounds` names constants at a bound.
+    each other. `bounds` names constants at a bound. `rms` and `largest` are of the residuals
+    ln L_fitted - ln L, in absolute value.
     """
 
     law: Law
@@ -47,6 +48,8 @@ class ParametricFit:
     bounds: tuple[str, ...]
     converged: bool
     others: tuple[Law, ...]
+    rms: float
+    largest: float
 
     @property
     def has_optimum(self) -> bool:
@@ -66,7 +69,7 @@ class ParametricFit:
             )
         if not self.converged:
             return "not converged: no start reached a stationary point"
-        return "ok"
+        return f"ok, with {self.bounds[0]}" if self.bounds else "ok"
 
 
 def fit(points: Points, delta: float = DELTA) -> ParametricFit:
@@ -86,9 +89,11 @@ def fit(points: Points, delta: float = DELTA) -> ParametricFit:
         if all(np.abs(theta[i, 3:] - theta[j, 3:]).max() > 1e-3 for j in distinct):
             distinct.append(i)
     best = distinct[0]
+    law = data.law(theta[best])
+    residual = np.log(law.loss(points.n, points.d)) - np.log(points.loss)
     near = [i for i in distinct[1:] if objective[i] <= 1.01 * objective[best]]
     return ParametricFit(
-        law=data.law(theta[best]),
+        law=law,
         cost=points.cost,
         delta=delta,
         objective=float(objective[best]),
@@ -100,6 +105,8 @@ def fit(points: Points, delta: float = DELTA) -> ParametricFit:
         bounds=_at_bounds(theta[best]),
         converged=bool(converged[best]),
         others=tuple(data.law(theta[i]) for i in distinct[1:4]),
+        rms=float(np.sqrt(np.mean(residual**2))),
+        largest=float(np.max(np.abs(residual))),
     )
 
 

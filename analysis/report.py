@@ -79,8 +79,8 @@ def _show_parametric(fits: Fits, boot: Bootstrap[Law]) -> None:
         f"summed Huber, delta {three.delta:g}: objective {three.objective:.10g}; "
         f"{three.optima} distinct optima from {three.starts} starts, {len(three.rivals)} rivals "
         f"within 1 %; condition number {three.condition:.2g}"
-        + (f"; {', '.join(three.bounds)}" if three.bounds else "")
     )
+    print(f"residuals of the loss: {three.rms:.2%} root mean square, {three.largest:.2%} at most")
     _show_drawn(boot)
 
 
@@ -103,7 +103,8 @@ def show_comparison(comparison: Comparison) -> None:
     table = _table("C", "counted as", "by", "N*", "D*", "D*/N*", f"{LEVEL:.0%} interval", "")
     for at in comparison.allocations:
         beyond = at.c > comparison.largest_budget and at.optimum
-        remarks = [at.outside or "", "extrapolated" if beyond else ""]
+        times = f"extrapolated {at.c / comparison.largest_budget:.2g} times" if beyond else ""
+        remarks = [at.outside or "", times]
         table.add_row(
             _big(at.c),
             at.convention,

@@ -102,6 +102,7 @@ def test_entropy_at_its_bound_is_said() -> None:
     loss = law.loss(n, d) * (1 - 0.01 * np.log(n / 1e7) ** 2 / 50)  # bends below any E > 0
     fitted = fit(points(n, d, loss))
     assert fitted.bounds == ("E at 0",)
+    assert fitted.status == "ok, with E at 0"
     assert fitted.law.E == 0
     assert fitted.converged
 
@@ -140,6 +141,7 @@ def test_chinchilla_at_other_deltas(delta: str) -> None:
     reference = json.loads(published("epoch_chinchilla", "reference.json").read_text())
     certified = reference["exact_by_delta_240"][delta]
     fitted = fit(chinchilla(), float(delta))
+    assert 0 < fitted.rms < fitted.largest
     assert fitted.objective <= certified["objective_sum"] * (1 + 1e-9)
     assert fitted.law.alpha == pytest.approx(certified["alpha"], abs=1e-6)
 
