@@ -13,6 +13,7 @@ import numpy as np
 from analysis.bootstrap import Interval
 from analysis.fits import Fits, Optimum
 from analysis.laws import PublishedLaw
+from slam_core.errors import SlamError
 
 UNITS_DIFFER = (
     "Losses are nats per unit of each work's own tokeniser and do not compare; exponents and the "
@@ -89,6 +90,7 @@ def compare(
     if ours != theirs:
         how = "may be" if "as given" in ours else "is"
         remarks.append(f"C {how} counted differently: ours {ours}; {law.name} {theirs}.")
+    remarks += _in_bits(fits)
     return Comparison(
         fits.points.name, law, exponents(fits, law), tuple(rows), largest, tuple(remarks)
     )
@@ -129,6 +131,23 @@ def bits_per_second(nats_per_unit: float, units_per_second: float) -> float:
     `units_per_second`: scored units, after de-duplication, over the seconds of audio they are of.
     """
     return nats_per_unit * units_per_second / math.log(2)
+
+
+def _in_bits(fits: Fits) -> list[str]:
+    """Our lowest loss in bits per second, where the corpus is at hand to give units per second."""
+    from slam_core.corpora import open_corpus
+
+    try:
+        split = open_corpus(fits.points.corpus or "").manifest.splits["validation"]
+    except (SlamError, KeyError):
+        return []
+    rate = (split.units + split.documents) / split.seconds  # a document ends with one more unit
+    lowest = float(fits.points.loss.min())
+    bits = bits_per_second(lowest, rate)
+    return [
+        f"Our lowest loss, {lowest:.4f} nats per unit at {rate:.2f} units per second of "
+        f"{fits.points.corpus}, is {bits:.2f} bits per second."
+    ]
 
 
 def record(comparison: Comparison) -> dict[str, Any]:

@@ -240,13 +240,13 @@ def from_results(
     """
     from slam_core.results import Exclusion, Result, read
 
+    wanted = _study(study) if study else {}
     results = read(folder, Result)
     if not results:
         raise SlamError(
             f"{folder} holds no results; run some (python -m sweeps launch NAME) and collect them, "
             "or name another folder with --results"
         )
-    wanted = _study(study) if study else {}
     excluded = read(folder, Exclusion)
     notes: list[str] = []
     attempts: dict[str, Result] = {}
