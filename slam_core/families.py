@@ -199,8 +199,8 @@ def nearest_shape(family_name: str, params: float, vocab: int, tied: bool) -> Sh
 
 
 def _widths() -> list[int]:
-    """Widths offered to free sizes: multiples of 16 up to 128, then coarser by the octave."""
-    widths = list(range(16, 129, 16))
+    """Widths offered to free sizes: multiples of 8, of 16 from 64 on, then coarser an octave."""
+    widths = [*range(16, 64, 8), *range(64, 129, 16)]
     step = 32
     while widths[-1] < 8192:
         top = widths[-1]
@@ -211,9 +211,10 @@ def _widths() -> list[int]:
 
 def _free_shape(fam: Family, layers: int, width: int) -> Shape:
     # Heads of 64 from width 512 on (the usual choice), of 32 or 16 below, so that small models
-    # still have several.
-    head = next(h for h in ((64, 32, 16) if width >= 512 else (32, 16)) if width % h == 0)
-    heads = width // head
+    # still have several; the odd multiples of 8 have one or two.
+    usual = (64, 32, 16) if width >= 512 else (32, 16)
+    halves = width if width < 48 else width // 2
+    heads = width // next((h for h in usual if width % h == 0), halves)
     kv = heads
     if fam.grouped_queries:
         # Qwen2 shares keys and values; the largest group of up to 7 that divides the heads.
