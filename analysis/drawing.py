@@ -333,7 +333,7 @@ def _right_labels(ax: Axes, ends: Sequence[tuple[float, float, str, Any]], title
         )
     ax.annotate(
         title,
-        (max(x for x, *_ in ends), heights[-1] + gap),
+        (ordered[-1][0], heights[-1] + gap),
         xytext=(5, 0),
         textcoords="offset points",
         va="center",
