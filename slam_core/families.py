@@ -182,7 +182,7 @@ def nearest_shape(family_name: str, params: float, vocab: int, tied: bool) -> Sh
     """The well-proportioned shape of a family whose total is closest to `params`.
 
     Depth follows 0.283 width^0.564, which runs through (2, 32), (12, 768) and (21, 2048); a
-    departure from it costs a tenth of a departure from the parameter count, both in logs.
+    departure from it costs half a departure from the parameter count, both in logs.
     """
     fam = family(family_name)
     best: tuple[float, Shape] | None = None
@@ -191,7 +191,7 @@ def nearest_shape(family_name: str, params: float, vocab: int, tied: bool) -> Sh
         for layers in range(max(2, math.floor(0.7 * usual)), max(2, math.ceil(1.4 * usual)) + 1):
             shape = _free_shape(fam, layers, width)
             total = fam.params(shape, vocab, tied).total
-            cost = abs(math.log(total / params)) + 0.1 * abs(math.log(layers / usual))
+            cost = abs(math.log(total / params)) + 0.5 * abs(math.log(layers / usual))
             if best is None or cost < best[0]:
                 best = (cost, shape)
     assert best is not None
