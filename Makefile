@@ -5,7 +5,7 @@ BIN = .venv/bin
 DEMO ?= demo
 STUDY ?= demo
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test clean
 .DELETE_ON_ERROR:
 
 install: .venv/installed
@@ -22,6 +22,7 @@ demo: install
 	$(BIN)/python -m analysis fit $(STUDY) --results $(DEMO)/results
 	$(BIN)/python -m analysis compare $(STUDY) --results $(DEMO)/results
 	$(BIN)/python -m analysis figures $(STUDY) --results $(DEMO)/results --out $(DEMO)/figures
+	-$(BIN)/python -m analysis agree $(STUDY) --results $(DEMO)/results
 
 test: install
 	$(BIN)/ruff check .

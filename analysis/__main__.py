@@ -38,6 +38,9 @@ def fit(
     column: Annotated[
         list[str] | None, typer.Option(help="Column of a CSV file: loss=my_loss.")
     ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Family to fit, or all; else the one with the most runs.")
+    ] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     results: Results = RESULTS,
@@ -47,7 +50,7 @@ def fit(
     from analysis import fits, report
 
     settings = fits.Settings(
-        source, params, flops, corpus, _pairs(column or []), delta, replicates, seed
+        source, params, flops, corpus, _pairs(column or []), family, delta, replicates, seed
     )
     done = fits.compute(settings.points(results), settings)
     path = fits.save(done, results)
@@ -99,6 +102,22 @@ def figures(
         print(f"wrote {path}")
     for reason in left_out:
         print(f"left out {reason}")
+
+
+@app.command()
+def agree(
+    name: Annotated[str, typer.Argument(help="A study.")],
+    known: Annotated[Path, typer.Option("--with", help="Results to compare with.")] = RESULTS,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """How far the runs of a study differ between two results folders, beside seed noise."""
+    from dataclasses import asdict
+
+    from analysis import agree as agreeing
+
+    found = agreeing.agree(name, results, known)
+    print(json.dumps(asdict(found)) if as_json else found)
 
 
 def _fitted(name: str | None, results: Path, quiet: bool) -> Fits:

@@ -70,6 +70,8 @@ def isoflop(numbers: Numbers) -> Figure:
     budgets = numbers["budgets"]
     colours = _sequential()(np.linspace(0, 1, len(budgets)))
     families = dict.fromkeys(family for b in budgets for family in b["family"])
+    other = dict.fromkeys(run["family"] for b in budgets for run in b["beside"])
+    families |= other
     markers = _markers(list(families))
     ends = []
     for budget, colour in zip(budgets, colours, strict=True):
@@ -77,6 +79,11 @@ def isoflop(numbers: Numbers) -> Figure:
         for n, loss, family in zip(budget["n"], budget["loss"], budget["family"], strict=True):
             face = colour if best else "none"
             ax.plot(n, loss, markers[family], ms=4, color=colour, mfc=face, mew=0.8, alpha=0.85)
+        for family in other:
+            runs = [run for run in budget["beside"] if run["family"] == family]
+            line: Any = [run["n"] for run in runs], [run["loss"] for run in runs]
+            style: Any = {"ms": 4, "mfc": "white", "mew": 0.8, "lw": 0.7, "ls": (0, (2, 1.5))}
+            ax.plot(*line, marker=markers[family], color=colour, **style)
         end, label = max(zip(budget["n"], budget["loss"], strict=True)), _power(budget["c"])
         if best:
             ax.plot(best["parabola"]["n"], best["parabola"]["loss"], color=colour, lw=1.1)
@@ -91,6 +98,7 @@ def isoflop(numbers: Numbers) -> Figure:
         ax, [n for b in budgets for n in b["n"]], right=1.5 if len(budgets) <= MOST_LABELS else 1.0
     )
     losses = [loss for b in budgets for loss in b["loss"]]
+    losses += [run["loss"] for b in budgets for run in b["beside"]]
     span = max(losses) - min(losses)
     top = max(losses) + 0.06 * span
     shown = {k: v for k, v in numbers["baselines"].items() if v < max(losses) + 0.25 * span}
@@ -110,6 +118,9 @@ def isoflop(numbers: Numbers) -> Figure:
     ax.set_xlabel(_size_label(numbers))
     ax.set_ylabel(_loss_label(numbers, "validation loss"))
     handles = [_handle(markers[f], f"{f} shape") for f in families if f]
+    for handle, family in zip(handles, filter(None, families), strict=True):
+        if family in other:
+            handle.set(markerfacecolor="white", label=f"{family} shape, not fitted")
     if not few and numbers["refused"]:
         handles.append(_handle("o", "budget refused"))
         handles[-1].set_markerfacecolor("none")

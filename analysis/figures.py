@@ -7,6 +7,7 @@ NAME.json. The same results give the same bytes with the same matplotlib.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from analysis.compare import outside_of
 from analysis.fits import Fits, isoflop_size
 from analysis.laws import PublishedLaw
-from analysis.table import group_means
+from analysis.table import SPREAD, group_means
 from slam_core.errors import SlamError
 
 Numbers = dict[str, Any]
@@ -47,6 +48,15 @@ def isoflop(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
                 "loss": minimum.loss,
                 "parabola": {"n": x.tolist(), "loss": minimum.parabola(x).tolist()},
             }
+        beside = np.flatnonzero(np.abs(np.log(fits.beside.c / c)) < math.log(SPREAD) / 2)
+        budget["beside"] = [
+            {
+                "n": float(fits.beside.n[i]),
+                "loss": float(fits.beside.loss[i]),
+                "family": fits.beside.family[i],
+            }
+            for i in sorted(beside, key=lambda i: float(fits.beside.n[i]))
+        ]
         budgets.append(budget)
     return {
         "conventions": _conventions(fits),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
 from pathlib import Path
@@ -28,7 +29,8 @@ class Settings:
     """Everything that decides a fit besides the results themselves.
 
     `source` is a study, a CSV file, or None for all runs; None for `params`, `flops` or `corpus`
-    means the default of that source. `columns` maps roles to columns of a CSV file.
+    means the default of that source. `columns` maps roles to columns of a CSV file. `family`: the
+    one to fit, `all` for all together, None for the one with the most runs.
     """
 
     source: str | None = None
@@ -36,6 +38,7 @@ class Settings:
     flops: str | None = None
     corpus: str | None = None
     columns: tuple[tuple[str, str], ...] = ()
+    family: str | None = None
     delta: float = parametric.DELTA
     replicates: int = 1000
     seed: int = 0
@@ -60,9 +63,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Fits:
-    """Approaches 2 and 3 with their bootstraps; a None comes with the reason in `missing`."""
+    """Approaches 2 and 3 with their bootstraps; a None comes with the reason in `missing`.
+
+    `points` were fitted; `beside` are the other families' runs, shown and not fitted.
+    """
 
     points: Points
+    beside: Points
     settings: Settings
     isoflop: IsoflopFit | None
     isoflop_boot: Bootstrap[IsoflopFit] | None
@@ -107,6 +114,7 @@ class Optimum:
 
 def compute(points: Points, settings: Settings) -> Fits:
     """Fit; what cannot be fitted is left out with the reason. `UsageError` if nothing can be."""
+    points, beside = _one_family(points, settings.family)
     two = three = boot_two = boot_three = off = None
     missing: list[str] = []
     try:
@@ -126,7 +134,28 @@ def compute(points: Points, settings: Settings) -> Fits:
             raise UsageError("; ".join(missing)) from None
     if two and three and three.has_optimum:
         off = isoflop.bias(points, two, three.law)
-    return Fits(points, settings, two, boot_two, off, three, boot_three, tuple(missing))
+    return Fits(points, beside, settings, two, boot_two, off, three, boot_three, tuple(missing))
+
+
+def _one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:
+    """The points of one family, and the rest.
+
+    Families differ by an offset in the loss that would bend a parabola through both.
+    """
+    counts = Counter(points.family)
+    if wanted not in (None, "all") and wanted not in counts:
+        known = ", ".join(counts) or "none, the points name no family"
+        raise UsageError(f"{points.name}: no run of family '{wanted}'; there are {known}, and all")
+    chosen = wanted or (counts.most_common(1)[0][0] if counts else "all")
+    mine = [chosen in (family, "all") for family in points.family or [""] * len(points)]
+    rest = points.where(not kept for kept in mine)
+    if not len(rest):
+        return points, rest
+    note = (
+        f"fitted on the {sum(mine)} runs of {chosen}; {len(rest)} of other families are shown "
+        "beside them (--family chooses, --family all joins them)"
+    )
+    return replace(points.where(mine), notes=(*points.notes, note)), rest
 
 
 def record(fits: Fits) -> dict[str, Any]:

@@ -12,7 +12,7 @@ STUDIES: dict[str, Study] = {
             IsoFlop(
                 name="qwen2",
                 base=DEMO,
-                budgets=(2e11, 4e11, 8e11, 1.6e12),
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
                 sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
                 families=("qwen2",),
                 scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
@@ -20,12 +20,22 @@ STUDIES: dict[str, Study] = {
             IsoFlop(
                 name="llama",
                 base=DEMO,
-                budgets=(4e11,),
-                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+                budgets=(5e11,),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.75, 1.25, 2.1)),
                 families=("llama",),
                 scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
             ),
         ),
+    ),
+    # The same budgets and sizes with three seeds: how much of a difference is noise.
+    "demo-seeds": IsoFlop(
+        name="demo-seeds",
+        base=DEMO,
+        budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+        sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+        families=("qwen2",),
+        seeds=(0, 1, 2),
+        scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),
     # A minute: to see that an installation works.
     "smoke": IsoFlop(
