@@ -16,10 +16,10 @@ DEMO = RunSpec(
 
 # A few minutes of two CPU cores: well below the bigram, and above chance on words.
 TINY = RunSpec(
-    model=Model(size="3m"),
+    model=Model(family="qwen2", size="3m"),
     data=Data(sources=(Source(corpus="tales"),), context=256, batch=2048),
-    optim=Optim(lr=3e-3, warmup=0.05, floor=0.02),
-    budget=Budget(amount=4e6, unit="tokens"),
+    optim=Optim(lr=4e-3, beta2=0.99, warmup=0.05, floor=0.02),
+    budget=Budget(amount=3e6, unit="tokens"),
 )
 
 # Cuervo & Marxer 2024, section 3 and Table 1: Llama, context 2050, AdamW (weight decay 0.1),
