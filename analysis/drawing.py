@@ -236,12 +236,20 @@ def curves(numbers: Numbers) -> Figure:
             curve["c"][-1], curve["loss"][-1], "o", ms=2.5, color=shade.to_rgba(curve["n"]), mew=0
         )
     ax.set_xscale("log")
-    seen = [loss for curve in numbers["curves"] for loss in curve["loss"] if np.isfinite(loss)]
-    low, high = min(seen), max(seen)
+    points = [
+        (c, loss)
+        for curve in numbers["curves"]
+        for c, loss in zip(curve["c"], curve["loss"], strict=True)
+        if np.isfinite(loss)
+    ]
+    finals = [curve["loss"][-1] for curve in numbers["curves"] if np.isfinite(curve["loss"][-1])]
+    # The first descent, alike for all sizes, is cut: what differs happens near the end.
+    low = min(loss for _, loss in points)
+    high = min(max(loss for _, loss in points), low + max(1.0, 4 * np.ptp(finals or [0.0])))
     shown = {k: v for k, v in numbers["baselines"].items() if v < high}
     low = min([low, *shown.values()])
-    ax.set_ylim(low - 0.05 * (high - low), high + 0.02 * (high - low))
-    first, last = (end(c for curve in numbers["curves"] for c in curve["c"]) for end in (min, max))
+    ax.set_ylim(low - 0.05 * (high - low), high)
+    first, last = min(c for c, loss in points if loss <= high), max(c for c, _ in points)
     ax.set_xlim(first / 1.2, last * (1.2 if not shown else (last / first) ** 0.2))
     _baselines(ax, shown)
     _log_ticks(ax.xaxis, _power)
@@ -402,4 +410,4 @@ def _power(value: float) -> str:
 
 
 def _tex(value: float) -> str:
-    return f"{value:.3g}" if 1e-2 <= value < 1e4 else _power(value).strip("$")
+    return f"{value:.3g}" if 1e-2 <= value < 1e3 else _power(value).strip("$")
