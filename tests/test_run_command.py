@@ -77,7 +77,7 @@ def test_score_is_recorded_once(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["run", "--recipe", "nope"], 2, "no recipe 'nope'; there are tiny"),
+        (["run", "--recipe", "nope"], 2, "no recipe 'nope'; there are demo, tiny"),
         (["run"], 2, "give a spec file or --recipe"),
         (["run", "SPEC", "--set", "optim.lrate=1"], 2, "optim has no field 'lrate'"),
         (["run", "SPEC", "--set", "optim.lr=quick"], 2, "optim.lr is 'quick'"),
