@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.table import Points, from_results
 from slam_core.errors import SlamError
-from slam_core.results import Result, read
+from slam_core.results import Exclusion, Result, read
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def agree(name: str, results: Path, known: Path) -> Agreement:
 def seed_noise(results: Path) -> float | None:
     """Standard deviation of the validation loss between seeds of one spec, pooled over specs."""
     losses: dict[str, list[float]] = {}
-    for result in read(results, Result).values():
+    excluded = read(results, Exclusion)
+    counted = {r.run: r for _, r in sorted(read(results, Result).items()) if r.key not in excluded}
+    for result in counted.values():
         spec = {field: value for field, value in result.spec.items() if field != "seed"}
         for corpus, found in result.validation.items():
             losses.setdefault(json.dumps([spec, corpus], sort_keys=True), []).append(found.nll)

@@ -139,11 +139,12 @@ def parametric(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
 
 def curves(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """Training loss of the runs against the FLOPs spent."""
-    from slam_core.results import Curve, read
+    from slam_core.results import Curve, Exclusion, read
 
     points = fits.points
     chosen = {run: i for i, run in enumerate(points.run)}
-    latest = {c.run: c for c in sorted(read(results, Curve).values(), key=lambda c: c.key)}
+    excluded = read(results, Exclusion)
+    latest = {c.run: c for key, c in sorted(read(results, Curve).items()) if key not in excluded}
     drawn = [curve for run, curve in latest.items() if run in chosen and curve.tokens]
     if not drawn:
         raise SlamError(f"{results}/curves.jsonl holds no curve of these runs")

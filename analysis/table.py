@@ -40,7 +40,8 @@ class Points:
 
     `n` parameters, `d` units trained on, `c` training FLOPs, `loss` nats per unit on `corpus`.
     `params` and `flops` name the conventions (`slam_core.flops.PARAMS`, `FLOPS`). `notes` says
-    in words what was left out and what was assumed.
+    in words what was left out and what was assumed. `declared` are the runs' own budgets in FLOPs,
+    where they had one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Points:
     run: tuple[str, ...] = ()
     family: tuple[str, ...] = ()
     seed: tuple[int, ...] = ()
+    declared: tuple[float, ...] = ()
     corpus: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -79,9 +81,16 @@ class Points:
     def budget(self) -> Floats:
         """(points,) the budget of each run: the geometric mean of the C that belong together.
 
-        Budgets are rounded to whole steps, so C differs a little between the runs of one.
+        Budgets are rounded to whole steps, so C differs a little between the runs of one. Runs
+        that were declared with one budget stay together however C is counted.
         """
-        return group_means(self.c)[0]
+        if not self.declared:
+            return group_means(self.c)[0]
+        means = np.empty(len(self))
+        for amount in set(self.declared):
+            at = np.array([other == amount for other in self.declared])
+            means[at] = np.exp(np.log(self.c[at]).mean())
+        return means
 
     @cached_property
     def cells(self) -> list[Ints]:
@@ -108,6 +117,7 @@ class Points:
             run=some(self.run),
             family=some(self.family),
             seed=some(self.seed),
+            declared=some(self.declared),
         )
 
 
@@ -250,8 +260,8 @@ def from_results(
     excluded = read(folder, Exclusion)
     notes: list[str] = []
     attempts: dict[str, Result] = {}
-    declared = {run: i for i, run in enumerate(wanted)}
-    for result in sorted(results.values(), key=lambda r: (declared.get(r.run, 0), *r.key)):
+    order = {run: i for i, run in enumerate(wanted)}
+    for result in sorted(results.values(), key=lambda r: (order.get(r.run, 0), *r.key)):
         if study and result.run not in wanted:
             continue
         label = wanted.get(result.run, result.run)
@@ -276,6 +286,14 @@ def from_results(
     notes += _repeats(chosen)
     tokens = np.array([float(result.spent.tokens) for result in chosen])
     per_unit = np.array([result.counts.flops(flops) for result in chosen])
+    budgets = [result.spec["budget"] for result in chosen]
+    in_flops = all(budget["unit"] == "flops" for budget in budgets)
+    declared = tuple(float(budget["amount"]) for budget in budgets) if in_flops else ()
+    if any(budget.get("convention") != flops for budget in budgets) and declared:
+        notes.append(
+            f"budgets were declared in another convention than {flops}: C differs within each, "
+            "which tilts its parabola"
+        )
     return Points(
         name=study or "all",
         n=np.array([float(result.counts.params(params)) for result in chosen]),
@@ -288,6 +306,7 @@ def from_results(
         run=tuple(result.run for result in chosen),
         family=tuple(str(result.spec["model"]["family"]) for result in chosen),
         seed=tuple(int(result.spec["seed"]) for result in chosen),
+        declared=declared,
         corpus=corpus,
         notes=tuple(notes),
     )

@@ -29,8 +29,8 @@ def run(
         list[str] | None, typer.Option("--set", help="Change a field: optim.lr=3e-4.")
     ] = None,
     retry: Annotated[bool, typer.Option(help="New attempt after a failed one.")] = False,
-    micro_batch: Annotated[int, typer.Option(help="Units a forward pass at most.")] = 65_536,
-    save_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
+    micro_batch: Annotated[int, typer.Option(min=1, help="Units a forward pass at most.")] = 65_536,
+    save_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
 ) -> None:
     """Train one run in the foreground; run again, it resumes, or has nothing to do."""
     chosen = _chosen(spec, recipe, set_ or [])
@@ -140,7 +140,8 @@ def recipes(as_json: Json = False) -> None:
     for name, spec in RECIPES.items():
         corpora = ", ".join(source.corpus for source in spec.data.sources)
         size = spec.model.size
-        print(f"{name:12} {spec.model.family} {size}, {corpora}, {spec.budget.amount:.3g} units")
+        budget = f"{spec.budget.amount:.3g} {spec.budget.unit}"
+        print(f"{name:12} {spec.model.family} {size}, {corpora}, {budget}")
 
 
 @app.command()

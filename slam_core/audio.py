@@ -70,7 +70,11 @@ class Recording:
 
 def open_audio(path: Path) -> Recording:
     """Look at an audio file's header; SlamError if it is empty, truncated or no audio."""
-    if path.stat().st_size == 0:
+    try:
+        empty = path.stat().st_size == 0
+    except OSError as error:
+        raise SlamError(f"cannot read {path}: {error.strerror}") from None
+    if empty:
         raise SlamError(f"{path} is an empty file: remove it or export it again")
     if soundfile is None and path.suffix.lower() != ".wav":
         raise SlamError(f"{path} needs soundfile to be read: pip install 'slam-suite[audio]'")

@@ -67,7 +67,7 @@ def pair_nlls(
     """
     sides: dict[str, list[npt.NDArray[np.int64]]] = {}
     lengths: dict[str, list[int]] = {}
-    prompted = any(len(item.prompt) for item in pairs.items)
+    prompted = "accuracy_pmi" in metrics_of(pairs)
     for side in ("positive", "negative"):
         tails = [getattr(item, side) for item in pairs.items]
         sides[side] = [
@@ -112,6 +112,12 @@ def _by_length(texts: list[npt.NDArray[np.int64]], context: int) -> Iterator[lis
         group.append(i)
     if group:
         yield group
+
+
+def metrics_of(pairs: Pairs) -> tuple[str, ...]:
+    """The metrics of a pair benchmark: PMI only where there are prompts."""
+    prompted = any(len(item.prompt) for item in pairs.items)
+    return ("accuracy", "accuracy_pmi") if prompted else ("accuracy",)
 
 
 def accuracies(nlls: dict[str, npt.NDArray[np.float64]]) -> dict[str, tuple[float, float]]:

@@ -168,7 +168,7 @@ def shape_of(family_name: str, size: str, vocab: int, tied: bool) -> Shape:
     if size in known:
         return known[size]
     match = _FREE_SIZE.fullmatch(size)
-    if match is None:
+    if match is None or float(match[1]) == 0:
         names = ", ".join(known) or "none"
         raise UsageError(
             f"model.size: '{size}' is no size of {family_name}; named sizes: {names}; "

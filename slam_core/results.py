@@ -136,8 +136,9 @@ def append_lines(path: Path, records: Iterable[Event]) -> None:
     lines = [json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records]
     if not lines:
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = -1
     try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             os.write(descriptor, b"\n")
@@ -149,7 +150,8 @@ def append_lines(path: Path, records: Iterable[Event]) -> None:
         kind = NoSpace if error.errno in FULL else SlamError
         raise kind(f"cannot write {path}: {error.strerror}; free some space or move it") from error
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def read_lines(path: Path) -> Iterator[Event]:
@@ -169,6 +171,8 @@ def read_lines(path: Path) -> Iterator[Event]:
                     yield record
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise SlamError(f"cannot read {path}: {error.strerror}; is it the right folder?") from None
 
 
 class Journal:
@@ -206,14 +210,19 @@ def state_of(events: list[Event], held: bool) -> State:
 def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Curve | None]:
     """The records of one attempt; (None, None) while it has not come to an end.
 
-    A resume repeats the steps since its checkpoint: of two progress events for one step, the
-    later one counts.
+    A resume goes back to its checkpoint: what was logged beyond it did not happen.
     """
     start = next((e for e in events if e["event"] == "start"), None)
     end = next((e for e in reversed(events) if e["event"] in ("done", "diverged")), None)
     if start is None or end is None or state_of(events, held=False) not in ("done", "diverged"):
         return None, None
-    points = {e["step"]: e for e in events if e["event"] == "progress"}
+    points: dict[int, Event] = {}
+    for event in events:
+        if event["event"] == "progress":
+            points[event["step"]] = event
+        elif event["event"] in ("start", "resume"):
+            reached = event.get("step", 0) if event["event"] == "resume" else 0
+            points = {step: e for step, e in points.items() if step <= reached}
     ordered = [points[step] for step in sorted(points)]
     result = Result(
         run=run,
@@ -269,7 +278,10 @@ def merge(folder: Path, records: Iterable[Record], kind: type[Record]) -> int:
     Idempotent and commutative. Two different records under one key are refused: facts are not
     edited.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SlamError(f"cannot make the folder {folder}: {error.strerror}") from None
     path = folder / FILES[kind]
     known = read(folder, kind)
     before = set(known)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,10 @@ import torch
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import open_pairs
+from slam_core.corpora import Pairs, open_pairs
 from slam_core.data import Mix, open_source
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
-from slam_core.evaluate import accuracies, pair_nlls, validation
+from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Journal, Score, State, scores_of, state_of
@@ -75,7 +77,7 @@ def _attempt(
         (folder / "spec.json").write_text(spec.canonical() + "\n")
         journal.write(
             "start",
-            spec=spec.model_dump(mode="json", exclude_none=True),
+            spec=json.loads(spec.canonical()),
             counts=spec.counts.model_dump(),
             steps=loop.total,
             provenance=provenance(device),
@@ -92,6 +94,10 @@ def _attempt(
         )
         for source in spec.data.sources
     }
+    if not all(math.isfinite(value.nll) for value in found.values()):
+        say(f"run {spec.id} diverged: its validation loss is not finite")
+        journal.write("diverged", spent=spent.model_dump())
+        return "diverged"
     journal.write(
         "done",
         spent=spent.model_dump(),
@@ -114,17 +120,17 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             f"on {vocab - 1}: they come from different tokenisers"
         )
     with scratch.claim(run):
-        before = [
-            s
-            for s in scores_of(run, folder.name, journal.events())
-            if (s.benchmark, s.revision) == (pairs.name, pairs.revision)
-        ]
-        if before:
+        before = _scores(run, folder, pairs)
+        # A kill between two metrics leaves one: both, or neither is taken for there.
+        if len(before) == len(metrics_of(pairs)):
             say(f"run {run} has its scores on {pairs.name} already")
             return before
+        known = {s.metric for s in before}
         model = load(folder, spec)
         nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
         for metric, (value, stderr) in accuracies(nlls).items():
+            if metric in known:
+                continue
             journal.write(
                 "score",
                 benchmark=pairs.name,
@@ -135,9 +141,13 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 items=len(pairs),
                 chance=0.5,
             )
+    return _scores(run, folder, pairs)
+
+
+def _scores(run: str, folder: Path, pairs: Pairs) -> list[Score]:
     return [
         s
-        for s in scores_of(run, folder.name, journal.events())
+        for s in scores_of(run, folder.name, Journal(folder).events())
         if (s.benchmark, s.revision) == (pairs.name, pairs.revision)
     ]
 

@@ -83,9 +83,12 @@ class Data(_Value):
                 f"batch of {self.batch} units is no multiple of the context {self.context}; "
                 f"the nearest is {max(1, round(self.batch / self.context)) * self.context}"
             )
-        names = [source.corpus for source in self.sources]
+        names = [Path(source.corpus).name for source in self.sources]
         if len(set(names)) < len(names):
-            raise ValueError("sources name a corpus twice; give it once, with the summed weight")
+            raise ValueError(
+                "sources name a corpus twice (a folder counts by its name); give it once, with "
+                "the summed weight, or rename one"
+            )
         return self
 
 
@@ -107,6 +110,16 @@ class Optim(_Value):
     warmup: float = Field(default=0.01, ge=0, lt=1)
     floor: float = Field(default=0.1, ge=0, le=1)
     decay: float = Field(default=0.2, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        if self.schedule == "inverse_sqrt" and self.warmup == 0:
+            raise ValueError("inverse_sqrt starts from its warm-up; give a warmup above 0")
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(
+                f"warmup {self.warmup} and decay {self.decay} overlap; lower one of them"
+            )
+        return self
 
 
 class Budget(_Value):
@@ -149,7 +162,7 @@ class RunSpec(_Value):
     data: Data
     optim: Optim = Optim()
     budget: Budget
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Literal["fp32", "bf16"] = "fp32"
     semantics: Literal[1] = 1
 
@@ -221,6 +234,12 @@ def _resolve(spec: RunSpec) -> RunSpec:
             for s in data.sources
         )
         data = data.model_copy(update={"sources": sources})
+    positions = family(model.family).learned_positions
+    if positions and data.context > positions:
+        raise UsageError(
+            f"data.context is {data.context}, {model.family} has {positions} learned positions; "
+            "lower the context or choose a family with rotary positions"
+        )
     tied = family(model.family).tied if model.tied is None else model.tied
     vocab = model.vocab or _vocab(data)
     model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
@@ -313,7 +332,7 @@ def read_spec(path: Path) -> RunSpec:
         raise SlamError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise UsageError(
-            f"{path}: not valid {path.suffix[1:].upper() or 'JSON'}: {error}"
+            f"{path}: not valid {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}"
         ) from None
     return spec_from(tree, where=str(path))
 

@@ -135,6 +135,8 @@ class Loop:
                     if asked and self.progress < 1:
                         raise Interrupted(f"stopped by {asked[0]} at step {self.step}; state saved")
                     self._mark = saved = time.monotonic()
+        if self.logged:
+            self._log()  # under a budget in seconds the last interval is a partial one
         self.save()
         return self.spent
 
@@ -286,13 +288,18 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[str]]:
-    """Names of the signals that asked to stop. The handlers only take note; the loop acts."""
+    """Names of the signals that asked to stop. The handlers only take note; the loop acts.
+
+    A second signal does what it did before: it ends a run that is deep in a long step.
+    """
     asked: list[str] = []
+    before: dict[int, Callable[..., Any] | int | None] = {}
 
     def note(number: int, frame: Any) -> None:
         asked.append(signal.Signals(number).name)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
 
-    before: dict[int, Callable[..., Any] | int | None] = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
             before[number] = signal.signal(number, note)

@@ -68,7 +68,8 @@ class Scaled(_Value):
 class Around(_Value):
     """Sizes around the optimum that a prior law predicts: N*(C) = params (C / at)^power.
 
-    `factors` multiply the predicted optimum; a size is the family's shape closest to the product.
+    `factors` multiply the predicted optimum; each product names a free size, of which the family's
+    well-proportioned shape may differ by up to a quarter (`slam_core.families.nearest_shape`).
     """
 
     params: float = Field(gt=0)

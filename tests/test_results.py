@@ -115,6 +115,26 @@ def test_state_is_a_fold(names: list[str], held: bool, state: str) -> None:
     assert state_of([event(n) for n in names], held) == state
 
 
+def test_what_was_logged_beyond_a_checkpoint_did_not_happen(tmp_path: Path) -> None:
+    """Under a budget in seconds a resumed run logs at other steps than the killed one did."""
+    journal = Journal(tmp_path)
+    journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance={})
+
+    def progress(*steps: int) -> None:
+        for step in steps:
+            journal.write("progress", step=step, tokens=step, seconds=step / 10, loss=100.0 - step)
+
+    progress(10, 20, 33, 47)
+    journal.write("resume", step=20)
+    progress(30, 41)
+    journal.write("done", spent=Spent(steps=43, tokens=43, seconds=4.3).model_dump())
+    found, curve = fold("a", "a1", journal.events())
+    assert found is not None
+    assert curve is not None
+    assert curve.steps == [10, 20, 30, 41]
+    assert found.train_loss == 59.0
+
+
 def test_a_resume_repeats_steps_that_count_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance={})

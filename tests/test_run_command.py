@@ -74,6 +74,35 @@ def test_score_is_recorded_once(
     assert events.count('"score"') == 1
 
 
+def test_a_score_cut_short_is_completed(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A kill between the two metrics of one benchmark leaves one; the next call adds the other."""
+    import numpy as np
+
+    rng = np.random.default_rng(2)
+    sides = [[rng.permutation(21)[:6].astype(np.uint16) for _ in range(3)] for _ in range(20)]
+    items = [Pair(f"i{i:02d}", *three) for i, three in enumerate(sides)]
+    folder = tmp_path / "pairs"
+    write_pairs(folder, items, name="tiny/prompted", inventory=21, provenance={})
+    score = ["score", tiny_spec.id, "--benchmark", str(folder), "--json"]
+    assert main(["run", str(spec_file)]) == 0
+    capsys.readouterr()
+    assert main(score) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert [s["metric"] for s in whole] == ["accuracy", "accuracy_pmi"]
+    journal = scratch.attempts(tiny_spec.id)[-1] / "events.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
+    assert main(score) == 0
+    assert json.loads(capsys.readouterr().out) == whole
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -91,6 +120,8 @@ def test_score_is_recorded_once(
         (["run", "missing.toml"], 2, "no spec file"),
         (["show", "abc"], 2, "no run below"),
         (["score", "abc", "--benchmark", "x"], 2, "no run below"),
+        (["run", "SPEC", "--micro-batch", "0"], 2, "micro-batch"),
+        (["units", "missing.wav"], 1, "cannot read missing.wav"),
         (["fly"], 2, "No such command"),
     ],
 )

@@ -94,6 +94,9 @@ def test_every_field_is_in_the_id(field: str, value: float) -> None:
         ({"data.batch": 1000}, "the nearest is 1024"),
         ({"budget.unit": "seconds"}, "names its device"),
         ({"budget.convention": "7nd"}, "no FLOP convention '7nd'"),
+        ({"optim.schedule": "inverse_sqrt", "optim.warmup": 0.0}, "give a warmup above 0"),
+        ({"optim.schedule": "wsd", "optim.warmup": 0.9}, "overlap"),
+        ({"seed": 10**30}, "seed"),
         ({"optim": {"lrate": 1.0}}, "optim has no field 'lrate'"),
         ({"data.sources": []}, "data.sources"),
     ],
@@ -110,6 +113,8 @@ def test_a_wrong_field_is_one_sentence(change: dict[str, object], said: str) -> 
     [
         ({"model.family": "mamba"}, "no family 'mamba'; there are gpt_neox, llama"),
         ({"model.size": "huge"}, "'huge' is no size of llama"),
+        ({"model.size": "0k"}, "'0k' is no size"),
+        ({"model.family": "opt", "data.context": 4096, "data.batch": 4096}, "2048 learned"),
         ({"model.layers": 3}, "both size '180k' and layers"),
         ({"model.size": None}, "give a size"),
         ({"data.sources.0": {"corpus": "nowhere"}}, "no corpus 'nowhere'"),

