@@ -55,23 +55,20 @@ def show(
     """What is known of a run: spec, state, progress, validation, scores."""
     from slam_core.results import Journal, scores_of
 
-    found = [name for name in scratch.known_runs() if name.startswith(run)]
-    if len(found) != 1:
-        what = "no run" if not found else f"{len(found)} runs"
-        raise UsageError(f"{what} below {scratch.root()} begins with '{run}'")
-    tried = scratch.attempts(found[0])
+    run = scratch.find(run)
+    tried = scratch.attempts(run)
     events = Journal(tried[-1]).events() if tried else []
     latest = {event["event"]: event for event in events}
     facts: dict[str, Any] = {
-        "run": found[0],
-        "state": scratch.state(found[0]),
+        "run": run,
+        "state": scratch.state(run),
         "attempts": [folder.name for folder in tried],
         "spec": latest.get("start", {}).get("spec"),
         "progress": latest.get("progress"),
         "end": latest.get("done") or latest.get("diverged") or latest.get("failed"),
         "scores": [
             s.model_dump(mode="json")
-            for s in (scores_of(found[0], tried[-1].name, events) if tried else [])
+            for s in (scores_of(run, tried[-1].name, events) if tried else [])
         ],
     }
     if as_json:
@@ -88,11 +85,9 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score a finished run on a pair benchmark, by likelihood."""
-    from slam_core.run import finished
     from slam_core.run import score as score_run
 
-    folder, _ = finished(run)
-    scores = score_run(folder.parent.name, benchmark, say=_say_aside if as_json else _say)
+    scores = score_run(scratch.find(run), benchmark, say=_say_aside if as_json else _say)
     if as_json:
         print(json.dumps([s.model_dump(mode="json") for s in scores]))
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -75,15 +76,23 @@ class Mix:
                     f"one sequence of {self.context}; lower data.context or add documents"
                 )
         self._quotas = _quotas([source.weight for source in data.sources])
+        # A block serves many steps; a step touches one or two blocks, unless it is very large.
+        self._dealt = lru_cache(maxsize=2)(self._deal)
+
+    @property
+    def corpora(self) -> list[Corpus]:
+        """The opened corpora, in the order of the sources."""
+        return [stream.corpus for stream in self._streams]
 
     def batch(self, step: int) -> Ids:
         """(rows, context + 1) unit ids of a step, counted from 0."""
         counter = np.arange(step * self.rows, (step + 1) * self.rows)
         out = np.empty((self.rows, self.context + 1), dtype=np.int64)
         block, position = np.divmod(counter, BLOCK)
-        deals = {int(b): self._deal(int(b)) for b in np.unique(block)}
-        source = np.array([deals[int(b)][0][p] for b, p in zip(block, position, strict=True)])
-        rank = np.array([deals[int(b)][1][p] for b, p in zip(block, position, strict=True)])
+        source, rank = np.empty_like(block), np.empty_like(block)
+        for b in np.unique(block):
+            now = block == b
+            source[now], rank[now] = (part[position[now]] for part in self._dealt(int(b)))
         for k, stream in enumerate(self._streams):
             mine = source == k
             if mine.any():

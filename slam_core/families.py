@@ -64,13 +64,14 @@ class Family:
         )
 
 
-def _attention(s: Shape) -> int:
+def attention_weights(s: Shape) -> int:
+    """Weights of a layer's query, key, value and output projections, without biases."""
     kv = s.kv_heads * (s.width // s.heads)
     return 2 * s.width * s.width + 2 * s.width * kv
 
 
 def _llama_layer(s: Shape) -> int:
-    return _attention(s) + 3 * s.width * s.ffn + 2 * s.width
+    return attention_weights(s) + 3 * s.width * s.ffn + 2 * s.width
 
 
 def _qwen2_layer(s: Shape) -> int:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from slam_core.errors import UsageError
-from slam_core.families import Shape, family
+from slam_core.families import Shape, attention_weights, family
 
 
 class Counts(BaseModel):
@@ -72,15 +72,13 @@ def count(family_name: str, shape: Shape, vocab: int, tied: bool, context: int) 
     """Counts of a model; `context` in units."""
     fam = family(family_name)
     params = fam.params(shape, vocab, tied)
-    kv = shape.kv_heads * (shape.width // shape.heads)
-    projections = 2 * shape.width * shape.width + 2 * shape.width * kv
     ffn = (3 if fam.gated else 2) * shape.width * shape.ffn
     return Counts(
         embedding=params.embedding,
         positions=params.positions,
         body=params.body,
         head=params.head,
-        matmul=shape.layers * (projections + ffn) + vocab * shape.width,
+        matmul=shape.layers * (attention_weights(shape) + ffn) + vocab * shape.width,
         attention=4 * shape.layers * shape.width * context,
     )
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from slam_core import scratch
 from slam_core.corpora import Pairs, open_pairs
-from slam_core.data import Mix, open_source
+from slam_core.data import Mix
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.models import build, count_parameters
@@ -69,7 +69,8 @@ def _attempt(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
-    loop = Loop(spec, model.to(device), Mix(spec.data, spec.seed), NextUnit(), journal, limits)
+    mix = Mix(spec.data, spec.seed)
+    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step)
@@ -89,10 +90,8 @@ def _attempt(
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
     found = {
-        source.corpus: validation(
-            model, open_source(source), spec.data.context, spec.data.validation
-        )
-        for source in spec.data.sources
+        source.corpus: validation(model, corpus, spec.data.context, spec.data.validation)
+        for source, corpus in zip(spec.data.sources, mix.corpora, strict=True)
     }
     if not all(math.isfinite(value.nll) for value in found.values()):
         say(f"run {spec.id} diverged: its validation loss is not finite")
@@ -153,15 +152,11 @@ def _scores(run: str, folder: Path, pairs: Pairs) -> list[Score]:
 
 
 def finished(run: str) -> tuple[Path, RunSpec]:
-    """Latest attempt folder and spec of the done run whose id begins with `run`."""
-    found = [name for name in scratch.known_runs() if name.startswith(run)]
-    if len(found) != 1:
-        what = "no run" if not found else "several runs"
-        raise UsageError(f"{what} below {scratch.root()} begins with '{run}'; see `sweeps status`")
-    state = scratch.state(found[0])
+    """Latest attempt folder and spec of a run; `SlamError` unless it is done."""
+    state = scratch.state(run)
     if state != "done":
-        raise SlamError(f"run {found[0]} is {state}, not done; run it to its end first")
-    folder = scratch.attempts(found[0])[-1]
+        raise SlamError(f"run {run} is {state}, not done; run it to its end first")
+    folder = scratch.attempts(run)[-1]
     return folder, read_spec(folder / "spec.json")
 
 

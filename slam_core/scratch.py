@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 from slam_core.results import Journal, State, state_of
 
 _RUN_ID = re.compile("[0-9a-f]{12}")
@@ -47,6 +47,15 @@ def known_runs() -> list[str]:
     if not root().is_dir():
         return []
     return sorted(p.name for p in root().iterdir() if _RUN_ID.fullmatch(p.name) and p.is_dir())
+
+
+def find(start: str) -> str:
+    """The id of the only run that begins with `start`; `UsageError` if none or several do."""
+    found = [run for run in known_runs() if run.startswith(start)]
+    if len(found) != 1:
+        what = "no run" if not found else f"{len(found)} runs"
+        raise UsageError(f"{what} below {root()} begins with '{start}'; see `sweeps status`")
+    return found[0]
 
 
 def attempts(run: str) -> list[Path]:
