@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slam_core.errors import UsageError, exit_code
+from slam_core.errors import SlamError, UsageError, exit_code
 
 if TYPE_CHECKING:
     from analysis.fits import Fits
@@ -19,54 +19,203 @@ app = typer.Typer(
 )
 Source = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME|POINTS.csv]", help="A study or a CSV file; else all runs."),
+    typer.Argument(
+        metavar="[NAME|POINTS]",
+        help="A study, a file of points (csv, tsv, json, jsonl) or a runs.jsonl; else all runs.",
+    ),
 ]
-Name = Annotated[str | None, typer.Argument(help="A study or CSV file, as given to fit.")]
+Name = Annotated[
+    str | None, typer.Argument(metavar="[NAME|POINTS]", help="As given to fit before.")
+]
 Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Law = Annotated[str, typer.Option("--law", help="Name of a published law.")]
+LawName = Annotated[str, typer.Option("--law", help="Name of a published law.")]
+Params = Annotated[str | None, typer.Option(help="What N counts: total, tied, body.")]
+Convention = Annotated[
+    str | None,
+    typer.Option(help="What C counts: 6ND, non-embedding, attention, causal, exact."),
+]
+Corpus = Annotated[str | None, typer.Option(help="Whose validation loss.")]
+Column = Annotated[
+    list[str] | None, typer.Option(help="Column of a file by role: loss=my_loss. Repeatable.")
+]
+Where = Annotated[
+    list[str] | None, typer.Option(help="Rows of a file to keep: task=c4. Repeatable.")
+]
+Curves = Annotated[bool, typer.Option("--curves", help="Points along the training curves.")]
+MidSchedule = Annotated[
+    bool, typer.Option("--mid-schedule", help="Keep points in the middle of a decaying schedule.")
+]
+Budgets = Annotated[
+    list[float] | None, typer.Option("--flops", help="Budget to say the optimum at. Repeatable.")
+]
 RESULTS = Path("results")
 
 
 @app.command()
 def fit(
     source: Source = None,
+    estimator: Annotated[str, typer.Option(help="envelope, isoflop, parametric, or all.")] = "all",
     delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear.")] = 1e-3,
-    params: Annotated[str | None, typer.Option(help="What N counts: total, body.")] = None,
-    flops: Annotated[str | None, typer.Option(help="What C counts: 6nd, causal, ...")] = None,
-    corpus: Annotated[str | None, typer.Option(help="Whose validation loss.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="Column of a CSV file: loss=my_loss.")
-    ] = None,
+    loss: Annotated[str, typer.Option(help="Of residuals of ln L: huber, mse, mae.")] = "huber",
+    above: Annotated[
+        float, typer.Option(help="Weight of residuals where the fit lies above a point.")
+    ] = 1.0,
+    tied: Annotated[bool, typer.Option("--tied", help="Hold alpha = beta.")] = False,
+    entropy: Annotated[float | None, typer.Option(help="Hold E, in nats.")] = None,
+    reduction: Annotated[
+        str, typer.Option(help="sum, or mean: what an averaged loss does under default tolerances.")
+    ] = "sum",
+    variant: Annotated[str, typer.Option(help="Of the envelope: hull, interpolated.")] = "hull",
+    params: Params = None,
+    convention: Convention = None,
+    corpus: Corpus = None,
+    column: Column = None,
+    where: Where = None,
+    curves: Curves = False,
+    mid_schedule: MidSchedule = False,
     family: Annotated[
         str | None, typer.Option(help="Family to fit, or all; else the one with the most runs.")
     ] = None,
-    replicates: Annotated[int, typer.Option(help="Bootstrap replicates.")] = 1000,
+    flops: Budgets = None,
+    unit: Annotated[str, typer.Option(help="Losses are shown in: nats, bits, unigram.")] = "nats",
+    rate: Annotated[float | None, typer.Option(help="Units a second of audio has.")] = None,
+    unigram: Annotated[float | None, typer.Option(help="Entropy of the units, nats.")] = None,
+    bootstrap: Annotated[int, typer.Option(help="Replicates; 0 for no intervals.")] = 1000,
+    resample: Annotated[
+        str, typer.Option(help="Approach 3: runs, hierarchical, residual, wild.")
+    ] = "runs",
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Approaches 2 and 3 with bootstrap intervals; saved to results/fits/NAME.json."""
+    """Fit scaling laws; saved to results/fits/NAME.json. Exit 0 where a usable fit came out."""
+    from analysis import fits, report
+    from analysis.estimate import Options, chosen
+    from analysis.solver import Loss
+
+    names = chosen(estimator)
+    options = Options(
+        loss=Loss(_one_of("loss", loss, "huber", "mse", "mae"), delta, above),
+        tied=tied,
+        entropy=entropy,
+        reduction=_one_of("reduction", reduction, "sum", "mean"),
+        variant=_one_of("variant", variant, "hull", "interpolated"),
+        scheme=_one_of("resample", resample, "runs", "hierarchical", "residual", "wild"),
+        replicates=bootstrap,
+        seed=seed,
+    )
+    settings = fits.Settings(
+        source=source,
+        params=params,
+        flops=convention,
+        corpus=corpus,
+        columns=_pairs("column", column),
+        where=_pairs("where", where),
+        family=family,
+        estimator=estimator,
+        options=options,
+        curves=curves,
+        mid_schedule=mid_schedule,
+        budgets=tuple(flops or ()),
+        unit=unit,
+        rate=rate,
+        unigram=unigram,
+    )
+    try:
+        done = fits.compute(settings.points(results), settings)
+    except SlamError as error:
+        if as_json:  # a script that reads the output finds the reason there too
+            refused = {"status": "bad input", "message": str(error)}
+            print(json.dumps({name: {"estimator": name, **refused} for name in names}))
+        raise
+    path = fits.save(done, results)
+    if as_json:
+        print(json.dumps(fits.estimates_record(done)))
+    else:
+        report.show_fit(done)
+        print(f"wrote {path}")
+        if done.usable:
+            print(f"next: python -m analysis compare{_same(source, results)}")
+    if not done.usable:
+        said = "; ".join(f"{name}: {found.status}" for name, found in done.estimates.items())
+        raise SlamError(f"{done.points.name}: no usable fit ({said})")
+
+
+@app.command()
+def table(
+    source: Source = None,
+    params: Params = None,
+    convention: Convention = None,
+    corpus: Corpus = None,
+    column: Column = None,
+    where: Where = None,
+    curves: Curves = False,
+    mid_schedule: MidSchedule = False,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """The points that would be fitted: N, D, C, loss, and what was left out."""
     from analysis import fits, report
 
     settings = fits.Settings(
-        source, params, flops, corpus, _pairs(column or []), family, delta, replicates, seed
+        source=source,
+        params=params,
+        flops=convention,
+        corpus=corpus,
+        columns=_pairs("column", column),
+        where=_pairs("where", where),
+        curves=curves,
+        mid_schedule=mid_schedule,
     )
-    done = fits.compute(settings.points(results), settings)
-    path = fits.save(done, results)
+    points = settings.points(results)
     if as_json:
-        print(json.dumps(fits.record(done)))
-        return
-    report.show_fit(done)
-    print(f"wrote {path}")
-    print(f"next: python -m analysis compare{_same(source, results)}")
+        print(json.dumps(fits.points_record(points)))
+    else:
+        report.show_table(points)
+
+
+@app.command()
+def predict(
+    flops: Annotated[list[float], typer.Option("--flops", help="Budget. Repeatable.")],
+    name: Name = None,
+    law: Annotated[
+        str | None, typer.Option("--law", help="A published law instead of our own fits.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="Whose hours: V100, A5000, A100, H100, H200.")] = "A100",
+    mfu: Annotated[float, typer.Option(help="Share of the GPU's peak that training gets.")] = 0.4,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Best size, data, loss and hours for a budget, with intervals where they are our own."""
+    from analysis import predict as predicting
+    from analysis import published, report
+
+    unit = "nats per unit of its own"
+    if law:
+        chosen = published.law(law)
+        found = [predicting.published(chosen, c, gpu, mfu) for c in flops]
+    else:
+        done = _fitted(name, results, quiet=as_json)
+        found = [p for c in flops for p in predicting.ours(done, c, gpu, mfu)]
+        unit = done.unit.title
+        if not found:
+            reasons = "; ".join(made.message for made in done.estimates.values())
+            raise SlamError(f"nothing to predict from: {reasons}")
+    if as_json:
+        print(json.dumps(predicting.record(found)))
+    else:
+        report.show_predictions(found, unit)
 
 
 @app.command()
 def compare(
-    name: Name = None, law: Law = "cuervo-speech", results: Results = RESULTS, as_json: Json = False
+    name: Name = None,
+    law: LawName = "cuervo-speech",
+    results: Results = RESULTS,
+    as_json: Json = False,
 ) -> None:
-    """Exponents and allocation beside a published law."""
+    """Exponents and allocation beside a published law, C and N counted alike."""
     from analysis import compare as comparing
     from analysis import published, report
 
@@ -84,7 +233,7 @@ def compare(
 def figures(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     name: Name = None,
-    law: Law = "cuervo-speech",
+    law: LawName = "cuervo-speech",
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
@@ -132,12 +281,19 @@ def _fitted(name: str | None, results: Path, quiet: bool) -> Fits:
     return fits.compute(settings.points(results), settings)
 
 
-def _pairs(given: list[str]) -> tuple[tuple[str, str], ...]:
-    for text in given:
+def _pairs(option: str, given: list[str] | None) -> tuple[tuple[str, str], ...]:
+    for text in given or ():
         if "=" not in text:
-            raise UsageError(f"--column {text}: write it as role=column, say loss=c4_loss")
-    split = (text.partition("=") for text in given)
-    return tuple((role, column) for role, _, column in split)
+            example = {"column": "role=column, say loss=c4_loss", "where": "column=value"}[option]
+            raise UsageError(f"--{option} {text}: write it as {example}")
+    split = (text.partition("=") for text in given or ())
+    return tuple((left, right) for left, _, right in split)
+
+
+def _one_of(option: str, given: str, *known: str) -> Any:
+    if given not in known:
+        raise UsageError(f"--{option} {given}: there are {', '.join(known)}")
+    return given
 
 
 def _same(name: str | None, results: Path) -> str:

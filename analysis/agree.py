@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.table import Points, from_results
+from analysis.points import Points
+from analysis.records import from_results
 from slam_core.errors import SlamError
 from slam_core.results import Exclusion, Result, read
 

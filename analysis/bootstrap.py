@@ -1,15 +1,22 @@
 """Bootstrap intervals: what another set of runs could have given.
 
-What is drawn again, and why:
+What is drawn again, by `scheme`:
 
-* Approach 3: *runs*, with replacement (Besiroglu et al. 2024); the seeds of a cell, that is of one
-  size at one budget, go together. Drawing them again inside a drawn cell counts their noise twice.
-* Approach 2: *residuals*. Dropping sizes from a budget moves its parabola for a reason that has
-  nothing to do with noise, so every replicate keeps all sizes. Where cells have several seeds, the
-  deviations from the cells' means are drawn; elsewhere those of the runs from their parabolas. Both
-  are drawn over all budgets, because one budget has too few to tell its own noise, and are first
-  scaled up for the degrees of freedom that the mean (sqrt(k / (k - 1)) for k seeds) or the parabola
-  (1 / sqrt(1 - leverage)) took from them.
+* `runs`: runs, with replacement (Besiroglu et al. 2024), each with all its points; the seeds of a
+  cell, that is of one size at one budget, go together. Drawing them again inside a drawn cell
+  counts their noise twice.
+* `hierarchical`: sizes, then the seeds inside each cell of a drawn size: for questions about sizes
+  that were not tried.
+* `residual`: residuals of the fit, with replacement, on the same design; `wild`: each residual with
+  a random sign, where noise differs between runs (Wu 1986). Each is first divided by 1 - leverage
+  for the share of it that the fit took (HC3 of MacKinnon & White 1985).
+
+Approach 1 draws runs, each with all its points. Approach 2 always draws residuals: dropping sizes
+from a budget moves its parabola for a reason that has nothing to do with noise, so every replicate
+keeps all sizes. Where cells have several seeds, the deviations from the cells' means are drawn;
+elsewhere those of the runs from their parabolas. Both are drawn over all budgets, because one
+budget has too few to tell its own noise, and are first scaled up for the degrees of freedom that
+the mean (sqrt(k / (k - 1)) for k seeds) or the parabola (1 / sqrt(1 - leverage)) took from them.
 
 Intervals are percentile intervals. Replicates whose fit failed are left out and counted.
 """
@@ -19,18 +26,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
 
-from analysis import isoflop, parametric
+from analysis import envelope, isoflop, parametric
+from analysis.envelope import EnvelopeFit
 from analysis.isoflop import IsoflopFit
-from analysis.laws import Floats, Law
+from analysis.laws import Floats, Ints, Law
 from analysis.parametric import ParametricFit
-from analysis.table import Points
+from analysis.points import Points
+from analysis.status import TooFew
 from slam_core.errors import SlamError, UsageError
 
 T = TypeVar("T")
+Scheme = Literal["runs", "hierarchical", "residual", "wild"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 LEVEL = 0.95
 
 
@@ -72,6 +83,13 @@ class Bootstrap(Generic[T]):
 
         return np.array([value(fit) for fit in self.fits] + [math.nan] * self.failed)
 
+    def sd(self, of: Callable[[T], float]) -> float:
+        """Standard deviation of a number over the replicates that have it; NaN with fewer than
+        two."""
+        values = self.values(of)
+        had = values[np.isfinite(values)]
+        return float(had.std(ddof=1)) if had.size > 1 else math.nan
+
     def interval(self, of: Callable[[T], float], level: float = LEVEL) -> Interval:
         """The central percentile interval of a number: `boot.interval(lambda fit: fit.a)`.
 
@@ -84,22 +102,89 @@ class Bootstrap(Generic[T]):
         return Interval(float(low), float(high), level, had.size, values.size - had.size)
 
 
-def of_parametric(
-    points: Points, fitted: ParametricFit, replicates: int = 1000, seed: int = 0
-) -> Bootstrap[Law]:
-    """Approach 3 on drawn runs; a replicate fails if no start of it converges."""
+def draws(points: Points, replicates: int, seed: int, scheme: Scheme = "runs") -> Floats:
+    """(replicates, points): how often each point occurs in each replicate, by runs or
+    hierarchically."""
     rng = np.random.default_rng(seed)
-    cells = points.cells
-    weights = np.zeros((_enough(replicates), len(points)))
-    for row in weights:
-        times = np.bincount(rng.integers(len(cells), size=len(cells)), minlength=len(cells))
-        for cell, count in zip(cells, times, strict=True):
-            row[cell] = count
-    laws, converged = parametric.refit(points, fitted, weights=weights)
-    kept = tuple(law for law, good in zip(laws, converged, strict=True) if good and law.A * law.B)
-    several = any(len(cell) > 1 for cell in cells)
-    kind = "cells with all their seeds" if several else "runs"
+    _enough(replicates)
+    cells = points.drawn_together
+    if scheme == "runs":
+        times = rng.multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=replicates)
+        weights = np.empty((replicates, len(points)))
+        for cell, count in zip(cells, times.T, strict=True):
+            weights[:, cell] = count[:, None]
+        return weights
+    if scheme != "hierarchical":
+        raise UsageError(f"points are drawn by runs or hierarchical, not by '{scheme}'")
+    families = points.family or ("",) * len(points)
+    sizes: dict[tuple[str, float], list[Ints]] = {}
+    for cell in cells:
+        sizes.setdefault((families[cell[0]], float(points.n[cell[0]])), []).append(cell)
+    times = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=replicates)
+    weights = np.empty((replicates, len(points)))
+    for members, count in zip(sizes.values(), times.T, strict=True):
+        for cell in members:
+            weights[:, cell] = rng.multinomial(count * len(cell), np.full(len(cell), 1 / len(cell)))
+    return weights
+
+
+def of_parametric(
+    points: Points,
+    fitted: ParametricFit,
+    replicates: int = 1000,
+    seed: int = 0,
+    scheme: Scheme = "runs",
+) -> Bootstrap[Law]:
+    """Approach 3 on drawn runs or residuals; a replicate fails if no start of it converges."""
+    if scheme in ("residual", "wild"):
+        drawn = _redrawn(points, fitted, _enough(replicates), seed, scheme)
+        laws, converged = parametric.refit(points, fitted, losses=drawn)
+    else:
+        weights = draws(points, replicates, seed, scheme)
+        laws, converged = parametric.refit(points, fitted, weights=weights)
+    kept = tuple(law for law, good in zip(laws, converged, strict=True) if good and law.has_optimum)
+    several = scheme == "runs" and any(len(cell) > 1 for cell in points.cells)
+    kind = {
+        "runs": "cells with all their seeds" if several else "runs",
+        "hierarchical": "sizes, then seeds",
+        "residual": "residuals",
+        "wild": "residuals with random signs",
+    }[scheme]
     return Bootstrap(kept, replicates - len(kept), kind, seed)
+
+
+def _redrawn(
+    points: Points, fitted: ParametricFit, replicates: int, seed: int, scheme: Scheme
+) -> Floats:
+    """(replicates, points) losses on the fitted law with residuals drawn again."""
+    rng = np.random.default_rng(seed)
+    log_fitted = np.log(fitted.law.loss(points.n, points.d))
+    residual = np.log(points.loss) - log_fitted
+    residual /= 1 - parametric.leverage(points, fitted)
+    shape = (replicates, len(points))
+    if scheme == "wild":
+        noise = residual * rng.choice([-1.0, 1.0], size=shape)
+    else:
+        noise = rng.choice(residual - residual.mean(), size=shape)
+    return np.asarray(np.exp(log_fitted + noise))
+
+
+def of_envelope(
+    points: Points, fitted: EnvelopeFit, replicates: int = 1000, seed: int = 0
+) -> Bootstrap[EnvelopeFit]:
+    """Approach 1 on runs, each with all its points, drawn with replacement; a replicate fails if
+    its envelope gives no exponent."""
+    rng = np.random.default_rng(seed)
+    curves = points.drawn_together
+    fits = []
+    for _ in range(_enough(replicates)):
+        drawn = np.unique(rng.integers(len(curves), size=len(curves)))
+        try:
+            rows = np.concatenate([curves[i] for i in drawn])
+            fits.append(envelope.fit(points.take(rows), fitted.variant))
+        except TooFew:
+            continue
+    return Bootstrap(tuple(fits), replicates - len(fits), "runs", seed)
 
 
 def of_isoflop(
@@ -132,14 +217,10 @@ def of_isoflop(
         for runs, off in ((repeated, deviations), (lone, residuals))
         if runs
     ]
-    fits = []
-    for _ in range(_enough(replicates)):
-        losses = centre.copy()
-        for runs, drawn in pools:
-            losses[runs] += rng.choice(drawn, size=len(runs))
-        fit = isoflop.refit(points, fitted, losses)
-        if len(fit.minima) >= 2:
-            fits.append(fit)
+    losses = np.tile(centre, (_enough(replicates), 1))
+    for runs, drawn in pools:
+        losses[:, runs] += rng.choice(drawn, size=(replicates, len(runs)))
+    fits = [fit for fit in isoflop.refit(points, fitted, losses) if len(fit.minima) >= 2]
     kinds = ["deviations of seeds"] * bool(repeated) + ["residuals of the parabolas"] * bool(lone)
     return Bootstrap(tuple(fits), replicates - len(fits), " and ".join(kinds), seed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from analysis.against import same_convention
 from analysis.bootstrap import Interval
-from analysis.fits import Fits, Optimum
+from analysis.estimate import APPROACH
+from analysis.fits import Best, Fits, ends
 from analysis.laws import PublishedLaw
-from slam_core.errors import SlamError
+from analysis.units import unit, units_per_second
 
 UNITS_DIFFER = (
     "Losses are nats per unit of each work's own tokeniser and do not compare; exponents and the "
@@ -43,7 +44,7 @@ class Allocation:
     d: float
     convention: str
     outside: str | None
-    optimum: Optimum | None = None
+    best: Best | None = None
 
     @property
     def ratio(self) -> float:
@@ -65,56 +66,50 @@ class Comparison:
 def compare(
     fits: Fits, law: PublishedLaw, extrapolated: Iterable[float] = EXTRAPOLATED
 ) -> Comparison:
-    """Exponents with intervals, and the allocation at our budgets and beyond, ours and theirs."""
+    """Exponents with intervals, and the allocation at our budgets and beyond, ours and theirs.
+
+    `UsageError` where C or N is not counted alike, naming the option that mends it.
+    """
+    flops = same_convention(fits.points.flops, law.flops)
+    params = same_convention(fits.points.params, law.params, "parameter")
     budgets = [float(c) for c in np.unique(fits.points.budget)]
     if len(budgets) > 12:  # not a design of few budgets: its ends and middle
         budgets = [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
     largest = budgets[-1]
-    ours = f"{fits.points.flops}, N {fits.points.params}"
-    theirs = f"{law.flops}, N {law.params}"
+    counted = f"{flops}, N {params}"
     rows = []
     for c in [*budgets, *(c for c in extrapolated if c > largest)]:
-        for by, best in fits.optimum(c).items():
-            outside = outside_of(best.ratio, fits.sampled_ratio)
-            rows.append(Allocation(by, c, best.n, best.d, ours, outside, best))
-        n, d = law.law.optimum(c)
-        rows.append(Allocation(law.name, c, n, d, theirs, outside_of(d / n, law.ratio)))
-    low, high = fits.sampled_ratio
+        for name, best in fits.optimum(c).items():
+            outside = outside_of(best.at.ratio, fits.points.ratio)
+            rows.append(Allocation(APPROACH[name], c, best.at.n, best.at.d, counted, outside, best))
+        at = law.law.optimum(c)
+        rows.append(Allocation(law.name, c, at.n, at.d, counted, outside_of(at.ratio, law.ratio)))
+    low, high = fits.points.ratio
     remarks = [
         UNITS_DIFFER,
         f"Our runs cover D/N of {low:.3g} to {high:.3g}"
         + (
             f"; those of {law.name} {law.ratio[0]:.3g} to {law.ratio[1]:.3g}." if law.ratio else "."
         ),
+        *_in_bits(fits),
     ]
-    if ours != theirs:
-        how = "may be" if "as given" in ours else "is"
-        remarks.append(f"C {how} counted differently: ours {ours}; {law.name} {theirs}.")
-    remarks += _in_bits(fits)
     return Comparison(
         fits.points.name, law, exponents(fits, law), tuple(rows), largest, tuple(remarks)
     )
 
 
 def exponents(fits: Fits, law: PublishedLaw) -> tuple[Exponents, ...]:
-    """a and b of every approach and of the published law."""
-    rows = []
-    if fits.isoflop and fits.isoflop_boot and len(fits.isoflop.minima) > 1:
-        two, boot = fits.isoflop, fits.isoflop_boot
-        intervals = (boot.interval(attrgetter("a")), boot.interval(attrgetter("b")))
-        rows.append(Exponents("approach 2", two.a, two.b, *intervals))
-    if fits.parametric and fits.parametric_boot and fits.parametric.has_optimum:
-        three, drawn = fits.parametric, fits.parametric_boot
-        cost = three.cost
-        rows.append(
-            Exponents(
-                "approach 3",
-                three.law.size(cost).exponent,
-                three.law.units(cost).exponent,
-                drawn.interval(lambda fit: fit.size(cost).exponent),
-                drawn.interval(lambda fit: fit.units(cost).exponent),
-            )
+    """a and b of every estimator and of the published law."""
+    rows = [
+        Exponents(
+            APPROACH[name],
+            found.fit.a,
+            found.fit.b,
+            *(found.interval(attrgetter(which)) if found.boot else None for which in "ab"),
         )
+        for name, found in fits.usable.items()
+        if found.has_exponents
+    ]
     return (*rows, Exponents(law.name, law.law.a, law.law.b))
 
 
@@ -125,25 +120,13 @@ def outside_of(ratio: float, sampled: tuple[float, float] | None) -> str | None:
     return "above the sampled D/N" if ratio > sampled[1] else "below the sampled D/N"
 
 
-def bits_per_second(nats_per_unit: float, units_per_second: float) -> float:
-    """A loss in bits per second of audio: the scale on which tokenisers compare.
-
-    `units_per_second`: scored units, after de-duplication, over the seconds of audio they are of.
-    """
-    return nats_per_unit * units_per_second / math.log(2)
-
-
 def _in_bits(fits: Fits) -> list[str]:
     """Our lowest loss in bits per second, where the corpus is at hand to give units per second."""
-    from slam_core.corpora import open_corpus
-
-    try:
-        split = open_corpus(fits.points.corpus or "").manifest.splits["validation"]
-    except (SlamError, KeyError):
+    rate = units_per_second(fits.points.corpus)
+    if rate is None:
         return []
-    rate = (split.units + split.documents) / split.seconds  # a document ends with one more unit
     lowest = float(fits.points.loss.min())
-    bits = bits_per_second(lowest, rate)
+    bits = unit("bits", rate=rate).of(lowest)
     return [
         f"Our lowest loss, {lowest:.4f} nats per unit at {rate:.2f} units per second of "
         f"{fits.points.corpus}, is {bits:.2f} bits per second."
@@ -152,9 +135,6 @@ def _in_bits(fits: Fits) -> list[str]:
 
 def record(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON."""
-
-    def ends(interval: Interval | None) -> list[float] | None:
-        return [interval.low, interval.high] if interval else None
 
     law = comparison.law
     return {
@@ -179,13 +159,11 @@ def record(comparison: Comparison) -> dict[str, Any]:
                 "convention": row.convention,
                 "extrapolated": row.c > comparison.largest_budget,
                 "n": row.n,
-                "n_interval": ends(row.optimum.n_interval) if row.optimum else None,
+                "n_interval": ends(row.best.n) if row.best else None,
                 "d": row.d,
-                "d_interval": ends(row.optimum.d_interval) if row.optimum else None,
+                "d_interval": ends(row.best.d) if row.best else None,
                 "tokens_per_parameter": row.ratio,
-                "tokens_per_parameter_interval": (
-                    ends(row.optimum.ratio_interval) if row.optimum else None
-                ),
+                "tokens_per_parameter_interval": (ends(row.best.ratio) if row.best else None),
                 "outside": row.outside,
             }
             for row in comparison.allocations

@@ -1,4 +1,4 @@
-"""Both approaches on one set of points, with intervals: computed, recorded, found again."""
+"""The fits of one set of points: settings, estimates, their record, and finding them again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
 from pathlib import Path
@@ -15,12 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from analysis import bootstrap, isoflop, parametric
-from analysis.bootstrap import Bootstrap, Interval
+from analysis import isoflop
+from analysis.bootstrap import LEVEL, Interval
+from analysis.estimate import Estimate, Options, chosen, estimate
+from analysis.files import SUFFIXES, from_file
 from analysis.isoflop import Bias, IsoflopFit
-from analysis.laws import Law
+from analysis.laws import Optimum
 from analysis.parametric import ParametricFit
-from analysis.table import Points, from_csv, from_results
+from analysis.points import Points
+from analysis.records import along_curves, from_results
+from analysis.solver import Loss
+from analysis.units import NATS, Unit, unit
 from slam_core.errors import SlamError, UsageError
 
 
@@ -28,9 +33,13 @@ from slam_core.errors import SlamError, UsageError
 class Settings:
     """Everything that decides a fit besides the results themselves.
 
-    `source` is a study, a CSV file, or None for all runs; None for `params`, `flops` or `corpus`
-    means the default of that source. `columns` maps roles to columns of a CSV file. `family`: the
-    one to fit, `all` for all together, None for the one with the most runs.
+    `source` is a study, a file of points, or None for all runs; None for `params`, `flops` or
+    `corpus` means the default of that source. `columns` maps roles to columns of a file, `where`
+    keeps the rows of it whose cells are those given. `family`: the one to fit, `all` for all
+    together, None for the one with the most runs. `curves` takes the points of training curves,
+    `mid_schedule` keeps points in the middle of a decaying schedule. `budgets` are FLOPs at which
+    the optimum is said. `unit` is the unit losses are shown in, with `rate` (units per second of
+    audio) or `unigram` (nats) where the corpus does not say.
     """
 
     source: str | None = None
@@ -38,103 +47,118 @@ class Settings:
     flops: str | None = None
     corpus: str | None = None
     columns: tuple[tuple[str, str], ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
     family: str | None = None
-    delta: float = parametric.DELTA
-    replicates: int = 1000
-    seed: int = 0
+    estimator: str = "all"
+    options: Options = field(default_factory=Options)
+    curves: bool = False
+    mid_schedule: bool = False
+    budgets: tuple[float, ...] = ()
+    unit: str = "nats"
+    rate: float | None = None
+    unigram: float | None = None
 
     @property
     def name(self) -> str:
         """What files about this fit are called."""
         return Path(self.source).stem if self.source else "all"
 
+    @property
+    def is_file(self) -> bool:
+        return self.source is not None and self.source.endswith(SUFFIXES)
+
     def points(self, results: Path) -> Points:
-        """The points these settings choose."""
-        if self.source and self.source.endswith(".csv"):
-            if self.corpus:
-                raise UsageError("--corpus goes with results, not with a CSV file")
-            given = {k: v for k, v in (("params", self.params), ("flops", self.flops)) if v}
-            return from_csv(Path(self.source), dict(self.columns), **given)
-        if self.columns:
-            raise UsageError("--column goes with a CSV file, not with a study")
-        params, flops = self.params or "total", self.flops or "6nd"
-        return from_results(results, self.source, params, flops, self.corpus)
+        """The points these settings choose, settled unless `mid_schedule`."""
+        if self.source and Path(self.source).name == "runs.jsonl":
+            found = from_results(Path(self.source).parent, None, *self._conventions, self.corpus)
+        elif self.is_file:
+            if self.corpus or self.curves:
+                raise UsageError("--corpus and --curves go with results, not with a file of points")
+            assert self.source is not None
+            found = from_file(
+                Path(self.source), dict(self.columns), self.params, self.flops, dict(self.where)
+            )
+        else:
+            if self.columns or self.where:
+                raise UsageError("--column and --where go with a file of points, not with a study")
+            found = from_results(results, self.source, *self._conventions, self.corpus)
+        if self.curves:
+            found = along_curves(found, results)
+        return found if self.mid_schedule else found.settled
+
+    @property
+    def _conventions(self) -> tuple[str, str]:
+        return self.params or "total", self.flops or "6nd"
 
 
 @dataclass(frozen=True)
 class Fits:
-    """Approaches 2 and 3 with their bootstraps; a None comes with the reason in `missing`.
-
-    `points` were fitted; `beside` are the other families' runs, shown and not fitted.
-    """
+    """The estimates of `points`, by estimator. `beside` are the other families' runs, shown and
+    not fitted; `bias` is approach 2's under approach 3's law; losses are shown in `unit`."""
 
     points: Points
     beside: Points
     settings: Settings
-    isoflop: IsoflopFit | None
-    isoflop_boot: Bootstrap[IsoflopFit] | None
+    estimates: Mapping[str, Estimate]
     bias: Bias | None
-    parametric: ParametricFit | None
-    parametric_boot: Bootstrap[Law] | None
-    missing: tuple[str, ...]
+    unit: Unit = NATS
 
     @property
-    def sampled_ratio(self) -> tuple[float, float]:
-        """The range of D/N of the runs."""
-        ratio = self.points.d / self.points.n
-        return float(ratio.min()), float(ratio.max())
+    def usable(self) -> dict[str, Estimate]:
+        return {name: found for name, found in self.estimates.items() if found.usable}
 
-    def optimum(self, c: float) -> dict[str, Optimum]:
-        """N*, D* and D*/N* at C FLOPs by each approach that there is."""
-        found = {}
-        if self.isoflop and self.isoflop_boot and len(self.isoflop.minima) > 1:
-            found["approach 2"] = _optimum(lambda f: f.optimum(c), self.isoflop, self.isoflop_boot)
-        if self.parametric and self.parametric_boot and self.parametric.has_optimum:
-            cost, law = self.parametric.cost, self.parametric.law
-            found["approach 3"] = _optimum(
-                lambda law: law.optimum(c, cost), law, self.parametric_boot
-            )
-        return found
+    @property
+    def isoflop(self) -> IsoflopFit | None:
+        return self._fit("isoflop")  # type: ignore[no-any-return]
+
+    @property
+    def parametric(self) -> ParametricFit | None:
+        return self._fit("parametric")  # type: ignore[no-any-return]
+
+    def _fit(self, name: str) -> Any:
+        found = self.estimates.get(name)
+        return found.fit if found else None
+
+    def optimum(self, c: float) -> dict[str, Best]:
+        """N*, D*, D*/N* and the loss at C FLOPs by each estimator that has them."""
+        return {
+            name: Best.of(found, c)
+            for name, found in self.usable.items()
+            if found.has_exponents
+        }
 
 
 @dataclass(frozen=True)
-class Optimum:
-    """N*, D* and D*/N* at one budget, each with its interval."""
+class Best:
+    """The optimum at one budget, each number with its interval."""
 
-    n: float
-    n_interval: Interval
-    d: float
-    d_interval: Interval
-    ratio_interval: Interval
+    at: Optimum
+    n: Interval
+    d: Interval
+    ratio: Interval
+    loss: Interval
 
-    @property
-    def ratio(self) -> float:
-        return self.d / self.n
+    @classmethod
+    def of(cls, found: Estimate, c: float) -> Best:
+        """By one estimate at C FLOPs."""
+        parts = ("n", "d", "ratio", "loss")
+        of_part = [attrgetter(part) for part in parts]
+        intervals = [found.interval(lambda fit, get=get: get(fit.optimum(c))) for get in of_part]  # type: ignore[misc]
+        return cls(found.optimum(c), *intervals)
 
 
 def compute(points: Points, settings: Settings) -> Fits:
-    """Fit; what cannot be fitted is left out with the reason. `UsageError` if nothing can be."""
+    """Fit; what points cannot determine is said by an estimate's status."""
     points, beside = _one_family(points, settings.family)
-    two = three = boot_two = boot_three = off = None
-    missing: list[str] = []
-    try:
-        two = isoflop.fit(points)
-        boot_two = bootstrap.of_isoflop(points, two, settings.replicates, settings.seed)
-        two, boot_two = bootstrap.reweighted(two, boot_two)
-    except UsageError:
-        raise
-    except SlamError as error:
-        missing.append(str(error))
-    try:
-        three = parametric.fit(points, settings.delta)
-        boot_three = bootstrap.of_parametric(points, three, settings.replicates, settings.seed)
-    except parametric.TooFew as error:
-        missing.append(f"approach 3 is left out: {error}")
-        if two is None:
-            raise UsageError("; ".join(missing)) from None
-    if two and three and three.has_optimum:
+    names = chosen(settings.estimator)
+    estimates = {name: estimate(points, name, settings.options) for name in names}
+    made = Fits(points, beside, settings, estimates, None)
+    two, three = made.isoflop, made.parametric
+    off = None
+    if two and three and three.law.has_optimum:
         off = isoflop.bias(points, two, three.law)
-    return Fits(points, beside, settings, two, boot_two, off, three, boot_three, tuple(missing))
+    shown = unit(settings.unit, points.corpus, settings.rate, settings.unigram)
+    return replace(made, bias=off, unit=shown)
 
 
 def _one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:
@@ -146,13 +170,13 @@ def _one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:
     if wanted not in (None, "all") and wanted not in counts:
         known = ", ".join(counts) or "none, the points name no family"
         raise UsageError(f"{points.name}: no run of family '{wanted}'; there are {known}, and all")
-    chosen = wanted or (counts.most_common(1)[0][0] if counts else "all")
-    mine = [chosen in (family, "all") for family in points.family or [""] * len(points)]
+    best = wanted or (counts.most_common(1)[0][0] if counts else "all")
+    mine = [best in (family, "all") for family in points.family or [""] * len(points)]
     rest = points.where(not kept for kept in mine)
     if not len(rest):
         return points, rest
     note = (
-        f"fitted on the {sum(mine)} runs of {chosen}; {len(rest)} of other families are shown "
+        f"fitted on the {sum(mine)} runs of {best}; {len(rest)} of other families are shown "
         "beside them (--family chooses, --family all joins them)"
     )
     return replace(points.where(mine), notes=(*points.notes, note)), rest
@@ -172,23 +196,156 @@ def record(fits: Fits) -> dict[str, Any]:
             "loss": f"nats per unit{f' of {points.corpus}' if points.corpus else ''}",
         },
         "notes": list(points.notes),
-        "missing": list(fits.missing),
-        "sampled_tokens_per_parameter": list(fits.sampled_ratio),
-        "points": {
-            "label": list(points.label),
-            "run": list(points.run),
-            "n": points.n.tolist(),
-            "d": points.d.tolist(),
-            "c": points.c.tolist(),
-            "loss": points.loss.tolist(),
-        },
+        "sampled_tokens_per_parameter": list(points.ratio),
+        "points": points_record(points),
+        "estimates": estimates_record(fits),
     }
-    if fits.isoflop and fits.isoflop_boot:
-        made["approach_2"] = _isoflop_record(fits.isoflop, fits.isoflop_boot, fits.bias)
-    if fits.parametric and fits.parametric_boot:
-        made["approach_3"] = _parametric_record(fits.parametric, fits.parametric_boot)
-    plain: dict[str, Any] = _finite(made)
+    plain: dict[str, Any] = finite(made)
     return plain
+
+
+def points_record(points: Points) -> dict[str, Any]:
+    """The points as columns."""
+    return {
+        "label": list(points.label),
+        "run": list(points.run),
+        "n": points.n.tolist(),
+        "d": points.d.tolist(),
+        "c": points.c.tolist(),
+        "loss": points.loss.tolist(),
+    }
+
+
+def estimates_record(fits: Fits) -> dict[str, Any]:
+    """What `fit --json` prints: for each estimator its status, constants and intervals.
+
+    Constants are those of the law as it is written, losses in nats, N and D as given.
+    """
+    plain: dict[str, Any] = finite(
+        {name: _estimate_record(fits, found) for name, found in fits.estimates.items()}
+    )
+    return plain
+
+
+def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
+    robust = found.estimator == "parametric"
+    made: dict[str, Any] = {
+        "estimator": found.estimator,
+        "status": found.status,
+        "message": found.message,
+        "n_points": found.n_points,
+        "delta": fits.settings.options.loss.delta if robust else None,
+        "loss": fits.settings.options.loss.kind if robust else None,
+        "convention": convention_name(fits.points.flops),
+        "params": {},
+        "objective": None,
+        "exponents": {},
+        "intervals": {},
+        "level": LEVEL,
+        "bootstrap": {
+            "requested": found.requested,
+            "converged": len(found.drawn.fits),
+            "drawn": found.drawn.kind,
+        },
+        "optimum": [],
+    }
+    if found.fit is None:
+        return made
+    params = found.fit.params if found.has_exponents or robust else {}
+    numbers: dict[str, Callable[[Any], float]] = {
+        name: _param(name) for name in params if name != "C0"
+    }
+    exponents = {name: found.value(attrgetter(name)) for name in ("a", "b")}
+    numbers |= {name: attrgetter(name) for name in exponents}
+    made |= {
+        "params": dict(params),
+        "objective": found.fit.objective,
+        "exponents": exponents if found.has_exponents else {},
+        "optimum": [best_record(fits, found, c) for c in fits.settings.budgets],
+    }
+    if found.boot:
+        intervals = {name: found.interval(of) for name, of in numbers.items()}
+        made["intervals"] = {name: [i.low, i.high] for name, i in intervals.items()}
+    return made | _details(fits, found)
+
+
+def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
+    """What only one estimator has."""
+    fitted = found.fit
+    if isinstance(fitted, IsoflopFit):
+        ratios = dict(fits.bias.ratio) if fits.bias else {}
+        akima = found.value(lambda f: f.akima_size.exponent)
+        return {
+            "budgets": [
+                {
+                    "c": m.budget,
+                    "n": m.n,
+                    "n_interval": ends(found.interval(isoflop_size(m.budget))),
+                    "log_n_sd": found.drawn.sd(lambda f, c=m.budget: math.log(isoflop_size(c)(f))),  # type: ignore[misc]
+                    "d": m.d,
+                    "loss": m.loss,
+                    "akima_n": m.akima[0] if m.akima else None,
+                    "parabola_bias": ratios.get(m.budget),
+                }
+                for m in fitted.minima
+            ],
+            "refused": [asdict(refusal) for refusal in fitted.refused],
+            "a_akima": akima,
+            "a_bias": fits.bias.a if fits.bias else None,
+        }
+    if isinstance(fitted, ParametricFit):
+        return {
+            "starts": fitted.starts,
+            "optima": fitted.optima,
+            "rivals": [law.params for law in fitted.rivals],
+            "condition": fitted.condition,
+            "at_bounds": list(fitted.bounds),
+            "converged": fitted.converged,
+            "residual_rms": fitted.rms,
+            "residual_largest": fitted.largest,
+        }
+    return {
+        "variant": fitted.variant,
+        "points": [
+            {"c": c, "n": n, "d": d, "loss": loss, "run": run}
+            for c, n, d, loss, run in zip(
+                *(column.tolist() for column in (fitted.c, fitted.n, fitted.d, fitted.loss)),
+                fitted.run,
+                strict=True,
+            )
+        ],
+    }
+
+
+def best_record(fits: Fits, found: Estimate, c: float) -> dict[str, Any]:
+    """The optimum at C FLOPs as JSON."""
+    if not found.has_exponents:
+        return {"flops": c}
+    best = Best.of(found, c)
+    low, high = fits.points.ratio
+    return {
+        "flops": c,
+        "convention": convention_name(fits.points.flops),
+        "n": best.at.n,
+        "d": best.at.d,
+        "loss": best.at.loss,
+        "tokens_per_parameter": best.at.ratio,
+        "intervals": {
+            part: ends(getattr(best, part)) for part in ("n", "d", "ratio", "loss") if found.boot
+        },
+        "outside_sampled_ratio": not low <= best.at.ratio <= high,
+        "extrapolated": c > float(fits.points.c.max()),
+    }
+
+
+def convention_name(flops: str) -> str:
+    """A convention as people write it."""
+    return "6ND" if flops == "6nd" else flops
+
+
+def ends(interval: Interval | None) -> list[float] | None:
+    """[low, high], None where there is none."""
+    return None if interval is None or math.isnan(interval.low) else [interval.low, interval.high]
 
 
 def path_of(results: Path, name: str) -> Path:
@@ -206,12 +363,16 @@ def save(fits: Fits, results: Path) -> Path:
 
 
 def saved_settings(results: Path, source: str | None) -> Settings | None:
-    """The settings of the last saved fit of a study, a CSV file, or all runs; None if none is."""
+    """The settings of the last saved fit of a study, a file, or all runs; None if none is."""
     path = path_of(results, Settings(source).name)
     try:
         stored = json.loads(path.read_text())["settings"]
         known = {field.name for field in fields(Settings)}
-        stored["columns"] = tuple((role, name) for role, name in stored["columns"])
+        for pairs in ("columns", "where"):
+            stored[pairs] = tuple((role, name) for role, name in stored[pairs])
+        stored["budgets"] = tuple(stored["budgets"])
+        options = stored["options"]
+        stored["options"] = Options(**options | {"loss": Loss(**options["loss"])})
         settings = Settings(**{k: v for k, v in stored.items() if k in known})
     except FileNotFoundError:
         return None
@@ -236,97 +397,18 @@ def isoflop_size(budget: float) -> Callable[[IsoflopFit], float]:
     return lambda fit: found.n if (found := fit.minimum(budget)) else math.nan
 
 
-def _optimum(
-    at: Callable[[Any], tuple[float, float]], fitted: Any, boot: Bootstrap[Any]
-) -> Optimum:
-    n, d = at(fitted)
-    return Optimum(
-        n=n,
-        n_interval=boot.interval(lambda fit: at(fit)[0]),
-        d=d,
-        d_interval=boot.interval(lambda fit: at(fit)[1]),
-        ratio_interval=boot.interval(lambda fit: at(fit)[1] / at(fit)[0]),
-    )
-
-
-def _with_interval(
-    value: Callable[[Any], float], fitted: Any, boot: Bootstrap[Any]
-) -> dict[str, Any]:
-    try:
-        estimate: float | None = value(fitted)
-    except (SlamError, ValueError):
-        estimate = None
-    interval = boot.interval(value)
-    return {"estimate": estimate, "low": interval.low, "high": interval.high}
-
-
-def _boot_record(boot: Bootstrap[Any]) -> dict[str, Any]:
-    return {
-        "drawn": boot.kind,
-        "replicates": boot.replicates,
-        "failed": boot.failed,
-        "level": bootstrap.LEVEL,
-    }
-
-
-def _isoflop_record(
-    fitted: IsoflopFit, boot: Bootstrap[IsoflopFit], off: Bias | None
-) -> dict[str, Any]:
-    ratios = dict(off.ratio) if off else {}
-    made: dict[str, Any] = {
-        "status": fitted.status,
-        "bootstrap": _boot_record(boot),
-        "budgets": [
-            {
-                "c": m.budget,
-                "n": _with_interval(isoflop_size(m.budget), fitted, boot),
-                "d": m.d,
-                "loss": m.loss,
-                "akima_n": m.akima[0] if m.akima else None,
-                "parabola_bias": ratios.get(m.budget),
-                "replicates": int(np.isfinite(boot.values(isoflop_size(m.budget))).sum()),
-            }
-            for m in fitted.minima
-        ],
-        "refused": [asdict(refusal) for refusal in fitted.refused],
-    }
-    if len(fitted.minima) > 1:
-        made |= {
-            "a": _with_interval(lambda f: f.a, fitted, boot),
-            "b": _with_interval(lambda f: f.b, fitted, boot),
-            "a_akima": _with_interval(lambda f: f.akima_size.exponent, fitted, boot),
-            "log_N_coefficient": fitted.size.log_coefficient,
-            "log_D_coefficient": fitted.units.log_coefficient,
-            "a_bias": off.a if off else None,
-            "best_loss": asdict(fitted.best_loss),
-        }
-    return made
-
-
-def _parametric_record(fitted: ParametricFit, boot: Bootstrap[Law]) -> dict[str, Any]:
-    names = ("E", "A", "B", "alpha", "beta", "a", "b", "G")
-    return {
-        "status": fitted.status,
-        "bootstrap": _boot_record(boot),
-        "delta": fitted.delta,
-        "objective": fitted.objective,
-        "starts": fitted.starts,
-        "optima": fitted.optima,
-        "rivals": [asdict(law) for law in fitted.rivals],
-        "condition": fitted.condition,
-        "at_bounds": list(fitted.bounds),
-        "residual_rms": fitted.rms,
-        "residual_largest": fitted.largest,
-        **{name: _with_interval(attrgetter(name), fitted.law, boot) for name in names},
-    }
-
-
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` with NaN and infinity as None: what is not known is absent."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _param(name: str) -> Callable[[Any], float]:
+    return lambda fit: fit.params[name]

@@ -9,13 +9,15 @@ give a second estimate that assumes no shape (as Porian et al. 2024, arXiv:2406.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from analysis.laws import Cost, Floats, Law, PowerLaw
-from analysis.table import Points, group_means
+from analysis.laws import BestLoss, Cost, Floats, Law, Optimum, PowerLaw
+from analysis.points import Points, group_means
+from analysis.status import Status, TooFew
 from slam_core.errors import SlamError
 
 SIZES = 4  # the least for a budget: three determine a parabola without any check
@@ -65,18 +67,12 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True)
-class BestLoss:
-    """L*(C) = E + K (C/C0)^-gamma; E is 0 where fewer than four budgets leave it undetermined."""
-
-    E: float
-    K: float
-    gamma: float
-    C0: float
-
-    def at(self, c: float) -> float:
-        """L* at C FLOPs."""
-        return float(self.E + self.K * (c / self.C0) ** -self.gamma)
+def in_words(refused: Sequence[Refusal], most: int = 4) -> list[str]:
+    """Each refusal by name, the first few where there are many."""
+    said = [f"{r.budget:.3g} FLOPs refused: {r.reason}" for r in refused]
+    if len(said) > most:
+        said = [*said[: most - 1], f"{len(said) - most + 1} more budgets refused"]
+    return said
 
 
 @dataclass(frozen=True)
@@ -89,16 +85,46 @@ class IsoflopFit:
     minima: tuple[Minimum, ...]
     refused: tuple[Refusal, ...]
     cost: Cost
+    n_points: int
     weights: tuple[tuple[float, float], ...] | None = None
 
     @property
-    def status(self) -> str:
-        """`ok`, or what is wrong in words."""
+    def status(self) -> Status:
+        return "unidentified" if len(self.minima) < 2 else "weak" if self._doubts else "ok"
+
+    @property
+    def message(self) -> str:
+        """What is wrong and the remedy; and which budgets were refused."""
+        count = f"{len(self.minima)} of {len(self.minima) + len(self.refused)} budgets used"
+        return "; ".join([count, *self._doubts, *in_words(self.refused)])
+
+    @property
+    def _doubts(self) -> list[str]:
         if len(self.minima) < 2:
-            return "unidentified: one usable budget gives no exponent; add budgets"
+            return ["one budget gives no exponent: add budgets"]
         if len(self.minima) < 3:
-            return "weak: two usable budgets give exponents without any check; add budgets"
-        return "ok"
+            return ["two budgets give exponents without any check: add budgets"]
+        return []
+
+    @property
+    def params(self) -> Mapping[str, float]:
+        """Logarithms of the coefficients of N* and D*, and the constants of L*."""
+        best = self.best_loss
+        return {
+            "log_N": self.size.log_coefficient,
+            "log_D": self.units.log_coefficient,
+            "E": best.E,
+            "K": best.K,
+            "gamma": best.gamma,
+            "C0": best.C0,
+        }
+
+    @property
+    def objective(self) -> float:
+        """Squared residuals of the losses from the parabolas, summed."""
+        return float(
+            sum(((m.measured[1] - m.parabola(m.measured[0])) ** 2).sum() for m in self.minima)
+        )
 
     @cached_property
     def size(self) -> PowerLaw:
@@ -127,15 +153,15 @@ class IsoflopFit:
         """Exponent of D*(C)."""
         return self.units.exponent
 
-    def optimum(self, c: float) -> tuple[float, float]:
-        """(N*, D*) at C FLOPs, on the power laws."""
-        return self.size.at(c), self.units.at(c)
+    def optimum(self, c: float) -> Optimum:
+        """N*, D* and the loss at C FLOPs, on the power laws."""
+        return Optimum(self.size.at(c), self.units.at(c), self.best_loss.at(c))
 
     @cached_property
     def best_loss(self) -> BestLoss:
         """L*(C) through the losses at the minima; needs two."""
         c = np.array([m.budget for m in self.minima])
-        return _best_loss(c, np.array([m.loss for m in self.minima]))
+        return BestLoss.through(c, np.array([m.loss for m in self.minima]))
 
     def minimum(self, budget: float) -> Minimum | None:
         """The minimum of a budget, if it was usable."""
@@ -169,7 +195,7 @@ class Bias:
 def fit(points: Points, weights: Floats | None = None) -> IsoflopFit:
     """Approach 2 on points; `weights` (points,) are of the losses in the parabolas.
 
-    `SlamError` with every reason if no budget is usable.
+    `TooFew` with every reason if no budget is usable.
     """
     w = np.ones(len(points)) if weights is None else weights
     minima: list[Minimum] = []
@@ -184,28 +210,37 @@ def fit(points: Points, weights: Floats | None = None) -> IsoflopFit:
         else:
             refused.append(Refusal(float(budget), outcome))
     if not minima:
-        reasons = "; ".join(f"{r.budget:.3g} FLOPs: {r.reason}" for r in refused)
-        raise SlamError(f"approach 2 has no usable budget in {points.name} ({reasons})")
-    return IsoflopFit(tuple(minima), tuple(refused), points.cost)
+        reasons = "; ".join(in_words(refused))
+        raise TooFew(f"{points.name}: no budget has a usable minimum ({reasons})")
+    return IsoflopFit(tuple(minima), tuple(refused), points.cost, len(points))
 
 
-def refit(points: Points, fitted: IsoflopFit, losses: Floats) -> IsoflopFit:
-    """Approach 2 with other losses (points,) at the budgets that `fitted` used."""
-    minima = []
+def refit(points: Points, fitted: IsoflopFit, losses: Floats) -> list[IsoflopFit]:
+    """Approach 2 with other losses (replicates, points) at the budgets that `fitted` used."""
+    minima: list[list[Minimum]] = [[] for _ in losses]
     for before in fitted.minima:
         at = points.budget == before.budget
-        w = np.ones(int(at.sum()))
-        outcome = _minimum(before.budget, points.n[at], losses[at], w, points.cost)
-        if isinstance(outcome, Minimum):
-            minima.append(outcome)
-    return replace(fitted, minima=tuple(minima))
+        n, some = points.n[at], losses[:, at]
+        x, design = _design(n)
+        c0, c1, c2 = np.linalg.pinv(design) @ some.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            vertex = -c1 / (2 * c2)
+        inside = (c2 > 0) & (x.min() < vertex) & (vertex < x.max())
+        centre = float(np.mean(np.log(n)))
+        for i in np.flatnonzero(inside):
+            best = math.exp(vertex[i] + centre)
+            coefficients = float(c0[i]), float(c1[i]), float(c2[i])
+            minima[i].append(
+                _at(before.budget, best, coefficients, centre, fitted.cost, n, some[i])
+            )
+    return [replace(fitted, minima=tuple(found)) for found in minima]
 
 
 def bias(points: Points, fitted: IsoflopFit, law: Law) -> Bias:
     """Approach 2 at the same sizes and budgets on `law` without noise, against its true optimum."""
-    exact = refit(points, fitted, law.loss(points.n, points.d))
-    ratio = tuple((m.budget, m.n / law.optimum(m.budget, points.cost)[0]) for m in exact.minima)
-    slope = exact.a - law.size(points.cost).exponent if len(exact.minima) > 1 else math.nan
+    (exact,) = refit(points, fitted, law.loss(points.n, points.d)[None])
+    ratio = tuple((m.budget, m.n / law.optimum(m.budget).n) for m in exact.minima)
+    slope = exact.a - law.a if len(exact.minima) > 1 else math.nan
     return Bias(ratio, slope)
 
 
@@ -231,49 +266,43 @@ def _measured_edge(n: Floats, loss: Floats) -> str | None:
 
 def _minimum(budget: float, n: Floats, loss: Floats, w: Floats, cost: Cost) -> Minimum | str:
     """The parabola's minimum, or why there is none."""
-    centre = float(np.mean(np.log(n)))
-    x = np.log(n) - centre
+    x, design = _design(n)
     root = np.sqrt(w)
-    design = np.stack([np.ones_like(x), x, x * x], axis=1) * root[:, None]
-    solved, *_ = np.linalg.lstsq(design, loss * root, rcond=None)
+    solved, *_ = np.linalg.lstsq(design * root[:, None], loss * root, rcond=None)
     c0, c1, c2 = (float(c) for c in solved)
     if c2 <= 0:
         return "the parabola has no minimum (it bends down); add sizes or seeds"
-    vertex = -c1 / (2 * c2)
+    vertex, centre = -c1 / (2 * c2), float(np.mean(np.log(n)))
     if not x.min() < vertex < x.max():
         return (
             f"the parabola's minimum ({math.exp(min(vertex + centre, 99)):.3g}) lies outside the "
             f"sizes tried ({n.min():.3g} to {n.max():.3g}); add sizes"
         )
-    best = math.exp(vertex + centre)
+    return _at(budget, math.exp(vertex + centre), (c0, c1, c2), centre, cost, n, loss)
+
+
+def _design(n: Floats) -> tuple[Floats, Floats]:
+    """Centred ln N, and the columns of a parabola in it."""
+    x = np.log(n) - np.mean(np.log(n))
+    return x, np.stack([np.ones_like(x), x, x * x], axis=1)
+
+
+def _at(
+    budget: float,
+    n: float,
+    coefficients: tuple[float, float, float],
+    centre: float,
+    cost: Cost,
+    sizes: Floats,
+    losses: Floats,
+) -> Minimum:
+    c0, c1, c2 = coefficients
     return Minimum(
         budget=budget,
-        n=best,
-        d=budget / (cost.k * best**cost.g),
+        n=n,
+        d=budget / (cost.k * n**cost.g),
         loss=c0 - c1 * c1 / (4 * c2),
         centre=centre,
-        coefficients=(c0, c1, c2),
-        measured=(n, loss),
+        coefficients=coefficients,
+        measured=(sizes, losses),
     )
-
-
-def _best_loss(c: Floats, loss: Floats) -> BestLoss:
-    """Least squares over gamma; E and K follow for each gamma (variable projection)."""
-    scale = float(np.exp(np.mean(np.log(c))))
-    if len(c) < 4:
-        line = PowerLaw.through(c / scale, loss)
-        return BestLoss(0.0, math.exp(line.log_coefficient), -line.exponent, scale)
-    from scipy.optimize import minimize_scalar, nnls
-
-    def solved(log_gamma: float) -> tuple[Floats, float]:
-        columns = np.stack([np.ones_like(c), (c / scale) ** -math.exp(log_gamma)], axis=1)
-        return nnls(columns, loss)  # type: ignore[no-any-return]
-
-    grid = np.log(np.geomspace(0.003, 2.0, 60))
-    at = int(np.argmin([solved(g)[1] for g in grid]))
-    low, high = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
-    found = minimize_scalar(
-        lambda g: solved(g)[1], bounds=(low, high), method="bounded", options={"xatol": 1e-10}
-    )
-    (e, k), _ = solved(float(found.x))
-    return BestLoss(float(e), float(k), math.exp(float(found.x)), scale)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
+
+NAMES = ("E", "A", "B", "alpha", "beta")  # the constants of the law, in the order they are given
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -72,14 +74,64 @@ class PowerLaw:
 
 
 @dataclass(frozen=True)
+class BestLoss:
+    """L*(C) = E + K (C/C0)^-gamma; E is 0 where fewer than four budgets leave it undetermined."""
+
+    E: float
+    K: float
+    gamma: float
+    C0: float
+
+    @classmethod
+    def through(cls, c: Floats, loss: Floats) -> BestLoss:
+        """Least squares over gamma; E and K follow for each gamma (variable projection)."""
+        scale = float(np.exp(np.mean(np.log(c))))
+        if len(c) < 4:
+            line = PowerLaw.through(c / scale, loss)
+            return cls(0.0, math.exp(line.log_coefficient), -line.exponent, scale)
+        from scipy.optimize import minimize_scalar, nnls
+
+        def solved(log_gamma: float) -> tuple[Floats, float]:
+            columns = np.stack([np.ones_like(c), (c / scale) ** -math.exp(log_gamma)], axis=1)
+            return nnls(columns, loss)  # type: ignore[no-any-return]
+
+        grid = np.log(np.geomspace(0.003, 2.0, 60))
+        at = int(np.argmin([solved(g)[1] for g in grid]))
+        low, high = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
+        found = minimize_scalar(
+            lambda g: solved(g)[1], bounds=(low, high), method="bounded", options={"xatol": 1e-10}
+        )
+        (e, k), _ = solved(float(found.x))
+        return cls(float(e), float(k), math.exp(float(found.x)), scale)
+
+    def at(self, c: float) -> float:
+        """L* at C FLOPs."""
+        return float(self.E + self.K * (c / self.C0) ** -self.gamma)
+
+
+class Optimum(NamedTuple):
+    """The best split of a budget: N*, D*, and the loss there (NaN where a fit gives none)."""
+
+    n: float
+    d: float
+    loss: float = math.nan
+
+    @property
+    def ratio(self) -> float:
+        """D*/N*."""
+        return self.d / self.n
+
+
+@dataclass(frozen=True)
 class Law:
-    """Constants of the law; loss in nats per unit."""
+    """Constants of the law; loss in nats per unit. `cost` is how C depends on N and D."""
 
     E: float
     A: float
     B: float
     alpha: float
     beta: float
+    cost: Cost = SIX_ND
 
     @overload
     def loss(self, n: float, d: float) -> float: ...
@@ -90,42 +142,50 @@ class Law:
         return self.E + self.A * n**-self.alpha + self.B * d**-self.beta
 
     @property
+    def params(self) -> dict[str, float]:
+        """The five constants by name."""
+        return {name: getattr(self, name) for name in NAMES}
+
+    @property
+    def has_optimum(self) -> bool:
+        """Whether both N and D matter, so that a budget has a best split."""
+        return min(self.A, self.B, self.alpha, self.beta) > 0
+
+    @property
     def a(self) -> float:
-        """N* grows as C^a under C = k N D: a = beta / (alpha + beta)."""
-        return self.beta / (self.alpha + self.beta)
+        """N* grows as C^a: a = beta / (alpha + beta) under C = k N D."""
+        return self.size.exponent
 
     @property
     def b(self) -> float:
-        """D* grows as C^b under C = k N D: b = alpha / (alpha + beta)."""
-        return self.alpha / (self.alpha + self.beta)
+        """D* grows as C^b: b = alpha / (alpha + beta) under C = k N D."""
+        return self.units.exponent
 
     @property
     def G(self) -> float:
         """N*(C) = G (C/6)^a with G = (alpha A / (beta B))^(1 / (alpha + beta))."""
-        return self.size().at(6.0)
+        return self.size.at(6.0)
 
-    def size(self, cost: Cost = SIX_ND) -> PowerLaw:
+    @property
+    def size(self) -> PowerLaw:
         """N*(C). With D = C / (k N^g), dL/dN = 0 reads alpha A N^-alpha = g beta B D^-beta, hence
         N* = (alpha A / (g beta B))^(1/s) (C/k)^(beta/s) with s = alpha + g beta. `ValueError` if A
         or B is 0: then no split is best."""
-        s = self.alpha + cost.g * self.beta
-        log_ratio = math.log(self.alpha * self.A) - math.log(cost.g * self.beta * self.B)
-        return PowerLaw((log_ratio - self.beta * math.log(cost.k)) / s, self.beta / s)
+        g, k = self.cost.g, self.cost.k
+        s = self.alpha + g * self.beta
+        log_ratio = math.log(self.alpha * self.A) - math.log(g * self.beta * self.B)
+        return PowerLaw((log_ratio - self.beta * math.log(k)) / s, self.beta / s)
 
-    def units(self, cost: Cost = SIX_ND) -> PowerLaw:
+    @property
+    def units(self) -> PowerLaw:
         """D*(C) = C / (k N*(C)^g), which grows as C^(alpha/s)."""
-        size = self.size(cost)
-        return PowerLaw(
-            -math.log(cost.k) - cost.g * size.log_coefficient, 1 - cost.g * size.exponent
-        )
+        g, k, size = self.cost.g, self.cost.k, self.size
+        return PowerLaw(-math.log(k) - g * size.log_coefficient, 1 - g * size.exponent)
 
-    def optimum(self, c: float, cost: Cost = SIX_ND) -> tuple[float, float]:
-        """(N*, D*) that minimise the loss at C FLOPs."""
-        return self.size(cost).at(c), self.units(cost).at(c)
-
-    def best_loss(self, c: float, cost: Cost = SIX_ND) -> float:
-        """L(N*(C), D*(C))."""
-        return self.loss(*self.optimum(c, cost))
+    def optimum(self, c: float) -> Optimum:
+        """N*, D* and the loss there: the minimum of L at C FLOPs."""
+        n, d = self.size.at(c), self.units.at(c)
+        return Optimum(n, d, self.loss(n, d))
 
 
 @dataclass(frozen=True)

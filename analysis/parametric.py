@@ -2,111 +2,198 @@
 
 The objective is the *sum* over runs of Huber_delta(ln L_fitted - ln L) (Hoffmann et al. 2022,
 section 3.3). A mean instead of the sum meets the default tolerances of an optimiser too early
-(Besiroglu et al. 2024, arXiv:2404.10102), so here nothing depends on its scale.
+(Besiroglu et al. 2024, arXiv:2404.10102); nothing here depends on the scale of the objective, and
+`averaged` shows what happens where something does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.laws import Cost, Floats, Law
-from analysis.optima import EXPONENTS, Bools, Centred, condition, descend, huber, screen
-from analysis.table import Points
+from analysis.laws import Floats, Law, Optimum
+from analysis.points import Points
+from analysis.solver import Bools, Loss, condition, descend, distinct
+from analysis.status import Status, TooFew
+from analysis.surface import EXPONENTS, Constrained, Surface, screen
 from slam_core.errors import UsageError
 
 DELTA = 1e-3
-_CHUNK = 512  # problems solved at once
 _ILL_CONDITIONED = 1e7
-
-
-class TooFew(UsageError):
-    """Not enough points, sizes or amounts of data for the five constants."""
+_NOISE, _FAINT = (
+    1.0,
+    2.0,
+)  # standard errors: below the first an effect is none, below the second weak
+# A loss that is nearly absolute is approached through rounder ones.
+_SHARP = 1e-4
+_CONTINUATION = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 @dataclass(frozen=True)
 class ParametricFit:
     """The law at the best optimum found, and how far to trust it.
 
-    `objective` is the summed Huber loss. `optima` counts the distinct local optima that the starts
-    led to, `rivals` are those of them within 1 % of the best objective. `condition` is the
-    condition number of the sensitivities scaled to unit length: large when constants trade against
-    each other. `bounds` names constants at a bound. `rms` and `largest` are of the residuals
-    ln L_fitted - ln L, in absolute value.
+    `loss` is what was minimised, of residuals ln L_fitted - ln L; `objective` its sum over
+    `n_points`, times their weights. `optima` counts the distinct local optima that `starts` led
+    to, `rivals` are those of them within 1 % of the best objective and `others` the best few.
+    `condition` is the condition number of the sensitivities scaled to unit length: large when
+    constants trade against each other. `bounds` names constants at a bound. `rms` and `largest` are
+    of the residuals, in absolute value. `tied` (alpha = beta) and `entropy` (E given, in nats) are
+    the constraints it was fitted under. `span` holds the ratios of the largest to the smallest N
+    and D, `effects` the terms A/N^alpha and B/D^beta at the mean ln N and ln D over their standard
+    errors (of the linearised law). `warning` is set where another optimiser's end stands in.
     """
 
     law: Law
-    cost: Cost
-    delta: float
+    loss: Loss
     objective: float
-    points: int
+    n_points: int
     starts: int
     optima: int
     rivals: tuple[Law, ...]
+    others: tuple[Law, ...]
     condition: float
     bounds: tuple[str, ...]
     converged: bool
-    others: tuple[Law, ...]
     rms: float
     largest: float
+    span: tuple[float, float]
+    effects: tuple[float, float]
+    tied: bool = False
+    entropy: float | None = None
+    warning: str = ""
 
     @property
-    def has_optimum(self) -> bool:
-        """Whether both N and D matter, so that a budget has a best split."""
-        return self.law.A > 0 and self.law.B > 0
-
-    @property
-    def status(self) -> str:
-        """`ok`, or `unidentified` or `not converged` with the reason in words."""
-        fatal = [bound for bound in self.bounds if bound != "E at 0"]
-        if fatal:
-            return f"unidentified: {', '.join(fatal)}; widen the range of N and D"
-        if self.condition > _ILL_CONDITIONED:
-            return (
-                f"unidentified: condition number {self.condition:.0e}, the constants trade "
-                "against each other; widen the range of N and D"
-            )
+    def status(self) -> Status:
+        if self.warning:
+            return "not converged"
+        if self._unidentified:
+            return "unidentified"
         if not self.converged:
-            return "not converged: no start reached a stationary point"
-        return f"ok, with {self.bounds[0]}" if self.bounds else "ok"
+            return "not converged"
+        return "weak" if self._doubts else "ok"
+
+    @property
+    def message(self) -> str:
+        """What is wrong and the remedy; or how well the law fits."""
+        if self.warning:
+            return self.warning
+        if self._unidentified:
+            return "; ".join(self._unidentified)
+        if not self.converged:
+            return "no start reached a stationary point; look at the residuals"
+        if self._doubts:
+            return "; ".join(self._doubts)
+        return f"one optimum, residuals {self.rms:.2%} root mean square"
+
+    @property
+    def _unidentified(self) -> list[str]:
+        found = [f"{b}: widen the range of N and D" for b in self.bounds if b != "E at 0"]
+        if self.condition > _ILL_CONDITIONED:
+            found.append(
+                f"the constants trade against each other (condition number {self.condition:.0e}): "
+                "vary N and D more, and independently"
+            )
+        return found + [self._faint(what, t) for what, t in self._effects if not t >= _NOISE]
+
+    @property
+    def _doubts(self) -> list[str]:
+        found = [
+            f"{what} spans a factor of {ratio:.2g} only: exponents hang on little"
+            for what, ratio in zip("ND", self.span, strict=True)
+            if ratio < 10
+        ]
+        found += [self._faint(what, t) for what, t in self._effects if t < _FAINT]
+        if "E at 0" in self.bounds:
+            found.append("E at 0, its bound: the points show no floor of the loss")
+        if self.rivals:
+            found.append(f"{len(self.rivals)} other optima fit as well to 1 %")
+        return found
+
+    @property
+    def _effects(self) -> list[tuple[str, float]]:
+        return list(zip("ND", self.effects, strict=True))
+
+    @staticmethod
+    def _faint(what: str, t: float) -> str:
+        return (
+            f"the effect of {what} on the loss is {t:.1f} times its standard error: "
+            f"widen the range of {what}, or add seeds"
+        )
+
+    @property
+    def params(self) -> Mapping[str, float]:
+        return self.law.params
+
+    @property
+    def a(self) -> float:
+        """Exponent of N*(C)."""
+        return self.law.a
+
+    @property
+    def b(self) -> float:
+        """Exponent of D*(C)."""
+        return self.law.b
+
+    def optimum(self, c: float) -> Optimum:
+        """N*, D* and the loss at C FLOPs."""
+        return self.law.optimum(c)
 
 
-def fit(points: Points, delta: float = DELTA) -> ParametricFit:
-    """The global optimum for these points; `TooFew` if they cannot determine five constants."""
-    _check(points, delta)
-    data = Centred.of(points.n, points.d, points.loss)
-    starts = screen(data, delta)
-    weights = np.ones((len(starts), len(points)))
-    theta, objective, converged = descend(starts, data, weights, delta)
-    # Equally low ends differ by rounding: the stationary one speaks for them.
-    as_low = objective <= objective.min() * (1 + 1e-9)
-    order = [
-        int(i) for i in np.lexsort((objective, ~converged, ~as_low)) if converged[i] or as_low[i]
-    ]
-    distinct: list[int] = []
-    for i in order:
-        if all(np.abs(theta[i, 3:] - theta[j, 3:]).max() > 1e-3 for j in distinct):
-            distinct.append(i)
-    best = distinct[0]
-    law = data.law(theta[best])
-    residual = np.log(law.loss(points.n, points.d)) - np.log(points.loss)
-    near = [i for i in distinct[1:] if objective[i] <= 1.01 * objective[best]]
+def fit(
+    points: Points,
+    loss: Loss | None = None,
+    *,
+    weights: Floats | None = None,
+    tied: bool = False,
+    entropy: float | None = None,
+) -> ParametricFit:
+    """The global optimum for these points; `TooFew` if they cannot determine the constants.
+
+    `weights` (points,) multiply each point's share of the objective, so that a weight of 2 is a
+    point given twice. `tied` holds alpha = beta (Muennighoff et al. 2023), `entropy` holds E.
+    """
+    loss = loss or Loss(delta=DELTA)
+    _check(points, 5 - tied - (entropy is not None), entropy)
+    w = np.ones(len(points)) if weights is None else np.asarray(weights, dtype=float)
+    if w.shape != points.n.shape or not (np.isfinite(w).all() and (w >= 0).all() and w.any()):
+        raise UsageError(f"{points.name}: weights have to be {len(points)} numbers, 0 or above")
+    surface, z = Surface.of(points)
+    free = surface.constrained(tied, entropy)
+    starts = screen(surface, z, w, loss, tied, entropy)
+    phi = free.phi(starts)
+    for knee in (k for k in _CONTINUATION if loss.knee < _SHARP and k > loss.knee):
+        phi, _, _ = descend(free.model, phi, z, w, replace(loss, kind="huber", delta=knee))
+    phi, objective, converged = descend(free.model, phi, z, w, loss)
+    theta = free.theta(phi)
+    ends = distinct(theta, objective, converged, slice(3, 5))
+    best = ends[0]
+    state = free.model.at(phi[[best]])
+    residual = state.value[0] - z
+    slopes = state.slopes()[0]
+    near = [i for i in ends[1:] if objective[i] <= 1.01 * objective[best]]
     return ParametricFit(
-        law=law,
-        cost=points.cost,
-        delta=delta,
-        objective=float(objective[best]),
-        points=len(points),
+        law=surface.law(theta[best]),
+        loss=loss,
+        objective=float(loss.total(residual, w)),
+        n_points=len(points),
         starts=len(starts),
-        optima=len(distinct),
-        rivals=tuple(data.law(theta[i]) for i in near),
-        condition=condition(theta[best], data),
-        bounds=_at_bounds(theta[best]),
+        optima=len(ends),
+        rivals=tuple(surface.law(theta[i]) for i in near),
+        others=tuple(surface.law(theta[i]) for i in ends[1:4]),
+        condition=condition(slopes),
+        bounds=_at_bounds(theta[best], free=5 if entropy is None else 4),
         converged=bool(converged[best]),
-        others=tuple(data.law(theta[i]) for i in distinct[1:4]),
-        rms=float(np.sqrt(np.mean(residual**2))),
-        largest=float(np.max(np.abs(residual))),
+        rms=float(np.sqrt(np.average(residual**2, weights=w))),
+        largest=float(np.max(np.abs(residual[w > 0]))),
+        span=_span(points),
+        effects=_effects(theta[best], residual, slopes, free),
+        tied=tied,
+        entropy=entropy,
     )
 
 
@@ -121,49 +208,147 @@ def refit(
     `weights` or `losses` are (replicates, points). Each replicate starts from the fit and from the
     other optima of its points, and keeps the best end. Returns the laws and which converged.
     """
-    weights = np.ones_like(losses) if weights is None and losses is not None else weights
-    assert weights is not None
-    data = Centred.of(points.n, points.d, points.loss)
-    z = data.z if losses is None else np.log(losses) - data.centre[2]
-    starts = np.array([data.theta(law) for law in (fitted.law, *fitted.others)])
-    laws: list[Law] = []
-    ended: list[Bools] = []
-    for at in range(0, len(weights), _CHUNK):
-        w = weights[at : at + _CHUNK]
-        drawn = Centred(data.x, data.y, z if losses is None else z[at : at + _CHUNK], data.centre)
-        runs = [
-            descend(np.repeat(start[None], len(w), 0), drawn, w, fitted.delta) for start in starts
-        ]
-        best = np.argmin([objective for _, objective, _ in runs], axis=0)
-        rows = np.arange(len(w))
-        laws += [data.law(t) for t in np.stack([theta for theta, _, _ in runs])[best, rows]]
-        ended.append(np.stack([converged for _, _, converged in runs])[best, rows])
-    return laws, np.concatenate(ended)
+    if (weights is None) == (losses is None):
+        raise ValueError("refit takes either weights or losses")
+    surface, z = Surface.of(points)
+    free = surface.constrained(fitted.tied, fitted.entropy)
+    w = np.ones(len(points)) if weights is None else weights
+    z = z if losses is None else np.log(losses) - surface.centre[2]
+    starts = free.phi(np.array([surface.theta(law) for law in (fitted.law, *fitted.others)]))
+    many = max(w.shape[0] if w.ndim == 2 else 1, z.shape[0] if z.ndim == 2 else 1)
+    runs = [descend(free.model, np.tile(start, (many, 1)), z, w, fitted.loss) for start in starts]
+    best = np.argmin([objective for _, objective, _ in runs], axis=0)
+    phi, _, converged = (np.stack(part)[best, np.arange(many)] for part in zip(*runs, strict=True))
+    return surface.laws(free.theta(phi)), converged
 
 
-def objective(law: Law, points: Points, delta: float = DELTA) -> float:
-    """Summed Huber_delta of ln L_fitted - ln L."""
-    return float(huber(np.log(law.loss(points.n, points.d)) - np.log(points.loss), delta).sum())
+def leverage(points: Points, fitted: ParametricFit) -> Floats:
+    """(points,) share of each ln L in its own fitted value, at most 0.95: the diagonal of the hat
+    matrix of the linearised law."""
+    surface, _ = Surface.of(points)
+    free = surface.constrained(fitted.tied, fitted.entropy)
+    slopes = free.model.at(free.phi(surface.theta(fitted.law)[None])).slopes()[0]
+    q, _ = np.linalg.qr(slopes.T)
+    return np.asarray(np.minimum((q**2).sum(1), 0.95))
 
 
-def _check(points: Points, delta: float) -> None:
-    if not delta > 0:
-        raise UsageError(f"delta is {delta}; it has to be above 0 (the usual value is {DELTA})")
-    sizes, amounts = len(np.unique(points.n)), len(np.unique(points.d))
-    if len(points) < 6:
+def objective(law: Law, points: Points, loss: Loss | None = None) -> float:
+    """The summed loss of ln L_fitted - ln L."""
+    residual = np.log(law.loss(points.n, points.d)) - np.log(points.loss)
+    return float((loss or Loss(delta=DELTA)).total(residual, np.ones(len(points))))
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Constants from elsewhere beside the optimum of the points: `excess` is by how much, relative,
+    their objective lies above the lowest."""
+
+    law: Law
+    fitted: ParametricFit
+    objective: float
+
+    @property
+    def excess(self) -> float:
+        return self.objective / self.fitted.objective - 1
+
+    @property
+    def message(self) -> str:
+        """One sentence; a warning where the constants are not those of these points."""
+        ours = self.fitted
+        if self.excess < 1e-4:
+            return f"the constants are the optimum of these points (objective {self.objective:.6g})"
+        return (
+            f"warning: the constants are not the optimum of these points: their objective "
+            f"{self.objective:.6g} lies {self.excess:.2%} above the lowest, {ours.objective:.6g}, "
+            f"with alpha {self.law.alpha:.4f} for {ours.law.alpha:.4f}, beta {self.law.beta:.4f} "
+            f"for {ours.law.beta:.4f} and a {self.law.a:.4f} for {ours.a:.4f}"
+        )
+
+
+def audit(law: Law, points: Points, loss: Loss | None = None) -> Audit:
+    """Whether constants (published, or by another fitter) are the optimum of points."""
+    return Audit(law, fit(points, loss), objective(law, points, loss))
+
+
+def averaged(points: Points, loss: Loss | None = None) -> ParametricFit:
+    """What the *mean* of the loss under scipy's default tolerances ends at: not an optimum.
+
+    L-BFGS-B from Hoffmann et al.'s 4,500 starts, the best end. Its gradient falls below the
+    default tolerance long before it is stationary, which is how the exponents of Hoffmann et al.'s
+    approach 3 went wrong (Besiroglu et al. 2024). Never usable: `status` is "not converged" and
+    `message` says how far it is from the optimum.
+    """
+    from scipy.optimize import minimize
+
+    loss = loss or Loss(delta=DELTA)
+    right = fit(points, loss)
+    x, y, z = np.log(points.n), np.log(points.d), np.log(points.loss)
+    ones = np.ones(len(z))
+
+    def mean(p: Floats) -> tuple[float, Floats]:
+        logs = np.stack([p[0] - p[3] * x, p[1] - p[4] * y, p[2] * ones])
+        top = logs.max(0)
+        parts = np.exp(logs - top)
+        total = parts.sum(0)
+        r = top + np.log(total) - z
+        value, pull, _ = loss.forces(r, ones / len(z))
+        n, d, e = pull * parts / total
+        gradient = [n.sum(), d.sum(), e.sum(), -(n * x).sum(), -(d * y).sum()]
+        return float(value), np.array(gradient)
+
+    exponents, logs = np.arange(0, 2.5, 0.5), np.arange(0, 30, 5.0)
+    grid = itertools.product(logs, logs, np.arange(-1, 1.5, 0.5), exponents, exponents)
+    ends = [minimize(mean, start, jac=True, method="L-BFGS-B") for start in grid]
+    a, b, e, alpha, beta = (float(v) for v in min(ends, key=lambda end: float(end.fun)).x)
+    law = Law(math.exp(e), math.exp(a), math.exp(b), alpha, beta, points.cost)
+    found = Audit(law, right, objective(law, points, loss))
+    return replace(
+        right, law=law, objective=found.objective, converged=False, starts=len(ends),
+        warning=f"the averaged loss met scipy's default tolerances early; {found.message}",
+    )  # fmt: skip
+
+
+def _effects(
+    theta: Floats, residual: Floats, slopes: Floats, free: Constrained
+) -> tuple[float, float]:
+    """A and B in centred coordinates over their standard errors."""
+    variance = residual @ residual / max(len(residual) - len(slopes), 1)
+    inner = np.linalg.pinv(slopes @ slopes.T) * variance
+    errors = np.sqrt(np.diag(free.matrix.T @ inner @ free.matrix)[1:3])
+    a, b = (float(t / e) if e > 0 else math.inf for t, e in zip(theta[1:3], errors, strict=True))
+    return a, b
+
+
+def _span(points: Points) -> tuple[float, float]:
+    return float(np.ptp(points.n) / points.n.min() + 1), float(
+        np.ptp(points.d) / points.d.min() + 1
+    )
+
+
+def _check(points: Points, unknowns: int, entropy: float | None) -> None:
+    places = {(n, d) for n, d in zip(points.n, points.d, strict=True)}
+    sizes, amounts = (len(set(column)) for column in zip(*places, strict=True))
+    if len(places) <= unknowns:
+        distinct = "" if len(places) == len(points) else f" at {len(places)} distinct (N, D)"
         raise TooFew(
-            f"{points.name}: {len(points)} runs cannot determine the 5 constants of the law; "
-            "6 are the least, 15 or more are sensible"
+            f"{points.name}: {len(points)} runs{distinct} cannot determine the {unknowns} "
+            f"constants of the law; {unknowns + 1} are the least, 15 or more are sensible"
         )
     if sizes < 3 or amounts < 3:
         raise TooFew(
             f"{points.name}: {sizes} sizes and {amounts} amounts of data; the law needs at least "
             "3 of each"
         )
+    if entropy is not None and not 0 <= entropy < points.loss.min():
+        raise UsageError(
+            f"{points.name}: E is given as {entropy:g}; it has to lie between 0 and the lowest "
+            f"loss, {points.loss.min():.4g}"
+        )
 
 
-def _at_bounds(theta: Floats) -> tuple[str, ...]:
+def _at_bounds(theta: Floats, free: int) -> tuple[str, ...]:
     hits = [f"{name} at 0" for name, value in zip("EAB", theta, strict=False) if value <= 1e-9]
+    hits = hits if free == 5 else [hit for hit in hits if hit != "E at 0"]
     for name, value in (("alpha", theta[3]), ("beta", theta[4])):
         hits += [f"{name} at its bound {end:g}" for end in EXPONENTS if abs(value - end) < 1e-9]
     return tuple(hits)

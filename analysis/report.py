@@ -9,79 +9,169 @@ from operator import attrgetter
 from rich.console import Console
 from rich.table import Table
 
-from analysis.bootstrap import LEVEL, Bootstrap, Interval
+from analysis.bootstrap import LEVEL, Interval
 from analysis.compare import Comparison
-from analysis.fits import Fits, Optimum, isoflop_size
+from analysis.envelope import EnvelopeFit
+from analysis.estimate import APPROACH, Estimate
+from analysis.fits import Best, Fits, convention_name, isoflop_size
 from analysis.isoflop import IsoflopFit
-from analysis.laws import Law
+from analysis.parametric import ParametricFit
+from analysis.points import Points
+from analysis.predict import Prediction
+
+FORMS = {
+    "envelope": "envelope of the losses",
+    "isoflop": "parabola of each budget",
+    "parametric": "L = E + A/N^alpha + B/D^beta",
+}
+
+
+def show_points(points: Points) -> None:
+    """Print what the points are and what was assumed about them."""
+    low, high = points.ratio
+    print(f"{points.name}: {len(points)} points, D/N from {low:.3g} to {high:.3g}")
+    counted = f"{convention_name(points.flops)}, {points.cost}"
+    print(f"N: {points.params}   C: {counted}   loss: nats per unit")
+    for note in points.notes:
+        print(f"note: {note}")
+
+
+def show_table(points: Points) -> None:
+    """Print the points themselves."""
+    show_points(points)
+    table = _table("run", "family", "N", "D", "C", "D/N", "loss")
+    for i, label in enumerate(points.label):
+        n, d = float(points.n[i]), float(points.d[i])
+        family = points.family[i] if points.family else ""
+        numbers = [_big(n), _big(d), _big(float(points.c[i])), f"{d / n:.3g}"]
+        table.add_row(label, family, *numbers, f"{points.loss[i]:.4f}")
+    _print(table)
 
 
 def show_fit(fits: Fits) -> None:
-    """Print both approaches, and N*(C) at the budgets."""
-    points = fits.points
-    low, high = fits.sampled_ratio
-    print(f"{points.name}: {len(points)} runs, D/N from {low:.3g} to {high:.3g}")
-    print(f"N: {points.params}   C: {points.flops}, {points.cost}   loss: nats per unit")
-    for note in (*points.notes, *fits.missing):
-        print(f"note: {note}")
-    if fits.isoflop and fits.isoflop_boot:
-        _show_isoflop(fits, fits.isoflop, fits.isoflop_boot)
-    if fits.parametric and fits.parametric_boot:
-        _show_parametric(fits, fits.parametric_boot)
+    """Print every estimate, and the optimum at the budgets asked for."""
+    show_points(fits.points)
+    for name, found in fits.estimates.items():
+        print(f"\n{APPROACH[name]} ({FORMS[name]}): {found.status}")
+        print(f"  {found.message}")
+        if found.fit is None:
+            continue
+        if isinstance(found.fit, IsoflopFit):
+            _show_isoflop(fits, found.fit, found)
+        elif isinstance(found.fit, ParametricFit):
+            _show_parametric(fits, found.fit, found)
+        else:
+            _show_envelope(fits, found.fit, found)
+        _show_optima(fits, found)
+        _show_drawn(found)
 
 
-def _show_isoflop(fits: Fits, two: IsoflopFit, boot: Bootstrap[IsoflopFit]) -> None:
-    print(f"\napproach 2 (parabola of each budget): {two.status}")
+def _show_envelope(fits: Fits, one: EnvelopeFit, found: Estimate) -> None:
+    table = _table("C", "N", "D", "D/N", "L", "run")
+    for c, n, d, loss, run in list(zip(one.c, one.n, one.d, one.loss, one.run, strict=True))[:20]:
+        cells = [_big(float(x)) for x in (c, n, d)]
+        table.add_row(*cells, f"{d / n:.3g}", f"{fits.unit.of(float(loss)):.4f}", run)
+    _print(table)
+    _show_exponents(found)
+
+
+def _show_exponents(found: Estimate) -> None:
+    a, b = (_value(found, which) for which in "ab")
+    print(f"N* ~ C^a, a = {a};  D* ~ C^b, b = {b}")
+
+
+def _show_isoflop(fits: Fits, two: IsoflopFit, found: Estimate) -> None:
     ratios = dict(fits.bias.ratio) if fits.bias else {}
-    table = _table("C", "N*", f"{LEVEL:.0%} interval", "N* (Akima)", "D*", "D*/N*", "L*", "bias")
+    columns = ("C", "N*", f"{LEVEL:.0%} interval", "N* (Akima)", "D*", "D*/N*", "L*", "bias")
+    table = _table(*columns)
     for m in two.minima:
         table.add_row(
             _big(m.budget),
             _big(m.n),
-            _between(boot.interval(isoflop_size(m.budget)), _big),
+            _between(found.interval(isoflop_size(m.budget)), _big) if found.boot else "",
             _big(m.akima[0]) if m.akima else "at an edge",
             _big(m.d),
             f"{m.d / m.n:.3g}",
-            f"{m.loss:.4f}",
+            f"{fits.unit.of(m.loss):.4f}",
             f"{ratios[m.budget] - 1:+.1%}" if m.budget in ratios else "",
         )
     _print(table)
-    for refusal in two.refused:
-        print(f"refused {_big(refusal.budget)}: {refusal.reason}")
-    if len(two.minima) > 1:
-        a, b = boot.interval(attrgetter("a")), boot.interval(attrgetter("b"))
-        print(f"N* ~ C^a, a = {two.a:.4f} {_between(a)};  D* ~ C^b, b = {two.b:.4f} {_between(b)}")
-        akima = boot.interval(lambda fit: fit.akima_size.exponent)
-        if math.isfinite(akima.low):
-            print(f"by Akima interpolants a = {two.akima_size.exponent:.4f} {_between(akima)}")
+    if found.has_exponents:
+        _show_exponents(found)
+        if math.isfinite(akima := found.value(lambda fit: fit.akima_size.exponent)):
+            drawn = found.interval(lambda fit: fit.akima_size.exponent)
+            print(f"by Akima interpolants a = {akima:.4f} {_between(drawn) if found.boot else ''}")
         if fits.bias:
             print(f"bias: of N* if approach 3's law were exact; that of a is {fits.bias.a:+.1e}")
-    _show_drawn(boot)
 
 
-def _show_parametric(fits: Fits, boot: Bootstrap[Law]) -> None:
-    three = fits.parametric
-    assert three is not None
-    print(f"\napproach 3 (L = E + A/N^alpha + B/D^beta): {three.status}")
+def _show_parametric(fits: Fits, three: ParametricFit, found: Estimate) -> None:
     table = _table("", "estimate", f"{LEVEL:.0%} interval")
-    for name in ("E", "A", "B", "alpha", "beta"):
-        value = getattr(three.law, name)
-        table.add_row(name, f"{value:.6g}", _between(boot.interval(attrgetter(name)), _six))
-    if three.has_optimum:
-        cost = three.cost
-        for name, value, interval in (
-            ("a", three.law.size(cost), boot.interval(lambda law: law.size(cost).exponent)),
-            ("b", three.law.units(cost), boot.interval(lambda law: law.units(cost).exponent)),
-        ):
-            table.add_row(name, f"{value.exponent:.4f}", _between(interval))
+    for name in three.params:
+        drawn = found.interval(lambda fit, name=name: fit.params[name])  # type: ignore[misc]
+        value = f"{three.params[name]:.6g}"
+        table.add_row(name, value, _between(drawn, _six) if found.boot else "")
+    if found.has_exponents:
+        for which in "ab":
+            drawn = found.interval(attrgetter(which))
+            estimate = f"{getattr(three, which):.4f}"
+            table.add_row(which, estimate, _between(drawn) if found.boot else "")
     _print(table)
+    if fits.unit.name != "nats":
+        law = fits.unit.law(three.law)
+        print(f"in {fits.unit.title}: E {law.E:.6g}, A {law.A:.6g}, B {law.B:.6g}")
+    robust = three.loss
+    rounded = f", delta {robust.delta:g}" if robust.kind == "huber" else ""
     print(
-        f"summed Huber, delta {three.delta:g}: objective {three.objective:.10g}; "
+        f"summed {robust.kind}{rounded}: objective {three.objective:.10g}; "
         f"{three.optima} distinct optima from {three.starts} starts, {len(three.rivals)} rivals "
         f"within 1 %; condition number {three.condition:.2g}"
     )
     print(f"residuals of the loss: {three.rms:.2%} root mean square, {three.largest:.2%} at most")
-    _show_drawn(boot)
+
+
+def _show_optima(fits: Fits, found: Estimate) -> None:
+    if not (fits.settings.budgets and found.has_exponents):
+        return
+    level = f"{LEVEL:.0%} interval"
+    table = _table("at C", "N*", level, "D*", level, "D*/N*", "L*", level)
+    for c in fits.settings.budgets:
+        best = Best.of(found, c)
+        low, high = fits.unit.of(best.loss.low), fits.unit.of(best.loss.high)
+        has = found.boot is not None
+        table.add_row(
+            _big(c),
+            _big(best.at.n),
+            _between(best.n, _big) if has else "",
+            _big(best.at.d),
+            _between(best.d, _big) if has else "",
+            f"{best.at.ratio:.3g}",
+            f"{fits.unit.of(best.at.loss):.4f}",
+            f"[{low:.4f}, {high:.4f}]" if has else "",
+        )
+    _print(table)
+
+
+def show_predictions(predictions: list[Prediction], unit: str) -> None:
+    """Print what budgets buy."""
+    level = f"{LEVEL:.0%} interval"
+    table = _table("C", "by", "N*", level, "D*", "D*/N*", f"L* ({unit})", level, "hours", "")
+    for p in predictions:
+        table.add_row(
+            _big(p.c),
+            p.by,
+            _big(p.at.n),
+            _between(p.best.n, _big) if p.best else "not reported",
+            _big(p.at.d),
+            f"{p.at.ratio:.3g}",
+            f"{p.at.loss:.4f}",
+            _between(p.best.loss) if p.best else "not reported",
+            _big(p.hours),
+            p.outside or "",
+        )
+    _print(table)
+    for p in predictions[:1]:
+        print(f"C: {p.convention}; hours: one {p.device}")
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -102,7 +192,7 @@ def show_comparison(comparison: Comparison) -> None:
     print()
     table = _table("C", "counted as", "by", "N*", "D*", "D*/N*", f"{LEVEL:.0%} interval", "")
     for at in comparison.allocations:
-        beyond = at.c > comparison.largest_budget and at.optimum
+        beyond = at.c > comparison.largest_budget and at.best
         times = f"extrapolated {at.c / comparison.largest_budget:.2g} times" if beyond else ""
         remarks = [at.outside or "", times]
         table.add_row(
@@ -112,7 +202,7 @@ def show_comparison(comparison: Comparison) -> None:
             _big(at.n),
             _big(at.d),
             f"{at.ratio:.3g}",
-            _ratio_interval(at.optimum),
+            _ratio_interval(at.best),
             ", ".join(filter(None, remarks)),
         )
     _print(table)
@@ -120,13 +210,19 @@ def show_comparison(comparison: Comparison) -> None:
         print(remark)
 
 
-def _ratio_interval(optimum: Optimum | None) -> str:
-    return _between(optimum.ratio_interval, lambda x: f"{x:.3g}") if optimum else "not reported"
+def _ratio_interval(best: Best | None) -> str:
+    return _between(best.ratio, lambda x: f"{x:.3g}") if best else "not reported"
 
 
-def _show_drawn(boot: Bootstrap[Law] | Bootstrap[IsoflopFit]) -> None:
-    failed = f"{boot.failed} failed" if boot.failed else "none failed"
-    print(f"bootstrap: {boot.replicates} replicates of {boot.kind}, seed {boot.seed}, {failed}")
+def _value(found: Estimate, which: str) -> str:
+    drawn = f" {_between(found.interval(attrgetter(which)))}" if found.boot else ""
+    return f"{getattr(found.fit, which):.4f}{drawn}"
+
+
+def _show_drawn(found: Estimate) -> None:
+    if boot := found.boot:
+        failed = f"{boot.failed} failed" if boot.failed else "none failed"
+        print(f"bootstrap: {boot.replicates} replicates of {boot.kind}, seed {boot.seed}, {failed}")
 
 
 def _table(*columns: str) -> Table:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from slam_core.corpora import Corpus, Pairs, open_pairs
+from slam_core.corpora import Corpus, Pairs, find, open_pairs
 from slam_core.errors import SlamError
 
 Stream = npt.NDArray[np.int64]
@@ -48,6 +48,14 @@ class Baselines(BaseModel):
     def best_ngram(self) -> float:
         """Validation loss of the best order."""
         return self.nats_per_unit["validation"][self.best]
+
+
+def stored(corpus: str) -> Baselines | None:
+    """The baselines kept with a corpus; None if it is not at hand or has none."""
+    try:
+        return Baselines.model_validate_json((find(corpus) / "ngrams.json").read_bytes())
+    except (SlamError, OSError, ValueError):
+        return None
 
 
 def baselines(corpus: Corpus, highest: int = 5) -> Baselines:

@@ -14,7 +14,7 @@ from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import __main__ as cli
 from analysis.laws import Law
-from analysis.table import from_results
+from analysis.records import from_results
 from slam_core.errors import SlamError, exit_code
 from slam_core.results import Curve, Exclusion, Result, Spent, Validation, merge
 from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
@@ -114,7 +114,7 @@ def test_a_study_is_a_view_of_the_results(
         "5 of 15 runs have no result yet: 16k at 8e+12, 32k at 8e+12, 64k at 8e+12, "
         "128k at 8e+12, ...",
     )
-    assert analysis("fit", "view", "--results", results, "--replicates", 40) == 0
+    assert analysis("fit", "view", "--results", results, "--bootstrap", 40) == 0
     assert "next: python -m analysis compare view" in capsys.readouterr().out
     assert (results / "fits" / "view.json").is_file()
 
@@ -131,37 +131,40 @@ def test_conventions_are_chosen_when_points_are_read(results: Path) -> None:
 def test_fit_prints_saves_and_names_the_next_command(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert analysis("fit", "--results", results, "--replicates", 100) == 0
+    assert analysis("fit", "--results", results, "--bootstrap", 100) == 0
     out = capsys.readouterr().out
+    assert "approach 1 (envelope of the losses): weak" in out
     assert "approach 2 (parabola of each budget): ok" in out
     assert "approach 3 (L = E + A/N^alpha + B/D^beta): ok" in out
     assert f"wrote {results / 'fits' / 'all.json'}" in out
     assert "next: python -m analysis compare" in out
     record = json.loads((results / "fits" / "all.json").read_text())
-    assert record["settings"]["replicates"] == 100
+    assert record["settings"]["options"]["replicates"] == 100
     assert set(record["versions"]) == {"python", "numpy", "scipy", "slam-suite"}
     assert len(record["points"]["run"]) == 24
     assert "note: fitted on the 24 runs of llama; 24 of other families are shown" in out
-    for approach in ("approach_2", "approach_3"):
-        a = record[approach]["a"]
-        assert a["low"] < LAW.a < a["high"]
+    for estimator in ("envelope", "isoflop", "parametric"):
+        low, high = record["estimates"][estimator]["intervals"]["a"]
+        assert low < LAW.a < high
     first = (results / "fits" / "all.json").read_bytes()
-    assert analysis("fit", "--results", results, "--replicates", 100, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == record
+    assert analysis("fit", "--results", results, "--bootstrap", 100, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == record["estimates"]
     assert (results / "fits" / "all.json").read_bytes() == first
 
 
 def test_compare_uses_the_settings_of_the_fit(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert analysis("fit", "--results", results, "--replicates", 60, "--delta", 0.01) == 0
+    assert analysis("fit", "--results", results, "--bootstrap", 60, "--delta", 0.01) == 0
     saved = json.loads((results / "fits" / "all.json").read_text())
     capsys.readouterr()
     assert analysis("compare", "--results", results, "--json") == 0
     compared = json.loads(capsys.readouterr().out)
     rows = {row["by"]: row for row in compared["exponents"]}
-    assert rows["approach 3"]["a"] == saved["approach_3"]["a"]["estimate"]
-    assert rows["approach 2"]["a_interval"][0] == saved["approach_2"]["a"]["low"]
+    estimates = saved["estimates"]
+    assert estimates["parametric"]["delta"] == 0.01
+    assert rows["approach 3"]["a"] == estimates["parametric"]["exponents"]["a"]
+    assert rows["approach 2"]["a_interval"] == estimates["isoflop"]["intervals"]["a"]
     assert analysis("compare", "--results", results, "--law", "hoffmann") == 0
     out = capsys.readouterr().out
     assert "settings of" in out
@@ -172,7 +175,7 @@ def test_compare_uses_the_settings_of_the_fit(
 def test_figures_are_written_whole_and_the_same_twice(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert analysis("fit", "--results", results, "--replicates", 40) == 0
+    assert analysis("fit", "--results", results, "--bootstrap", 40) == 0
     capsys.readouterr()
     for folder in ("one", "two"):
         assert analysis("figures", "--results", results, "--out", tmp_path / folder) == 0
@@ -199,9 +202,9 @@ def test_a_family_is_fitted_alone_unless_asked(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def runs(*choice: str) -> int:
-        given = ("fit", "--results", results, "--replicates", 40, "--json", *choice)
+        given = ("fit", "--results", results, "--bootstrap", 40, "--json", *choice)
         assert analysis(*given) == 0
-        return len(json.loads(capsys.readouterr().out)["points"]["run"])
+        return int(json.loads(capsys.readouterr().out)["parametric"]["n_points"])
 
     assert runs("--family", "qwen2") == 24
     assert runs("--family", "all") == 48
@@ -220,11 +223,12 @@ def test_a_csv_is_fitted_without_any_results(
     home = tmp_path / "results"
     assert analysis("fit", path, "--results", home) == 2
     assert "no column for loss" in capsys.readouterr().err
-    given = ("fit", path, "--results", home, "--column", "loss=final_nats", "--replicates", 50)
+    given = ("fit", path, "--results", home, "--column", "loss=final_nats", "--bootstrap", 50)
     assert analysis(*given) == 0
     assert "no column of FLOPs: C = 6ND" in capsys.readouterr().out
     record = json.loads((home / "fits" / "theirs.json").read_text())
-    assert record["approach_3"]["a"]["estimate"] == pytest.approx(SPEECH.a, abs=0.05)
+    a = record["estimates"]["parametric"]["exponents"]["a"]
+    assert a == pytest.approx(SPEECH.a, abs=0.05)
     assert analysis("figures", path, "--results", home, "--out", tmp_path / "f") == 0
     assert "left out curves" in capsys.readouterr().out
 
@@ -232,10 +236,10 @@ def test_a_csv_is_fitted_without_any_results(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["fit", "--flops", "7nd"], 2, "no FLOP convention '7nd'; there are 6nd"),
+        (["fit", "--convention", "7nd"], 2, "no FLOP convention '7nd'; there are 6nd"),
         (["fit", "--params", "some"], 2, "no parameter convention 'some'"),
         (["fit", "--delta", "-1"], 2, "delta is -1"),
-        (["fit", "--replicates", "3"], 2, "3 replicates give no interval"),
+        (["fit", "--bootstrap", "3"], 2, "3 replicates give no interval"),
         (["fit", "--corpus", "tails"], 1, "no run of"),
         (["fit", "no-such-study"], 2, "no study 'no-such-study'; there are"),
         (["fit", "nowhere.csv"], 2, "cannot read nowhere.csv"),
@@ -264,10 +268,12 @@ def test_too_few_points_say_so_for_both_approaches(
 ) -> None:
     path = tmp_path / "few.csv"
     path.write_text("n,d,loss\n1e6,1e8,3\n2e6,5e7,2.9\n4e6,2.5e7,3\n")
-    assert analysis("fit", path, "--results", tmp_path) == 2
-    err = capsys.readouterr().err
-    assert "3 sizes, 4 are the least" in err
-    assert "3 runs cannot determine the 5 constants" in err
+    assert analysis("fit", path, "--results", tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert "3 sizes, 4 are the least" in out
+    assert "3 runs cannot determine the 5 constants" in out
+    assert err.count("\n") == 1
+    assert "no usable fit (envelope: too few; isoflop: too few; parametric: too few)" in err
 
 
 def test_no_results_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,9 +306,9 @@ def test_help_imports_little_and_a_pipe_cuts_nothing(results: Path) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     command = [sys.executable, "-m", "analysis", "fit", "--results", str(results)]
     piped = subprocess.run(
-        [*command, "--replicates", "40"], check=True, capture_output=True, text=True
+        [*command, "--bootstrap", "40"], check=True, capture_output=True, text=True
     )
-    header = next(line for line in piped.stdout.splitlines() if line.startswith("C "))
+    header = next(line for line in piped.stdout.splitlines() if "Akima" in line)
     assert len(header) > 80
     assert "…" not in piped.stdout
 

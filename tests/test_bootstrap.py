@@ -15,7 +15,7 @@ from analysis import bootstrap, isoflop, parametric
 from analysis.bootstrap import Bootstrap, Interval
 from analysis.isoflop import IsoflopFit
 from analysis.laws import Law
-from analysis.table import Points
+from analysis.points import Points
 from slam_core.errors import SlamError, UsageError
 
 BUDGETS = np.geomspace(1e15, 3e17, 5).tolist()

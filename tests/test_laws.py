@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import SPEECH, points
 
-from analysis.compare import bits_per_second, outside_of
+from analysis.compare import outside_of
+from analysis.files import from_file
 from analysis.laws import Cost, Law, PowerLaw
-from analysis.table import from_csv, group_means
+from analysis.points import group_means
 from slam_core.errors import UsageError
 
 exponents = st.floats(0.1, 0.9)
@@ -23,10 +24,10 @@ exponents = st.floats(0.1, 0.9)
 def test_the_optimum_beats_every_neighbour_at_equal_cost(
     alpha: float, beta: float, g: float, k: float
 ) -> None:
-    law, cost, c = Law(1.7, 40.0, 300.0, alpha, beta), Cost(k, g), 1e18
-    n, d = law.optimum(c, cost)
+    law, c = Law(1.7, 40.0, 300.0, alpha, beta, Cost(k, g)), 1e18
+    n, d, best = law.optimum(c)
+    assert best == law.loss(n, d)
     assert k * n**g * d == pytest.approx(c, rel=1e-9)
-    best = law.loss(n, d)
     for factor in (0.5, 0.9, 1.1, 2.0):
         other = n * factor
         assert law.loss(other, c / (k * other**g)) > best
@@ -36,7 +37,7 @@ def test_the_speech_law_has_the_optimum_that_its_constants_imply() -> None:
     """a, G and the optimum at 1e18 FLOPs by the formulas of Cuervo & Marxer 2024, section 3.1."""
     a = 0.24 / 0.49
     g = (0.25 * 13.9 / (0.24 * 39.8)) ** (1 / 0.49)
-    n, d = SPEECH.optimum(1e18)
+    n, d, _ = SPEECH.optimum(1e18)
     assert SPEECH.a == pytest.approx(a)
     assert SPEECH.b == pytest.approx(1 - a)
     assert pytest.approx(g) == SPEECH.G
@@ -72,10 +73,6 @@ def test_values_within_a_fifth_are_one_group() -> None:
     assert means[1] == pytest.approx(np.sqrt(1.1))
 
 
-def test_bits_per_second() -> None:
-    assert bits_per_second(np.log(2), 18.9) == pytest.approx(18.9)
-
-
 def test_outside_the_sampled_range() -> None:
     assert outside_of(139, (2, 100)) == "above the sampled D/N"
     assert outside_of(1, (2, 100)) == "below the sampled D/N"
@@ -90,11 +87,14 @@ def write(path: Path, text: str) -> Path:
 
 def test_a_csv_with_the_names_people_use(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "Model Size,Training FLOP,loss\n1e6,6e14,3.5\n2e6,6e14,3.4\n")
-    read = from_csv(path)
+    read = from_file(path)
     assert read.n.tolist() == [1e6, 2e6]
     assert read.d.tolist() == [1e8, 5e7]
-    assert read.notes == ("no column of tokens: D = C/(6N)",)
-    other = from_csv(write(tmp_path / "b.csv", "n,tokens,x\n1e6,1e8,3.5\n"), columns={"loss": "x"})
+    assert read.notes == (
+        "columns of a.csv: n = Model Size, c = Training FLOP, loss = loss",
+        "no column of tokens: D = C/(6N)",
+    )
+    other = from_file(write(tmp_path / "b.csv", "n,tokens,x\n1e6,1e8,3.5\n"), columns={"loss": "x"})
     assert other.c.tolist() == [6e14]
     assert other.flops == "6nd"
 
@@ -114,7 +114,7 @@ def test_a_csv_with_the_names_people_use(tmp_path: Path) -> None:
 )
 def test_a_wrong_csv_is_refused_in_words(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
-        from_csv(write(tmp_path / "w.csv", text))
+        from_file(write(tmp_path / "w.csv", text))
     assert said in str(caught.value)
 
 

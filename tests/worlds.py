@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from analysis.laws import Floats, Law
-from analysis.table import Points
+from analysis.points import Points
 
 SPEECH = Law(E=1.73, A=13.9, B=39.8, alpha=0.25, beta=0.24)  # Cuervo & Marxer 2024, Table 5
 DATA = Path(os.environ.get("SCALING_DATA", Path(__file__).parents[2] / "shared" / "fit_data"))

@@ -1,0 +1,183 @@
+"""Points to fit: finished runs as arrays, with one convention for N and one for C."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from analysis.laws import Cost, Floats, Ints
+from slam_core.errors import UsageError
+
+# Schedules along which a loss is that of a run which could end there, up to its cool-down.
+STEADY = ("", "constant", "wsd", "inverse_sqrt")
+SPREAD = 1.2  # budgets, or sizes, that differ by less than this factor are one
+
+
+@dataclass(frozen=True)
+class Points:
+    """Finished runs as (points,) arrays.
+
+    `n` parameters, `d` units trained on, `c` training FLOPs, `loss` nats per unit on `corpus`.
+    `params` and `flops` name the conventions (`slam_core.flops.PARAMS`, `FLOPS`). `notes` says
+    in words what was left out and what was assumed. `declared` are the runs' own budgets in FLOPs,
+    where they had one.
+
+    Columns that only some estimators need, empty or None where unknown: `run` names what a point
+    belongs to (several points of one run are its training curve), `schedule` its learning-rate
+    schedule, `ended` whether the point is where that schedule ends; `unique` are the distinct units
+    a run was trained on (None: every unit was new); `init` names the text LM a run started from
+    ("" for a cold start) and `text` the text tokens it was trained on besides D; `seconds` training
+    time; `scores` benchmark accuracies in [0, 1] by name (NaN where a run has none), and `items`
+    how many items each was measured on.
+    """
+
+    name: str
+    n: Floats
+    d: Floats
+    c: Floats
+    loss: Floats
+    params: str
+    flops: str
+    label: tuple[str, ...]
+    run: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
+    seed: tuple[int, ...] = ()
+    declared: tuple[float, ...] = ()
+    schedule: tuple[str, ...] = ()
+    ended: tuple[bool, ...] = ()
+    init: tuple[str, ...] = ()
+    unique: Floats | None = None
+    text: Floats | None = None
+    seconds: Floats | None = None
+    scores: Mapping[str, Floats] = field(default_factory=dict)
+    items: Mapping[str, Floats] = field(default_factory=dict)
+    corpus: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        columns: dict[str, Floats | None] = {
+            "n": self.n,
+            "d": self.d,
+            "c": self.c,
+            "loss": self.loss,
+            "unique": self.unique,
+        }
+        for column, values in columns.items():
+            if values is None:
+                continue
+            wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+            if wrong.size:
+                raise UsageError(
+                    f"{self.name}: {column} of {self.label[wrong[0]]} is {values[wrong[0]]}; "
+                    "every number has to be finite and above 0: mend or drop the row"
+                )
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """How C depends on N and D under this convention."""
+        return Cost.of(self.n, self.d, self.c)
+
+    @cached_property
+    def budget(self) -> Floats:
+        """(points,) the budget of each run: the geometric mean of the C that belong together.
+
+        Budgets are rounded to whole steps, so C differs a little between the runs of one. Runs
+        that were declared with one budget stay together however C is counted.
+        """
+        if not self.declared:
+            return group_means(self.c)[0]
+        means = np.empty(len(self))
+        for amount in set(self.declared):
+            at = np.array([other == amount for other in self.declared])
+            means[at] = np.exp(np.log(self.c[at]).mean())
+        return means
+
+    @cached_property
+    def cells(self) -> list[Ints]:
+        """Indices of the runs that share family, N and C exactly: the seeds of one cell."""
+        keys = zip(self.n, self.c, self.family or [""] * len(self), strict=True)
+        members: dict[Any, list[int]] = {}
+        for i, key in enumerate(keys):
+            members.setdefault(key, []).append(i)
+        return [np.array(cell) for cell in members.values()]
+
+    @cached_property
+    def drawn_together(self) -> list[Ints]:
+        """Indices of the points that stand or fall together: the seeds of one cell or, where runs
+        have several points each, those of one run."""
+        if len(set(self.run)) == len(self.run):
+            return self.cells
+        members: dict[str, list[int]] = {}
+        for i, name in enumerate(self.run):
+            members.setdefault(name, []).append(i)
+        return [np.array(rows) for rows in members.values()]
+
+    @cached_property
+    def ratio(self) -> tuple[float, float]:
+        """The range of D/N of the points."""
+        ratio = self.d / self.n
+        return float(ratio.min()), float(ratio.max())
+
+    @cached_property
+    def settled(self) -> Points:
+        """The points whose loss is one that training for D gives, without those in the middle of
+        a decaying schedule, which no run stopped there would have. A note says how many there
+        were. Where the schedule or its end is not known, a point stays."""
+        if not self.schedule or not self.ended:
+            return self
+        early = [
+            not end and name not in STEADY
+            for name, end in zip(self.schedule, self.ended, strict=True)
+        ]
+        if not any(early):
+            return self
+        names = sorted(
+            {name for name, is_early in zip(self.schedule, early, strict=True) if is_early}
+        )
+        note = (
+            f"{sum(early)} points in the middle of a {' or '.join(names)} schedule left out: a run "
+            "that ends there has another loss (--mid-schedule keeps them)"
+        )
+        kept = self.where(not is_early for is_early in early)
+        return replace(kept, notes=(*self.notes, note))
+
+    def where(self, keep: Iterable[bool]) -> Points:
+        """The points for which `keep` is true."""
+        return self.take(np.flatnonzero(np.fromiter(keep, dtype=bool)))
+
+    def take(self, rows: Ints) -> Points:
+        """The points at these indices, in this order; an index may occur several times."""
+
+        def chosen(column: Any) -> Any:
+            if isinstance(column, np.ndarray):
+                return column[rows]
+            if isinstance(column, Mapping):
+                return {name: values[rows] for name, values in column.items()}
+            return tuple(column[i] for i in rows) if column else column
+
+        whole = {"name", "params", "flops", "corpus", "notes"}
+        kept = {f.name: chosen(getattr(self, f.name)) for f in fields(self) if f.name not in whole}
+        return replace(self, **kept)
+
+
+def group_means(values: Floats) -> tuple[Floats, Ints]:
+    """Each value's group as its geometric mean and as its number, groups ascending.
+
+    Going up, a value opens a new group when it is `SPREAD` times the lowest of the current one.
+    """
+    group = np.zeros(len(values), dtype=np.int64)
+    lowest, current = values.min(), 0
+    for i in np.argsort(values, kind="stable"):
+        if values[i] >= SPREAD * lowest:
+            lowest, current = values[i], current + 1
+        group[i] = current
+    means = [math.exp(np.mean(np.log(values[group == g]))) for g in range(current + 1)]
+    return np.array(means)[group], group

@@ -1,0 +1,216 @@
+"""Points of finished runs in a results folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.laws import Floats
+from analysis.points import Points
+from slam_core.errors import SlamError, UsageError
+from slam_core.flops import convention
+
+if TYPE_CHECKING:
+    from slam_core.results import Result
+
+
+def from_results(
+    folder: Path,
+    study: str | None = None,
+    params: str = "total",
+    flops: str = "6nd",
+    corpus: str | None = None,
+) -> Points:
+    """Points of a study's runs, or of all runs, in a results folder.
+
+    The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
+    that are excluded, diverged or missing are left out and noted. Of several attempts at one run
+    the last counts. `SlamError` if nothing is left, `UsageError` for unknown names.
+    """
+    from slam_core.results import Exclusion, Result, read
+
+    params, flops = convention(params, "parameter"), convention(flops)
+    wanted = _study(study) if study else {}
+    results = read(folder, Result)
+    if not results:
+        raise SlamError(
+            f"{folder} holds no results; run some (python -m sweeps launch NAME) and collect them, "
+            "or name another folder with --results"
+        )
+    excluded = read(folder, Exclusion)
+    notes: list[str] = []
+    attempts: dict[str, Result] = {}
+    order = {run: i for i, run in enumerate(wanted)}
+    for result in sorted(results.values(), key=lambda r: (order.get(r.run, 0), *r.key)):
+        if study and result.run not in wanted:
+            continue
+        label = wanted.get(result.run, result.run)
+        if result.key in excluded:
+            notes.append(f"{label} left out (excluded: {excluded[result.key].reason})")
+        elif result.state == "diverged":
+            notes.append(f"{label} left out (diverged)")
+        else:
+            attempts[result.run] = result
+    corpus = corpus or _only_corpus(attempts.values())
+    chosen = [result for result in attempts.values() if corpus in result.validation]
+    if len(chosen) < len(attempts):
+        notes.append(f"{len(attempts) - len(chosen)} runs left out (not validated on {corpus})")
+    known = {result.run for result in results.values()}
+    if absent := [label for run, label in wanted.items() if run not in known]:
+        notes.append(f"{len(absent)} of {len(wanted)} runs have no result yet: {_few(absent)}")
+    if not chosen:
+        raise SlamError(
+            f"no run of {study or folder} can be used ({'; '.join(notes) or 'none is validated'}); "
+            "see python -m sweeps status"
+        )
+    unique = _unique(chosen)
+    tokens = np.array([float(result.spent.tokens) for result in chosen])
+    per_unit = np.array([result.counts.flops(flops) for result in chosen])
+    budgets = [result.spec["budget"] for result in chosen]
+    in_flops = all(budget["unit"] == "flops" for budget in budgets)
+    declared = tuple(float(budget["amount"]) for budget in budgets) if in_flops else ()
+    if any(budget.get("convention") != flops for budget in budgets) and declared:
+        notes.append(
+            f"budgets were declared in another convention than {flops}: C differs within each, "
+            "which tilts its parabola"
+        )
+    scores, items = _scores(folder, chosen)
+    if repeated := _repeats(tokens, unique):
+        notes.append(repeated)
+    return Points(
+        name=study or "all",
+        n=np.array([float(result.counts.params(params)) for result in chosen]),
+        d=tokens,
+        c=per_unit * tokens,
+        loss=np.array([result.validation[corpus].nll for result in chosen]),
+        params=params,
+        flops=flops,
+        label=tuple(wanted.get(result.run, result.run) for result in chosen),
+        run=tuple(result.run for result in chosen),
+        family=tuple(str(result.spec["model"]["family"]) for result in chosen),
+        seed=tuple(int(result.spec["seed"]) for result in chosen),
+        declared=declared,
+        schedule=tuple(str(result.spec["optim"]["schedule"]) for result in chosen),
+        ended=(True,) * len(chosen),
+        unique=unique,
+        seconds=np.array([result.spent.seconds for result in chosen]),
+        scores=scores,
+        items=items,
+        corpus=corpus,
+        notes=tuple(notes),
+    )
+
+
+def _study(name: str) -> dict[str, str]:
+    """run id -> label of a study's runs."""
+    from sweeps.studies import STUDIES
+
+    if name not in STUDIES:
+        raise UsageError(
+            f"no study '{name}'; there are {', '.join(STUDIES)} (a file of points ends in .csv, "
+            ".tsv, .json or .jsonl)"
+        )
+    return {spec.id: label for label, spec in STUDIES[name].runs().items()}
+
+
+def along_curves(points: Points, folder: Path) -> Points:
+    """The points of the training curves of these runs, with their *training* loss, the mean over
+    each logged interval; `SlamError` if the folder holds no curve of them."""
+    from slam_core.results import Curve, Exclusion, read
+
+    excluded = read(folder, Exclusion)
+    latest = {c.run: c for key, c in sorted(read(folder, Curve).items()) if key not in excluded}
+    at = [i for i, run in enumerate(points.run) if run in latest for _ in latest[run].tokens]
+    if not at:
+        raise SlamError(f"{folder}/curves.jsonl holds no curve of the runs of {points.name}")
+    kept = [latest[run] for run in points.run if run in latest]
+    d = np.array([float(tokens) for curve in kept for tokens in curve.tokens])
+    rows = np.array(at)
+    chosen = points.take(rows)
+    finite = np.isfinite(np.array([loss for curve in kept for loss in curve.loss]))
+    made = replace(
+        chosen,
+        d=d,
+        c=chosen.c / chosen.d * d,
+        loss=np.where(finite, [loss for curve in kept for loss in curve.loss], 1.0),
+        label=tuple(f"{points.label[i]} at D = {x:.4g}" for i, x in zip(at, d, strict=True)),
+        ended=tuple(bool(x >= points.d[i]) for i, x in zip(at, d, strict=True)),
+        declared=(),
+        unique=None if chosen.unique is None else np.minimum(chosen.unique, d),
+        scores={},
+        items={},
+        notes=(
+            *points.notes,
+            f"{finite.sum()} points along curves: training loss",
+        ),
+    )
+    return made.where(finite)
+
+
+def _unique(results: Sequence[Result]) -> Floats | None:
+    """Distinct units each run was trained on, where every run's corpora are known."""
+    from slam_core.corpora import open_corpus
+
+    found = []
+    for result in results:
+        there = 0
+        for source in result.spec["data"]["sources"]:
+            try:
+                corpus = open_corpus(source["corpus"])
+            except SlamError:
+                return None
+            if corpus.revision != source["revision"]:
+                return None
+            there += corpus.units("train")
+        found.append(float(min(there, result.spent.tokens)))
+    return np.array(found)
+
+
+def _repeats(tokens: Floats, unique: Floats | None) -> str:
+    """A note if runs saw their corpus more than once: the single-epoch law is about fresh data."""
+    times = tokens / unique if unique is not None else np.ones(1)
+    if times.max() <= 1:
+        return ""
+    return (
+        f"{(times > 1).sum()} of {len(tokens)} runs see their data more than once (at most "
+        f"{times.max():.1f} times); the law is about fresh data (--law repeated is not)"
+    )
+
+
+def _scores(
+    folder: Path, results: Sequence[Result]
+) -> tuple[Mapping[str, Floats], Mapping[str, Floats]]:
+    """Accuracies and item counts by benchmark (`name`, or `name:metric` for another metric than
+    accuracy), NaN where a run was not scored. The last revision of a benchmark counts."""
+    from slam_core.results import Score, read
+
+    row = {(result.run, result.attempt): i for i, result in enumerate(results)}
+    values: dict[str, Floats] = {}
+    items: dict[str, Floats] = {}
+    for score in read(folder, Score).values():
+        if (i := row.get((score.run, score.attempt))) is None:
+            continue
+        name = score.benchmark
+        if score.metric != "accuracy":
+            name = f"{name}:{score.metric}"
+        for table, value in ((values, score.value), (items, float(score.items))):
+            table.setdefault(name, np.full(len(results), np.nan))[i] = value
+    return values, items
+
+
+def _only_corpus(results: Iterable[Result]) -> str:
+    distinct = sorted({name for result in results for name in result.validation})
+    if len(distinct) > 1:
+        raise UsageError(
+            f"the runs are validated on {', '.join(distinct)}: choose one with --corpus"
+        )
+    return distinct[0] if distinct else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown}, ..."

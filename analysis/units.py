@@ -1,0 +1,85 @@
+"""The unit a loss is shown in. Fits are in nats per unit; other units scale or shift them.
+
+nats: nats per unit, of one tokeniser. bits: bits per second of audio, on which tokenisers compare.
+unigram: nats per unit less the entropy of the units, what a model knows beyond their frequencies
+(Tao et al. 2024, arXiv:2407.13623).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from analysis.laws import Law
+from slam_core.errors import SlamError, UsageError
+
+UNITS = ("nats", "bits", "unigram")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """shown = scale * nats - shift. A law keeps its exponents: E, A and B scale, E shifts."""
+
+    name: str
+    title: str
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def of(self, nats: float) -> float:
+        """A loss in this unit."""
+        return self.scale * nats - self.shift
+
+    def law(self, law: Law) -> Law:
+        """A law whose loss is in this unit."""
+        return replace(law, E=self.of(law.E), A=self.scale * law.A, B=self.scale * law.B)
+
+
+NATS = Unit("nats", "nats per unit")
+
+
+def unit(
+    name: str,
+    corpus: str | None = None,
+    rate: float | None = None,
+    unigram: float | None = None,
+) -> Unit:
+    """A unit by name, with what a corpus says of its rate and unigram entropy unless given.
+
+    `UsageError` where the one that is needed is neither given nor known.
+    """
+    if name not in UNITS:
+        raise UsageError(f"no unit of loss '{name}'; there are {', '.join(UNITS)}")
+    if name == "nats":
+        return NATS
+    if name == "bits":
+        rate = rate or units_per_second(corpus)
+        if rate is None:
+            raise _unknown("bits per second", "how many units a second of audio has", "rate")
+        return Unit("bits", "bits per second of audio", rate / math.log(2))
+    unigram = unigram or _unigram(corpus)
+    if unigram is None:
+        raise _unknown("the unigram unit", "the entropy of the units", "unigram")
+    return Unit("unigram", "nats per unit beyond unigrams", 1.0, unigram)
+
+
+def units_per_second(corpus: str | None) -> float | None:
+    """Scored units, after de-duplication, a second of a corpus's validation audio; None if the
+    corpus is not at hand."""
+    from slam_core.corpora import open_corpus
+
+    try:
+        split = open_corpus(corpus or "").manifest.splits["validation"]
+    except (SlamError, KeyError):
+        return None
+    return (split.units + split.documents) / split.seconds  # a document ends with one more unit
+
+
+def _unigram(corpus: str | None) -> float | None:
+    from slam_core.ngrams import stored
+
+    found = stored(corpus) if corpus else None
+    return found.unigram if found else None
+
+
+def _unknown(unit: str, what: str, option: str) -> UsageError:
+    return UsageError(f"{unit} needs {what}; say it with --{option}")
