@@ -8,12 +8,14 @@ when they are analysed, because the conventions differ by 16 to 61 % for the pub
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from slam_core.errors import UsageError
 from slam_core.families import Shape, attention_weights, family
+
+Kind = Literal["FLOP", "parameter"]
 
 
 class Counts(BaseModel):
@@ -38,19 +40,19 @@ class Counts(BaseModel):
         """All parameters, tied ones once (the N of Cuervo & Marxer and of Slam's Table 7)."""
         return self.embedding + self.positions + self.body + self.head
 
-    def params(self, convention: str = "total") -> int:
+    def params(self, name: str = "total") -> int:
         """N under a convention of `PARAMS`."""
-        return _named(PARAMS, convention, "parameter")(self)
+        return PARAMS[convention(name, "parameter")](self)
 
-    def flops(self, convention: str = "6nd") -> float:
+    def flops(self, name: str = "6nd") -> float:
         """Training FLOPs per unit under a convention of `FLOPS`."""
-        return _named(FLOPS, convention, "FLOP")(self)
+        return FLOPS[convention(name)](self)
 
-
-T = TypeVar("T")
 
 PARAMS: dict[str, Callable[[Counts], int]] = {
     "total": lambda c: c.total,
+    # One vocabulary matrix whatever the model does: an untied head is left out.
+    "tied": lambda c: c.embedding + c.positions + c.body,
     # Kaplan et al. 2020: no embeddings, positions or head.
     "body": lambda c: c.body,
 }
@@ -68,6 +70,37 @@ FLOPS: dict[str, Callable[[Counts], float]] = {
 }
 
 
+# What else people write: letters and digits only, in small letters.
+_ALSO: dict[Kind, dict[str, str]] = {
+    "parameter": {"nonembedding": "body"},
+    "FLOP": {
+        "nonembedding": "6nd_body",
+        "6ndnonembedding": "6nd_body",
+        "full": "attention",
+        "fullattention": "attention",
+        "causalattention": "causal",
+    },
+}
+
+
+def convention(name: str, kind: Kind = "FLOP") -> str:
+    """The key of `FLOPS`, or of `PARAMS`, that `name` means.
+
+    Case and everything but letters and digits are ignored: `6ND` is `6nd`. Also understood:
+    `non-embedding` (`6nd_body`, or `body` of parameters), `full` and `full attention`
+    (`attention`), `causal attention` (`causal`). `UsageError` naming the conventions there are.
+    """
+    keys = list(FLOPS if kind == "FLOP" else PARAMS)
+    known = {_plain(key): key for key in keys} | _ALSO[kind]
+    if _plain(name) not in known:
+        raise UsageError(f"no {kind} convention '{name}'; there are {', '.join(keys)}")
+    return known[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
 def count(family_name: str, shape: Shape, vocab: int, tied: bool, context: int) -> Counts:
     """Counts of a model; `context` in units."""
     fam = family(family_name)
@@ -81,10 +114,3 @@ def count(family_name: str, shape: Shape, vocab: int, tied: bool, context: int) 
         matmul=shape.layers * (attention_weights(shape) + ffn) + vocab * shape.width,
         attention=4 * shape.layers * shape.width * context,
     )
-
-
-def _named(table: dict[str, T], name: str, kind: str) -> T:
-    try:
-        return table[name]
-    except KeyError:
-        raise UsageError(f"no {kind} convention '{name}'; there are {', '.join(table)}") from None

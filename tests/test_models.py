@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from slam_core.errors import UsageError
 from slam_core.families import FAMILIES, shape_of
-from slam_core.flops import FLOPS, PARAMS, count
+from slam_core.flops import FLOPS, PARAMS, Kind, convention, count
 from slam_core.models import build, count_parameters
 from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
 
@@ -72,7 +75,54 @@ def test_flop_conventions_of_the_published_models() -> None:
     assert c.flops("causal") == 162_051_072
     assert c.params("body") == 20_453_888
     assert set(FLOPS) == {"6nd", "6nd_body", "attention", "causal", "exact"}
-    assert set(PARAMS) == {"total", "body"}
+    assert set(PARAMS) == {"total", "tied", "body"}
+    assert c.params("tied") == c.params("total") == 20_710_912
+
+
+def test_tied_leaves_out_an_untied_head() -> None:
+    """Pythia unties its head: N differs by one vocabulary matrix, and 6ND counts it."""
+    c = count("gpt_neox", FAMILIES["gpt_neox"].named["pythia-160m"], 502, False, 2050)
+    assert c.params("total") - c.params("tied") == c.head == 502 * 768
+    assert c.params("tied") == c.params("body") + 502 * 768
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_exact_counts_every_product_of_a_forward_pass(family: str) -> None:
+    """torch's own counter on the model that is trained, with grouped queries and SwiGLU: 2 FLOPs a
+    multiplied weight, and attention over the square. `exact` is three times that, half the square.
+    """
+    spec = resolve(spec_of(family, "1.3m"))
+    context = 32
+    ids = torch.zeros((1, context), dtype=torch.long)
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+        build(spec.model, context, seed=0).eval()(ids)
+    c = spec.counts
+    forward = counter.get_total_flops() / context
+    assert forward == 2 * c.matmul + c.attention
+    assert c.flops("exact") == 3 * (forward - c.attention / 2)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "kind", "key"),
+    [
+        ("6ND", "FLOP", "6nd"),
+        ("6ND, body", "FLOP", "6nd_body"),
+        ("non-embedding", "FLOP", "6nd_body"),
+        ("full", "FLOP", "attention"),
+        ("Full attention", "FLOP", "attention"),
+        ("causal_attention", "FLOP", "causal"),
+        ("Exact", "FLOP", "exact"),
+        ("non-embedding", "parameter", "body"),
+        ("Tied", "parameter", "tied"),
+    ],
+)
+def test_conventions_are_known_by_what_people_call_them(
+    spelling: str, kind: Kind, key: str
+) -> None:
+    assert convention(spelling, kind) == key
+    with pytest.raises(UsageError, match=f"no {kind} convention 'as given'; there are"):
+        convention("as given", kind)
 
 
 def test_initial_weights_are_a_function_of_the_seed() -> None:
