@@ -1,0 +1,330 @@
+"""Ablation statistics: what an arm does against the baseline, and how sure that is.
+
+Runs are paired within a setting (a budget, a family, a size, or several of these) and a seed, so
+that what either does to both runs cancels. There are several questions, and so several answers:
+
+* t over all pairs: the mean difference, if differences are about normal;
+* sign flips: whether chance alone could do it, if an arm that does nothing is as often above the
+  baseline as below. n pairs give no p below 2^(1-n): five cannot reach .05;
+* bootstrap over settings, then seeds: the mean over settings, if those are drawn from many (Davison
+  & Hinkley 1997, section 3.8). From a handful of settings or seeds its intervals are too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from analysis.laws import Floats
+from analysis.points import Points
+from analysis.significance import (
+    Correction,
+    Estimate,
+    Mean,
+    adjust,
+    detectable,
+    pairs_needed,
+    sign_flips,
+)
+from analysis.status import Status
+from slam_core.errors import UsageError
+
+Better = Literal["lower", "higher"]
+Arm = dict[tuple[Hashable, int], float]  # (setting, seed) -> value
+
+
+class Row(NamedTuple):
+    """A run: its loss or another number; NaN where it came to none (it diverged)."""
+
+    arm: str
+    setting: Hashable
+    seed: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How arms are compared: which direction is better, the test whose p is corrected over the
+    arms, the level of every interval, and the power of the detectable effect."""
+
+    better: Better = "lower"
+    test: Literal["sign flips", "t"] = "sign flips"
+    correction: Correction = "holm"
+    level: float = 0.95
+    power: float = 0.8
+    replicates: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.level < 1:
+            raise UsageError(f"a level of {self.level:g} is no interval's; the usual one is 0.95")
+        if self.replicates < 20:
+            raise UsageError(f"{self.replicates} replicates give no interval; take 200 or more")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An arm against the baseline. Differences are arm minus baseline, in the values' unit.
+
+    `difference` is the mean over pairs with its t interval, and `percent` that of the differences
+    in percent of each pair's baseline; `pooled` is the mean over settings with its bootstrap
+    interval; `settings` holds the mean in each. Where seeds are not shared (`paired` is false)
+    `difference` is the mean over settings of the difference of means, its interval and p are
+    Welch's, and `percent` has no interval. `runs` counts pairs, or the arm's runs.
+
+    `p` is of the planned test, `p_t` of the t test, `adjusted` is `p` corrected over the arms.
+    `detectable` is the least true difference that a t test of this design finds with the planned
+    power, as the only comparison; `needed` the pairs that a true effect as large as `difference`
+    takes. `left_out` names the runs that were not used, and why.
+    """
+
+    arm: str
+    status: Status
+    message: str
+    paired: bool
+    runs: int
+    settings: tuple[tuple[Hashable, float], ...]
+    difference: Estimate
+    percent: Estimate
+    pooled: Estimate
+    p: float
+    p_t: float
+    adjusted: float
+    detectable: float
+    needed: float
+    left_out: tuple[str, ...]
+
+
+def rows(
+    points: Points,
+    arm: Sequence[str],
+    setting: Sequence[Hashable] | None = None,
+    metric: str | None = None,
+) -> list[Row]:
+    """Rows of points from each one's arm and setting, (points,); the setting is the budget unless
+    given. The value is the loss, or the score on the benchmark `metric`."""
+    if metric is not None and metric not in points.scores:
+        known = ", ".join(points.scores) or "none"
+        raise UsageError(f"{points.name} has no score on '{metric}'; there are {known}")
+    values = points.loss if metric is None else points.scores[metric]
+    blocks = points.budget.tolist() if setting is None else setting
+    if not len(arm) == len(blocks) == len(points):
+        raise UsageError(
+            f"{len(arm)} arms and {len(blocks)} settings for {len(points)} runs; give each run one"
+        )
+    seeds = points.seed or (0,) * len(points)
+    return [Row(*row) for row in zip(arm, blocks, seeds, values.tolist(), strict=True)]
+
+
+def by_arm(runs: Iterable[Row]) -> tuple[dict[str, Arm], dict[str, list[str]]]:
+    """The measured runs of each arm, and in words those that came to no value.
+
+    `UsageError` for two runs of one arm, setting and seed.
+    """
+    arms: dict[str, Arm] = {}
+    lost: dict[str, list[str]] = {}
+    seen: set[Row] = set()
+    for arm, setting, seed, value in runs:
+        name = f"{arm} at {in_words(setting)}, seed {seed}"
+        key = Row(arm, setting, seed, 0.0)
+        if key in seen:
+            raise UsageError(f"two runs are {name}: the setting has to tell them apart")
+        seen.add(key)
+        measured, valueless = arms.setdefault(arm, {}), lost.setdefault(arm, [])
+        if math.isfinite(value):
+            measured[setting, seed] = value
+        else:
+            valueless.append(f"{name}: its value is {value}")
+    return arms, lost
+
+
+def in_words(setting: Hashable) -> str:
+    """A setting as a table shows it."""
+    return f"{setting:.3g}" if isinstance(setting, float) else str(setting)
+
+
+def compare(runs: Iterable[Row], baseline: str, plan: Plan | None = None) -> tuple[Effect, ...]:
+    """Every other arm against the baseline, in the order of the rows.
+
+    An arm that shares fewer than two (setting, seed) with the baseline is compared without pairs,
+    if both have several runs in each common setting.
+    `UsageError` for an unknown baseline and for no other arm.
+    """
+    plan = plan or Plan()
+    arms, lost = by_arm(runs)
+    if baseline not in arms or len(arms) < 2:
+        raise UsageError(
+            f"nothing to compare with a baseline '{baseline}'; the arms are {', '.join(arms)}"
+        )
+    others = [_Match.of(arm, baseline, arms, lost) for arm in arms if arm != baseline]
+    p = np.array([match.p(plan) for match in others])
+    adjusted = adjust(p, plan.correction)
+    tests = int(np.isfinite(p).sum())
+    return tuple(
+        match.effect(plan, float(raw), float(corrected), tests)
+        for match, raw, corrected in zip(others, p, adjusted, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The runs of an arm and of the baseline that can be compared, by setting."""
+
+    arm: str
+    baseline: str
+    paired: bool
+    samples: dict[Hashable, tuple[Floats, Floats]]
+    lost: int
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, arm: str, baseline: str, arms: dict[str, Arm], lost: dict[str, list[str]]
+    ) -> _Match:
+        ours, theirs = arms[arm], arms[baseline]
+        pairs = [key for key in ours if key in theirs]
+        together = {setting for setting, _ in ours} & {setting for setting, _ in theirs}
+        sides = [[key for key in side if key[0] in together] for side in (ours, theirs)]
+        crowds = [Counter(setting for setting, _ in side) for side in sides]
+        lone = any(crowd[setting] < 2 for crowd in crowds for setting in together)
+        paired = len(pairs) > 1 or (len(pairs) == 1 and lone)
+        mine, other = (pairs, pairs) if paired else sides
+        unmatched = [
+            f"{name} at {in_words(setting)}, seed {seed}: {rival} has no such run"
+            for name, rival, runs, used in (
+                (arm, baseline, ours, mine),
+                (baseline, arm, theirs, other),
+            )
+            for setting, seed in runs
+            if (setting, seed) not in used
+        ]
+        samples = {
+            setting: (
+                np.array([ours[key] for key in mine if key[0] == setting]),
+                np.array([theirs[key] for key in other if key[0] == setting]),
+            )
+            for setting in dict.fromkeys(setting for setting, _ in mine)
+        }
+        gone = lost[arm] + lost[baseline]
+        return cls(arm, baseline, paired, samples, len(gone), tuple(gone + unmatched))
+
+    @property
+    def values(self) -> tuple[Floats, Floats]:
+        """All values of the arm and of the baseline, in the same order if paired."""
+        ours, theirs = zip(*self.samples.values(), strict=True)
+        return np.concatenate(ours), np.concatenate(theirs)
+
+    @property
+    def mean(self) -> Mean:
+        if not self.paired:
+            return Mean.of_differences(list(self.samples.values()))
+        ours, theirs = self.values
+        return Mean.of(ours - theirs)
+
+    @property
+    def percent(self) -> Mean:
+        if not self.samples or not (self.values[1] > 0).all():
+            return Mean()
+        ours, theirs = self.values
+        if self.paired:
+            return Mean.of(100 * (ours - theirs) / theirs)
+        level = float(np.mean([y.mean() for _, y in self.samples.values()]))
+        return Mean(100 * self.mean.value / level)
+
+    def pooled(self, plan: Plan) -> Estimate:
+        """The mean over settings, and a percentile interval: settings are drawn with replacement,
+        and in every drawn one its pairs, or each side's runs."""
+        if not self.samples:
+            return Estimate()
+        samples = list(self.samples.values())
+        value = float(np.mean([x.mean() - y.mean() for x, y in samples]))
+        if len(samples) == 1 and min(map(len, samples[0])) < 2:
+            return Estimate(value)
+        rng = np.random.default_rng(plan.seed)
+        chosen = rng.integers(len(samples), size=(plan.replicates, len(samples)))
+        drawn = np.empty(chosen.shape)
+        for i, (x, y) in enumerate(samples):
+            at = chosen == i
+            times = int(at.sum())
+            first = rng.integers(len(x), size=(times, len(x)))
+            second = first if self.paired else rng.integers(len(y), size=(times, len(y)))
+            drawn[at] = x[first].mean(1) - y[second].mean(1)
+        low, high = np.percentile(drawn.mean(1), [50 * (1 - plan.level), 50 * (1 + plan.level)])
+        return Estimate(value, float(low), float(high))
+
+    def p(self, plan: Plan) -> float:
+        """Of the planned test; of Welch's where there are no pairs to flip."""
+        if plan.test == "t" or not self.paired or math.isnan(self.mean.se):
+            return self.mean.p
+        ours, theirs = self.values
+        return sign_flips(ours - theirs, plan.replicates, plan.seed)
+
+    def effect(self, plan: Plan, p: float, adjusted: float, tests: int) -> Effect:
+        """The result, `adjusted` being `p` corrected for so many tests."""
+        mean, alpha = self.mean, 1 - plan.level
+        spread = mean.se * math.sqrt(mean.df + 1) if self.paired else math.nan
+        effect = Effect(
+            arm=self.arm,
+            status="too few",
+            message="",
+            paired=self.paired,
+            runs=sum(len(ours) for ours, _ in self.samples.values()),
+            settings=tuple((s, float(x.mean() - y.mean())) for s, (x, y) in self.samples.items()),
+            difference=mean.interval(plan.level),
+            percent=self.percent.interval(plan.level),
+            pooled=self.pooled(plan),
+            p=p,
+            p_t=mean.p,
+            adjusted=adjusted,
+            detectable=detectable(mean.se, mean.df, alpha, plan.power),
+            needed=pairs_needed(mean.value, spread, alpha, plan.power),
+            left_out=self.left_out,
+        )
+        if not self.samples:
+            message = f"{self.arm} and {self.baseline} were run in no setting together: add one"
+            return replace(effect, message=message)
+        if math.isnan(mean.se):
+            message = (
+                f"{self.arm} differs from {self.baseline} by {mean.value:+.3g}, but single runs "
+                "tell nothing of the noise, so there is no interval: add seeds"
+            )
+            return replace(effect, message=message)
+        cautions = self._cautions(effect, plan, tests)
+        message = "; ".join([_verdict(effect, self.baseline, plan), *cautions])
+        return replace(effect, status="weak" if cautions else "ok", message=message)
+
+    def _cautions(self, effect: Effect, plan: Plan, tests: int) -> list[str]:
+        cautions = []
+        if self.lost:
+            cautions.append(f"runs that came to no value: {self.lost}, which may flatter an arm")
+        if not self.paired:
+            cautions.append("seeds are not shared, so runs are not paired (Welch)")
+        elif self.mean.se <= 1e-12 * abs(self.mean.value):
+            cautions.append("all pairs differ by the same, so there is no noise to judge by")
+        least = 2.0 ** (1 - effect.runs) * (tests if plan.correction == "holm" else 1)
+        if self.paired and plan.test == "sign flips" and least > 1 - plan.level:
+            cautions.append(
+                f"{effect.runs} pairs cannot bring the p of sign flips below {min(least, 1.0):.2g}"
+            )
+        return cautions
+
+
+def _verdict(effect: Effect, baseline: str, plan: Plan) -> str:
+    value, low, high = effect.difference
+    found = effect.adjusted <= 1 - plan.level
+    better = (value < 0) == (plan.better == "lower")
+    word = ("better" if better else "worse") if found else "not shown to be better or worse"
+    corrected = {"holm": " (Holm)", "bh": " (Benjamini-Hochberg)", "none": ""}[plan.correction]
+    words = (
+        f"{effect.arm} is {word} than {baseline}: {value:+.3g} ({low:+.3g} to {high:+.3g}), "
+        f"p = {effect.adjusted:.2g}{corrected}, "
+        f"from {effect.runs} {'pairs' if effect.paired else 'runs'}"
+    )
+    if found:
+        return words
+    return f"{words}; {effect.detectable:.2g} would be found {plan.power:.0%} of the time"

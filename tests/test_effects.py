@@ -1,0 +1,353 @@
+"""Effects of arms and their order: pairs, corrections, and what is said where runs are too few."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from worlds import SPEECH, noisy
+
+from analysis.effects import Effect, Plan, Row, compare, rows
+from analysis.laws import Floats
+from analysis.ranking import rank
+from analysis.significance import detectable
+from slam_core.errors import UsageError
+
+SETTINGS = ("1e18", "1e19", "1e20")
+
+
+def trial(effects: dict[str, float], sd: float, seeds: int, seed: int = 0) -> list[Row]:
+    """Arms that differ by `effects` from a level that settings and seeds share; noise `sd`."""
+    rng = np.random.default_rng(seed)
+    level = {key: 2 + rng.normal(0, 0.3) for key in product(SETTINGS, range(seeds))}
+    return [
+        Row(arm, s, k, level[s, k] + effect + rng.normal(0, sd))
+        for arm, effect in effects.items()
+        for s, k in level
+    ]
+
+
+def matrix(runs: list[Row], arm: str) -> Floats:
+    """(settings, seeds) the values of an arm."""
+    values = {(row.setting, row.seed): row.value for row in runs if row.arm == arm}
+    seeds = sorted({seed for _, seed in values})
+    return np.array([[values[s, k] for k in seeds] for s in SETTINGS])
+
+
+def only(runs: list[Row], plan: Plan | None = None) -> Effect:
+    (effect,) = compare(runs, "base", plan)
+    return effect
+
+
+def test_pairs_give_the_paired_t_test_and_the_exact_permutation_test() -> None:
+    runs = trial({"base": 0, "warm": -0.02, "noise": 0}, 0.02, 3)
+    base = matrix(runs, "base")
+    for effect in compare(runs, "base"):
+        arm = matrix(runs, effect.arm)
+        d = (arm - base).ravel()
+        reference = stats.ttest_rel(arm.ravel(), base.ravel())
+        interval = reference.confidence_interval(0.95)
+        assert (effect.paired, effect.runs, effect.left_out) == (True, 9, ())
+        assert effect.difference == pytest.approx((d.mean(), interval.low, interval.high))
+        assert effect.p_t == pytest.approx(reference.pvalue, rel=1e-12)
+        flips = stats.permutation_test(
+            (d,), np.mean, permutation_type="samples", n_resamples=np.inf
+        )
+        assert effect.p == pytest.approx(flips.pvalue, rel=1e-12)
+        relative = stats.ttest_1samp(100 * d / base.ravel(), 0)
+        low, high = relative.confidence_interval(0.95)
+        assert effect.percent[1:] == pytest.approx((low, high), rel=1e-12)
+        assert dict(effect.settings) == pytest.approx(
+            dict(zip(SETTINGS, (arm - base).mean(1), strict=True))
+        )
+        assert effect.detectable == pytest.approx(detectable(d.std(ddof=1) / 3, 8), rel=1e-12)
+
+
+def test_pairing_takes_out_what_settings_and_seeds_do() -> None:
+    """Levels that differ by .3 hide an effect of .02 from an unpaired test, not from this one."""
+    runs = trial({"base": 0, "warm": -0.02}, 0.004, 3)
+    effect = only(runs)
+    assert effect.status == "ok"
+    assert effect.p == 2 / 2**9
+    assert stats.ttest_ind(matrix(runs, "warm").ravel(), matrix(runs, "base").ravel()).pvalue > 0.8
+    shifted = [row._replace(value=row.value + SETTINGS.index(row.setting)) for row in runs]
+    assert only(shifted).difference == pytest.approx(effect.difference, rel=1e-9)
+
+
+def test_p_is_corrected_over_the_arms() -> None:
+    arms = {"base": 0.0, "a": -0.02, "b": 0.01, "c": 0.002}
+    effects = compare(trial(arms, 0.01, 4), "base", Plan(test="t"))
+    raw = np.array([effect.p_t for effect in effects])
+    assert [effect.p for effect in effects] == raw.tolist()
+    order = np.argsort(raw)
+    holm = [effects[i].adjusted for i in order]
+    assert holm == pytest.approx(np.maximum.accumulate(np.minimum(raw[order] * [3, 2, 1], 1)))
+    bh = compare(trial(arms, 0.01, 4), "base", Plan(test="t", correction="bh"))
+    assert [e.adjusted for e in bh] == pytest.approx(stats.false_discovery_control(raw))
+
+
+def test_the_verdict_follows_the_direction() -> None:
+    runs = trial({"base": 0, "warm": -0.05, "null": 0}, 0.01, 3, seed=1)
+    warm, null = compare(runs, "base")
+    assert warm.message.startswith("warm is better than base: -0.0")
+    assert null.message.startswith("null is not shown to be better or worse than base")
+    assert f"; {null.detectable:.2g} would be found 80% of the time" in null.message
+    worse, _ = compare(runs, "base", Plan(better="higher"))
+    assert worse.message.startswith("warm is worse than base: -0.0")
+    assert worse.difference == warm.difference
+
+
+def test_a_real_effect_is_found_as_often_as_the_power_says() -> None:
+    """The effect that is detectable at 80 %: found in 80 % of 300 trials, within three standard
+    errors; no effect in 5 %."""
+    size = detectable(math.sqrt(2) * 0.01 / 3, 8)
+    found, false = 0, 0
+    for seed in range(300):
+        runs = trial({"base": 0, "arm": size, "null": 0}, 0.01, 3, seed)
+        arm, null = compare(runs, "base", Plan(test="t", replicates=20))
+        found, false = found + (arm.p <= 0.05), false + (null.p <= 0.05)
+    assert found / 300 == pytest.approx(0.8, abs=3 * math.sqrt(0.16 / 300))
+    assert false / 300 == pytest.approx(0.05, abs=3 * math.sqrt(0.0475 / 300))
+
+
+def test_the_bootstrap_draws_settings_and_then_seeds() -> None:
+    """Its variance in closed form, S settings of n seeds: that of the settings' means / S plus the
+    mean variance within, / (n S), both with the divisors S and n."""
+    runs = trial({"base": 0, "arm": 0.1}, 0.05, 4)
+    d = matrix(runs, "arm") - matrix(runs, "base")
+    variance = d.mean(1).var() / 3 + d.var(1).mean() / (4 * 3)
+    effect = only(runs, Plan(level=0.6826895, replicates=40_000))
+    half = (effect.pooled.high - effect.pooled.low) / 2
+    assert effect.pooled.value == pytest.approx(d.mean(), rel=1e-12)
+    assert half == pytest.approx(math.sqrt(variance), rel=0.03)
+    assert only(runs).pooled == only(runs).pooled
+    assert only(runs).pooled != only(runs, Plan(seed=1)).pooled
+
+
+def test_settings_that_disagree_widen_the_pooled_interval_only() -> None:
+    runs = trial({"base": 0, "arm": 0}, 0.01, 8)
+    bent = {"1e18": -0.2, "1e19": 0.0, "1e20": 0.2}
+    flipping = [
+        row._replace(value=row.value + bent[row.setting]) if row.arm == "arm" else row
+        for row in runs
+    ]
+    agreed, disagreed = only(runs).pooled, only(flipping).pooled
+    assert disagreed.high - disagreed.low > 10 * (agreed.high - agreed.low)
+    assert dict(only(flipping).settings)["1e20"] == pytest.approx(0.2, abs=0.02)
+
+
+def test_missing_partners_are_named_and_left_out() -> None:
+    runs = trial({"base": 0, "warm": -0.02}, 0.01, 3)
+    gone = [row for row in runs if row[:3] not in [("base", "1e18", 2), ("warm", "1e20", 0)]]
+    effect = only(gone)
+    assert effect.runs == 7
+    assert effect.left_out == (
+        "warm at 1e18, seed 2: base has no such run",
+        "base at 1e20, seed 0: warm has no such run",
+    )
+    keep = np.ones((3, 3), dtype=bool)
+    keep[0, 2] = keep[2, 0] = False
+    d = (matrix(runs, "warm") - matrix(runs, "base"))[keep]
+    assert effect.difference.value == pytest.approx(d.mean(), rel=1e-12)
+
+
+def test_a_diverged_run_is_named_and_doubted() -> None:
+    runs = trial({"base": 0, "hot": -0.02}, 0.001, 3)
+    runs[-1] = runs[-1]._replace(value=math.nan)
+    effect = only(runs)
+    assert effect.status == "weak"
+    assert effect.runs == 8
+    assert "hot at 1e20, seed 2: its value is nan" in effect.left_out
+    assert effect.message.endswith("runs that came to no value: 1, which may flatter an arm")
+
+
+def test_other_seeds_are_compared_without_pairs_and_it_is_said() -> None:
+    runs = [
+        row._replace(seed=row.seed + 10) if row.arm == "warm" else row
+        for row in trial({"base": 0, "warm": -0.02}, 0.01, 4)
+        if row.setting == "1e18"
+    ]
+    effect = only(runs)
+    x, y = ([row.value for row in runs if row.arm == arm] for arm in ("warm", "base"))
+    reference = stats.ttest_ind(x, y, equal_var=False)
+    interval = reference.confidence_interval(0.95)
+    assert not effect.paired
+    assert effect.status == "weak"
+    assert "seeds are not shared" in effect.message
+    assert effect.p == effect.p_t == pytest.approx(reference.pvalue, rel=1e-12)
+    assert effect.difference[1:] == pytest.approx((interval.low, interval.high), rel=1e-12)
+    assert effect.percent.value == pytest.approx(100 * (np.mean(x) / np.mean(y) - 1), rel=1e-9)
+    assert math.isnan(effect.percent.low)
+    assert effect.pooled.low < effect.difference.value < effect.pooled.high
+
+
+def test_one_seed_gives_the_difference_and_no_interval() -> None:
+    effect = only([Row("base", "small", 0, 2.0), Row("warm", "small", 0, 1.9)])
+    assert effect.status == "too few"
+    assert effect.difference.value == pytest.approx(-0.1, rel=1e-12)
+    assert effect.percent.value == pytest.approx(-5, rel=1e-12)
+    for number in (*effect.difference[1:], effect.pooled.low, effect.p, effect.detectable):
+        assert math.isnan(number)
+    assert effect.message.startswith(
+        "warm differs from base by -0.1, but single runs tell nothing of the noise"
+    )
+    more = [
+        Row("base", "small", 0, 2.0),
+        Row("base", "small", 1, 3.0),
+        Row("warm", "small", 0, 1.9),
+    ]
+    assert only(more).difference.value == pytest.approx(-0.1, rel=1e-12)  # its partner, not both
+
+
+def test_one_common_seed_among_several_is_no_pairing() -> None:
+    runs = [Row("base", "s", k, v) for k, v in enumerate((2.0, 2.2, 2.4))]
+    runs += [Row("warm", "s", k, v) for k, v in enumerate((1.0, 1.4, 1.2), start=2)]
+    effect = only(runs)
+    assert not effect.paired
+    assert effect.difference.value == pytest.approx(-1.0, rel=1e-12)
+
+
+def test_an_arm_without_a_common_setting_has_no_effect_and_is_no_test() -> None:
+    runs = trial({"base": 0, "warm": -0.02}, 0.01, 3)
+    alone, warm = compare([Row("alone", "1e22", 0, 1.0), *runs], "base", Plan(test="t"))
+    assert alone.status == "too few"
+    assert alone.message == "alone and base were run in no setting together: add one"
+    assert math.isnan(alone.difference.value)
+    assert warm.adjusted == warm.p
+
+
+def test_five_pairs_cannot_convince_sign_flips() -> None:
+    runs = [row for row in trial({"base": 0, "warm": -0.5}, 0.01, 5) if row.setting == "1e18"]
+    effect = only(runs)
+    assert effect.p == 2 / 32
+    assert effect.status == "weak"
+    assert effect.message.endswith("5 pairs cannot bring the p of sign flips below 0.062")
+    assert only(runs, Plan(test="t")).status == "ok"
+
+
+def test_differences_without_noise_are_doubted() -> None:
+    runs = [
+        Row(arm, "s", k, 2.0 - 0.5 * (arm == "warm")) for arm in ("base", "warm") for k in (0, 1)
+    ]
+    effect = only(runs, Plan(test="t"))
+    assert effect.difference == (-0.5, -0.5, -0.5)
+    assert effect.status == "weak"
+    assert "all pairs differ by the same" in effect.message
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
+def test_units_and_the_order_of_rows_change_nothing(seed: int, scale: float) -> None:
+    runs = trial({"base": 0, "a": -0.01, "b": 0.01}, 0.01, 2, seed)
+    plan = Plan(replicates=50)
+    before = {effect.arm: effect for effect in compare(runs, "base", plan)}
+    shuffled = [runs[i] for i in np.random.default_rng(seed).permutation(len(runs))]
+    for effect in compare(shuffled, "base", plan):
+        assert effect.difference == pytest.approx(before[effect.arm].difference, rel=1e-9)
+        assert effect.adjusted == before[effect.arm].adjusted
+    for effect in compare([r._replace(value=r.value * scale) for r in runs], "base", plan):
+        assert effect.adjusted == before[effect.arm].adjusted
+        assert effect.percent == pytest.approx(before[effect.arm].percent, rel=1e-9)
+        assert effect.needed == before[effect.arm].needed
+
+
+def test_mistakes_are_usage_errors() -> None:
+    runs = trial({"base": 0, "warm": 0}, 0.01, 2)
+    with pytest.raises(UsageError, match="baseline 'cold'; the arms are base, warm"):
+        compare(runs, "cold")
+    with pytest.raises(UsageError, match=r"the arms are base$"):
+        compare([row for row in runs if row.arm == "base"], "base")
+    with pytest.raises(UsageError, match="two runs are base at 1e18, seed 0: the setting"):
+        compare([*runs, runs[0]], "base")
+    with pytest.raises(UsageError, match="a level of 95"):
+        Plan(level=95)
+    with pytest.raises(UsageError, match="5 replicates"):
+        Plan(replicates=5)
+
+
+def test_rows_of_points_take_the_budget_the_loss_or_a_score() -> None:
+    n = np.array([1e7, 1e7, 2e7, 2e7])
+    some = replace(
+        noisy(SPEECH, n, 1e18 / (6 * n), 0.0, 0),
+        seed=(0, 1, 0, 1),
+        scores={"tsc": np.array([0.6, 0.7, 0.8, np.nan])},
+    )
+    arms = ["small", "small", "large", "large"]
+    taken = rows(some, arms)
+    assert [row.value for row in taken] == some.loss.tolist()
+    assert [row.setting for row in taken] == pytest.approx([1e18] * 4)
+    assert [(row.arm, row.seed) for row in taken] == list(zip(arms, some.seed, strict=True))
+    scored = rows(some, arms, ["x"] * 4, "tsc")
+    assert [row.value for row in scored[:3]] == [0.6, 0.7, 0.8]
+    assert compare(scored, "small", Plan(better="higher"))[0].difference.value == pytest.approx(0.2)
+    with pytest.raises(UsageError, match="no score on 'ssc'; there are tsc"):
+        rows(some, arms, metric="ssc")
+    with pytest.raises(UsageError, match="3 arms and 4 settings for 4 runs"):
+        rows(some, arms[:3])
+
+
+def test_ranks_and_tau_are_scipys() -> None:
+    runs = trial({"base": 0, "a": -0.05, "b": 0.05, "c": 0.01}, 0.05, 3, seed=4)
+    ranking = rank(runs)
+    means = np.array([matrix(runs, arm).mean(1) for arm in ranking.arms]).T
+    assert ranking.means == pytest.approx(means, rel=1e-12)
+    assert (ranking.ranks == stats.rankdata(means, axis=1)).all()
+    for i, j in product(range(3), range(3)):
+        assert ranking.tau[i, j] == pytest.approx(stats.kendalltau(means[i], means[j]).statistic)
+    assert ranking.wins.sum(1) == pytest.approx(np.ones(3), rel=1e-12)
+    upside_down = rank(runs, "higher")
+    assert (upside_down.ranks == 5 - ranking.ranks).all()
+
+
+def test_a_stable_order_and_a_flip_are_told_apart() -> None:
+    steady = rank(trial({"base": 0, "a": -0.2}, 0.01, 3))
+    assert (steady.flips, steady.winners, steady.status) == (False, ("a",) * 3, "ok")
+    assert steady.message == (
+        "a is best in all 3 settings (at least 100%); Kendall's tau between two of them is at "
+        "least 1.00"
+    )
+    runs = trial({"base": 0, "a": -0.2}, 0.01, 3)
+    flipped = rank([r._replace(value=r.value + 0.4) if r[:2] == ("a", "1e20") else r for r in runs])
+    assert flipped.flips
+    assert flipped.winners == ("a", "a", "base")
+    assert flipped.tau[0].tolist() == [1, 1, -1]
+    assert flipped.message == (
+        "the best arm is not the same everywhere: a at 1e18 (100%), a at 1e19 (100%), "
+        "base at 1e20 (100%)"
+    )
+
+
+def test_the_chance_of_winning_in_closed_form() -> None:
+    """Two shared seeds, one for each arm: of the four draws one gives a, one b, two a tie that
+    the larger margin decides."""
+    values = {("a", 0): 1.0, ("b", 0): 1.1, ("a", 1): 1.3, ("b", 1): 1.0}
+    runs = [Row(arm, "s", seed, value) for (arm, seed), value in values.items()]
+    ranking = rank(runs, replicates=20_000)
+    assert ranking.wins[0] == pytest.approx([0.25, 0.75], abs=3 * math.sqrt(0.1875 / 20_000))
+    assert ranking.status == "too few"
+    assert ranking.message.startswith("b is best (75%), in one setting")
+    unshared = [row._replace(seed=row.seed + 10 * (row.arm == "b")) for row in runs]
+    # a: 1, 1.15 (twice), 1.3; b: 1, 1.05 (twice), 1.1: a below b in 3 of 16, equal in 1.
+    assert rank(unshared, replicates=20_000).wins[0, 0] == pytest.approx(3.5 / 16, abs=0.01)
+
+
+def test_what_cannot_be_ranked_is_left_out_in_words() -> None:
+    runs = trial({"base": 0, "a": -0.1, "b": 0.1}, 0.01, 2)
+    part = [r for r in runs if r[:2] != ("b", "1e18") and r[:3] != ("a", "1e19", 1)]
+    ranking = rank(part)
+    assert ranking.arms == ("base", "a")
+    assert ranking.left_out == (
+        "b: not run in every setting",
+        "base at 1e19, seed 1: not run by every arm",
+    )
+    assert np.isnan(ranking.wins[1]).all()
+    assert ranking.status == "weak"
+    assert "one seed somewhere" in ranking.message
+    with pytest.raises(UsageError, match="1 arms were run in every setting"):
+        rank([r for r in runs if r.arm == "base"])
