@@ -5,11 +5,33 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slam_core.errors import SlamError, UsageError, exit_code
+from analysis import questions
+from analysis.options import (
+    RESULTS,
+    Budgets,
+    Column,
+    Convention,
+    Corpus,
+    Curves,
+    Family,
+    Json,
+    LawName,
+    MidSchedule,
+    Name,
+    Params,
+    Replicates,
+    Results,
+    Seed,
+    Source,
+    Where,
+    one_of,
+    settings,
+)
+from slam_core.errors import SlamError, exit_code
 
 if TYPE_CHECKING:
     from analysis.fits import Fits
@@ -17,45 +39,16 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-Source = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[NAME|POINTS]",
-        help="A study, a file of points (csv, tsv, json, jsonl) or a runs.jsonl; else all runs.",
-    ),
-]
-Name = Annotated[
-    str | None, typer.Argument(metavar="[NAME|POINTS]", help="As given to fit before.")
-]
-Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-LawName = Annotated[str, typer.Option("--law", help="Name of a published law.")]
-Params = Annotated[str | None, typer.Option(help="What N counts: total, tied, body.")]
-Convention = Annotated[
-    str | None,
-    typer.Option(help="What C counts: 6ND, non-embedding, attention, causal, exact."),
-]
-Corpus = Annotated[str | None, typer.Option(help="Whose validation loss.")]
-Column = Annotated[
-    list[str] | None, typer.Option(help="Column of a file by role: loss=my_loss. Repeatable.")
-]
-Where = Annotated[
-    list[str] | None, typer.Option(help="Rows of a file to keep: task=c4. Repeatable.")
-]
-Curves = Annotated[bool, typer.Option("--curves", help="Points along the training curves.")]
-MidSchedule = Annotated[
-    bool, typer.Option("--mid-schedule", help="Keep points in the middle of a decaying schedule.")
-]
-Budgets = Annotated[
-    list[float] | None, typer.Option("--flops", help="Budget to say the optimum at. Repeatable.")
-]
-RESULTS = Path("results")
 
 
 @app.command()
 def fit(
     source: Source = None,
     estimator: Annotated[str, typer.Option(help="envelope, isoflop, parametric, or all.")] = "all",
+    law: Annotated[
+        str,
+        typer.Option(help="Form of approach 3: chinchilla, repeated, transfer, overtrain."),
+    ] = "chinchilla",
     delta: Annotated[float, typer.Option(help="Where the Huber loss turns linear.")] = 1e-3,
     loss: Annotated[str, typer.Option(help="Of residuals of ln L: huber, mse, mae.")] = "huber",
     above: Annotated[
@@ -74,44 +67,45 @@ def fit(
     where: Where = None,
     curves: Curves = False,
     mid_schedule: MidSchedule = False,
-    family: Annotated[
-        str | None, typer.Option(help="Family to fit, or all; else the one with the most runs.")
-    ] = None,
+    family: Family = None,
     flops: Budgets = None,
     unit: Annotated[str, typer.Option(help="Losses are shown in: nats, bits, unigram.")] = "nats",
     rate: Annotated[float | None, typer.Option(help="Units a second of audio has.")] = None,
     unigram: Annotated[float | None, typer.Option(help="Entropy of the units, nats.")] = None,
-    bootstrap: Annotated[int, typer.Option(help="Replicates; 0 for no intervals.")] = 1000,
+    bootstrap: Replicates = 1000,
     resample: Annotated[
-        str, typer.Option(help="Approach 3: runs, hierarchical, residual, wild.")
-    ] = "runs",
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+        str, typer.Option(help="Approach 3: smooth, runs, hierarchical, residual, wild.")
+    ] = "smooth",
+    seed: Seed = 0,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
     """Fit scaling laws; saved to results/fits/NAME.json. Exit 0 where a usable fit came out."""
     from analysis import fits, report
-    from analysis.estimate import Options, chosen
+    from analysis.bootstrap import SCHEMES
+    from analysis.envelope import VARIANTS
+    from analysis.estimate import LAWS, Options, chosen
     from analysis.solver import Loss
 
     names = chosen(estimator)
     options = Options(
-        loss=Loss(_one_of("loss", loss, "huber", "mse", "mae"), delta, above),
+        law=one_of("law", law, *LAWS),
+        loss=Loss(one_of("loss", loss, "huber", "mse", "mae"), delta, above),
         tied=tied,
         entropy=entropy,
-        reduction=_one_of("reduction", reduction, "sum", "mean"),
-        variant=_one_of("variant", variant, "hull", "interpolated"),
-        scheme=_one_of("resample", resample, "runs", "hierarchical", "residual", "wild"),
+        reduction=one_of("reduction", reduction, "sum", "mean"),
+        variant=one_of("variant", variant, *VARIANTS),
+        scheme=one_of("resample", resample, *SCHEMES),
         replicates=bootstrap,
         seed=seed,
     )
-    settings = fits.Settings(
-        source=source,
+    made = settings(
+        source,
+        convention,
+        column,
+        where,
         params=params,
-        flops=convention,
         corpus=corpus,
-        columns=_pairs("column", column),
-        where=_pairs("where", where),
         family=family,
         estimator=estimator,
         options=options,
@@ -123,7 +117,7 @@ def fit(
         unigram=unigram,
     )
     try:
-        done = fits.compute(settings.points(results), settings)
+        done = fits.compute(made.points(results), made)
     except SlamError as error:
         if as_json:  # a script that reads the output finds the reason there too
             refused = {"status": "bad input", "message": str(error)}
@@ -158,17 +152,17 @@ def table(
     """The points that would be fitted: N, D, C, loss, and what was left out."""
     from analysis import fits, report
 
-    settings = fits.Settings(
-        source=source,
+    made = settings(
+        source,
+        convention,
+        column,
+        where,
         params=params,
-        flops=convention,
         corpus=corpus,
-        columns=_pairs("column", column),
-        where=_pairs("where", where),
         curves=curves,
         mid_schedule=mid_schedule,
     )
-    points = settings.points(results)
+    points = made.points(results)
     if as_json:
         print(json.dumps(fits.points_record(points)))
     else:
@@ -269,31 +263,20 @@ def agree(
     print(json.dumps(asdict(found)) if as_json else found)
 
 
+for question in (questions.downstream, questions.effects, questions.extrapolate, questions.profile):
+    app.command()(question)
+
+
 def _fitted(name: str | None, results: Path, quiet: bool) -> Fits:
     """The fit, computed again with the settings it was saved with."""
     from analysis import fits
 
     saved = fits.saved_settings(results, name)
-    settings = saved or fits.Settings(name)
+    made = saved or fits.Settings(name)
     if not quiet:
-        path = fits.path_of(results, settings.name)
+        path = fits.path_of(results, made.name)
         print(f"settings of {path}" if saved else f"default settings ({path} is not there)")
-    return fits.compute(settings.points(results), settings)
-
-
-def _pairs(option: str, given: list[str] | None) -> tuple[tuple[str, str], ...]:
-    for text in given or ():
-        if "=" not in text:
-            example = {"column": "role=column, say loss=c4_loss", "where": "column=value"}[option]
-            raise UsageError(f"--{option} {text}: write it as {example}")
-    split = (text.partition("=") for text in given or ())
-    return tuple((left, right) for left, _, right in split)
-
-
-def _one_of(option: str, given: str, *known: str) -> Any:
-    if given not in known:
-        raise UsageError(f"--{option} {given}: there are {', '.join(known)}")
-    return given
+    return fits.compute(made.points(results), made)
 
 
 def _same(name: str | None, results: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis import bootstrap, envelope, isoflop, parametric
+from analysis import bootstrap, envelope, isoflop, overtrain, parametric, repeated, transfer
 from analysis.bootstrap import Bootstrap, Interval, Scheme
 from analysis.envelope import Variant
 from analysis.laws import Optimum
@@ -21,17 +21,19 @@ from slam_core.errors import SlamError, UsageError
 class Options:
     """What decides an estimate besides the points.
 
-    `loss` is of approach 3, as are `tied` (alpha = beta) and `entropy` (E in nats, if given);
-    `reduction` "mean" shows what an averaged loss does. `variant` is of approach 1. `scheme` is how
-    approach 3 is drawn again, `replicates` 0 for no intervals.
+    `law` is the form that approach 3 fits (`LAWS`), `loss` what it minimises. Of its form for fresh
+    data are `tied` (alpha = beta), `entropy` (E in nats, if given), and `reduction` "mean", which
+    shows what an averaged loss does. `variant` is of approach 1. `scheme` is how approach 3 is
+    drawn again, `replicates` 0 for no intervals.
     """
 
+    law: str = "chinchilla"
     loss: Loss = field(default_factory=Loss)
     tied: bool = False
     entropy: float | None = None
     reduction: str = "sum"
     variant: Variant = "hull"
-    scheme: Scheme = "runs"
+    scheme: Scheme = "smooth"
     replicates: int = 1000
     seed: int = 0
 
@@ -95,6 +97,12 @@ def _isoflop(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] | No
 
 
 def _parametric(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] | None]:
+    if options.law not in LAWS:
+        raise UsageError(f"no law '{options.law}' to fit; there are {', '.join(LAWS)}")
+    return LAWS[options.law](points, options)
+
+
+def _chinchilla(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] | None]:
     if options.reduction == "mean":
         return parametric.averaged(points, options.loss), None
     fitted = parametric.fit(points, options.loss, tied=options.tied, entropy=options.entropy)
@@ -105,6 +113,37 @@ def _parametric(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] |
     )
 
 
+def _other(module: Any, fitted: Any, points: Points, options: Options) -> Any:
+    """A fit of a form that is refitted by its module, with its bootstrap on drawn runs."""
+    if options.scheme not in ("smooth", "runs", "hierarchical"):
+        raise UsageError(
+            f"--law {options.law} is drawn smooth, by runs or hierarchical, not {options.scheme}"
+        )
+    if not options.replicates:
+        return fitted, None
+    unknowns = len(fitted.params)
+    weights = bootstrap.draws(points, options.replicates, options.seed, options.scheme, unknowns)
+    laws, good = module.refit(points, fitted, weights)
+    kept = tuple(law for law, fine in zip(laws, good, strict=True) if fine)
+    failed = options.replicates - len(kept)
+    return fitted, Bootstrap(kept, failed, options.scheme, options.seed)
+
+
+# The forms that approach 3 can fit: of fresh data, of repeated data (Muennighoff et al. 2023), of
+# runs that start from a text LM beside cold ones (Hernandez et al. 2021), tied as for over-training
+# (Gadre et al. 2024).
+LAWS: dict[str, Callable[[Points, Options], tuple[Any, Bootstrap[Any] | None]]] = {
+    "chinchilla": _chinchilla,
+    "repeated": lambda points, options: _other(
+        repeated, repeated.fit(points, loss=options.loss, joint=True), points, options
+    ),
+    "transfer": lambda points, options: _other(
+        transfer, transfer.fit(points, loss=options.loss), points, options
+    ),
+    "overtrain": lambda points, options: _other(
+        overtrain, overtrain.fit(points, options.loss), points, options
+    ),
+}
 # Approaches 1, 2 and 3 of Hoffmann et al. 2022.
 ESTIMATORS: dict[str, Callable[[Points, Options], tuple[Any, Bootstrap[Any] | None]]] = {
     "envelope": _envelope,

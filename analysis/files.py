@@ -63,6 +63,7 @@ def from_file(
     flops: str | None = None,
     where: Mapping[str, str] | None = None,
     scores: Sequence[str] = (),
+    loss_needed: bool = True,
 ) -> Points:
     """Points of a file with one row, or one JSON object, a point.
 
@@ -70,7 +71,7 @@ def from_file(
     name (`COLUMNS`) unless `columns` names them: `{"loss": "loss_c4_val"}`; the notes say which
     were taken. Several rows under one label are the training curve of one run. Numbers may be
     written 85M or 1.3B. `where` keeps the rows whose cells are those given; `scores` names columns
-    of accuracies, as shares or per cent.
+    of accuracies, as shares or per cent. Where the loss is not needed and there is none, it is 1.
 
     `params` and `flops` say what the file's N and C count. `flops="6nd"` computes C = 6ND even
     where the file has another C. `UsageError` for a missing or ambiguous column, and for a cell
@@ -85,7 +86,7 @@ def from_file(
         if not rows:
             raise UsageError(f"{path}: no row has {column} = {cell}; there are {', '.join(there)}")
     found = _columns(path, header, columns or {})
-    for role in ("n", "loss"):
+    for role in ("n", "loss") if loss_needed else ("n",):
         if role not in found:
             raise _missing(path, role, header)
 
@@ -97,9 +98,10 @@ def from_file(
         return tuple("" if cell is None else str(cell) for cell in cells)
 
     n = numbers("n")
+    loss = numbers("loss") if "loss" in found else np.ones_like(n)
     d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops)
     taken = ", ".join(f"{role} = {name}" for role, name in found.items())
-    labels, run, ended, repeated = _runs(words("label"), d, numbers, found)
+    labels, run, ended, repeated = _runs(words("label"), n, d, loss)
     unique = numbers("unique") if "unique" in found else None
     if "epochs" in found and unique is None:
         unique = d / np.maximum(numbers("epochs"), 1)
@@ -108,7 +110,7 @@ def from_file(
         n=n,
         d=d,
         c=c,
-        loss=numbers("loss"),
+        loss=loss,
         params=convention(params, "parameter") if params else "as given",
         flops=counted,
         label=labels or tuple(f"row {i + 2}" for i in range(len(rows))),
@@ -193,10 +195,10 @@ def _data_and_cost(
 
 
 def _runs(
-    named: tuple[str, ...], d: Floats, numbers: Any, found: Mapping[str, str]
+    named: tuple[str, ...], n: Floats, d: Floats, loss: Floats
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...], list[str]]:
     """Labels, the run of each point, whether it ends its run, and notes."""
-    same = Counter(zip(d, numbers("n"), numbers("loss"), strict=True))
+    same = Counter(zip(n, d, loss, strict=True))
     twice = sum(count - 1 for count in same.values())
     notes = [f"{twice} rows repeat another to the digit: each counts"] if twice else []
     if len(set(named)) == len(named):

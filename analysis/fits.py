@@ -17,13 +17,14 @@ import numpy as np
 
 from analysis import isoflop
 from analysis.bootstrap import LEVEL, Interval
+from analysis.envelope import EnvelopeFit
 from analysis.estimate import Estimate, Options, chosen, estimate
 from analysis.files import SUFFIXES, from_file
 from analysis.isoflop import Bias, IsoflopFit
 from analysis.laws import Optimum
 from analysis.parametric import ParametricFit
 from analysis.points import Points
-from analysis.records import along_curves, from_results
+from analysis.records import FAMILY, along_curves, from_results
 from analysis.solver import Loss
 from analysis.units import NATS, Unit, unit
 from slam_core.errors import SlamError, UsageError
@@ -35,11 +36,13 @@ class Settings:
 
     `source` is a study, a file of points, or None for all runs; None for `params`, `flops` or
     `corpus` means the default of that source. `columns` maps roles to columns of a file, `where`
-    keeps the rows of it whose cells are those given. `family`: the one to fit, `all` for all
-    together, None for the one with the most runs. `curves` takes the points of training curves,
-    `mid_schedule` keeps points in the middle of a decaying schedule. `budgets` are FLOPs at which
-    the optimum is said. `unit` is the unit losses are shown in, with `rate` (units per second of
-    audio) or `unigram` (nats) where the corpus does not say.
+    keeps the rows of it whose cells are those given, `scores` are its columns of accuracies, with
+    which it can do without a loss if that is not needed.
+    `family`: the one to fit, `all` for all together, None for the one with the most runs; `arm`
+    makes families of something else, a column of a file or a field of a run. `curves` takes the
+    points of training curves, `mid_schedule` keeps points in the middle of a decaying schedule.
+    `budgets` are FLOPs at which the optimum is said. `unit` is the unit losses are shown in, with
+    `rate` (units per second of audio) or `unigram` (nats) where the corpus does not say.
     """
 
     source: str | None = None
@@ -51,6 +54,9 @@ class Settings:
     family: str | None = None
     estimator: str = "all"
     options: Options = field(default_factory=Options)
+    scores: tuple[str, ...] = ()
+    loss_needed: bool = True
+    arm: str | None = None
     curves: bool = False
     mid_schedule: bool = False
     budgets: tuple[float, ...] = ()
@@ -69,19 +75,30 @@ class Settings:
 
     def points(self, results: Path) -> Points:
         """The points these settings choose, settled unless `mid_schedule`."""
+        arm = self.arm or FAMILY
         if self.source and Path(self.source).name == "runs.jsonl":
-            found = from_results(Path(self.source).parent, None, *self._conventions, self.corpus)
+            folder = Path(self.source).parent
+            found = from_results(folder, None, *self._conventions, self.corpus, arm)
         elif self.is_file:
             if self.corpus or self.curves:
                 raise UsageError("--corpus and --curves go with results, not with a file of points")
             assert self.source is not None
+            columns = dict(self.columns) | ({"family": self.arm} if self.arm else {})
             found = from_file(
-                Path(self.source), dict(self.columns), self.params, self.flops, dict(self.where)
+                Path(self.source),
+                columns,
+                self.params,
+                self.flops,
+                dict(self.where),
+                self.scores,
+                self.loss_needed,
             )
         else:
             if self.columns or self.where:
                 raise UsageError("--column and --where go with a file of points, not with a study")
-            found = from_results(results, self.source, *self._conventions, self.corpus)
+            found = from_results(
+                results, self.source, *self._conventions, self.corpus, self.arm or FAMILY
+            )
         if self.curves:
             found = along_curves(found, results)
         return found if self.mid_schedule else found.settled
@@ -109,11 +126,14 @@ class Fits:
 
     @property
     def isoflop(self) -> IsoflopFit | None:
-        return self._fit("isoflop")  # type: ignore[no-any-return]
+        fitted = self._fit("isoflop")
+        return fitted if isinstance(fitted, IsoflopFit) else None
 
     @property
     def parametric(self) -> ParametricFit | None:
-        return self._fit("parametric")  # type: ignore[no-any-return]
+        """Approach 3 for fresh data; None where another law was fitted."""
+        fitted = self._fit("parametric")
+        return fitted if isinstance(fitted, ParametricFit) else None
 
     def _fit(self, name: str) -> Any:
         found = self.estimates.get(name)
@@ -122,9 +142,7 @@ class Fits:
     def optimum(self, c: float) -> dict[str, Best]:
         """N*, D*, D*/N* and the loss at C FLOPs by each estimator that has them."""
         return {
-            name: Best.of(found, c)
-            for name, found in self.usable.items()
-            if found.has_exponents
+            name: Best.of(found, c) for name, found in self.usable.items() if found.has_exponents
         }
 
 
@@ -149,7 +167,7 @@ class Best:
 
 def compute(points: Points, settings: Settings) -> Fits:
     """Fit; what points cannot determine is said by an estimate's status."""
-    points, beside = _one_family(points, settings.family)
+    points, beside = one_family(points, settings.family)
     names = chosen(settings.estimator)
     estimates = {name: estimate(points, name, settings.options) for name in names}
     made = Fits(points, beside, settings, estimates, None)
@@ -161,7 +179,7 @@ def compute(points: Points, settings: Settings) -> Fits:
     return replace(made, bias=off, unit=shown)
 
 
-def _one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:
+def one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:
     """The points of one family, and the rest.
 
     Families differ by an offset in the loss that would bend a parabola through both.
@@ -231,6 +249,7 @@ def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
     robust = found.estimator == "parametric"
     made: dict[str, Any] = {
         "estimator": found.estimator,
+        "law": fits.settings.options.law if robust else None,
         "status": found.status,
         "message": found.message,
         "n_points": found.n_points,
@@ -252,11 +271,13 @@ def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
     if found.fit is None:
         return made
     params = found.fit.params if found.has_exponents or robust else {}
+    drawn = found.drawn.fits[0].params if found.drawn.fits else params
     numbers: dict[str, Callable[[Any], float]] = {
-        name: _param(name) for name in params if name != "C0"
+        name: _param(name) for name in params if name != "C0" and name in drawn
     }
     exponents = {name: found.value(attrgetter(name)) for name in ("a", "b")}
-    numbers |= {name: attrgetter(name) for name in exponents}
+    if found.has_exponents:
+        numbers |= {name: attrgetter(name) for name in exponents}
     made |= {
         "params": dict(params),
         "objective": found.fit.objective,
@@ -304,6 +325,8 @@ def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
             "residual_rms": fitted.rms,
             "residual_largest": fitted.largest,
         }
+    if not isinstance(fitted, EnvelopeFit):
+        return {}
     return {
         "variant": fitted.variant,
         "points": [
@@ -370,7 +393,8 @@ def saved_settings(results: Path, source: str | None) -> Settings | None:
         known = {field.name for field in fields(Settings)}
         for pairs in ("columns", "where"):
             stored[pairs] = tuple((role, name) for role, name in stored[pairs])
-        stored["budgets"] = tuple(stored["budgets"])
+        for several in ("budgets", "scores"):
+            stored[several] = tuple(stored[several])
         options = stored["options"]
         stored["options"] = Options(**options | {"loss": Loss(**options["loss"])})
         settings = Settings(**{k: v for k, v in stored.items() if k in known})

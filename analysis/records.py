@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,18 +18,23 @@ if TYPE_CHECKING:
     from slam_core.results import Result
 
 
+FAMILY = "model.family"
+
+
 def from_results(
     folder: Path,
     study: str | None = None,
     params: str = "total",
     flops: str = "6nd",
     corpus: str | None = None,
+    arm: str = FAMILY,
 ) -> Points:
     """Points of a study's runs, or of all runs, in a results folder.
 
     The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
     that are excluded, diverged or missing are left out and noted. Of several attempts at one run
-    the last counts. `SlamError` if nothing is left, `UsageError` for unknown names.
+    the last counts. `family` of the points is the field `arm` of their specs. `SlamError` if
+    nothing is left, `UsageError` for unknown names.
     """
     from slam_core.results import Exclusion, Result, read
 
@@ -91,7 +96,7 @@ def from_results(
         flops=flops,
         label=tuple(wanted.get(result.run, result.run) for result in chosen),
         run=tuple(result.run for result in chosen),
-        family=tuple(str(result.spec["model"]["family"]) for result in chosen),
+        family=tuple(_field(result.spec, arm) for result in chosen),
         seed=tuple(int(result.spec["seed"]) for result in chosen),
         declared=declared,
         schedule=tuple(str(result.spec["optim"]["schedule"]) for result in chosen),
@@ -115,6 +120,17 @@ def _study(name: str) -> dict[str, str]:
             ".tsv, .json or .jsonl)"
         )
     return {spec.id: label for label, spec in STUDIES[name].runs().items()}
+
+
+def _field(spec: Mapping[str, Any], name: str) -> str:
+    """A dotted field of a spec, as a word."""
+    value: Any = spec
+    for key in name.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            known = ", ".join(value) if isinstance(value, Mapping) else "none"
+            raise UsageError(f"runs have no field '{name}': '{key}' is not one of {known}")
+        value = value[key]
+    return str(value)
 
 
 def along_curves(points: Points, folder: Path) -> Points:

@@ -106,7 +106,7 @@ def test_seeds_of_a_cell_go_together_in_approach_3() -> None:
 
     refit, parametric.refit = parametric.refit, watch  # type: ignore[assignment]
     try:
-        boot = bootstrap.of_parametric(some, parametric.fit(some), 40, 0)
+        boot = bootstrap.of_parametric(some, parametric.fit(some), 40, 0, "runs")
     finally:
         parametric.refit = refit
     weights = seen[0].reshape(40, 25, 3)

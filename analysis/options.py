@@ -1,0 +1,83 @@
+"""Options that several commands share, and the settings they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slam_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from analysis.fits import Settings
+
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME|POINTS]",
+        help="A study, a file of points (csv, tsv, json, jsonl) or a runs.jsonl; else all runs.",
+    ),
+]
+Name = Annotated[
+    str | None, typer.Argument(metavar="[NAME|POINTS]", help="As given to fit before.")
+]
+Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+LawName = Annotated[str, typer.Option("--law", help="Name of a published law.")]
+Params = Annotated[str | None, typer.Option(help="What N counts: total, tied, body.")]
+Convention = Annotated[
+    str | None,
+    typer.Option(help="What C counts: 6ND, non-embedding, attention, causal, exact."),
+]
+Corpus = Annotated[str | None, typer.Option(help="Whose validation loss.")]
+Column = Annotated[
+    list[str] | None, typer.Option(help="Column of a file by role: loss=my_loss. Repeatable.")
+]
+Where = Annotated[
+    list[str] | None, typer.Option(help="Rows of a file to keep: task=c4. Repeatable.")
+]
+Family = Annotated[
+    str | None, typer.Option(help="Family to fit, or all; else the one with the most runs.")
+]
+Curves = Annotated[bool, typer.Option("--curves", help="Points along the training curves.")]
+MidSchedule = Annotated[
+    bool, typer.Option("--mid-schedule", help="Keep points in the middle of a decaying schedule.")
+]
+Budgets = Annotated[
+    list[float] | None, typer.Option("--flops", help="Budget to say the optimum at. Repeatable.")
+]
+Replicates = Annotated[int, typer.Option("--bootstrap", help="Replicates; 0 for no intervals.")]
+Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
+RESULTS = Path("results")
+
+
+def settings(
+    source: str | None,
+    convention: str | None = None,
+    column: Sequence[str] | None = None,
+    where: Sequence[str] | None = None,
+    **more: Any,
+) -> Settings:
+    """The settings that options ask for; `more` are fields of `Settings`."""
+    from analysis.fits import Settings
+
+    columns = _pairs("column", column, "role=column, say loss=c4_loss")
+    kept = _pairs("where", where, "column=value")
+    return Settings(source, flops=convention, columns=columns, where=kept, **more)
+
+
+def one_of(option: str, given: str, *known: str) -> Any:
+    """`given` if it is known; `UsageError` that lists what is."""
+    if given not in known:
+        raise UsageError(f"--{option} {given}: there are {', '.join(known)}")
+    return given
+
+
+def _pairs(option: str, given: Sequence[str] | None, written: str) -> tuple[tuple[str, str], ...]:
+    for text in given or ():
+        if "=" not in text:
+            raise UsageError(f"--{option} {text}: write it as {written}")
+    split = (text.partition("=") for text in given or ())
+    return tuple((left, right) for left, _, right in split)

@@ -1,0 +1,41 @@
+"""Tables of the benchmarks: printed, and stored with what produced them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "results" / "bench"
+
+
+def store(name: str, command: str, rows: list[dict[str, Any]], **more: Any) -> None:
+    """Print rows and write results/bench/NAME.json with command, versions and machine."""
+    record = {
+        "name": name,
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in ("numpy", "scipy")},
+        **more,
+        "rows": rows,
+    }
+    for row in rows:
+        print("  ".join(f"{key}: {value}" for key, value in row.items()))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"wrote results/bench/{name}.json")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
