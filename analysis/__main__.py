@@ -204,18 +204,42 @@ def predict(
 
 @app.command()
 def compare(
-    name: Name = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|POINTS|SET]",
+            help="As given to fit before; or a set of published runs, such as slam.",
+        ),
+    ] = None,
     law: LawName = "cuervo-speech",
+    other: Annotated[
+        str | None, typer.Option("--with", help="Another study or file, fitted before.")
+    ] = None,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Exponents and allocation beside a published law, C and N counted alike."""
+    """A fit or runs beside a published law, or two fits, in one convention: exponents, allocation,
+    residuals, compute-equivalent gain."""
+    from analysis import against, beside, published, report
     from analysis import compare as comparing
-    from analysis import published, report
 
-    chosen = published.law(law)
+    if name == "slam":
+        quoted = against.slam()
+        print(json.dumps(beside.slam_record(quoted))) if as_json else beside.show_slam(quoted)
+        return
+    if law in published.powers():
+        power = published.power(law)
+        known = name in published.sets()
+        runs = published.points(name) if known and name else _fitted(name, results, True).points
+        rows = against.beside(runs, power)
+        print(json.dumps(beside.record(rows))) if as_json else beside.show(rows, power)
+        return
     done = _fitted(name, results, quiet=as_json)
-    comparison = comparing.compare(done, chosen)
+    if other:
+        pair = beside.two(done, _fitted(other, results, quiet=as_json))
+        print(json.dumps(beside.two_record(pair))) if as_json else beside.show_two(pair)
+        return
+    comparison = comparing.compare(done, published.law(law))
     if as_json:
         print(json.dumps(comparing.record(comparison)))
         return

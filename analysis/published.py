@@ -142,12 +142,16 @@ def repetitions() -> Mapping[str, PublishedRepetition]:
     }
 
 
+def sets() -> tuple[str, ...]:
+    """Names of the sets of published runs."""
+    return tuple(_declared("points"))
+
+
 def points(name: str) -> PublishedPoints:
     """A set of published runs; `UsageError` names those there are."""
-    sets = _declared("points")
-    if name not in sets:
-        raise UsageError(f"no published runs '{name}'; there are {', '.join(sets)}")
-    named = sets[name]
+    if name not in sets():
+        raise UsageError(f"no published runs '{name}'; there are {', '.join(sets())}")
+    named = _declared("points")[name]
     kept = named.get("where", {}).items()
     rows = [row for row in table(named["table"]) if all(row[key] == cell for key, cell in kept)]
 

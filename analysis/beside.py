@@ -1,0 +1,163 @@
+"""Runs beside a published law of accuracy, Slam at its three computes, and one fit beside another:
+as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from analysis import efficiency
+from analysis.against import Beside, SlamAt, same_convention
+from analysis.efficiency import Crossing, Gain
+from analysis.estimate import APPROACH
+from analysis.fits import Fits, convention_name, ends, finite
+from analysis.plain import between, big, columns
+from analysis.plain import show as show_table
+from analysis.published import PublishedPower
+from slam_core.errors import SlamError, UsageError
+
+
+def show(rows: Sequence[Beside], law: PublishedPower) -> None:
+    """Each run with what the law says of its compute."""
+    print(f"{law.name}: {law.metric} = {law.k:g} C^{law.gamma:g} ({law.citation}; {law.source})")
+    table = columns("run", "C", "counted as", law.metric, "predicted", "residual", "gain")
+    for row in rows:
+        table.add_row(
+            row.run,
+            big(row.c),
+            convention_name(row.compute),
+            f"{row.measured:.2%}",
+            f"{row.predicted:.2%}",
+            f"{100 * row.residual:+.2f}",
+            big(row.gain),
+        )
+    show_table(table)
+    print("residual in points; gain: the C that the law asks for the accuracy over that of the run")
+
+
+def record(rows: Sequence[Beside]) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    found: list[dict[str, Any]] = finite([asdict(row) | {"residual": row.residual} for row in rows])
+    return found
+
+
+def show_slam(quoted: Sequence[SlamAt]) -> None:
+    """Slam against the predicted optimum at each compute that its paper gives one run."""
+    print(
+        "Slam (Maimon et al. 2025, arXiv:2502.15814) against the optimum that Cuervo & Marxer 2024"
+    )
+    print("(arXiv:2404.00685) predict, at each compute the paper quotes for the same run")
+    for at in quoted:
+        print(f"\nC = {at.quoted} ({at.c:.4g}): {at.compute}; {at.source}")
+        n, d, _ = at.optimum
+        print(
+            f"predicted optimum: N* {n / 1e6:.1f}M, D* {d / 1e9:.2f}B, D*/N* {at.optimum.ratio:.3g}"
+        )
+        table = columns("run", "metric", "measured", "predicted", "residual", "gain")
+        for row in at.runs:
+            table.add_row(
+                row.run,
+                row.metric,
+                f"{row.measured:.2%}",
+                f"{row.predicted:.2%}",
+                f"{100 * row.residual:+.2f}",
+                big(row.gain),
+            )
+        show_table(table)
+    print("residual in points; gain: the C that the law asks for the accuracy over that of the run")
+
+
+def slam_record(quoted: Sequence[SlamAt]) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    found: list[dict[str, Any]] = finite(
+        [
+            {
+                "quoted": at.quoted,
+                "flops": at.c,
+                "compute": at.compute,
+                "source": at.source,
+                "n": at.optimum.n,
+                "d": at.optimum.d,
+                "predicted": dict(at.predicted),
+                "runs": record(at.runs),
+            }
+            for at in quoted
+        ]
+    )
+    return found
+
+
+@dataclass(frozen=True)
+class Two:
+    """A fit beside another of the same units: by each estimator that both have, the gain of the
+    second over the first at the first's budgets, and where their losses cross."""
+
+    names: tuple[str, str]
+    gains: dict[str, list[tuple[float, Gain]]]
+    crossings: dict[str, Crossing]
+
+
+def two(ref: Fits, new: Fits) -> Two:
+    """Compare best losses; `UsageError` where N, C or the units of the loss differ."""
+    same_convention(new.points.flops, ref.points.flops)
+    same_convention(new.points.params, ref.points.params, "parameter")
+    if ref.points.corpus != new.points.corpus:
+        raise UsageError(
+            f"losses on {ref.points.corpus} and on {new.points.corpus} do not compare; choose one "
+            "with fit --corpus"
+        )
+    budgets = sorted({float(c) for c in ref.points.budget})
+    if len(budgets) > 12:
+        budgets = [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
+    gains, crossings = {}, {}
+    for name, first in ref.usable.items():
+        second = new.usable.get(name)
+        if second is None or not (first.has_exponents and second.has_exponents):
+            continue
+        boot = None
+        if first.drawn.fits and second.drawn.fits:
+            boot = efficiency.pairs(first.drawn, second.drawn)
+        gains[name] = [
+            (c, efficiency.gain(first.fit, second.fit, first.optimum(c).loss, boot))
+            for c in budgets
+        ]
+        crossings[name] = efficiency.crossing(first.fit, second.fit, boot)
+    if not gains:
+        raise SlamError(f"{ref.points.name} and {new.points.name} share no usable estimate")
+    return Two((ref.points.name, new.points.name), gains, crossings)
+
+
+def show_two(pair: Two) -> None:
+    """Gains and crossings of two fits."""
+    ref, new = pair.names
+    print(f"compute-equivalent gain of {new} over {ref}: C of {ref} over C of {new} at equal loss")
+    table = columns("by", f"C of {ref}", "loss", f"C of {new}", "gain", "95% interval")
+    for name, found in pair.gains.items():
+        for c, gain in found:
+            drawn = between(gain.interval, big) if gain.interval else ""
+            cells = (f"{gain.level:.4f}", big(gain.new), big(gain.value), drawn)
+            table.add_row(APPROACH[name], big(c), *cells)
+    show_table(table)
+    for name, crossing in pair.crossings.items():
+        print(f"{APPROACH[name]}: {crossing.message}")
+
+
+def two_record(pair: Two) -> dict[str, Any]:
+    """The same as JSON."""
+    made = {
+        "reference": pair.names[0],
+        "new": pair.names[1],
+        "gains": {
+            name: [
+                asdict(gain) | {"flops": c, "interval": ends(gain.interval)} for c, gain in found
+            ]
+            for name, found in pair.gains.items()
+        },
+        "crossings": {
+            name: asdict(found) | {"interval": ends(found.interval)}
+            for name, found in pair.crossings.items()
+        },
+    }
+    plain: dict[str, Any] = finite(made)
+    return plain
