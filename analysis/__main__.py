@@ -252,16 +252,24 @@ def figures(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     name: Name = None,
     law: LawName = "cuervo-speech",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Figure to draw; else all. Repeatable.")
+    ] = None,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Draw every figure as PDF and PNG, with the numbers behind it as JSON."""
+    """Draw figures as PDF and PNG, with the numbers behind them as JSON; `literature` needs no
+    fit."""
     from analysis import figures as drawn
     from analysis import published
 
     chosen = published.law(law)
-    done = _fitted(name, results, quiet=as_json)
-    written, left_out = drawn.write_all(done, chosen, results, out)
+    drawn.check(only)
+    if name == "literature":
+        written, left_out = drawn.published_figure(out), list[str]()
+    else:
+        done = _fitted(name, results, quiet=as_json)
+        written, left_out = drawn.write_all(done, chosen, results, out, only)
     if as_json:
         print(json.dumps({"written": [str(path) for path in written], "left_out": left_out}))
         return

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from analysis.laws import BestLoss, Cost, Floats, Ints, Optimum, PowerLaw
-from analysis.points import Points
+from analysis.points import SPREAD, Points
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
 
@@ -126,10 +126,12 @@ def fit(points: Points, variant: Variant = "hull") -> EnvelopeFit:
         names = tuple(run[i] for i in at)
     else:
         c, n, d, loss, names = _interpolated(points, run)
-    if len(c) < 3 or len(np.unique(n)) < 2:
+    sizes = len(np.unique(n))
+    if len(c) < 3 or sizes < 2 or c[-1] < SPREAD * c[0]:
         raise TooFew(
-            f"{points.name}: {len(c)} points of {len(np.unique(n))} sizes on the envelope give no "
-            "exponent; add sizes and budgets, or points along the training curves"
+            f"{points.name}: {len(c)} points of {sizes} sizes on the envelope, over a factor of "
+            f"{c[-1] / c[0]:.3g} in C, give no exponent; add sizes and budgets, or points along "
+            "the training curves"
         )
     return EnvelopeFit(c, n, d, loss, names, variant, len(points), points.cost)
 

@@ -1,4 +1,4 @@
-"""The figures: for each, the numbers behind it and how they are drawn (`drawing`).
+"""The figures: each is computed as numbers (`numbers_*`), and drawn from these (`drawing_*`).
 
 A figure is drawn from its numbers and nothing else, and both are written: NAME.pdf, NAME.png and
 NAME.json. The same results give the same bytes with the same matplotlib.
@@ -7,215 +7,110 @@ NAME.json. The same results give the same bytes with the same matplotlib.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from analysis.compare import outside_of
-from analysis.fits import Fits, isoflop_size
+from analysis import numbers_laws, numbers_losses, numbers_scores, numbers_trust
+from analysis.fits import Fits, finite
 from analysis.laws import PublishedLaw
-from analysis.table import SPREAD, group_means
-from slam_core.errors import SlamError
+from analysis.points import Points
+from analysis.shown import Numbers
+from slam_core.errors import SlamError, UsageError
 
-Numbers = dict[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
+LITERATURE = "literature"
 
-def isoflop(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
-    """Loss against N at each budget, the parabolas and their minima, n-gram baselines."""
-    two, boot, points = fits.isoflop, fits.isoflop_boot, fits.points
-    budgets = []
-    for c in np.unique(points.budget):
-        at = np.flatnonzero(points.budget == c)
-        minimum = two.minimum(float(c)) if two else None
-        budget: Numbers = {
-            "c": float(c),
-            "n": points.n[at].tolist(),
-            "loss": points.loss[at].tolist(),
-            "family": [points.family[i] for i in at] if points.family else [""] * len(at),
-            "minimum": None,
-        }
-        if minimum and boot:
-            at_c = boot.interval(isoflop_size(minimum.budget))
-            x = np.geomspace(points.n[at].min(), points.n[at].max(), 60)
-            budget["minimum"] = {
-                "n": minimum.n,
-                "low": at_c.low,
-                "high": at_c.high,
-                "loss": minimum.loss,
-                "parabola": {"n": x.tolist(), "loss": minimum.parabola(x).tolist()},
-            }
-        beside = np.flatnonzero(np.abs(np.log(fits.beside.c / c)) < math.log(SPREAD) / 2)
-        budget["beside"] = [
-            {
-                "n": float(fits.beside.n[i]),
-                "loss": float(fits.beside.loss[i]),
-                "family": fits.beside.family[i],
-            }
-            for i in sorted(beside, key=lambda i: float(fits.beside.n[i]))
-        ]
-        budgets.append(budget)
-    return {
-        "conventions": _conventions(fits),
-        "budgets": budgets,
-        "refused": [asdict(refusal) for refusal in two.refused] if two else list(fits.missing),
-        "baselines": baselines(points.corpus),
-    }
-
-
-def frontier(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
-    """N*(C) and D*(C) with interval bands, ours and the published law, beyond the budgets too."""
-    c_low, c_high = float(fits.points.budget.min()), float(fits.points.budget.max())
-    grid = np.geomspace(c_low / 2, c_high * 30, 15)
-    ours: dict[str, list[Numbers]] = {}
-    for c in (float(c) for c in grid):
-        for by, best in fits.optimum(c).items():
-            row = {"c": c, "n": best.n, "d": best.d}
-            row |= {"n_low": best.n_interval.low, "n_high": best.n_interval.high}
-            row |= {"d_low": best.d_interval.low, "d_high": best.d_interval.high}
-            ours.setdefault(by, []).append(row)
-    if not ours:
-        raise SlamError(f"no approach gives N*(C) for {fits.points.name}")
-    theirs = []
-    for c in (float(c) for c in grid):
-        n, d = law.law.optimum(c)
-        theirs.append({"c": c, "n": n, "d": d, "outside": outside_of(d / n, law.ratio)})
-    minima = []
-    if fits.isoflop and fits.isoflop_boot:
-        cost = fits.isoflop.cost
-        for m in fits.isoflop.minima:
-            size = fits.isoflop_boot.interval(isoflop_size(m.budget))
-            units = [m.budget / (cost.k * n**cost.g) for n in (size.high, size.low)]
-            minima.append(
-                {"c": m.budget, "n": m.n, "n_low": size.low, "n_high": size.high}
-                | {"d": m.d, "d_low": units[0], "d_high": units[1]}
-            )
-    return {
-        "conventions": _conventions(fits),
-        "sampled": [c_low, c_high],
-        "ours": ours,
-        "minima": minima,
-        "law": {"name": law.name, "title": law.title, "convention": f"{law.flops}, N {law.params}"},
-        "theirs": theirs,
-    }
-
-
-def parametric(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
-    """The fitted law's curves against D at each size with the runs, and the residuals."""
-    three, points = fits.parametric, fits.points
-    if three is None:
-        raise SlamError(fits.missing[-1])
-    fitted = three.law.loss(points.n, points.d)
-    size, _ = group_means(points.n)
-    curves = []
-    for n in np.unique(size):
-        at = size == n
-        d = np.geomspace(points.d[at].min() / 1.3, points.d[at].max() * 1.3, 50)
-        curves.append(
-            {"n": float(n), "d": d.tolist(), "loss": three.law.loss(np.full(50, n), d).tolist()}
-        )
-    return {
-        "conventions": _conventions(fits),
-        "law": {k: getattr(three.law, k) for k in ("E", "A", "B", "alpha", "beta")},
-        "status": three.status,
-        "curves": curves,
-        "runs": [
-            {
-                "n": float(points.n[i]),
-                "size": float(size[i]),
-                "d": float(points.d[i]),
-                "c": float(points.c[i]),
-                "loss": float(points.loss[i]),
-                "fitted": float(fitted[i]),
-                "family": points.family[i] if points.family else "",
-            }
-            for i in range(len(points))
-        ],
-    }
-
-
-def curves(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
-    """Training loss of the runs against the FLOPs spent."""
-    from slam_core.results import Curve, Exclusion, read
-
-    points = fits.points
-    chosen = {run: i for i, run in enumerate(points.run)}
-    excluded = read(results, Exclusion)
-    latest = {c.run: c for key, c in sorted(read(results, Curve).items()) if key not in excluded}
-    drawn = [curve for run, curve in latest.items() if run in chosen and curve.tokens]
-    if not drawn:
-        raise SlamError(f"{results}/curves.jsonl holds no curve of these runs")
-    drawn.sort(key=lambda curve: (points.n[chosen[curve.run]], curve.run))
-    return {
-        "conventions": _conventions(fits),
-        "baselines": baselines(points.corpus),
-        "curves": [
-            {
-                "run": curve.run,
-                "n": float(points.n[i]),
-                "c": [float(points.c[i] / points.d[i] * t) for t in curve.tokens],
-                "loss": curve.loss,
-            }
-            for curve in drawn
-            for i in [chosen[curve.run]]
-        ],
-    }
-
-
-# Every figure by name: what computes its numbers. `drawing.DRAWN` holds how they are drawn.
+# Every figure of fits by name: what computes its numbers. `_drawn` says how they are drawn.
 FIGURES: dict[str, Callable[[Fits, PublishedLaw, Path], Numbers]] = {
-    "isoflop": isoflop,
-    "frontier": frontier,
-    "parametric": parametric,
-    "curves": curves,
+    "isoflop": numbers_losses.isoflop,
+    "frontier": numbers_laws.frontier,
+    "parametric": numbers_laws.parametric,
+    "curves": numbers_losses.curves,
+    "envelope": numbers_losses.envelope,
+    "surface": numbers_laws.surface,
+    "pairs": numbers_trust.pairs,
+    "profile": numbers_trust.profiles,
+    "extrapolation": numbers_trust.extrapolation,
 }
 
 
 def write_all(
-    fits: Fits, law: PublishedLaw, results: Path, out: Path
+    fits: Fits,
+    law: PublishedLaw,
+    results: Path,
+    out: Path,
+    only: Sequence[str] | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Write every figure that can be drawn: the files, and why others are left out."""
-    from analysis import drawing
-    from slam_core.corpora import write_file
+    """Write every figure that can be drawn, or those named in `only`: the files, and why others are
+    left out. `UsageError` for a name that no figure has.
 
+    The figure of the literature needs no fit: it is among them where runs have scores to show in
+    it, or where it is named.
+    """
+    check(only)
     written: list[Path] = []
     left_out: list[str] = []
-    for name, numbers_of in FIGURES.items():
+    scored = [LITERATURE] if numbers_scores.overlaid(fits.points) else []
+    for name in only or (*FIGURES, *scored):
         try:
-            numbers = numbers_of(fits, law, results)
+            numbers = (
+                numbers_scores.literature(fits.points)
+                if name == LITERATURE
+                else FIGURES[name](fits, law, results)
+            )
         except SlamError as error:
             left_out.append(f"{name}: {error}")
             continue
-        for kind, content in drawing.render(name, numbers).items():
-            path = out / f"{fits.settings.name}-{name}.{kind}"
-            write_file(path, content)
-            written.append(path)
-        path = out / f"{fits.settings.name}-{name}.json"
-        write_file(path, json.dumps({"figure": name, **numbers}, indent=1).encode() + b"\n")
-        written.append(path)
+        written += write(name, numbers, out / f"{fits.settings.name}-{name}")
     return written, left_out
 
 
-def baselines(corpus: str | None) -> dict[str, float]:
-    """Validation losses of n-gram models of a corpus, nats per unit; empty if there are none."""
-    if corpus is None:
-        return {}
-    from slam_core.corpora import find
-    from slam_core.ngrams import Baselines
-
-    try:
-        stored = Baselines.model_validate_json((find(corpus) / "ngrams.json").read_bytes())
-    except (SlamError, OSError, ValueError):
-        return {}
-    found = {"unigram": stored.unigram, "bigram": stored.bigram}
-    if stored.best > 2:
-        found[f"{stored.best}-gram (best)"] = stored.best_ngram
-    return found
+def published_figure(out: Path, points: Points | None = None) -> list[Path]:
+    """Write the figure of the literature, which needs no fit, with the scores of `points`."""
+    return write(LITERATURE, numbers_scores.literature(points), out / LITERATURE)
 
 
-def _conventions(fits: Fits) -> dict[str, str]:
-    points = fits.points
-    return {"params": points.params, "flops": points.flops, "corpus": points.corpus or ""}
+def write(name: str, numbers: Numbers, path: Path) -> list[Path]:
+    """Write a figure of this kind to `path` with each suffix, from its numbers."""
+    from analysis.drawing import render
+    from slam_core.corpora import write_file
+
+    plain: Numbers = finite(numbers)
+    content = render(_drawn(name), plain)
+    content["json"] = json.dumps({"figure": name, **plain}, indent=1).encode() + b"\n"
+    files = [path.with_name(f"{path.name}.{kind}") for kind in content]
+    for file, data in zip(files, content.values(), strict=True):
+        write_file(file, data)
+    return files
+
+
+def check(only: Sequence[str] | None) -> None:
+    """`UsageError` for a name that no figure has."""
+    for name in only or ():
+        if name not in (*FIGURES, LITERATURE):
+            known = ", ".join((*FIGURES, LITERATURE))
+            raise UsageError(f"no figure '{name}'; there are {known}")
+
+
+def _drawn(name: str) -> Callable[[Numbers], Figure]:
+    """How a figure is drawn; matplotlib is imported only now."""
+    from analysis import drawing_laws, drawing_losses, drawing_scores, drawing_trust
+
+    drawn = {
+        "isoflop": drawing_losses.isoflop,
+        "frontier": drawing_laws.frontier,
+        "parametric": drawing_laws.parametric,
+        "curves": drawing_losses.curves,
+        "envelope": drawing_losses.envelope,
+        "surface": drawing_laws.surface,
+        "pairs": drawing_trust.pairs,
+        "profile": drawing_trust.profile,
+        "extrapolation": drawing_trust.extrapolation,
+        "literature": drawing_scores.literature,
+        "downstream": drawing_scores.downstream,
+        "effects": drawing_scores.effects,
+    }
+    return drawn[name]

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,13 @@ def from_file(
     where the file has another C. `UsageError` for a missing or ambiguous column, and for a cell
     that is no positive number.
     """
-    rows = _rows(path)
-    header = list(dict.fromkeys(key for row in rows for key in row))
+    placed = _rows(path)
+    header = list(dict.fromkeys(key for row in placed.values() for key in row))
     for column, cell in (where or {}).items():
         _known(path, column, header)
-        there = dict.fromkeys(str(row.get(column)) for row in rows)
-        rows = [row for row in rows if str(row.get(column)) == cell]
-        if not rows:
+        there = dict.fromkeys(str(row.get(column)) for row in placed.values())
+        placed = {at: row for at, row in placed.items() if str(row.get(column)) == cell}
+        if not placed:
             raise UsageError(f"{path}: no row has {column} = {cell}; there are {', '.join(there)}")
     found = _columns(path, header, columns or {})
     for role in ("n", "loss") if loss_needed else ("n",):
@@ -91,17 +91,18 @@ def from_file(
             raise _missing(path, role, header)
 
     def numbers(role: str) -> Floats:
-        return np.array([_number(path, i, found[role], row) for i, row in enumerate(rows)])
+        return np.array([_number(path, at, found[role], row) for at, row in placed.items()])
 
     def words(role: str) -> tuple[str, ...]:
-        cells = (row.get(found[role]) for row in rows) if role in found else ()
+        cells = (row.get(found[role]) for row in placed.values()) if role in found else ()
         return tuple("" if cell is None else str(cell) for cell in cells)
 
     n = numbers("n")
     loss = numbers("loss") if "loss" in found else np.ones_like(n)
-    d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops)
+    with np.errstate(divide="ignore", invalid="ignore"):  # `Points` refuses an N or D of 0
+        d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops)
     taken = ", ".join(f"{role} = {name}" for role, name in found.items())
-    labels, run, ended, repeated = _runs(words("label"), n, d, loss)
+    labels, run, ended, repeated = _runs(words("label"), tuple(placed), n, d, loss)
     unique = numbers("unique") if "unique" in found else None
     if "epochs" in found and unique is None:
         unique = d / np.maximum(numbers("epochs"), 1)
@@ -113,46 +114,60 @@ def from_file(
         loss=loss,
         params=convention(params, "parameter") if params else "as given",
         flops=counted,
-        label=labels or tuple(f"row {i + 2}" for i in range(len(rows))),
+        label=labels or tuple(placed),
         run=run,
         family=words("family"),
-        seed=tuple(int(s) for s in numbers("seed")) if "seed" in found else (),
+        seed=_whole(path, placed, found["seed"], numbers("seed")) if "seed" in found else (),
         schedule=words("schedule"),
         ended=ended,
         init=words("init"),
         unique=unique,
         text=numbers("text") if "text" in found else None,
         seconds=numbers("seconds") if "seconds" in found else None,
-        scores={name: _shares(path, name, header, rows) for name in scores},
+        scores={name: _shares(path, name, header, placed) for name in scores},
         notes=(f"columns of {path.name}: {taken}", *notes, *repeated),
     )
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path) -> dict[str, Row]:
+    """The rows by where they stand: `line 7`, or `row 6` in a JSON list."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8: {error}") from None
-    rows: Any
+    rows: dict[str, Any]
+    at = "line 1"
     try:
         if path.suffix == ".json":
-            rows = json.loads(text)
+            given = json.loads(text)
+            if not isinstance(given, list):
+                raise UsageError(f"{path} has to hold a list of objects, one a point")
+            rows = {f"row {i}": row for i, row in enumerate(given, 1)}
         elif path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = {}
+            for i, line in enumerate(text.splitlines(), 1):
+                at = f"line {i}"
+                if line.strip():
+                    rows[at] = json.loads(line)
         else:
             delimiter = "\t" if path.suffix == ".tsv" else ","
-            rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True))
+            reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
+            rows = {f"line {reader.line_num}": row for row in reader}
+            twice = [name for name, k in Counter(reader.fieldnames).items() if name and k > 1]
+            if twice:
+                raise UsageError(f"{path} has several columns '{twice[0]}': rename all but one")
     except (csv.Error, ValueError) as error:
-        raise UsageError(f"{path} is no {path.suffix[1:].upper()} file: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{path} has to hold a list of objects, one a point")
+        where = f", {at}," if path.suffix == ".jsonl" else ""
+        raise UsageError(f"{path}{where} is no {path.suffix[1:].upper()}: {error}") from None
+    if not all(isinstance(row, dict) for row in rows.values()):
+        raise UsageError(f"{path} has to hold objects, one a point")
     if not rows:
         raise UsageError(f"{path} has no rows; it needs a header and one row a run")
-    ragged = [i for i, row in enumerate(rows) if None in row]
-    if ragged:
-        raise UsageError(f"{path}, line {ragged[0] + 2}: more cells than the header has columns")
+    for at, row in rows.items():
+        if None in row:
+            raise UsageError(f"{path}, {at}: more cells than the header has columns")
     return rows
 
 
@@ -178,13 +193,14 @@ def _data_and_cost(
                 f"not {flops}; name a column with --column d=NAME"
             )
         return c / (6 * n), c, "6nd", ["no column of tokens: D = C/(6N)"]
+    if c is None and wanted in (None, "6nd"):
+        with np.errstate(all="ignore"):  # what is no number is named by Points
+            return d, 6 * n * d, "6nd", ["no column of FLOPs: C = 6ND"]
     if c is None:
-        if wanted not in (None, "6nd"):
-            raise UsageError(
-                f"{path} has no column of FLOPs, so C = 6ND, not {flops}; "
-                "name a column with --column c=NAME"
-            )
-        return d, 6 * n * d, "6nd", ["no column of FLOPs: C = 6ND"]
+        raise UsageError(
+            f"{path} has no column of FLOPs, so C = 6ND, not {flops}; "
+            "name a column with --column c=NAME"
+        )
     if wanted == "6nd":
         off = np.max(np.abs(c / (6 * n * d) - 1))
         note = [f"C = 6ND; the file's own differs by up to {off:.1%}"] if off > 1e-6 else []
@@ -195,7 +211,7 @@ def _data_and_cost(
 
 
 def _runs(
-    named: tuple[str, ...], n: Floats, d: Floats, loss: Floats
+    named: tuple[str, ...], places: tuple[str, ...], n: Floats, d: Floats, loss: Floats
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...], list[str]]:
     """Labels, the run of each point, whether it ends its run, and notes."""
     same = Counter(zip(n, d, loss, strict=True))
@@ -207,11 +223,13 @@ def _runs(
     for name, tokens in zip(named, d, strict=True):
         last[name] = max(last.get(name, 0.0), float(tokens))
     pairs = list(zip(named, d, strict=True))
-    if len(set(pairs)) == len(set(named)):  # one D a label: names of sizes, not of curves
-        labels = tuple(f"{name} (row {i + 2})" for i, name in enumerate(named))
+    sizes = set(zip(named, n, strict=True))
+    if len(set(pairs)) == len(last) or len(sizes) > len(last):
+        # One D a label, or several N: names of sizes or of studies, not of curves.
+        labels = tuple(f"{name} ({at})" for name, at in zip(named, places, strict=True))
         return labels, (), (), notes
     notes.append(f"{len(last)} runs with several points each: training curves")
-    ended = tuple(tokens == last[name] for name, tokens in pairs)
+    ended = tuple(bool(tokens == last[name]) for name, tokens in pairs)
     labels = tuple(f"{name} at D = {tokens:.4g}" for name, tokens in pairs)
     return labels, named, ended, notes
 
@@ -249,28 +267,34 @@ def _missing(path: Path, role: str, header: list[str]) -> UsageError:
     )
 
 
-def _number(path: Path, row: int, column: str, cells: Row) -> float:
+def _number(path: Path, at: str, column: str, cells: Row) -> float:
     cell = cells.get(column)
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        return float(cell)
     written = re.fullmatch(r"\s*([^\sA-Za-z]+)\s*([kKmMbBgGtT])\s*", str(cell))
     try:
+        if isinstance(cell, int | float) and not isinstance(cell, bool):
+            return float(cell)
         if written:
             return float(written[1]) * _MAGNITUDE[written[2].lower()]
         return float(str(cell or ""))
-    except ValueError:
-        where = f"row {row + 1}" if path.suffix.startswith(".json") else f"line {row + 2}"
-        raise UsageError(f"{path}, {where}: {column} is {cell!r}, not a number") from None
+    except (ValueError, OverflowError):
+        raise UsageError(f"{path}, {at}: {column} is {cell!r}, not a number") from None
 
 
-def _shares(path: Path, column: str, header: list[str], rows: Sequence[Row]) -> Floats:
+def _whole(path: Path, places: Iterable[str], column: str, values: Floats) -> tuple[int, ...]:
+    for at, value in zip(places, values.tolist(), strict=True):
+        if not value.is_integer():
+            raise UsageError(f"{path}, {at}: {column} is {value:g}, not a whole number")
+    return tuple(int(value) for value in values)
+
+
+def _shares(path: Path, column: str, header: list[str], placed: Mapping[str, Row]) -> Floats:
     """A column of accuracies as shares; an empty cell is NaN."""
     _known(path, column, header)
     empty = (None, "")
     values = np.array(
         [
-            math.nan if row.get(column) in empty else _number(path, i, column, row)
-            for i, row in enumerate(rows)
+            math.nan if row.get(column) in empty else _number(path, at, column, row)
+            for at, row in placed.items()
         ]
     )
     return values / 100 if np.nanmax(values, initial=0) > 1 else values

@@ -391,18 +391,20 @@ def saved_settings(results: Path, source: str | None) -> Settings | None:
     try:
         stored = json.loads(path.read_text())["settings"]
         known = {field.name for field in fields(Settings)}
-        for pairs in ("columns", "where"):
-            stored[pairs] = tuple((role, name) for role, name in stored[pairs])
-        for several in ("budgets", "scores"):
-            stored[several] = tuple(stored[several])
+        given = {name: _tuples(value) for name, value in stored.items() if name in known}
         options = stored["options"]
-        stored["options"] = Options(**options | {"loss": Loss(**options["loss"])})
-        settings = Settings(**{k: v for k, v in stored.items() if k in known})
+        given["options"] = Options(**options | {"loss": Loss(**options["loss"])})
+        settings = Settings(**given)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SlamError(f"{path} is not the record of a fit ({error}): fit again") from None
     return settings if settings.source == source else None
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as the tuples they were."""
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
 
 
 def versions() -> dict[str, str]:

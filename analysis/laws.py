@@ -84,29 +84,34 @@ class BestLoss:
 
     @classmethod
     def through(cls, c: Floats, loss: Floats) -> BestLoss:
-        """Least squares over gamma; E and K follow for each gamma (variable projection)."""
+        """Least squares over gamma; E and K >= 0 follow for each gamma (variable projection)."""
         scale = float(np.exp(np.mean(np.log(c))))
         if len(c) < 4:
             line = PowerLaw.through(c / scale, loss)
             return cls(0.0, math.exp(line.log_coefficient), -line.exponent, scale)
-        from scipy.optimize import minimize_scalar, nnls
-
-        def solved(log_gamma: float) -> tuple[Floats, float]:
-            columns = np.stack([np.ones_like(c), (c / scale) ** -math.exp(log_gamma)], axis=1)
-            return nnls(columns, loss)  # type: ignore[no-any-return]
-
-        grid = np.log(np.geomspace(0.003, 2.0, 60))
-        at = int(np.argmin([solved(g)[1] for g in grid]))
-        low, high = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
-        found = minimize_scalar(
-            lambda g: solved(g)[1], bounds=(low, high), method="bounded", options={"xatol": 1e-10}
-        )
-        (e, k), _ = solved(float(found.x))
-        return cls(float(e), float(k), math.exp(float(found.x)), scale)
+        low, high = math.log(0.003), math.log(2.0)
+        for _ in range(6):  # each grid 30 times finer than the last
+            grid = np.linspace(low, high, 61)
+            falls = np.exp(-np.exp(grid)[:, None] * np.log(c / scale))
+            e, k, off = _line_above_zero(falls, loss)
+            best = int(np.argmin(off))
+            low, high = grid[max(best - 1, 0)], grid[min(best + 1, 60)]
+        return cls(float(e[best]), float(k[best]), math.exp(grid[best]), scale)
 
     def at(self, c: float) -> float:
         """L* at C FLOPs."""
         return float(self.E + self.K * (c / self.C0) ** -self.gamma)
+
+
+def _line_above_zero(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """e, k >= 0 that minimise |e + k x - y|^2 for each row of x (rows, points), and that minimum."""
+    away = x - x.mean(1, keepdims=True)
+    k = np.maximum((away @ y) / (away**2).sum(1), 0.0)
+    e = y.mean() - k * x.mean(1)
+    floored = e < 0
+    k = np.where(floored, np.maximum((x @ y) / (x**2).sum(1), 0.0), k)
+    e = np.where(floored, 0.0, e)
+    return e, k, ((e[:, None] + k[:, None] * x - y) ** 2).sum(1)
 
 
 class Optimum(NamedTuple):

@@ -183,7 +183,10 @@ def test_figures_are_written_whole_and_the_same_twice(
     written = sorted(path.name for path in (tmp_path / "one").iterdir())
     expected = [
         f"all-{name}.{kind}"
-        for name in ("curves", "frontier", "isoflop", "parametric")
+        for name in (
+            *("curves", "envelope", "extrapolation", "frontier", "isoflop", "pairs"),
+            *("parametric", "profile", "surface"),
+        )
         for kind in ("json", "pdf", "png")
     ]
     assert written == expected

@@ -39,7 +39,7 @@ from analysis.surface import Surface
 
 BESIROGLU = Law(1.8172, 477.83, 2143.4, 0.34731, 0.36717)
 DELTA, REPLICATES, SAMPLE, ROUNDS = 1e-3, 4000, 100, 25
-START = np.array([5.0, 5.0, 0.5, 0.5, 0.5])  # ln A, ln B, ln E, exponents: of Hoffmann et al.'s grid
+START = np.array([5.0, 5.0, 0.5, 0.5, 0.5])  # ln A, ln B, ln E, exponents: on Hoffmann's grid
 
 
 def main() -> None:
