@@ -1,0 +1,96 @@
+"""A model with one constant held, at many values of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.laws import Floats, Ints
+from analysis.solver import Model, State
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant of a model and how to hold it: the unknown `index` is `coordinate` of its value,
+    times the unknown `times` if one is named, and `of` gives its value for theta (p,).
+
+    It lies between `low` and `high`, and is followed in its logarithm where `log`.
+    """
+
+    name: str
+    low: float
+    high: float
+    index: int
+    coordinate: Callable[[Floats], Floats]
+    of: Callable[[Floats], float]
+    times: int | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model cut at values of one constant: theta = base[k] + phi @ matrix[k], with `base`
+    (values, p) and `matrix` (values, p - 1, p). Its unknowns are phi and, last, the number k of the
+    value: nothing depends on it smoothly, so descent leaves it alone, and problems that hold
+    different values descend together."""
+
+    model: Model
+    base: Floats
+    matrix: Floats
+    lower: Floats
+    upper: Floats
+
+    @classmethod
+    def of(cls, model: Model, held: Constant, values: Floats, p: int) -> Cut:
+        """A model of p unknowns where the constant has these values, (values,)."""
+        coordinate = held.coordinate(values)
+        base = np.zeros((len(values), p))
+        matrix = np.repeat(np.delete(np.eye(p), held.index, axis=0)[None], len(values), axis=0)
+        if held.times is None:
+            base[:, held.index] = coordinate
+        else:
+            row = held.times - (held.times > held.index)
+            matrix[:, row, held.index] = coordinate
+        bounds = (np.delete(bound, held.index) for bound in (model.lower, model.upper))
+        lower, upper = (np.append(b, end) for b, end in zip(bounds, (-np.inf, np.inf), strict=True))
+        return cls(model, base, matrix, lower, upper)
+
+    def full(self, phi: Floats) -> Floats:
+        """theta (problems, p) of the unknowns (problems, p)."""
+        k = _number(phi)
+        return np.asarray(self.base[k] + (phi[:, None, :-1] @ self.matrix[k])[:, 0])
+
+    def at(self, phi: Floats) -> State:
+        return CutState(self.model.at(self.full(phi)), self.matrix[_number(phi)])
+
+
+@dataclass(frozen=True)
+class CutState:
+    """The model at theta, and what its derivatives are in the unknowns of the cut."""
+
+    inner: State
+    matrix: Floats
+
+    @property
+    def value(self) -> Floats:
+        return self.inner.value
+
+    def slopes(self) -> Floats:
+        return np.pad(self.matrix @ self.inner.slopes(), ((0, 0), (0, 1), (0, 0)))
+
+    def gradient(self, pull: Floats) -> Floats:
+        along = self.matrix @ self.inner.gradient(pull)[:, :, None]
+        return np.pad(along[:, :, 0], ((0, 0), (0, 1)))
+
+    def lengths(self, weights: Floats) -> Floats:
+        return np.sqrt((self.slopes() ** 2 @ weights[:, :, None])[:, :, 0])
+
+    def hessian(self, inside: Floats, pull: Floats) -> Floats:
+        bent = self.matrix @ self.inner.hessian(inside, pull) @ self.matrix.transpose(0, 2, 1)
+        return np.pad(bent, ((0, 0), (0, 1), (0, 1)))
+
+
+def _number(phi: Floats) -> Ints:
+    return np.rint(phi[:, -1]).astype(np.int64)
