@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +32,7 @@ from analysis.options import (
     one_of,
     settings,
 )
-from slam_core.errors import SlamError, exit_code
+from slam_core.errors import SlamError, UsageError, exit_code
 
 if TYPE_CHECKING:
     from analysis.fits import Fits
@@ -171,30 +172,64 @@ def table(
 
 @app.command()
 def predict(
-    flops: Annotated[list[float], typer.Option("--flops", help="Budget. Repeatable.")],
     name: Name = None,
+    flops: Annotated[
+        list[float] | None, typer.Option("--flops", help="Budget in FLOPs. Repeatable.")
+    ] = None,
+    hours: Annotated[
+        list[float] | None,
+        typer.Option("--hours", help="Budget in GPU-hours, at Cuervo & Marxer's measured speed."),
+    ] = None,
     law: Annotated[
         str | None, typer.Option("--law", help="A published law instead of our own fits.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="Whose hours: V100, A5000, A100, H100, H200.")] = "A100",
     mfu: Annotated[float, typer.Option(help="Share of the GPU's peak that training gets.")] = 0.4,
+    exact: Annotated[
+        str | None, typer.Option(help="Count the FLOPs of this family's shapes exactly.")
+    ] = None,
+    context: Annotated[int, typer.Option(help="Of --exact, in units.")] = 1024,
+    serve: Annotated[float, typer.Option(help="Units of inference to pay for too.")] = 0.0,
+    unique: Annotated[float, typer.Option(help="Units of data there are, at most.")] = math.inf,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Go on beyond the sizes a price is known for.")
+    ] = False,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Best size, data, loss and hours for a budget, with intervals where they are our own."""
+    """Best size, data, loss and hours for a budget, with intervals where they are our own; by
+    approach 3 also under other prices than 6ND."""
     from analysis import predict as predicting
-    from analysis import published, report
+    from analysis import prices, published, report
+    from analysis.laws import PublishedLaw
 
+    if bool(flops) == bool(hours):
+        raise UsageError("say budgets with --flops or with --hours")
+    source = published.law(law) if law else _fitted(name, results, quiet=as_json)
+    if hours or exact or serve or math.isfinite(unique):
+        if hours:
+            price = prices.cuervo_hours(gpu, extrapolate)
+        elif exact:
+            sizes = (1e4, 1e11)
+            price = prices.family_flops(exact, 502, context, sizes=sizes, extrapolate=extrapolate)
+        else:
+            price = prices.training_flops(predicting.Basis.of(source).law.cost)
+        price = price.serving(serve) if serve else price
+        basis = predicting.Basis.of(source)
+        rows = [predicting.priced(basis, b, price, unique) for b in flops or hours or ()]
+        if as_json:
+            print(json.dumps(predicting.priced_record(rows)))
+        else:
+            report.show_priced(rows)
+        return
     unit = "nats per unit of its own"
-    if law:
-        chosen = published.law(law)
-        found = [predicting.published(chosen, c, gpu, mfu) for c in flops]
+    if isinstance(source, PublishedLaw):
+        found = [predicting.published(source, c, gpu, mfu) for c in flops or ()]
     else:
-        done = _fitted(name, results, quiet=as_json)
-        found = [p for c in flops for p in predicting.ours(done, c, gpu, mfu)]
-        unit = done.unit.title
+        found = [p for c in flops or () for p in predicting.ours(source, c, gpu, mfu)]
+        unit = source.unit.title
         if not found:
-            reasons = "; ".join(made.message for made in done.estimates.values())
+            reasons = "; ".join(made.message for made in source.estimates.values())
             raise SlamError(f"nothing to predict from: {reasons}")
     if as_json:
         print(json.dumps(predicting.record(found)))
@@ -295,7 +330,13 @@ def agree(
     print(json.dumps(asdict(found)) if as_json else found)
 
 
-for question in (questions.downstream, questions.effects, questions.extrapolate, questions.profile):
+for question in (
+    questions.downstream,
+    questions.effects,
+    questions.warm,
+    questions.extrapolate,
+    questions.profile,
+):
     app.command()(question)
 
 

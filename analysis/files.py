@@ -114,7 +114,7 @@ def from_file(
         loss=loss,
         params=convention(params, "parameter") if params else "as given",
         flops=counted,
-        label=labels or tuple(placed),
+        label=labels or tuple(f"row {at}" for at in placed),
         run=run,
         family=words("family"),
         seed=_whole(path, placed, found["seed"], numbers("seed")) if "seed" in found else (),
@@ -129,37 +129,36 @@ def from_file(
     )
 
 
-def _rows(path: Path) -> dict[str, Row]:
-    """The rows by where they stand: `line 7`, or `row 6` in a JSON list."""
+def _rows(path: Path) -> dict[int, Row]:
+    """The rows by the line they end on, or by their number in a JSON list."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8: {error}") from None
-    rows: dict[str, Any]
-    at = "line 1"
+    rows: dict[int, Any] = {}
+    at = 1
     try:
         if path.suffix == ".json":
             given = json.loads(text)
             if not isinstance(given, list):
                 raise UsageError(f"{path} has to hold a list of objects, one a point")
-            rows = {f"row {i}": row for i, row in enumerate(given, 1)}
+            rows = dict(enumerate(given, 1))
         elif path.suffix == ".jsonl":
-            rows = {}
-            for i, line in enumerate(text.splitlines(), 1):
-                at = f"line {i}"
+            for at, line in enumerate(text.splitlines(), 1):
                 if line.strip():
                     rows[at] = json.loads(line)
         else:
             delimiter = "\t" if path.suffix == ".tsv" else ","
             reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
-            rows = {f"line {reader.line_num}": row for row in reader}
+            for row in reader:
+                rows[reader.line_num] = row
             twice = [name for name, k in Counter(reader.fieldnames).items() if name and k > 1]
             if twice:
                 raise UsageError(f"{path} has several columns '{twice[0]}': rename all but one")
     except (csv.Error, ValueError) as error:
-        where = f", {at}," if path.suffix == ".jsonl" else ""
+        where = f", line {at}," if path.suffix == ".jsonl" else ""
         raise UsageError(f"{path}{where} is no {path.suffix[1:].upper()}: {error}") from None
     if not all(isinstance(row, dict) for row in rows.values()):
         raise UsageError(f"{path} has to hold objects, one a point")
@@ -167,7 +166,7 @@ def _rows(path: Path) -> dict[str, Row]:
         raise UsageError(f"{path} has no rows; it needs a header and one row a run")
     for at, row in rows.items():
         if None in row:
-            raise UsageError(f"{path}, {at}: more cells than the header has columns")
+            raise UsageError(f"{path}, line {at}: more cells than the header has columns")
     return rows
 
 
@@ -211,7 +210,7 @@ def _data_and_cost(
 
 
 def _runs(
-    named: tuple[str, ...], places: tuple[str, ...], n: Floats, d: Floats, loss: Floats
+    named: tuple[str, ...], places: tuple[int, ...], n: Floats, d: Floats, loss: Floats
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...], list[str]]:
     """Labels, the run of each point, whether it ends its run, and notes."""
     same = Counter(zip(n, d, loss, strict=True))
@@ -226,7 +225,7 @@ def _runs(
     sizes = set(zip(named, n, strict=True))
     if len(set(pairs)) == len(last) or len(sizes) > len(last):
         # One D a label, or several N: names of sizes or of studies, not of curves.
-        labels = tuple(f"{name} ({at})" for name, at in zip(named, places, strict=True))
+        labels = tuple(f"{name} (row {at})" for name, at in zip(named, places, strict=True))
         return labels, (), (), notes
     notes.append(f"{len(last)} runs with several points each: training curves")
     ended = tuple(bool(tokens == last[name]) for name, tokens in pairs)
@@ -267,7 +266,7 @@ def _missing(path: Path, role: str, header: list[str]) -> UsageError:
     )
 
 
-def _number(path: Path, at: str, column: str, cells: Row) -> float:
+def _number(path: Path, at: int, column: str, cells: Row) -> float:
     cell = cells.get(column)
     written = re.fullmatch(r"\s*([^\sA-Za-z]+)\s*([kKmMbBgGtT])\s*", str(cell))
     try:
@@ -277,17 +276,23 @@ def _number(path: Path, at: str, column: str, cells: Row) -> float:
             return float(written[1]) * _MAGNITUDE[written[2].lower()]
         return float(str(cell or ""))
     except (ValueError, OverflowError):
-        raise UsageError(f"{path}, {at}: {column} is {cell!r}, not a number") from None
+        where = _where(path, at)
+        raise UsageError(f"{path}, {where}: {column} is {cell!r}, not a number") from None
 
 
-def _whole(path: Path, places: Iterable[str], column: str, values: Floats) -> tuple[int, ...]:
+def _where(path: Path, at: int) -> str:
+    return f"{'row' if path.suffix == '.json' else 'line'} {at}"
+
+
+def _whole(path: Path, places: Iterable[int], column: str, values: Floats) -> tuple[int, ...]:
     for at, value in zip(places, values.tolist(), strict=True):
         if not value.is_integer():
-            raise UsageError(f"{path}, {at}: {column} is {value:g}, not a whole number")
+            where = _where(path, at)
+            raise UsageError(f"{path}, {where}: {column} is {value:g}, not a whole number")
     return tuple(int(value) for value in values)
 
 
-def _shares(path: Path, column: str, header: list[str], placed: Mapping[str, Row]) -> Floats:
+def _shares(path: Path, column: str, header: list[str], placed: Mapping[int, Row]) -> Floats:
     """A column of accuracies as shares; an empty cell is NaN."""
     _known(path, column, header)
     empty = (None, "")

@@ -104,7 +104,7 @@ class BestLoss:
 
 
 def _line_above_zero(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """e, k >= 0 that minimise |e + k x - y|^2 for each row of x (rows, points), and that minimum."""
+    """e, k >= 0 that minimise |e + k x - y|^2 for each row of x (rows, points); that minimum."""
     away = x - x.mean(1, keepdims=True)
     k = np.maximum((away @ y) / (away**2).sum(1), 0.0)
     e = y.mean() - k * x.mean(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,8 +46,18 @@ Curves = Annotated[bool, typer.Option("--curves", help="Points along the trainin
 MidSchedule = Annotated[
     bool, typer.Option("--mid-schedule", help="Keep points in the middle of a decaying schedule.")
 ]
+
+
+def _budgets(given: list[float] | None) -> list[float] | None:
+    for c in given or ():
+        if not 0 < c < math.inf:
+            raise UsageError(f"--flops {c:g}: a budget is a finite number of FLOPs above 0")
+    return given
+
+
 Budgets = Annotated[
-    list[float] | None, typer.Option("--flops", help="Budget to say the optimum at. Repeatable.")
+    list[float] | None,
+    typer.Option("--flops", callback=_budgets, help="Budget to say the optimum at. Repeatable."),
 ]
 Replicates = Annotated[int, typer.Option("--bootstrap", help="Replicates; 0 for no intervals.")]
 Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
@@ -79,5 +90,8 @@ def _pairs(option: str, given: Sequence[str] | None, written: str) -> tuple[tupl
     for text in given or ():
         if "=" not in text:
             raise UsageError(f"--{option} {text}: write it as {written}")
-    split = (text.partition("=") for text in given or ())
-    return tuple((left, right) for left, _, right in split)
+    split = [text.partition("=") for text in given or ()]
+    left = [part[0] for part in split]
+    if twice := [name for name in left if left.count(name) > 1]:
+        raise UsageError(f"--{option} names {twice[0]} {left.count(twice[0])} times: choose one")
+    return tuple((name, value) for name, _, value in split)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
-from analysis.sampled import Sampled
+from analysis.allocate import Allocation, best, best_of_each
+from analysis.bootstrap import Bootstrap, Interval
 from analysis.estimate import APPROACH
 from analysis.fits import Best, Fits, convention_name, ends
-from analysis.laws import Optimum, PublishedLaw
-from analysis.prices import PEAKS
-from slam_core.errors import UsageError
+from analysis.laws import Law, Optimum, PublishedLaw
+from analysis.prices import PEAKS, Price
+from analysis.sampled import Sampled
+from slam_core.errors import SlamError, UsageError
 
 MFU = 0.4  # of a well-tuned trainer; said beside every number of hours
 
@@ -32,6 +36,8 @@ class Prediction:
 
 def hours(c: float, gpu: str, mfu: float) -> tuple[float, str]:
     """Hours that C FLOPs take on one GPU at a utilisation, and the device in words."""
+    if not 0 < c < math.inf:
+        raise UsageError(f"--flops {c:g}: a budget is a finite number of FLOPs above 0")
     if gpu not in PEAKS:
         raise UsageError(f"no peak of a GPU '{gpu}'; there are {', '.join(PEAKS)}")
     if not 0 < mfu <= 1:
@@ -44,34 +50,100 @@ def ours(fits: Fits, c: float, gpu: str = "A100", mfu: float = MFU) -> list[Pred
     sampled = Sampled.of(fits.points)
     time, device = hours(c, gpu, mfu)
 
-    def shown(best: Best) -> Best:
-        low, high = fits.unit.of(best.loss.low), fits.unit.of(best.loss.high)
-        return replace(best, loss=replace(best.loss, low=low, high=high))
+    def shown(found: Best) -> Best:
+        low, high = fits.unit.of(found.loss.low), fits.unit.of(found.loss.high)
+        return replace(found, loss=replace(found.loss, low=low, high=high))
 
     return [
         Prediction(
             by=APPROACH[name],
             c=c,
-            at=best.at._replace(loss=fits.unit.of(best.at.loss)),
+            at=found.at._replace(loss=fits.unit.of(found.at.loss)),
             convention=f"{convention_name(fits.points.flops)}, N {fits.points.params}",
             hours=time,
             device=device,
-            outside=sampled.outside(best.at.n, best.at.d),
-            best=shown(best),
+            outside=sampled.outside(found.at.n, found.at.d),
+            best=shown(found),
         )
-        for name, best in fits.optimum(c).items()
+        for name, found in fits.optimum(c).items()
     ]
 
 
 def published(law: PublishedLaw, c: float, gpu: str = "A100", mfu: float = MFU) -> Prediction:
     """By a published law, in the units of its own tokeniser."""
-    at = law.law.optimum(c)
     time, device = hours(c, gpu, mfu)
+    at = law.law.optimum(c)
     outside = None
     if law.ratio and not law.ratio[0] <= at.ratio <= law.ratio[1]:
         outside = f"D/N {at.ratio:.3g} outside {law.ratio[0]:.3g} to {law.ratio[1]:.3g}"
     counted = f"{convention_name(law.flops)}, N {law.params}"
     return Prediction(law.name, c, at, counted, time, device, outside)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The best split of a budget under any price, with intervals of N, D and the loss where
+    replicates of the law were given."""
+
+    by: str
+    at: Allocation
+    n: Interval | None = None
+    d: Interval | None = None
+    loss: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A law to allocate by, its replicates, and the ranges its runs cover."""
+
+    by: str
+    law: Law
+    boot: Bootstrap[Law] | None
+    sampled: Sampled
+
+    @classmethod
+    def of(cls, source: PublishedLaw | Fits) -> Basis:
+        """A published law, or approach 3 of our fits; `SlamError` if that is not usable."""
+        if isinstance(source, PublishedLaw):
+            return cls(source.name, source.law, None, Sampled(ratio=source.ratio))
+        found = source.usable.get("parametric")
+        if found is None or source.parametric is None:
+            asked = source.estimates.get("parametric")
+            why = asked.message if asked else "it was not asked for (fit --estimator)"
+            raise SlamError(f"{source.points.name}: no law by approach 3 to allocate by: {why}")
+        return cls(
+            APPROACH["parametric"], source.parametric.law, found.boot, Sampled.of(source.points)
+        )
+
+
+def priced(basis: Basis, budget: float, price: Price, most_units: float = math.inf) -> Priced:
+    """The optimum at a budget in the unit of a price, with at most so many units of data."""
+    at = best(basis.law, budget, price, most_units, basis.sampled)
+    if not (basis.boot and basis.boot.fits):
+        return Priced(basis.by, at)
+    drawn = best_of_each(basis.boot, budget, price, most_units)
+    n, d, loss = (drawn.interval(attrgetter(part)) for part in ("n", "d", "loss"))
+    return Priced(basis.by, at, n, d, loss)
+
+
+def priced_record(found: list[Priced]) -> list[dict[str, Any]]:
+    """As JSON."""
+    return [
+        {
+            "by": one.by,
+            "amount": one.at.amount,
+            "unit": one.at.unit,
+            "price": one.at.cost,
+            "n": one.at.n,
+            "d": one.at.d,
+            "loss": one.at.loss,
+            "tokens_per_parameter": one.at.ratio,
+            "limited": one.at.limited,
+            "outside": one.at.outside,
+            "intervals": {part: ends(getattr(one, part)) for part in ("n", "d", "loss")},
+        }
+        for one in found
+    ]
 
 
 def record(predictions: list[Prediction]) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,11 +30,14 @@ from analysis.options import (
     one_of,
     settings,
 )
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:
     from analysis.accuracy import FormName
     from analysis.profile import Profile
+
+
+Out = Annotated[Path | None, typer.Option(help="Folder to draw the figure into.")]
 
 
 def downstream(
@@ -54,12 +59,14 @@ def downstream(
     where: Where = None,
     bootstrap: Replicates = 1000,
     seed: Seed = 0,
+    out: Out = None,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
     """Accuracy against compute or loss and, through approach 3, at budgets not yet run."""
-    from analysis import chain, parametric
+    from analysis import chain, figures, numbers_scores, parametric
     from analysis import downstream as scoring
+    from analysis.bootstrap import Bootstrap
     from analysis.fits import ends, finite
     from analysis.plain import between, big, columns, five, show
 
@@ -76,7 +83,8 @@ def downstream(
     )
     points = asked.points(results)
     fitted = scoring.of_points(points, score, shape, chance=chance, ceiling=ceiling, best=best)
-    boot = scoring.bootstrap(points, score, fitted, bootstrap, seed)
+    none: Bootstrap[Any] = Bootstrap((), 0, "nothing", seed)
+    boot = scoring.bootstrap(points, score, fitted, bootstrap, seed) if bootstrap else none
     intervals = {
         name: boot.interval(lambda law, name=name: law.params[name])  # type: ignore[misc]
         for name in fitted.params
@@ -88,10 +96,19 @@ def downstream(
             rows.append({"flops": c, "accuracy": fitted.law.at(c), "interval": drawn})
     elif flops:
         steps = chain.chain(law := parametric.fit(points), fitted)
-        both = chain.bootstrap(points, score, law, fitted, replicates=bootstrap, seed=seed)
+        both = (
+            chain.bootstrap(points, score, law, fitted, replicates=bootstrap, seed=seed)
+            if bootstrap
+            else none
+        )
         for c in flops:
             drawn = both.interval(lambda one, c=c: one.best(c))  # type: ignore[misc]
             rows.append({"flops": c, "accuracy": steps.best(c), "interval": drawn})
+    if out:
+        numbers = numbers_scores.downstream_numbers(
+            points, score, fitted, boot, chance=chance, ceiling=ceiling
+        )
+        figures.write("downstream", numbers, out / f"{points.name}-{Path(score).name}")
     if as_json:
         print(
             json.dumps(
@@ -144,11 +161,13 @@ def effects(
     correction: Annotated[str, typer.Option(help="Over the arms: holm, bh, none.")] = "holm",
     test: Annotated[str, typer.Option(help="flips (of signs), or t.")] = "flips",
     seed: Seed = 0,
+    out: Out = None,
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
     """Paired differences of arms from a baseline over seeds and budgets, corrected for their
     number; the order of the arms from budget to budget; what could have been detected."""
+    from analysis import figures, numbers_scores
     from analysis.effects import Plan, in_words, rows
     from analysis.effects import compare as comparing
     from analysis.fits import finite
@@ -158,6 +177,8 @@ def effects(
     scores = (score,) if score else ()
     asked = settings(source, None, column, where, corpus=corpus, scores=scores, arm=arm)
     points = asked.points(results)
+    if not points.family:
+        raise UsageError(f"{points.name}: say what tells arms apart, a column, with --arm NAME")
     runs = rows(points, points.family, metric=score)
     plan = Plan(
         better="higher" if score else "lower",
@@ -167,6 +188,10 @@ def effects(
     )
     found = comparing(runs, baseline, plan)
     order = rank(runs, plan.better, seed=seed)
+    if out:
+        quantity = score or "loss (nats per unit)"
+        numbers = numbers_scores.effects_numbers(found, baseline, plan, quantity)
+        figures.write("effects", numbers, out / f"{points.name}-effects")
     if as_json:
         ranks = {
             "status": order.status,
@@ -186,9 +211,9 @@ def effects(
     for effect in found:
         table.add_row(
             effect.arm,
-            f"{effect.difference.value:+.4f}",
+            _signed(effect.difference.value, 4),
             _span(effect.difference.low, effect.difference.high),
-            f"{effect.percent.value:+.2f}",
+            _signed(effect.percent.value, 2),
             str(effect.runs) if effect.paired else f"{effect.runs} unpaired",
             _or_blank(effect.p),
             _or_blank(effect.adjusted),
@@ -209,6 +234,71 @@ def effects(
             table.add_row(in_words(setting), *cells)
         show(table)
     print(f"ranks: {order.message}")
+
+
+def warm(
+    source: Source = None,
+    form: Annotated[
+        str, typer.Option(help="Of D_T: power (k D^p N^q), constant, text (k times text tokens).")
+    ] = "power",
+    part: Annotated[
+        str, typer.Option(help="E, A or B: what families, or warm runs, may have of their own.")
+    ] = "B",
+    permutations: Annotated[int, typer.Option(help="Of each test.")] = 199,
+    params: Params = None,
+    convention: Convention = None,
+    corpus: Corpus = None,
+    column: Column = None,
+    where: Where = None,
+    seed: Seed = 0,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """What starting from a text LM, or text besides, is worth: data transferred, effects of warm
+    runs and of families, each tested against no effect."""
+    from analysis import families, nested, transfer
+    from analysis.fits import finite
+    from analysis.plain import columns, five, show
+    from analysis.status import TooFew
+
+    asked = settings(source, convention, column, where, params=params, corpus=corpus)
+    points = asked.points(results)
+    shape: transfer.Form = one_of("form", form, "power", "constant", "text")
+    constant: families.Part = one_of("part", part, "E", "A", "B")
+    test = partial(nested.likelihood_ratio, points, replicates=permutations, seed=seed)
+    found: dict[str, Any] = {}
+    tests: list[nested.LikelihoodRatio] = []
+    reasons = []
+    try:
+        found["transfer"] = transfer.fit(points, shape)
+        tests.append(test(shape))
+    except TooFew as error:
+        reasons.append(str(error))
+    for name, groups in (("warm", families.warmth(points)), ("family", points.family)):
+        try:
+            found[name] = families.fit(points, constant, groups)
+            tests.append(test(constant, groups))
+        except TooFew as error:
+            reasons.append(f"{name}: {error}")
+    if as_json:
+        fits = {
+            name: {"status": one.status, "message": one.message, "params": dict(one.params)}
+            for name, one in found.items()
+        }
+        print(json.dumps(finite({"fits": fits, "tests": [asdict(made) for made in tests]})))
+    else:
+        for name, one in found.items():
+            print(f"{name} ({one.status}): {one.message}")
+            table = columns("", "estimate")
+            for constant_name, value in one.params.items():
+                table.add_row(constant_name, five(value))
+            show(table)
+        for one_test in tests:
+            print(one_test.message)
+        for reason in reasons:
+            print(f"left out: {reason}")
+    if not found:
+        raise SlamError(f"{points.name}: nothing to compare ({'; '.join(reasons)})")
 
 
 def extrapolate(
@@ -324,7 +414,9 @@ def profile(
     found: dict[str, Profile] = {}
     if repetition := [name for name in names if name in ("R_D", "R_N")]:
         twice = repeated.fit(points, loss=loss, joint=True)
-        found |= {name: twice.profiles[name] for name in repetition if name in twice.profiles}
+        if absent := [name for name in repetition if name not in twice.profiles]:
+            raise SlamError(f"{points.name}: {absent[0]} has no profile ({twice.message})")
+        found |= {name: twice.profiles[name] for name in repetition}
     if rest := [name for name in names if name not in ("R_D", "R_N")]:
         fitted = parametric.fit(points, loss)
         found |= {name: profiling(points, fitted, name) for name in rest}
@@ -342,6 +434,10 @@ def profile(
 
 def _bound(end: float | None) -> str:
     return "open" if end is None else f"{end:.6g}"
+
+
+def _signed(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:+.{digits}f}"
 
 
 def _span(low: float, high: float) -> str:

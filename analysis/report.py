@@ -14,7 +14,7 @@ from analysis.isoflop import IsoflopFit
 from analysis.parametric import ParametricFit
 from analysis.plain import between, big, columns, five, show
 from analysis.points import Points
-from analysis.predict import Prediction
+from analysis.predict import Prediction, Priced
 
 FORMS = {
     "envelope": "envelope of the losses",
@@ -179,6 +179,29 @@ def show_predictions(predictions: list[Prediction], unit: str) -> None:
     show(table)
     for p in predictions[:1]:
         print(f"C: {p.convention}; hours: one {p.device}")
+
+
+def show_priced(rows: list[Priced]) -> None:
+    """Print optima under other prices than 6ND."""
+    level = f"{LEVEL:.0%} interval"
+    table = columns("budget", "by", "N*", level, "D*", level, "D*/N*", "L*", level, "")
+    for row in rows:
+        at = row.at
+        limit = "D limited by the data there is" if at.limited else ""
+        table.add_row(
+            f"{big(at.amount)} {at.unit}",
+            row.by,
+            big(at.n),
+            between(row.n, big) if row.n else "",
+            big(at.d),
+            between(row.d, big) if row.d else "",
+            f"{at.ratio:.3g}",
+            f"{at.loss:.4f}",
+            between(row.loss) if row.loss else "",
+            "; ".join(filter(None, (limit, at.outside))),
+        )
+    show(table)
+    print(f"price: {rows[0].at.cost}")
 
 
 def show_comparison(comparison: Comparison) -> None:
