@@ -207,15 +207,16 @@ def predict(
         raise UsageError("say budgets with --flops or with --hours")
     source = published.law(law) if law else _fitted(name, results, quiet=as_json)
     if hours or exact or serve or math.isfinite(unique):
+        basis = predicting.Basis.of(source)
         if hours:
             price = prices.cuervo_hours(gpu, extrapolate)
         elif exact:
-            sizes = (1e4, 1e11)
+            low, high = basis.sampled.n or (1e7, 1e9)
+            sizes = (low / 10, 30 * high)
             price = prices.family_flops(exact, 502, context, sizes=sizes, extrapolate=extrapolate)
         else:
-            price = prices.training_flops(predicting.Basis.of(source).law.cost)
+            price = prices.training_flops(basis.law.cost)
         price = price.serving(serve) if serve else price
-        basis = predicting.Basis.of(source)
         rows = [predicting.priced(basis, b, price, unique) for b in flops or hours or ()]
         if as_json:
             print(json.dumps(predicting.priced_record(rows)))

@@ -12,7 +12,7 @@ import numpy as np
 from analysis.against import same_convention
 from analysis.bootstrap import Interval
 from analysis.estimate import APPROACH
-from analysis.fits import Best, Fits, ends
+from analysis.fits import Best, Fits, convention_name, ends
 from analysis.laws import PublishedLaw
 from analysis.units import unit, units_per_second
 
@@ -76,7 +76,7 @@ def compare(
     if len(budgets) > 12:  # not a design of few budgets: its ends and middle
         budgets = [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
     largest = budgets[-1]
-    counted = f"{flops}, N {params}"
+    counted = f"{convention_name(flops)}, N {params}"
     rows = []
     for c in [*budgets, *(c for c in extrapolated if c > largest)]:
         for name, best in fits.optimum(c).items():

@@ -8,15 +8,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from worlds import SPEECH, isoflop_grid, noisy
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "results/README.md", "THIRD_PARTY.md"]
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "results/README.md", "THIRD_PARTY.md"),
+    "analysis/README.md",
+]
 
 
 def commands() -> list[tuple[str, ...]]:
-    """(module, command, ...) of each line in the README's command listing."""
+    """(module, command, ...) of each line in the command listings."""
     found, module = [], ""
     listing = (ROOT / "README.md").read_text().split("## Commands")[1].split("##")[0]
+    listing += (ROOT / "analysis/README.md").read_text().split("##")[0]
     for line in listing.splitlines():
         if not line.startswith("    "):
             continue
@@ -43,6 +48,20 @@ def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
         assert (path.parent / target).exists(), f"{document} links to {target}"
+
+
+def test_the_example_of_the_analysis_runs_as_it_stands(tmp_path: Path) -> None:
+    n, d = isoflop_grid(SPEECH, [1e18, 1e19, 1e20], 6, 5.0)
+    rows = zip(n, d, noisy(SPEECH, n, d, 0.002, 0).loss, strict=True)
+    lines = ["params,tokens,loss", *(f"{a},{b},{c}" for a, b, c in rows)]
+    (tmp_path / "points.csv").write_text("\n".join(lines) + "\n")
+    example = (ROOT / "analysis/README.md").read_text().split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ok ")
+    assert "N* at 1e21 FLOPs: " in done.stdout
 
 
 def test_pins_leave_the_build_of_torch_open() -> None:
