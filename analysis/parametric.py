@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.follow import follow, rounded
 from analysis.laws import Floats, Law, Optimum
 from analysis.points import Points
 from analysis.solver import Bools, Loss, condition, descend, distinct
@@ -28,9 +29,7 @@ _NOISE, _FAINT = (
     1.0,
     2.0,
 )  # standard errors: below the first an effect is none, below the second weak
-# A loss that is nearly absolute is approached through rounder ones.
-_SHARP = 1e-4
-_CONTINUATION = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+_SHARP = 1e-4  # delta below which a loss is approached through rounder ones at once
 
 
 @dataclass(frozen=True)
@@ -166,9 +165,11 @@ def fit(
     free = surface.constrained(tied, entropy)
     starts = screen(surface, z, w, loss, tied, entropy)
     phi = free.phi(starts)
-    for knee in (k for k in _CONTINUATION if loss.knee < _SHARP and k > loss.knee):
-        phi, _, _ = descend(free.model, phi, z, w, replace(loss, kind="huber", delta=knee))
-    phi, objective, converged = descend(free.model, phi, z, w, loss)
+    direct = loss.knee >= _SHARP
+    ended = descend(free.model, phi, z, w, loss) if direct else None
+    if ended is None or not ended[2][np.argmin(ended[1])]:
+        ended = follow(free.model, phi, z, loss, w)
+    phi, objective, converged = ended
     theta = free.theta(phi)
     ends = distinct(theta, objective, converged, slice(3, 5))
     best = ends[0]
@@ -219,6 +220,12 @@ def refit(
     runs = [descend(free.model, np.tile(start, (many, 1)), z, w, fitted.loss) for start in starts]
     best = np.argmin([objective for _, objective, _ in runs], axis=0)
     phi, _, converged = (np.stack(part)[best, np.arange(many)] for part in zip(*runs, strict=True))
+    lost = np.flatnonzero(~converged)
+    if lost.size:  # through rounder losses
+        rows = [a if a.ndim == 1 else a[lost] for a in (z, w)]
+        again = rounded(free.model, phi[lost], rows[0], fitted.loss, rows[1])
+        if again is not None:
+            phi[lost], converged[lost] = again[0], again[2]
     return surface.laws(free.theta(phi)), converged
 
 
@@ -327,7 +334,7 @@ def _span(points: Points) -> tuple[float, float]:
 
 def _check(points: Points, unknowns: int, entropy: float | None) -> None:
     places = {(n, d) for n, d in zip(points.n, points.d, strict=True)}
-    sizes, amounts = (len(set(column)) for column in zip(*places, strict=True))
+    sizes, amounts = (len({place[i] for place in places}) for i in (0, 1))
     if len(places) <= unknowns:
         distinct = "" if len(places) == len(points) else f" at {len(places)} distinct (N, D)"
         raise TooFew(

@@ -52,11 +52,11 @@ def unit(
     if name == "nats":
         return NATS
     if name == "bits":
-        rate = rate or units_per_second(corpus)
+        rate = units_per_second(corpus) if rate is None else _above_0("rate", rate)
         if rate is None:
             raise _unknown("bits per second", "how many units a second of audio has", "rate")
         return Unit("bits", "bits per second of audio", rate / math.log(2))
-    unigram = unigram or _unigram(corpus)
+    unigram = _unigram(corpus) if unigram is None else _above_0("unigram", unigram)
     if unigram is None:
         raise _unknown("the unigram unit", "the entropy of the units", "unigram")
     return Unit("unigram", "nats per unit beyond unigrams", 1.0, unigram)
@@ -79,6 +79,12 @@ def _unigram(corpus: str | None) -> float | None:
 
     found = stored(corpus) if corpus else None
     return found.unigram if found else None
+
+
+def _above_0(option: str, given: float) -> float:
+    if not 0 < given < math.inf:
+        raise UsageError(f"--{option} is {given:g}; it has to be a finite number above 0")
+    return given
 
 
 def _unknown(unit: str, what: str, option: str) -> UsageError:
