@@ -17,23 +17,22 @@ from analysis.plain import show as show_table
 from analysis.published import PublishedPower
 from slam_core.errors import SlamError, UsageError
 
+LEGEND = "residual in points; gain: the C that the law asks for the accuracy over that of the run"
+
+
+def _numbers(row: Beside) -> tuple[str, ...]:
+    accuracies = f"{row.measured:.2%}", f"{row.predicted:.2%}"
+    return (*accuracies, f"{100 * row.residual:+.2f}", big(row.gain))
+
 
 def show(rows: Sequence[Beside], law: PublishedPower) -> None:
     """Each run with what the law says of its compute."""
     print(f"{law.name}: {law.metric} = {law.k:g} C^{law.gamma:g} ({law.citation}; {law.source})")
     table = columns("run", "C", "counted as", law.metric, "predicted", "residual", "gain")
     for row in rows:
-        table.add_row(
-            row.run,
-            big(row.c),
-            convention_name(row.compute),
-            f"{row.measured:.2%}",
-            f"{row.predicted:.2%}",
-            f"{100 * row.residual:+.2f}",
-            big(row.gain),
-        )
+        table.add_row(row.run, big(row.c), convention_name(row.compute), *_numbers(row))
     show_table(table)
-    print("residual in points; gain: the C that the law asks for the accuracy over that of the run")
+    print(LEGEND)
 
 
 def record(rows: Sequence[Beside]) -> list[dict[str, Any]]:
@@ -56,16 +55,9 @@ def show_slam(quoted: Sequence[SlamAt]) -> None:
         )
         table = columns("run", "metric", "measured", "predicted", "residual", "gain")
         for row in at.runs:
-            table.add_row(
-                row.run,
-                row.metric,
-                f"{row.measured:.2%}",
-                f"{row.predicted:.2%}",
-                f"{100 * row.residual:+.2f}",
-                big(row.gain),
-            )
+            table.add_row(row.run, row.metric, *_numbers(row))
         show_table(table)
-    print("residual in points; gain: the C that the law asks for the accuracy over that of the run")
+    print(LEGEND)
 
 
 def slam_record(quoted: Sequence[SlamAt]) -> list[dict[str, Any]]:

@@ -11,14 +11,13 @@ points are left out unless asked for (`Points.settled`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 
-from analysis.laws import BestLoss, Cost, Floats, Ints, Optimum, PowerLaw
+from analysis.laws import BestLoss, Cost, Floats, Ints, PowerLaw, PowerLaws
 from analysis.points import SPREAD, Points
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
@@ -30,7 +29,7 @@ _FEW = 5
 
 
 @dataclass(frozen=True)
-class EnvelopeFit:
+class EnvelopeFit(PowerLaws):
     """The envelope, (corners,) arrays ascending in C, and the power laws through it.
 
     `run` names whose point each corner is. `n_points` were given.
@@ -80,38 +79,11 @@ class EnvelopeFit:
         return BestLoss.through(self.c, self.loss)
 
     @property
-    def a(self) -> float:
-        """Exponent of N*(C)."""
-        return self.size.exponent
-
-    @property
-    def b(self) -> float:
-        """Exponent of D*(C)."""
-        return self.units.exponent
-
-    @property
-    def params(self) -> Mapping[str, float]:
-        """Logarithms of the coefficients of N* and D*, and the constants of L*."""
-        best = self.best_loss
-        return {
-            "log_N": self.size.log_coefficient,
-            "log_D": self.units.log_coefficient,
-            "E": best.E,
-            "K": best.K,
-            "gamma": best.gamma,
-            "C0": best.C0,
-        }
-
-    @property
     def objective(self) -> float:
         """Squared residuals of ln N and ln D from their power laws, summed."""
         off_n = np.log(self.n) - self.size.log_coefficient - self.a * np.log(self.c)
         off_d = np.log(self.d) - self.units.log_coefficient - self.b * np.log(self.c)
         return float((off_n**2).sum() + (off_d**2).sum())
-
-    def optimum(self, c: float) -> Optimum:
-        """N*, D* and the loss at C FLOPs, on the power laws."""
-        return Optimum(self.size.at(c), self.units.at(c), self.best_loss.at(c))
 
 
 def fit(points: Points, variant: Variant = "hull") -> EnvelopeFit:

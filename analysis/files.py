@@ -102,7 +102,8 @@ def from_file(
     with np.errstate(divide="ignore", invalid="ignore"):  # `Points` refuses an N or D of 0
         d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops)
     taken = ", ".join(f"{role} = {name}" for role, name in found.items())
-    labels, run, ended, repeated = _runs(words("label"), tuple(placed), n, d, loss)
+    seeds = _whole(path, placed, found["seed"], numbers("seed")) if "seed" in found else ()
+    labels, run, ended, repeated = _runs(_by_seed(words("label"), seeds), tuple(placed), n, d, loss)
     unique = numbers("unique") if "unique" in found else None
     if "epochs" in found and unique is None:
         unique = d / np.maximum(numbers("epochs"), 1)
@@ -117,7 +118,7 @@ def from_file(
         label=labels or tuple(f"row {at}" for at in placed),
         run=run,
         family=words("family"),
-        seed=_whole(path, placed, found["seed"], numbers("seed")) if "seed" in found else (),
+        seed=seeds,
         schedule=words("schedule"),
         ended=ended,
         init=words("init"),
@@ -231,6 +232,15 @@ def _runs(
     ended = tuple(bool(tokens == last[name]) for name, tokens in pairs)
     labels = tuple(f"{name} at D = {tokens:.4g}" for name, tokens in pairs)
     return labels, named, ended, notes
+
+
+def _by_seed(named: tuple[str, ...], seeds: tuple[int, ...]) -> tuple[str, ...]:
+    """The labels, with the seed where one label has several: each is a run of its own."""
+    if not (named and seeds):
+        return named
+    pairs = list(zip(named, seeds, strict=True))
+    several = Counter(name for name, _ in set(pairs))
+    return tuple(f"{name} seed {seed}" if several[name] > 1 else name for name, seed in pairs)
 
 
 def _columns(path: Path, header: list[str], given: Mapping[str, str]) -> dict[str, str]:

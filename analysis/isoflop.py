@@ -9,13 +9,13 @@ give a second estimate that assumes no shape (as Porian et al. 2024, arXiv:2406.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from analysis.laws import BestLoss, Cost, Floats, Law, Optimum, PowerLaw
+from analysis.laws import BestLoss, Cost, Floats, Law, PowerLaw, PowerLaws
 from analysis.points import Points, group_means
 from analysis.status import Status, TooFew
 from slam_core.errors import SlamError
@@ -76,7 +76,7 @@ def in_words(refused: Sequence[Refusal], most: int = 4) -> list[str]:
 
 
 @dataclass(frozen=True)
-class IsoflopFit:
+class IsoflopFit(PowerLaws):
     """The minima and the power laws through them.
 
     `weights` are those of the budgets' minima in the power laws of N* and D*, None for equal ones.
@@ -107,19 +107,6 @@ class IsoflopFit:
         return []
 
     @property
-    def params(self) -> Mapping[str, float]:
-        """Logarithms of the coefficients of N* and D*, and the constants of L*."""
-        best = self.best_loss
-        return {
-            "log_N": self.size.log_coefficient,
-            "log_D": self.units.log_coefficient,
-            "E": best.E,
-            "K": best.K,
-            "gamma": best.gamma,
-            "C0": best.C0,
-        }
-
-    @property
     def objective(self) -> float:
         """Squared residuals of the losses from the parabolas, summed."""
         return float(
@@ -142,20 +129,6 @@ class IsoflopFit:
         pairs = [(m, m.akima) for m in self.minima]
         found = [(m, a[0]) for m, a in pairs if a is not None]
         return self._line([n for _, n in found], [m for m, _ in found])
-
-    @property
-    def a(self) -> float:
-        """Exponent of N*(C)."""
-        return self.size.exponent
-
-    @property
-    def b(self) -> float:
-        """Exponent of D*(C)."""
-        return self.units.exponent
-
-    def optimum(self, c: float) -> Optimum:
-        """N*, D* and the loss at C FLOPs, on the power laws."""
-        return Optimum(self.size.at(c), self.units.at(c), self.best_loss.at(c))
 
     @cached_property
     def best_loss(self) -> BestLoss:

@@ -7,7 +7,8 @@ optimum: Hoffmann et al. 2022 (arXiv:2203.15556), approach 3 and equation 4.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -125,6 +126,45 @@ class Optimum(NamedTuple):
     def ratio(self) -> float:
         """D*/N*."""
         return self.d / self.n
+
+
+class PowerLaws(ABC):
+    """What follows from N*(C), D*(C) and L*(C), however they were found."""
+
+    @property
+    @abstractmethod
+    def size(self) -> PowerLaw:
+        """N*(C)."""
+
+    @property
+    @abstractmethod
+    def units(self) -> PowerLaw:
+        """D*(C)."""
+
+    @property
+    @abstractmethod
+    def best_loss(self) -> BestLoss:
+        """L*(C)."""
+
+    @property
+    def a(self) -> float:
+        """Exponent of N*(C)."""
+        return self.size.exponent
+
+    @property
+    def b(self) -> float:
+        """Exponent of D*(C)."""
+        return self.units.exponent
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Logarithms of the coefficients of N* and D*, and the constants of L*."""
+        logs = {"log_N": self.size.log_coefficient, "log_D": self.units.log_coefficient}
+        return logs | asdict(self.best_loss)
+
+    def optimum(self, c: float) -> Optimum:
+        """N*, D* and the loss at C FLOPs, on the power laws."""
+        return Optimum(self.size.at(c), self.units.at(c), self.best_loss.at(c))
 
 
 @dataclass(frozen=True)

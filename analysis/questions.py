@@ -421,7 +421,14 @@ def profile(
         fitted = parametric.fit(points, loss)
         found |= {name: profiling(points, fitted, name) for name in rest}
     if as_json:
-        print(json.dumps(finite({name: asdict(one) for name, one in found.items()})))
+        tables = ("values", "objectives")
+        made = {
+            name: asdict(one)
+            | {part: getattr(one, part).tolist() for part in tables}
+            | {"status": one.status, "message": one.message}
+            for name, one in found.items()
+        }
+        print(json.dumps(finite(made)))
         return
     table = columns("", "estimate", "low", "high", "status")
     for name, one in found.items():
