@@ -70,6 +70,9 @@ def fit(
     mid_schedule: MidSchedule = False,
     family: Family = None,
     flops: Budgets = None,
+    score: Annotated[
+        list[str] | None, typer.Option(help="Column of accuracies, for compare. Repeatable.")
+    ] = None,
     unit: Annotated[str, typer.Option(help="Losses are shown in: nats, bits, unigram.")] = "nats",
     rate: Annotated[float | None, typer.Option(help="Units a second of audio has.")] = None,
     unigram: Annotated[float | None, typer.Option(help="Entropy of the units, nats.")] = None,
@@ -113,6 +116,7 @@ def fit(
         curves=curves,
         mid_schedule=mid_schedule,
         budgets=tuple(flops or ()),
+        scores=tuple(score or ()),
         unit=unit,
         rate=rate,
         unigram=unigram,
@@ -205,6 +209,8 @@ def predict(
 
     if bool(flops) == bool(hours):
         raise UsageError("say budgets with --flops or with --hours")
+    if not (serve >= 0 and unique > 0):
+        raise UsageError(f"--serve {serve:g} and --unique {unique:g} are amounts of units, above 0")
     source = published.law(law) if law else _fitted(name, results, quiet=as_json)
     if hours or exact or serve or math.isfinite(unique):
         basis = predicting.Basis.of(source)
@@ -259,17 +265,22 @@ def compare(
     from analysis import against, beside, published, report
     from analysis import compare as comparing
 
+    if law not in published.powers():
+        published.law(law)  # a name that is neither is said before anything else
     if name == "slam":
         quoted = against.slam()
         print(json.dumps(beside.slam_record(quoted))) if as_json else beside.show_slam(quoted)
         return
     if law in published.powers():
         power = published.power(law)
-        known = name in published.sets()
-        runs = published.points(name) if known and name else _fitted(name, results, True).points
+        listed = name is not None and name in published.sets()
+        runs = published.points(str(name)) if listed else _fitted(name, results, True).points
         rows = against.beside(runs, power)
         print(json.dumps(beside.record(rows))) if as_json else beside.show(rows, power)
         return
+    if name in published.sets():
+        known = ", ".join(published.powers())
+        raise UsageError(f"{name} are published runs: compare them with --law, one of {known}")
     done = _fitted(name, results, quiet=as_json)
     if other:
         pair = beside.two(done, _fitted(other, results, quiet=as_json))

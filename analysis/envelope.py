@@ -1,9 +1,10 @@
 """Approach 1: the lowest loss that any run reached for its compute, and N*, D*, L* along it.
 
 Two envelopes of training curves (Hoffmann et al. 2022, section 3.1). `hull`: the lower convex hull
-of (ln C, ln L), whose corners are points that were measured (McLeish et al. 2025, Gemstones).
-`interpolated`: at compute values evenly spaced in ln C, the run whose curve, interpolated between
-its points, is lowest there.
+of (ln C, ln L), whose corners are points that were measured (McLeish et al. 2025, Gemstones); it
+begins at the least compute of all, however bad the loss there, so a cloud of points that is cut off
+at some C tilts its exponents. `interpolated`: at compute values evenly spaced in ln C, the run whose
+curve, interpolated between its points, is lowest there.
 
 A point in the middle of a decaying schedule has a loss that no run stopped there would have: such
 points are left out unless asked for (`Points.settled`).

@@ -141,17 +141,17 @@ def _rows(path: Path) -> dict[int, Row]:
     rows: dict[int, Any] = {}
     at = 1
     try:
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             given = json.loads(text)
             if not isinstance(given, list):
                 raise UsageError(f"{path} has to hold a list of objects, one a point")
             rows = dict(enumerate(given, 1))
-        elif path.suffix == ".jsonl":
+        elif path.suffix.lower() == ".jsonl":
             for at, line in enumerate(text.splitlines(), 1):
                 if line.strip():
                     rows[at] = json.loads(line)
         else:
-            delimiter = "\t" if path.suffix == ".tsv" else ","
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
             reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
             for row in reader:
                 rows[reader.line_num] = row
@@ -159,8 +159,10 @@ def _rows(path: Path) -> dict[int, Row]:
             if twice:
                 raise UsageError(f"{path} has several columns '{twice[0]}': rename all but one")
     except (csv.Error, ValueError) as error:
-        where = f", line {at}," if path.suffix == ".jsonl" else ""
-        raise UsageError(f"{path}{where} is no {path.suffix[1:].upper()}: {error}") from None
+        where = f", line {at}," if path.suffix.lower() == ".jsonl" else ""
+        raise UsageError(
+            f"{path}{where} is no {path.suffix.lower()[1:].upper()}: {error}"
+        ) from None
     if not all(isinstance(row, dict) for row in rows.values()):
         raise UsageError(f"{path} has to hold objects, one a point")
     if not rows:
@@ -291,7 +293,7 @@ def _number(path: Path, at: int, column: str, cells: Row) -> float:
 
 
 def _where(path: Path, at: int) -> str:
-    return f"{'row' if path.suffix == '.json' else 'line'} {at}"
+    return f"{'row' if path.suffix.lower() == '.json' else 'line'} {at}"
 
 
 def _whole(path: Path, places: Iterable[int], column: str, values: Floats) -> tuple[int, ...]:

@@ -71,7 +71,7 @@ class Settings:
 
     @property
     def is_file(self) -> bool:
-        return self.source is not None and self.source.endswith(SUFFIXES)
+        return self.source is not None and self.source.lower().endswith(SUFFIXES)
 
     def points(self, results: Path) -> Points:
         """The points these settings choose, settled unless `mid_schedule`."""

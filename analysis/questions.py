@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -155,6 +156,9 @@ def effects(
         typer.Option(help="What tells arms apart: a field of a run (optim.name), or a column."),
     ] = None,
     score: Annotated[str | None, typer.Option(help="Benchmark instead of the loss.")] = None,
+    setting: Annotated[
+        str, typer.Option(help="What runs are paired within: budget, size, both, none.")
+    ] = "budget",
     corpus: Corpus = None,
     column: Column = None,
     where: Where = None,
@@ -179,7 +183,16 @@ def effects(
     points = asked.points(results)
     if not points.family:
         raise UsageError(f"{points.name}: say what tells arms apart, a column, with --arm NAME")
-    runs = rows(points, points.family, metric=score)
+    size = [f"{n:.4g} parameters" for n in points.n]
+    budget = points.budget.tolist()
+    within: dict[str, Sequence[Hashable]] = {
+        "budget": budget,
+        "size": size,
+        "both": [f"{n} at {c:.3g}" for n, c in zip(size, budget, strict=True)],
+        "none": ["all"] * len(points),
+    }
+    blocks = within[one_of("setting", setting, *within)]
+    runs = rows(points, points.family, blocks, score)
     plan = Plan(
         better="higher" if score else "lower",
         test="t" if one_of("test", test, "flips", "t") == "t" else "sign flips",
@@ -226,12 +239,12 @@ def effects(
             print(f"  left out: {name}")
     if len(order.settings) > 1:
         table = columns("setting", *order.arms)
-        for setting, ranks_there, wins in zip(order.settings, order.ranks, order.wins, strict=True):
+        for place, ranks_there, wins in zip(order.settings, order.ranks, order.wins, strict=True):
             cells = [
                 f"{rank:g}" if math.isnan(win) else f"{rank:g} ({win:.0%})"
                 for rank, win in zip(ranks_there, wins, strict=True)
             ]
-            table.add_row(in_words(setting), *cells)
+            table.add_row(in_words(place), *cells)
         show(table)
     print(f"ranks: {order.message}")
 

@@ -258,13 +258,14 @@ def descend(
         work.hessian = np.where(new[:, None], state.hessian(inside, pull), work.hessian)
         work.scale = np.where(new, state.lengths(work.spread), work.scale)
         work.rounds += 1
-        stuck = (fresh & ~lower) | (work.damping >= 1e12) | (work.rounds >= _ROUNDS)
+        lost = fresh & ~lower  # the model has no value where it was to start
+        stuck = lost | (work.damping >= 1e12) | (work.rounds >= _ROUNDS)
         closed = work.closing
         still = _advance(work, model)
         out = np.flatnonzero(closed | still | stuck)
         at = work.row[out]
         ended[at] = np.where(still[:, None], work.trial, work.theta)[out]
-        value[at], converged[at] = work.value[out], (closed | still)[out]
+        value[at], converged[at] = work.value[out], ((closed | still) & ~lost)[out]
         work.replace(out)
     for bound in (model.lower, model.upper):  # what a last step left within rounding of its bound
         ended = np.where(np.abs(ended - bound) <= 1e-12, bound, ended)

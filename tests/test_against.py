@@ -97,7 +97,7 @@ def test_two_conventions_are_never_mixed() -> None:
     assert same_convention("non-embedding", "body", "parameter") == "body"
     with pytest.raises(UsageError, match=r"counts causal .* 6nd .* with --convention 6nd"):
         same_convention("causal", "6nd")
-    with pytest.raises(UsageError, match=r"'as given' .* say so with --convention 6nd"):
+    with pytest.raises(UsageError, match=r"'as given' .* fit again with --convention 6nd"):
         same_convention("as given", "6nd")
     with pytest.raises(UsageError, match="with --params total"):
         same_convention("body", "total", "parameter")
