@@ -89,7 +89,7 @@ def fit(
     from analysis.bootstrap import SCHEMES
     from analysis.envelope import VARIANTS
     from analysis.estimate import LAWS, Options, chosen
-    from analysis.solver import Loss
+    from analysis.solve.solver import Loss
 
     names = chosen(estimator)
     options = Options(
@@ -204,8 +204,9 @@ def predict(
     """Best size, data, loss and hours for a budget, with intervals where they are our own; by
     approach 3 also under other prices than 6ND."""
     from analysis import predict as predicting
-    from analysis import prices, published, report
+    from analysis import published, report
     from analysis.laws import PublishedLaw
+    from analysis.spend import prices
 
     if bool(flops) == bool(hours):
         raise UsageError("say budgets with --flops or with --hours")
@@ -307,8 +308,8 @@ def figures(
 ) -> None:
     """Draw figures as PDF and PNG, with the numbers behind them as JSON; `literature` needs no
     fit."""
-    from analysis import figures as drawn
     from analysis import published
+    from analysis.figures import write as drawn
 
     chosen = published.law(law)
     drawn.check(only)

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from analysis import published
-from analysis.efficiency import gain_of_run
 from analysis.laws import Floats, Optimum
 from analysis.published import PublishedPower
+from analysis.spend.efficiency import gain_of_run
 from slam_core.errors import UsageError
 from slam_core.flops import Kind, convention
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis import efficiency
 from analysis.against import Beside, SlamAt, same_convention
-from analysis.efficiency import Crossing, Gain
 from analysis.estimate import APPROACH
 from analysis.fits import Fits, convention_name, ends, finite
 from analysis.plain import between, big, columns
 from analysis.plain import show as show_table
 from analysis.published import PublishedPower
+from analysis.spend import efficiency
+from analysis.spend.efficiency import Crossing, Gain
 from slam_core.errors import SlamError, UsageError
 
 LEGEND = "residual in points; gain: the C that the law asks for the accuracy over that of the run"

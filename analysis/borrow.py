@@ -13,9 +13,9 @@ import numpy as np
 
 from analysis.laws import Law
 from analysis.points import Points
-from analysis.solver import Loss, Reduced, condition, descend
+from analysis.solve.solver import Loss, Reduced, condition, descend
+from analysis.solve.surface import NAMES, Surface
 from analysis.status import Status, TooFew
-from analysis.surface import NAMES, Surface
 from slam_core.errors import UsageError
 
 _ILL_CONDITIONED = 1e7

@@ -3,7 +3,7 @@
 Two envelopes of training curves (Hoffmann et al. 2022, section 3.1). `hull`: the lower convex hull
 of (ln C, ln L), whose corners are points that were measured (McLeish et al. 2025, Gemstones); it
 begins at the least compute of all, however bad the loss there, so a cloud of points that is cut off
-at some C tilts its exponents. `interpolated`: at compute values evenly spaced in ln C, the run whose
+at some C tilts its exponents. `interpolated`: at values evenly spaced in ln C, the run whose
 curve, interpolated between its points, is lowest there.
 
 A point in the middle of a decaying schedule has a loss that no run stopped there would have: such

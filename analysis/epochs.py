@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.laws import Floats, Law, Optimum
-from analysis.sloped import Sloped
-from analysis.surface import Surface
+from analysis.solve.sloped import Sloped
+from analysis.solve.surface import Surface
 
 LIMITS = (1e-3, 1e6)  # of R_D* and R_N*: a repeat is worth nothing, or as much as new data
 NEW = 1 + 1e-9  # D/U_D up to which all data is new

@@ -12,7 +12,7 @@ from analysis.bootstrap import Bootstrap, Interval, Scheme
 from analysis.envelope import Variant
 from analysis.laws import Optimum
 from analysis.points import Points
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.status import USABLE, Status, TooFew
 from slam_core.errors import SlamError, UsageError
 

@@ -13,10 +13,10 @@ import numpy as np
 from analysis.laws import Floats, Law
 from analysis.parametric import DELTA
 from analysis.points import Points
-from analysis.shifted import Search, Shift
-from analysis.solver import Loss
+from analysis.solve.shifted import Search, Shift
+from analysis.solve.solver import Loss
+from analysis.solve.surface import Surface
 from analysis.status import Status, TooFew
-from analysis.surface import Surface
 
 Part = Literal["E", "A", "B"]
 

@@ -25,7 +25,7 @@ from analysis.laws import Optimum
 from analysis.parametric import ParametricFit
 from analysis.points import Points
 from analysis.records import FAMILY, along_curves, from_results
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.units import NATS, Unit, unit
 from slam_core.errors import SlamError, UsageError
 

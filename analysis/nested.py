@@ -10,7 +10,7 @@ import numpy as np
 from analysis.families import Part, grouped, warmth
 from analysis.laws import Floats
 from analysis.points import Points
-from analysis.solver import Bools, Loss, Model, descend
+from analysis.solve.solver import Bools, Loss, Model, descend
 from analysis.status import Status
 from analysis.transfer import Form, transfer
 

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from analysis.laws import Floats, Law, Optimum
 from analysis.points import Points
-from analysis.solver import Bools, Formula, Loss, Model, condition, descend, distinct
+from analysis.solve.solver import Bools, Formula, Loss, Model, condition, descend, distinct
+from analysis.solve.surface import EXPONENTS, Surface
 from analysis.status import Status, TooFew
-from analysis.surface import EXPONENTS, Surface
 from slam_core.errors import UsageError
 
 Number = TypeVar("Number", float, Floats)

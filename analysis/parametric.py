@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.follow import follow, rounded
 from analysis.laws import Floats, Law, Optimum
 from analysis.points import Points
-from analysis.solver import Bools, Loss, condition, descend, distinct
+from analysis.solve.follow import follow, rounded
+from analysis.solve.solver import Bools, Loss, condition, descend, distinct
+from analysis.solve.surface import EXPONENTS, Constrained, Surface, screen
 from analysis.status import Status, TooFew
-from analysis.surface import EXPONENTS, Constrained, Surface, screen
 from slam_core.errors import UsageError
 
 DELTA = 1e-3

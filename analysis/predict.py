@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from analysis.allocate import Allocation, best, best_of_each
 from analysis.bootstrap import Bootstrap, Interval
 from analysis.estimate import APPROACH
 from analysis.fits import Best, Fits, convention_name, ends
 from analysis.laws import Law, Optimum, PublishedLaw
-from analysis.prices import PEAKS, Price
 from analysis.sampled import Sampled
+from analysis.spend.allocate import Allocation, best, best_of_each
+from analysis.spend.prices import PEAKS, Price
 from slam_core.errors import SlamError, UsageError
 
 MFU = 0.4  # of a well-tuned trainer; said beside every number of hours

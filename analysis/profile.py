@@ -25,13 +25,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.cut import Constant, Cut
 from analysis.laws import Floats
 from analysis.parametric import ParametricFit
 from analysis.points import Points
-from analysis.solver import Loss, Model, descend
+from analysis.solve.cut import Constant, Cut
+from analysis.solve.solver import Loss, Model, descend
+from analysis.solve.surface import EXPONENTS, Surface
 from analysis.status import Status, TooFew
-from analysis.surface import EXPONENTS, Surface
 from slam_core.errors import UsageError
 
 LEVEL = 0.95

@@ -34,8 +34,8 @@ from analysis.options import (
 from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:
-    from analysis.accuracy import FormName
     from analysis.profile import Profile
+    from analysis.scores.accuracy import FormName
 
 
 Out = Annotated[Path | None, typer.Option(help="Folder to draw the figure into.")]
@@ -65,11 +65,14 @@ def downstream(
     as_json: Json = False,
 ) -> None:
     """Accuracy against compute or loss and, through approach 3, at budgets not yet run."""
-    from analysis import chain, figures, numbers_scores, parametric
-    from analysis import downstream as scoring
+    from analysis import parametric
     from analysis.bootstrap import Bootstrap
+    from analysis.figures import numbers_scores
+    from analysis.figures import write as figures
     from analysis.fits import ends, finite
     from analysis.plain import between, big, columns, five, show
+    from analysis.scores import chain
+    from analysis.scores import downstream as scoring
 
     shape: FormName = one_of("form", form, "power", "sigmoid", "exponential", "line")
     asked = settings(
@@ -171,12 +174,13 @@ def effects(
 ) -> None:
     """Paired differences of arms from a baseline over seeds and budgets, corrected for their
     number; the order of the arms from budget to budget; what could have been detected."""
-    from analysis import figures, numbers_scores
-    from analysis.effects import Plan, in_words, rows
-    from analysis.effects import compare as comparing
+    from analysis.ablate.effects import Plan, in_words, rows
+    from analysis.ablate.effects import compare as comparing
+    from analysis.ablate.ranking import rank
+    from analysis.figures import numbers_scores
+    from analysis.figures import write as figures
     from analysis.fits import finite
     from analysis.plain import columns, show
-    from analysis.ranking import rank
 
     scores = (score,) if score else ()
     asked = settings(source, None, column, where, corpus=corpus, scores=scores, arm=arm)
@@ -418,7 +422,7 @@ def profile(
     from analysis.fits import finite, one_family
     from analysis.plain import columns, show
     from analysis.profile import profile as profiling
-    from analysis.solver import Loss
+    from analysis.solve.solver import Loss
 
     asked = settings(source, convention, column, where, params=params, corpus=corpus)
     points, _ = one_family(asked.points(results), family)

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis import parametric
-from analysis.cut import Constant
 from analysis.epochs import LIMITS, NEW, RepeatedLaw, log_distinct, log_size, repeated_model
-from analysis.follow import follow
 from analysis.laws import Floats, Law
 from analysis.parametric import DELTA, ParametricFit
 from analysis.points import Points
 from analysis.profile import LEVEL, Fitted, Profile, trace
-from analysis.sloped import Sloped
-from analysis.solver import Bools, Loss, descend, distinct
+from analysis.solve.cut import Constant
+from analysis.solve.follow import follow
+from analysis.solve.sloped import Sloped
+from analysis.solve.solver import Bools, Loss, descend, distinct
+from analysis.solve.surface import Surface
 from analysis.status import Status, TooFew
-from analysis.surface import Surface
 
 _FINE, _STARTS, _FEW = 43, 12, 4  # nodes per axis: to look for valleys, to start from
 _LEAST = 3  # runs with repeats

@@ -19,15 +19,15 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.cut import Constant
 from analysis.laws import Floats, Law
 from analysis.parametric import DELTA
 from analysis.points import Points
 from analysis.profile import LEVEL, Fitted, Profile, trace
-from analysis.shifted import Search, Shift
-from analysis.solver import Bools, Loss, descend
+from analysis.solve.cut import Constant
+from analysis.solve.shifted import Search, Shift
+from analysis.solve.solver import Bools, Loss, descend
+from analysis.solve.surface import Surface
 from analysis.status import Status, TooFew
-from analysis.surface import Surface
 from slam_core.errors import UsageError
 
 Form = Literal["power", "constant", "text"]  # D_T = k D^p N^q; k; k times the text tokens

@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 from worlds import SPEECH, isoflop_grid, points
 
 from analysis import published
-from analysis.allocate import balance, best, best_of_each, cheapest
 from analysis.bootstrap import Bootstrap
 from analysis.laws import Cost, Floats, Law
-from analysis.lowest import lowest
-from analysis.prices import PEAKS, Price, cuervo_hours, family_flops, gpu_hours, training_flops
 from analysis.sampled import Sampled
+from analysis.spend.allocate import balance, best, best_of_each, cheapest
+from analysis.spend.lowest import lowest
+from analysis.spend.prices import (
+    PEAKS,
+    Price,
+    cuervo_hours,
+    family_flops,
+    gpu_hours,
+    training_flops,
+)
 from slam_core.errors import UsageError
 from slam_core.families import nearest_shape
 from slam_core.flops import count

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import SPEECH, isoflop_grid, points, published
 
-from analysis import chain, downstream, overtrain, parametric
-from analysis.accuracy import FormName, MetricLaw, records
+from analysis import overtrain, parametric
 from analysis.bootstrap import draws
-from analysis.downstream import fit, of_points, refit, standard_error
 from analysis.laws import Floats
 from analysis.points import Points
+from analysis.scores import chain, downstream
+from analysis.scores.accuracy import FormName, MetricLaw, records
+from analysis.scores.downstream import fit, of_points, refit, standard_error
 from analysis.status import TooFew
 from slam_core.errors import UsageError
 
@@ -30,7 +31,7 @@ LINE = MetricLaw("line", {"chance": 0.5, "v": 0.3, "L0": 2.6})
 TIED = {"20m": 20710912, "85m": 85339392, "155m": 154680320, "309m": 308845568, "823m": 823179264}
 MIXED_BATCH = ("1012700", "1246400")
 ITEMS = {"tstorycloze": 1871.0, "sstorycloze": 1871.0, "sblimp_macro": 6300.0}
-SIMS = Path(downstream.__file__).parent / "published_tables" / "sims_figure1_points.csv"
+SIMS = Path(downstream.__file__).parents[1] / "published_tables" / "sims_figure1_points.csv"
 
 
 def noisy(law: MetricLaw, x: Floats, sd: float, seed: int) -> Floats:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from worlds import SPEECH, noisy
 
-from analysis.effects import Effect, Plan, Row, compare, rows
+from analysis.ablate.effects import Effect, Plan, Row, compare, rows
+from analysis.ablate.ranking import rank
+from analysis.ablate.significance import detectable
 from analysis.laws import Floats
-from analysis.ranking import rank
-from analysis.significance import detectable
 from slam_core.errors import UsageError
 
 SETTINGS = ("1e18", "1e19", "1e20")

@@ -12,9 +12,9 @@ from worlds import SPEECH
 
 from analysis import published
 from analysis.bootstrap import Bootstrap
-from analysis.efficiency import crossing, gain, gain_at, gain_of_run, pairs
-from analysis.frontier import Frontier
 from analysis.laws import BestLoss, Cost, Law, PowerLaw
+from analysis.spend.efficiency import crossing, gain, gain_at, gain_of_run, pairs
+from analysis.spend.frontier import Frontier
 from slam_core.errors import UsageError
 
 

@@ -29,7 +29,7 @@ from analysis.extrapolate import (
 )
 from analysis.laws import Floats, Law
 from analysis.points import Points
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from slam_core.errors import UsageError
 
 BUDGETS = np.geomspace(1e17, 1e21, 5).tolist()

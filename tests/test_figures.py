@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 from worlds import SPEECH, isoflop_grid, noisy, points
 
-from analysis import downstream, effects, figures, numbers_scores, published
-from analysis.accuracy import MetricLaw
-from analysis.drawing import render
+from analysis import published
+from analysis.ablate import effects
 from analysis.estimate import Options
+from analysis.figures import numbers_scores
+from analysis.figures import write as figures
+from analysis.figures.drawing import render
 from analysis.fits import Fits, Settings, compute, isoflop_size
 from analysis.laws import SIX_ND
 from analysis.points import Points
+from analysis.scores import downstream
+from analysis.scores.accuracy import MetricLaw
 from analysis.units import Unit
 from slam_core.errors import UsageError
 

@@ -16,7 +16,7 @@ from test_analysis_cli import analysis
 from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import envelope, isoflop, parametric
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.units import NATS, UNITS, Unit, unit, units_per_second
 from slam_core.corpora import open_corpus
 from slam_core.errors import UsageError

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from analysis.laws import Floats
-from analysis.margins import (
+from analysis.scores.margins import (
     MarginLaw,
     bootstrap,
     difference,

@@ -15,7 +15,7 @@ from analysis import parametric
 from analysis.laws import Law
 from analysis.overtrain import fit, refit
 from analysis.points import Points
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.status import TooFew
 from slam_core.errors import UsageError
 

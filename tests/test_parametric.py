@@ -13,7 +13,7 @@ from worlds import SPEECH, chinchilla, isoflop_grid, noisy, points, published
 
 from analysis.laws import Law
 from analysis.parametric import fit, objective, refit
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.status import TooFew
 from slam_core.errors import UsageError
 

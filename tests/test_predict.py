@@ -12,11 +12,12 @@ import pytest
 from test_analysis_cli import analysis
 from worlds import SPEECH, isoflop_grid, noisy
 
-from analysis import predict, prices
+from analysis import predict
 from analysis.estimate import APPROACH
 from analysis.fits import Fits, Settings, compute, ends, saved_settings
 from analysis.laws import Law
 from analysis.published import law, laws
+from analysis.spend import prices
 from slam_core.errors import SlamError, UsageError
 
 BUDGETS = np.geomspace(1e17, 1e20, 4).tolist()

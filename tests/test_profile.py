@@ -14,7 +14,7 @@ from analysis import parametric
 from analysis.laws import Floats, Law
 from analysis.points import Points
 from analysis.profile import profile
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.status import TooFew
 from slam_core.errors import UsageError
 

@@ -14,18 +14,19 @@ import pytest
 from test_analysis_cli import analysis, result, spec
 from worlds import SPEECH, isoflop_grid, noisy, points, published
 
-from analysis import chain, downstream, extrapolate, parametric, repeated
-from analysis.accuracy import MetricLaw
+from analysis import extrapolate, parametric, repeated
+from analysis.ablate.effects import Plan, compare, rows
+from analysis.ablate.ranking import rank
 from analysis.bootstrap import of_parametric
-from analysis.effects import Plan, compare, rows
 from analysis.epochs import RepeatedLaw
 from analysis.files import from_file
 from analysis.points import Points
 from analysis.profile import profile
 from analysis.published import law
-from analysis.ranking import rank
 from analysis.records import from_results
-from analysis.solver import Loss
+from analysis.scores import chain, downstream
+from analysis.scores.accuracy import MetricLaw
+from analysis.solve.solver import Loss
 from slam_core.results import Result, Score, merge
 
 BUDGETS = np.geomspace(1e17, 1e20, 4).tolist()

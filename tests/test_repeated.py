@@ -17,7 +17,7 @@ from analysis.epochs import RepeatedLaw
 from analysis.laws import Cost, Floats, Law
 from analysis.points import Points
 from analysis.repeated import fit, refit
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.status import TooFew
 
 # huggingface/datablations, README: C4, alpha = beta tied.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
 
+from analysis.ablate.significance import Mean, adjust, detectable, pairs_needed, power, sign_flips
 from analysis.laws import Floats
-from analysis.significance import Mean, adjust, detectable, pairs_needed, power, sign_flips
 from slam_core.errors import UsageError
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12).map(np.array)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from analysis import solver
 from analysis.laws import Floats
-from analysis.solver import Formula, Loss, Reduced, condition, descend, distinct
+from analysis.solve import solver
+from analysis.solve.solver import Formula, Loss, Reduced, condition, descend, distinct
 from slam_core.errors import UsageError
 
 X = np.linspace(0.0, 3.0, 25)

@@ -16,7 +16,7 @@ from analysis import families, parametric, transfer
 from analysis.laws import Floats, Law
 from analysis.nested import likelihood_ratio
 from analysis.points import Points
-from analysis.solver import Loss
+from analysis.solve.solver import Loss
 from analysis.status import TooFew
 from slam_core.errors import UsageError
 

@@ -35,7 +35,7 @@ from worlds import isoflop_grid, noisy
 
 from analysis import parametric
 from analysis.laws import Floats, Law
-from analysis.surface import Surface
+from analysis.solve.surface import Surface
 
 BESIROGLU = Law(1.8172, 477.83, 2143.4, 0.34731, 0.36717)
 DELTA, REPLICATES, SAMPLE, ROUNDS = 1e-3, 4000, 100, 25

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.drawing import (
+from analysis.figures.drawing import (
     BLUE,
     CONVENTIONS,
     DASHED,
@@ -38,7 +38,7 @@ from analysis.drawing import (
     tex,
     window,
 )
-from analysis.shown import Numbers
+from analysis.figures.shown import Numbers
 
 
 def frontier(numbers: Numbers) -> Figure:

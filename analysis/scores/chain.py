@@ -9,17 +9,18 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from analysis import downstream, overtrain, parametric
-from analysis.accuracy import MetricLaw
+from analysis import overtrain, parametric
 from analysis.bootstrap import Bootstrap, draws
-from analysis.downstream import MetricFit
 from analysis.laws import Law
 from analysis.overtrain import Number, OvertrainFit
 from analysis.parametric import ParametricFit
 from analysis.points import Points
-from analysis.solver import Bools
+from analysis.scores import downstream
+from analysis.scores.accuracy import MetricLaw
+from analysis.scores.downstream import MetricFit
+from analysis.solve.solver import Bools
+from analysis.solve.surface import NAMES
 from analysis.status import USABLE, Status
-from analysis.surface import NAMES
 from slam_core.errors import UsageError
 
 
@@ -85,7 +86,7 @@ def bootstrap(
     first: Bools | None = None,
     replicates: int = 1000,
     seed: int = 0,
-    scheme: Literal["runs", "hierarchical"] = "runs",
+    scheme: Literal["smooth", "runs", "hierarchical"] = "smooth",
 ) -> Bootstrap[Chain]:
     """Both steps on the same drawn runs, so that what moves the loss moves the accuracy with it.
 

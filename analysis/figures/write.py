@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import numbers_laws, numbers_losses, numbers_scores, numbers_trust
+from analysis.figures import numbers_laws, numbers_losses, numbers_scores, numbers_trust
+from analysis.figures.shown import Numbers
 from analysis.fits import Fits, finite
 from analysis.laws import PublishedLaw
 from analysis.points import Points
-from analysis.shown import Numbers
 from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def published_figure(out: Path, points: Points | None = None) -> list[Path]:
 
 def write(name: str, numbers: Numbers, path: Path) -> list[Path]:
     """Write a figure of this kind to `path` with each suffix, from its numbers."""
-    from analysis.drawing import render
+    from analysis.figures.drawing import render
     from slam_core.corpora import write_file
 
     plain: Numbers = finite(numbers)
@@ -97,7 +97,7 @@ def check(only: Sequence[str] | None) -> None:
 
 def _drawn(name: str) -> Callable[[Numbers], Figure]:
     """How a figure is drawn; matplotlib is imported only now."""
-    from analysis import drawing_laws, drawing_losses, drawing_scores, drawing_trust
+    from analysis.figures import drawing_laws, drawing_losses, drawing_scores, drawing_trust
 
     drawn = {
         "isoflop": drawing_losses.isoflop,

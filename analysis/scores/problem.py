@@ -7,9 +7,9 @@ from typing import get_args
 
 import numpy as np
 
-from analysis.accuracy import FormName, records
-from analysis.forms import Exponential, Form, Line, Power, Sigmoid
 from analysis.laws import Floats
+from analysis.scores.accuracy import FormName, records
+from analysis.scores.forms import Exponential, Form, Line, Power, Sigmoid
 from slam_core.errors import UsageError
 
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis import downstream, published
-from analysis.accuracy import MetricLaw, records
+from analysis import published
+from analysis.ablate.effects import Effect, Plan, in_words
 from analysis.bootstrap import Bootstrap, Interval
-from analysis.downstream import MetricFit
-from analysis.effects import Effect, Plan, in_words
+from analysis.figures.shown import Numbers
 from analysis.laws import Floats
 from analysis.points import Points
-from analysis.shown import Numbers
-from analysis.solver import Bools
+from analysis.scores import downstream
+from analysis.scores.accuracy import MetricLaw, records
+from analysis.scores.downstream import MetricFit
+from analysis.solve.solver import Bools
 from analysis.status import USABLE
 from slam_core.errors import SlamError
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.drawing import (
+from analysis.figures.drawing import (
     BASELINE,
     BLUE,
     DASHED,
@@ -27,7 +27,7 @@ from analysis.drawing import (
     right_labels,
     window,
 )
-from analysis.shown import Numbers
+from analysis.figures.shown import Numbers
 
 PRINTED = {"textless": BLUE, "interleaved": ORANGE, "text LM": QUIET}
 SLAM = {"Slam": "*", "Slam (-DPO)": "P"}

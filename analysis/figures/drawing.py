@@ -19,8 +19,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.figures.shown import Numbers
 from analysis.laws import Floats
-from analysis.shown import Numbers
 
 WIDTH = 5.5
 STYLE: Any = {

@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from analysis import parametric
-from analysis.follow import follow
 from analysis.laws import Floats
 from analysis.points import Points
-from analysis.sloped import Sloped
-from analysis.solver import Bools, Loss, condition, distinct
+from analysis.solve.follow import follow
+from analysis.solve.sloped import Sloped
+from analysis.solve.solver import Bools, Loss, condition, distinct
+from analysis.solve.surface import Surface
 from analysis.status import Status, TooFew
-from analysis.surface import Surface
 
 _ILL_CONDITIONED = 1e8
 _VALLEYS = 6

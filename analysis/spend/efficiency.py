@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 
 from analysis.bootstrap import LEVEL, Bootstrap, Interval
-from analysis.frontier import Frontier
 from analysis.laws import Floats
+from analysis.spend.frontier import Frontier
 from slam_core.errors import UsageError
 
 R = TypeVar("R")

@@ -13,7 +13,7 @@ from analysis.laws import Floats
 @dataclass(frozen=True)
 class Sloped:
     """`f` takes theta (problems, p) to its value (problems, points) and slopes (problems, p,
-    points). For many unknowns an order faster than `analysis.solver.Formula`."""
+    points). For many unknowns an order faster than `analysis.solve.solver.Formula`."""
 
     f: Callable[[Floats], tuple[Floats, Floats]]
     lower: Floats

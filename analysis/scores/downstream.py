@@ -1,8 +1,7 @@
 """Benchmark accuracy against compute or against loss, from arrays or from points.
 
-`fit(x, q, form)` is least squares for one of the forms in `analysis.accuracy`, weighted by the
-binomial noise of the scores where the number of items is known. `analysis.chain` puts a law for the
-loss before it.
+`fit(x, q, form)` is least squares for one of the forms in `accuracy`, weighted by the binomial
+noise of the scores where the number of items is known. `chain` puts a law for the loss before it.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.accuracy import FormName, MetricLaw, records
 from analysis.bootstrap import Bootstrap, draws
 from analysis.laws import Floats
 from analysis.points import Points
-from analysis.problem import Setting, variance
-from analysis.solver import Bools, condition, distinct
+from analysis.scores.accuracy import FormName, MetricLaw, records
+from analysis.scores.problem import Setting, variance
+from analysis.solve.solver import Bools, condition, distinct
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
 
@@ -173,13 +172,13 @@ def bootstrap(
     fitted: MetricFit,
     replicates: int = 1000,
     seed: int = 0,
-    scheme: Literal["runs", "hierarchical", "items"] = "runs",
+    scheme: Literal["smooth", "runs", "hierarchical", "items"] = "smooth",
 ) -> Bootstrap[MetricLaw]:
     """The law on drawn runs, as in `bootstrap.draws`, or, with `items`, on scores drawn again from
     their binomial noise: what other items of the same kind could have given for the same models."""
     had, x, q, items = columns(points, score, fitted.setting.form)
     if scheme != "items":
-        weights = draws(points.where(had), replicates, seed, scheme)
+        weights = draws(points.where(had), replicates, seed, scheme, fitted.setting.unknowns)
         laws, good = refit(x, q, fitted, weights, items)
     elif items is None:
         raise UsageError(f"{points.name} does not say how many items '{score}' was measured on")

@@ -1,4 +1,4 @@
-"""Least squares for the forms of `analysis.accuracy`, many problems at once.
+"""Least squares for the forms of `analysis.scores.accuracy`, many problems at once.
 
 Accuracies q and weights w are (problems, points); the objective is sum w r^2 / 2.
 """
@@ -11,9 +11,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from analysis.accuracy import MetricLaw
 from analysis.laws import Floats
-from analysis.solver import Bools, Formula, Loss, Reduced, descend
+from analysis.scores.accuracy import MetricLaw
+from analysis.solve.solver import Bools, Formula, Loss, Reduced, descend
 
 Complex = npt.NDArray[np.complex128]
 Solved = tuple[Floats, Floats, Bools]  # theta (problems, p), objective, whether it is an optimum

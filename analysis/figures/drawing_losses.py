@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.drawing import (
+from analysis.figures.drawing import (
     BASELINE,
     GREEN,
     SHORT,
@@ -35,7 +35,7 @@ from analysis.drawing import (
     sizes_axis,
     window,
 )
-from analysis.shown import Numbers
+from analysis.figures.shown import Numbers
 
 MOST_LABELS = 12  # more budgets than this share a colour bar
 

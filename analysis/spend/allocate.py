@@ -16,9 +16,9 @@ import numpy as np
 
 from analysis.bootstrap import Bootstrap
 from analysis.laws import Floats, Law
-from analysis.lowest import first, lowest
-from analysis.prices import Price, training_flops
 from analysis.sampled import Sampled
+from analysis.spend.lowest import first, lowest
+from analysis.spend.prices import Price, training_flops
 from slam_core.errors import UsageError
 
 _SIZES = (1e-9, 1e40)  # N is looked for between these where the price knows all sizes

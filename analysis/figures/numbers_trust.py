@@ -11,11 +11,11 @@ import numpy as np
 from analysis import bootstrap, extrapolate, parametric, profile
 from analysis.bootstrap import LEVEL, Bootstrap
 from analysis.extrapolate import Forecast, Method, Reach
+from analysis.figures.shown import Numbers, conventions, estimate, usable
 from analysis.fits import Fits
 from analysis.laws import NAMES, Law, PublishedLaw
 from analysis.parametric import ParametricFit
 from analysis.points import Points
-from analysis.shown import Numbers, conventions, estimate, usable
 from analysis.status import USABLE
 from slam_core.errors import SlamError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from analysis.laws import Floats
-from analysis.solver import Bools
+from analysis.solve.solver import Bools
 
 _WINDOW = 0.05  # of x, on either side of the bottom, that the polynomial runs through
 _OFFSETS = np.linspace(-1, 1, 31)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.figures.shown import Numbers, conventions, ends, estimate, usable
 from analysis.fits import Fits, isoflop_size
 from analysis.laws import PublishedLaw
 from analysis.points import SPREAD
-from analysis.shown import Numbers, conventions, ends, estimate, usable
 from slam_core.errors import SlamError
 
 

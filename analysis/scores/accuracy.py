@@ -17,7 +17,7 @@ from typing import Literal, overload
 import numpy as np
 
 from analysis.laws import Floats, PowerLaw
-from analysis.solver import Bools
+from analysis.solve.solver import Bools
 
 FormName = Literal["power", "sigmoid", "exponential", "line"]
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.drawing import (
+from analysis.figures.drawing import (
     BLUE,
     DASHED,
     ORANGE,
@@ -25,7 +25,7 @@ from analysis.drawing import (
     tex,
     window,
 )
-from analysis.shown import Numbers
+from analysis.figures.shown import Numbers
 
 SYMBOLS = {"alpha": "$\\alpha$", "beta": "$\\beta$", "a": "$a$", "E": "$E$", "A": "$A$", "B": "$B$"}
 METHODS = {"approach 3": (ORANGE, "o"), "best so far": (QUIET, "s")}

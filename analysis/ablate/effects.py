@@ -20,9 +20,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from analysis.laws import Floats
-from analysis.points import Points
-from analysis.significance import (
+from analysis.ablate.significance import (
     Correction,
     Estimate,
     Mean,
@@ -31,6 +29,8 @@ from analysis.significance import (
     pairs_needed,
     sign_flips,
 )
+from analysis.laws import Floats
+from analysis.points import Points
 from analysis.status import Status
 from slam_core.errors import UsageError
 

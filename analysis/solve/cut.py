@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.laws import Floats, Ints
-from analysis.solver import Model, State
+from analysis.solve.solver import Model, State
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 
 from analysis.compare import outside_of
 from analysis.estimate import APPROACH, Estimate
+from analysis.figures.shown import Numbers, conventions, ends, usable
 from analysis.fits import Fits, isoflop_size
 from analysis.laws import Floats, PowerLaw, PublishedLaw
 from analysis.points import group_means
-from analysis.shown import Numbers, conventions, ends, usable
 from slam_core.errors import SlamError
 
 _LEVELS = 9  # iso-loss contours

@@ -21,7 +21,7 @@ import numpy as np
 from analysis.laws import NAMES as NAMES
 from analysis.laws import SIX_ND, Cost, Floats, Law
 from analysis.points import Points
-from analysis.solver import Loss, Model, Reduced
+from analysis.solve.solver import Loss, Model, Reduced
 
 EXPONENTS = (0.01, 3.0)  # bounds of alpha and beta; A and E, or B and E, merge as they go to 0
 _GRID = np.geomspace(0.02, 2.5, 16)

@@ -3,7 +3,7 @@
 A problem minimises sum_i w_i rho(f_i(theta) - z_i) within bounds. `descend` takes damped Newton
 steps on the true objective; nothing in it depends on the units of theta, of f, or of the weights.
 `distinct` then tells the optima apart. A law is a `Model`: write its formula once (`Formula`), or
-its derivatives too where speed matters (`analysis.surface`).
+its derivatives too where speed matters (`analysis.solve.surface`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.laws import Floats
-from analysis.solver import Bools, Loss, Model, descend
+from analysis.solve.solver import Bools, Loss, Model, descend
 
 _ROUND = 1e-2
 
@@ -15,8 +15,8 @@ _ROUND = 1e-2
 def follow(
     model: Model, start: Floats, z: Floats, loss: Loss, weights: Floats | None = None
 ) -> tuple[Floats, Floats, Bools]:
-    """As `analysis.solver.descend`, twice as many ends if the loss is sharp: from `start` directly,
-    and from there through Huber losses whose delta halves from 0.01 on.
+    """As `descend`, twice as many ends if the loss is sharp: from `start` directly, and from there
+    through Huber losses whose delta halves from 0.01 on.
 
     On few points with noise far above delta, the direct way alone may not arrive.
     """

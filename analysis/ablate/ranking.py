@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.effects import Better, Row, by_arm, in_words
+from analysis.ablate.effects import Better, Row, by_arm, in_words
 from analysis.laws import Floats
 from analysis.status import Status
 from slam_core.errors import UsageError
