@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.laws import Floats
 from analysis.points import Points
+from analysis.shapes import NEEDS, named, per_unit
 from slam_core.errors import UsageError
 from slam_core.flops import convention
 
@@ -48,6 +49,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "epochs": ("epochs",),
     "init": ("init", "initialisation", "initialization", "textlm"),
     "text": ("texttokens",),
+    "layers": ("layers", "nlayers", "depth"),
+    "width": ("width", "dmodel", "embeddim", "hiddensize"),
+    "ffn": ("ffn", "ffndim", "dff", "ffnsize"),
+    "context": ("context", "contextlength", "seqlen"),
     "seconds": ("seconds", "trainseconds", "trainingseconds"),
 }
 _WORDS = ("family", "label", "schedule", "init")
@@ -74,7 +79,8 @@ def from_file(
     of accuracies, as shares or per cent. Where the loss is not needed and there is none, it is 1.
 
     `params` and `flops` say what the file's N and C count. `flops="6nd"` computes C = 6ND even
-    where the file has another C. `UsageError` for a missing or ambiguous column, and for a cell
+    where the file has another C, as do conventions that columns of shapes suffice for (`shapes`).
+    `UsageError` for a missing or ambiguous column, and for a cell
     that is no positive number.
     """
     placed = _rows(path)
@@ -182,11 +188,22 @@ def _data_and_cost(
     flops: str | None,
 ) -> tuple[Floats, Floats, str, list[str]]:
     """D, C, what C counts, and notes."""
-    wanted = convention(flops) if flops else None
+    wanted = named(flops) if flops else None
     d = numbers("d") if "d" in found else None
     c = numbers("c") if "c" in found else None
     if d is None and c is None:
         raise _missing(path, "d or c", header)
+    if d is not None and wanted in NEEDS and all(role in found for role in NEEDS[wanted]):
+        counted = per_unit(wanted, n, numbers) * d
+        counted_by = f"C counted from {', '.join(NEEDS[wanted])}"
+        if c is not None:
+            counted_by += f"; the file's own differs by up to {np.max(np.abs(c / counted - 1)):.1%}"
+        return d, counted, wanted, [counted_by]
+    if wanted == "encoder":
+        raise UsageError(
+            f"{path} has no columns of {', '.join(NEEDS['encoder'])} and seconds of audio (D) to "
+            "count an encoder by; name them with --column layers=NAME and so on"
+        )
     if d is None:
         assert c is not None
         if wanted not in (None, "6nd"):
@@ -199,9 +216,10 @@ def _data_and_cost(
         with np.errstate(all="ignore"):  # what is no number is named by Points
             return d, 6 * n * d, "6nd", ["no column of FLOPs: C = 6ND"]
     if c is None:
+        shape = f", or {', '.join(NEEDS[wanted])} to count by" if wanted in NEEDS else ""
         raise UsageError(
             f"{path} has no column of FLOPs, so C = 6ND, not {flops}; "
-            "name a column with --column c=NAME"
+            f"name a column with --column c=NAME{shape}"
         )
     if wanted == "6nd":
         off = np.max(np.abs(c / (6 * n * d) - 1))

@@ -30,7 +30,7 @@ LawName = Annotated[str, typer.Option("--law", help="Name of a published law.")]
 Params = Annotated[str | None, typer.Option(help="What N counts: total, tied, body.")]
 Convention = Annotated[
     str | None,
-    typer.Option(help="What C counts: 6ND, non-embedding, attention, causal, exact."),
+    typer.Option(help="What C counts: 6ND, non-embedding, attention, causal, exact, encoder."),
 ]
 Corpus = Annotated[str | None, typer.Option(help="Whose validation loss.")]
 Column = Annotated[

@@ -69,7 +69,17 @@ def taken(some: Points, role: str) -> object:
     return column[0]
 
 
-@pytest.mark.parametrize("role", COLUMNS)
+SHAPES = ("layers", "width", "ffn", "context")
+
+
+@pytest.mark.parametrize("role", SHAPES)
+def test_every_name_of_a_shape_is_taken(tmp_path: Path, role: str) -> None:
+    for name in COLUMNS[role]:
+        some = from_file(table(tmp_path / "a.csv", [PLAIN | {name: "12"}]))
+        assert f"{role} = {name}" in some.notes[0]
+
+
+@pytest.mark.parametrize("role", [role for role in COLUMNS if role not in SHAPES])
 def test_every_name_of_every_column_is_taken(tmp_path: Path, role: str) -> None:
     """As it stands, in capitals, and with whatever people put between its letters."""
     words = ("family", "label", "schedule", "init")
@@ -478,3 +488,38 @@ def test_groups_are_spread_apart_whatever_the_order(values: list[float]) -> None
     order = np.random.default_rng(len(values)).permutation(len(values))
     again, _ = group_means(np.array(values)[order])
     assert again == pytest.approx(means[order])
+
+
+def test_shapes_in_a_file_count_attention(tmp_path: Path) -> None:
+    """Cuervo & Marxer's 20M: 6N + 12 L d T and its causal half, as in their released code."""
+    path = tmp_path / "s.csv"
+    path.write_text("params,tokens,loss,layers,d_model,context\n20710912,1e9,2.5,6,512,2050\n")
+    full = from_file(path, flops="attention")
+    assert full.c.tolist() == [199836672e9]
+    assert full.flops == "attention"
+    assert from_file(path, flops="causal").c.tolist() == [162051072e9]
+    assert "C counted from layers, width, context" in full.notes
+    path.write_text("params,tokens,loss,layers\n20710912,1e9,2.5,6\n")
+    with pytest.raises(UsageError, match="--column c=NAME, or layers, width, context to count by"):
+        from_file(path, flops="causal")
+
+
+def test_encoders_are_counted_with_their_front_end(tmp_path: Path) -> None:
+    """Designs of Liu et al. 2024 at their own steps have equal FLOPs, which 6ND does not see."""
+    from analysis.published import table
+
+    rows = [row for row in table("ssl_isoflop_designs") if row["pct_label"] != "1582 (large,w2v)"]
+    path = tmp_path / "e.csv"
+    lines = [
+        f"{row['params_derived']},{float(str(row['max_update_released'])) * 155},3,"
+        f"{row['layers']},{row['d']},{row['ffn']}"
+        for row in rows
+    ]
+    path.write_text("\n".join(["params,seconds of audio,loss,layers,embed_dim,ffn", *lines]) + "\n")
+    read = from_file(path, {"d": "seconds of audio"}, flops="encoder")
+    assert np.ptp(read.c) / read.c.mean() < 0.003
+    six = from_file(path, {"d": "seconds of audio"})
+    assert six.c.max() > 5 * six.c.min()
+    path.write_text("params,seconds,loss\n1e6,1e5,3\n")
+    with pytest.raises(UsageError, match="no columns of layers, width, ffn and seconds of audio"):
+        from_file(path, {"d": "seconds"}, flops="encoder")
