@@ -88,45 +88,50 @@ def fit(
     from analysis import fits, report
     from analysis.bootstrap import SCHEMES
     from analysis.envelope import VARIANTS
-    from analysis.estimate import LAWS, Options, chosen
+    from analysis.estimate import ESTIMATORS, LAWS, Options, chosen
     from analysis.solve.solver import Loss
 
-    names = chosen(estimator)
-    options = Options(
-        law=one_of("law", law, *LAWS),
-        loss=Loss(one_of("loss", loss, "huber", "mse", "mae"), delta, above),
-        tied=tied,
-        entropy=entropy,
-        reduction=one_of("reduction", reduction, "sum", "mean"),
-        variant=one_of("variant", variant, *VARIANTS),
-        scheme=one_of("resample", resample, *SCHEMES),
-        replicates=bootstrap,
-        seed=seed,
-    )
-    made = settings(
-        source,
-        convention,
-        column,
-        where,
-        params=params,
-        corpus=corpus,
-        family=family,
-        estimator=estimator,
-        options=options,
-        curves=curves,
-        mid_schedule=mid_schedule,
-        budgets=tuple(flops or ()),
-        scores=tuple(score or ()),
-        unit=unit,
-        rate=rate,
-        unigram=unigram,
-    )
+    options = None
     try:
+        chosen(estimator)
+        options = Options(
+            law=one_of("law", law, *LAWS),
+            loss=Loss(one_of("loss", loss, "huber", "mse", "mae"), delta, above),
+            tied=tied,
+            entropy=entropy,
+            reduction=one_of("reduction", reduction, "sum", "mean"),
+            variant=one_of("variant", variant, *VARIANTS),
+            scheme=one_of("resample", resample, *SCHEMES),
+            replicates=bootstrap,
+            seed=seed,
+        )
+        made = settings(
+            source,
+            convention,
+            column,
+            where,
+            params=params,
+            corpus=corpus,
+            family=family,
+            estimator=estimator,
+            options=options,
+            curves=curves,
+            mid_schedule=mid_schedule,
+            budgets=tuple(flops or ()),
+            scores=tuple(score or ()),
+            unit=unit,
+            rate=rate,
+            unigram=unigram,
+        )
         done = fits.compute(made.points(results), made)
     except SlamError as error:
         if as_json:  # a script that reads the output finds the reason there too
-            refused = {"status": "bad input", "message": str(error)}
-            print(json.dumps({name: {"estimator": name, **refused} for name in names}))
+            names = ESTIMATORS if estimator == "all" else (estimator,)
+            blank = {
+                name: fits.blank_record(name, "bad input", str(error), options, flops or ())
+                for name in names
+            }
+            print(json.dumps(blank))
         raise
     path = fits.save(done, results)
     if as_json:
@@ -134,7 +139,9 @@ def fit(
     else:
         report.show_fit(done)
         print(f"wrote {path}")
-        if done.usable:
+        if done.usable and done.points.params == "as given":
+            print("next: the same with --params total (or what N counts), to compare it with laws")
+        elif done.usable:
             print(f"next: python -m analysis compare{_same(source, results)}")
     if not done.usable:
         said = "; ".join(f"{name}: {found.status}" for name, found in done.estimates.items())
@@ -208,6 +215,8 @@ def predict(
     from analysis.laws import PublishedLaw
     from analysis.spend import prices
 
+    if hours and exact:
+        raise UsageError("--hours are at measured speeds; leave --exact out")
     if bool(flops) == bool(hours):
         raise UsageError("say budgets with --flops or with --hours")
     if not (serve >= 0 and unique > 0):
@@ -220,7 +229,11 @@ def predict(
         elif exact:
             low, high = basis.sampled.n or (1e7, 1e9)
             sizes = (low / 10, 30 * high)
-            price = prices.family_flops(exact, 502, context, sizes=sizes, extrapolate=extrapolate)
+            vocab = 502  # 500 units and two signs, as the published models have
+            counted = "total" if basis.params == "as given" else basis.params
+            price = prices.family_flops(
+                exact, vocab, context, params=counted, sizes=sizes, extrapolate=extrapolate
+            )
         else:
             price = prices.training_flops(basis.law.cost)
         price = price.serving(serve) if serve else price
@@ -228,7 +241,7 @@ def predict(
         if as_json:
             print(json.dumps(predicting.priced_record(rows)))
         else:
-            report.show_priced(rows)
+            report.show_priced(rows, basis.unit.title, basis.params)
         return
     unit = "nats per unit of its own"
     if isinstance(source, PublishedLaw):
@@ -361,7 +374,7 @@ def _fitted(name: str | None, results: Path, quiet: bool) -> Fits:
     made = saved or fits.Settings(name)
     if not quiet:
         path = fits.path_of(results, made.name)
-        print(f"settings of {path}" if saved else f"default settings ({path} is not there)")
+        print(f"settings of {path}" if saved else f"default settings (no fit of it in {path})")
     return fits.compute(made.points(results), made)
 
 

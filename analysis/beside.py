@@ -86,13 +86,14 @@ class Two:
     second over the first at the first's budgets, and where their losses cross."""
 
     names: tuple[str, str]
+    convention: str
     gains: dict[str, list[tuple[float, Gain]]]
     crossings: dict[str, Crossing]
 
 
 def two(ref: Fits, new: Fits) -> Two:
     """Compare best losses; `UsageError` where N, C or the units of the loss differ."""
-    same_convention(new.points.flops, ref.points.flops)
+    flops = convention_name(same_convention(new.points.flops, ref.points.flops))
     same_convention(new.points.params, ref.points.params, "parameter")
     if ref.points.corpus != new.points.corpus:
         raise UsageError(
@@ -117,7 +118,8 @@ def two(ref: Fits, new: Fits) -> Two:
         crossings[name] = efficiency.crossing(first.fit, second.fit, boot)
     if not gains:
         raise SlamError(f"{ref.points.name} and {new.points.name} share no usable estimate")
-    return Two((ref.points.name, new.points.name), gains, crossings)
+    counted = f"{flops}, N {ref.points.params}"
+    return Two((ref.points.name, new.points.name), counted, gains, crossings)
 
 
 def show_two(pair: Two) -> None:
@@ -133,12 +135,17 @@ def show_two(pair: Two) -> None:
     show_table(table)
     for name, crossing in pair.crossings.items():
         print(f"{APPROACH[name]}: {crossing.message}")
+    print(
+        f"C: {pair.convention}. Losses are nats per unit: of one tokeniser and one set of data, or"
+    )
+    print("the gains mean nothing.")
 
 
 def two_record(pair: Two) -> dict[str, Any]:
     """The same as JSON."""
     made = {
         "reference": pair.names[0],
+        "convention": pair.convention,
         "new": pair.names[1],
         "gains": {
             name: [

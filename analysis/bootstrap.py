@@ -2,9 +2,9 @@
 
 What is drawn again, by `scheme`:
 
-* `smooth`: a weight for each run instead of a number of copies, gamma distributed with mean 1 and
-  variance n / (n - unknowns): the Bayesian bootstrap (Rubin 1981) with the degrees of freedom that
-  a fit takes. No replicate is without half of a small design, and intervals cover what they say at
+* `smooth`: a weight for each run instead of a number of copies, gamma distributed and divided by
+  their mean, with variance (n - 1) / (n - unknowns + 1): the Bayesian bootstrap (Rubin 1981) with
+  the degrees of freedom that a fit takes. No replicate is without half of a small design, and intervals cover what they say at
   16 runs as at 240 (`tests/bench/coverage.py`).
 * `runs`: runs, with replacement (Besiroglu et al. 2024), each with all its points; the seeds of a
   cell, that is of one size at one budget, go together. Drawing them again inside a drawn cell
@@ -131,6 +131,7 @@ def draws(
     if scheme != "hierarchical":
         raise UsageError(f"points are drawn smooth, by runs or hierarchical, not '{scheme}'")
     families = points.family or ("",) * len(points)
+    curves = len(set(points.run)) < len(points.run)  # then a run is drawn whole, with its size
     sizes: dict[tuple[str, float], list[Ints]] = {}
     for cell in cells:
         sizes.setdefault((families[cell[0]], float(points.n[cell[0]])), []).append(cell)
@@ -138,7 +139,10 @@ def draws(
     weights = np.empty((replicates, len(points)))
     for members, count in zip(sizes.values(), times.T, strict=True):
         for cell in members:
-            weights[:, cell] = rng.multinomial(count * len(cell), np.full(len(cell), 1 / len(cell)))
+            each = np.full(len(cell), 1 / len(cell))
+            weights[:, cell] = (
+                count[:, None] if curves else rng.multinomial(count * len(cell), each)
+            )
     return weights
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from analysis.laws import Law
 from analysis.points import Points
 from analysis.solve.solver import Loss, Reduced, condition, descend
-from analysis.solve.surface import NAMES, Surface
+from analysis.solve.surface import Surface
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
 
@@ -23,8 +23,8 @@ _ILL_CONDITIONED = 1e7
 
 @dataclass(frozen=True)
 class BorrowedFit:
-    """The law, with the exponents that were given. `condition` is the condition number of the
-    sensitivities to E, A and B scaled to unit length, `objective` the summed loss."""
+    """The law, with the exponents that were given. `condition` is as in `solver.condition`, of E, A
+    and B; `objective` the summed loss."""
 
     law: Law
     objective: float
@@ -54,7 +54,7 @@ class BorrowedFit:
 
     @property
     def params(self) -> Mapping[str, float]:
-        return {name: getattr(self.law, name) for name in NAMES}
+        return self.law.params
 
     @property
     def _zero(self) -> list[str]:

@@ -53,7 +53,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours and theirs. `extrapolated` is the lowest C beyond our budgets."""
+    """Ours and theirs. Allocations at a C above `largest_budget` are extrapolated."""
 
     name: str
     law: PublishedLaw
@@ -135,7 +135,6 @@ def _in_bits(fits: Fits) -> list[str]:
 
 def record(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON."""
-
     law = comparison.law
     return {
         "name": comparison.name,

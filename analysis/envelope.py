@@ -26,14 +26,18 @@ from slam_core.errors import UsageError
 Variant = Literal["hull", "interpolated"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 _GRID = 200  # compute values of the interpolated envelope
-_FEW = 5
+_FEW = 5  # runs
+_SIZES = 4
+_FOLLOWS = 0.5
+_EQUAL = 1e-9  # ln C closer than this are one budget's, rounded differently
 
 
 @dataclass(frozen=True)
 class EnvelopeFit(PowerLaws):
     """The envelope, (corners,) arrays ascending in C, and the power laws through it.
 
-    `run` names whose point each corner is. `n_points` were given.
+    `run` names whose point each corner is. `n_points` were given. `rivals` counts the corners at
+    whose compute another size was tried too: without any, the design decides N*(C).
     """
 
     c: Floats
@@ -43,15 +47,20 @@ class EnvelopeFit(PowerLaws):
     run: tuple[str, ...]
     variant: Variant
     n_points: int
+    rivals: int
     cost: Cost
 
     @property
     def status(self) -> Status:
+        if self.rivals < 2:
+            return "unidentified"
         return "weak" if self._doubts else "ok"
 
     @property
     def message(self) -> str:
         found = f"{len(self.c)} points on the envelope, of {len(set(self.run))} runs"
+        if self.rivals < 2:
+            return f"{found}; hardly two sizes were tried at one compute: the design decides N*(C)"
         return "; ".join([found, *self._doubts])
 
     @property
@@ -60,8 +69,15 @@ class EnvelopeFit(PowerLaws):
         doubts = []
         if runs < _FEW:
             doubts.append(f"exponents hang on {runs} runs: add sizes and budgets")
+        if (sizes := len(np.unique(self.n))) < _SIZES:
+            doubts.append(f"{sizes} sizes are on it: add sizes")
         if self.c[-1] < 10 * self.c[0]:
             doubts.append("it spans less than a decade of compute")
+        if not (0 < self.a < 1 and 0 < self.b < 1):
+            doubts.append(f"a = {self.a:.2f} is not between 0 and 1: the envelope follows noise")
+        follows = float(np.corrcoef(np.log(self.c), np.log(self.n))[0, 1]) ** 2
+        if follows < _FOLLOWS:
+            doubts.append(f"N on it follows C little (R2 {follows:.2f})")
         return doubts
 
     @cached_property
@@ -106,12 +122,28 @@ def fit(points: Points, variant: Variant = "hull") -> EnvelopeFit:
             f"{c[-1] / c[0]:.3g} in C, give no exponent; add sizes and budgets, or points along "
             "the training curves"
         )
-    return EnvelopeFit(c, n, d, loss, names, variant, len(points), points.cost)
+    rivals = _rivals(points, run, c, n)
+    return EnvelopeFit(c, n, d, loss, names, variant, len(points), rivals, points.cost)
+
+
+def _rivals(points: Points, run: tuple[str, ...], c: Floats, n: Floats) -> int:
+    """How many corners have a run of another size whose points reach over their compute."""
+    reach: dict[str, tuple[float, float, float]] = {}
+    for name, size, cost in zip(run, points.n, points.c, strict=True):
+        low, high, _ = reach.get(name, (cost, cost, size))
+        reach[name] = min(low, cost), max(high, cost), size
+    low, high, size = np.array(list(reach.values())).T
+    covers = (low[None] < c[:, None] * SPREAD) & (high[None] > c[:, None] / SPREAD)
+    other = np.abs(np.log(size[None] / n[:, None])) > np.log(SPREAD)
+    return int((covers & other).any(1).sum())
 
 
 def _hull(x: Floats, y: Floats) -> Ints:
     """Corners of the lower convex hull from the leftmost point on, as far as y falls
     (Andrew 1979)."""
+    order = np.argsort(x, kind="stable")
+    apart = np.diff(x[order], prepend=-np.inf) > _EQUAL
+    x = x[order][apart][np.cumsum(apart) - 1][np.argsort(order)]
     corners: list[int] = []
     for i in np.lexsort((y, x)):
         while len(corners) > 1:

@@ -99,6 +99,13 @@ def _isoflop(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] | No
 def _parametric(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] | None]:
     if options.law not in LAWS:
         raise UsageError(f"no law '{options.law}' to fit; there are {', '.join(LAWS)}")
+    held = [name for name in ("tied", "entropy") if getattr(options, name) not in (False, None)]
+    if options.law != "chinchilla" and (held or options.reduction == "mean"):
+        raise UsageError(
+            f"--law {options.law} takes no --tied, --entropy or --reduction: they are of chinchilla"
+        )
+    if held and options.reduction == "mean":
+        raise UsageError("--reduction mean shows the plain law: leave --tied and --entropy out")
     return LAWS[options.law](points, options)
 
 
@@ -113,15 +120,15 @@ def _chinchilla(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] |
     )
 
 
-def _other(module: Any, fitted: Any, points: Points, options: Options) -> Any:
-    """A fit of a form that is refitted by its module, with its bootstrap on drawn runs."""
+def _other(module: Any, fitted: Any, unknowns: int, points: Points, options: Options) -> Any:
+    """A fit of a form of so many unknowns that is refitted by its module, with its bootstrap on
+    drawn runs."""
     if options.scheme not in ("smooth", "runs", "hierarchical"):
         raise UsageError(
             f"--law {options.law} is drawn smooth, by runs or hierarchical, not {options.scheme}"
         )
     if not options.replicates:
         return fitted, None
-    unknowns = len(fitted.params)
     weights = bootstrap.draws(points, options.replicates, options.seed, options.scheme, unknowns)
     laws, good = module.refit(points, fitted, weights)
     kept = tuple(law for law, fine in zip(laws, good, strict=True) if fine)
@@ -135,13 +142,13 @@ def _other(module: Any, fitted: Any, points: Points, options: Options) -> Any:
 LAWS: dict[str, Callable[[Points, Options], tuple[Any, Bootstrap[Any] | None]]] = {
     "chinchilla": _chinchilla,
     "repeated": lambda points, options: _other(
-        repeated, repeated.fit(points, loss=options.loss, joint=True), points, options
+        repeated, repeated.fit(points, loss=options.loss, joint=True), 7, points, options
     ),
     "transfer": lambda points, options: _other(
-        transfer, transfer.fit(points, loss=options.loss), points, options
+        transfer, transfer.fit(points, loss=options.loss), 8, points, options
     ),
     "overtrain": lambda points, options: _other(
-        overtrain, overtrain.fit(points, options.loss), points, options
+        overtrain, overtrain.fit(points, options.loss), 4, points, options
     ),
 }
 # Approaches 1, 2 and 3 of Hoffmann et al. 2022.

@@ -85,8 +85,8 @@ def fit(
 
 
 def warmth(points: Points) -> tuple[str, ...]:
-    """(points,) "cold", or "warm" for a run that started from a text LM."""
-    return tuple("warm" if init else "cold" for init in points.init)
+    """(points,) "cold", or "warm" for a run that started from a text LM; all cold if none says."""
+    return tuple("warm" if init else "cold" for init in points.init or ("",) * len(points))
 
 
 def grouped(

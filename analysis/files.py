@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.headers import BODY, MAGNITUDES, TRAINING, check, missing, plain, recognised, scale
 from analysis.laws import Floats
 from analysis.points import Points
 from analysis.shapes import NEEDS, named, per_unit
@@ -21,42 +22,9 @@ from slam_core.errors import UsageError
 from slam_core.flops import convention
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
-# Column names by what they mean here, without case and punctuation.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "n": (
-        *("n", "params", "parameters", "nparams", "nparameters", "numparams", "numparameters"),
-        *("paramcount", "parametercount", "modelsize", "modelparams", "modelparameters"),
-        *("totalparams", "totalparameters", "ntotal", "size"),
-    ),
-    "d": (
-        *("d", "tokens", "units", "ntokens", "nunits", "numtokens", "tokencount", "tokensseen"),
-        *("unitsseen", "tokenstrained", "trainingtokens", "traintokens", "trainunits"),
-        *("trainingunits", "totaltokens", "datasetsize"),
-    ),
-    "c": (
-        *("c", "flops", "flop", "compute", "budget", "computebudget", "trainingflop"),
-        *("trainingflops", "trainflops", "totalflops", "trainingcompute", "cflops"),
-    ),
-    "loss": (
-        *("loss", "l", "finalloss", "valloss", "validloss", "validationloss", "evalloss"),
-        *("testloss", "finalvalloss", "nll", "valnll", "crossentropy", "celoss", "ce", "bpb"),
-    ),
-    "seed": ("seed",),
-    "family": ("family", "architecture"),
-    "label": ("label", "run", "name", "runname", "runid"),
-    "schedule": ("schedule", "lrschedule", "lrscheduler"),
-    "unique": ("unique", "uniquetokens", "uniqueunits"),
-    "epochs": ("epochs",),
-    "init": ("init", "initialisation", "initialization", "textlm"),
-    "text": ("texttokens",),
-    "layers": ("layers", "nlayers", "depth"),
-    "width": ("width", "dmodel", "embeddim", "hiddensize"),
-    "ffn": ("ffn", "ffndim", "dff", "ffnsize"),
-    "context": ("context", "contextlength", "seqlen"),
-    "seconds": ("seconds", "trainseconds", "trainingseconds"),
-}
-_WORDS = ("family", "label", "schedule", "init")
-_MAGNITUDE = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+# Roles whose cells may be written 85M or 1.3B.
+_WITH_SUFFIX = ("n", "d", "c", "unique", "text", "seconds")
+_BELIEVED = (0.1, 10.0)  # of C/(6ND): no way of counting is further off
 
 Row = Mapping[str, Any]
 
@@ -73,31 +41,35 @@ def from_file(
     """Points of a file with one row, or one JSON object, a point.
 
     Needs N, and D or C (the third follows from C = 6ND), and the loss. Columns are recognised by
-    name (`COLUMNS`) unless `columns` names them: `{"loss": "loss_c4_val"}`; the notes say which
-    were taken. Several rows under one label are the training curve of one run. Numbers may be
+    name (`headers`) unless `columns` names them: `{"loss": "loss_c4_val"}`; the notes say which
+    were taken. Several rows under one label are the training curve of one run. Amounts may be
     written 85M or 1.3B. `where` keeps the rows whose cells are those given; `scores` names columns
     of accuracies, as shares or per cent. Where the loss is not needed and there is none, it is 1.
 
     `params` and `flops` say what the file's N and C count. `flops="6nd"` computes C = 6ND even
     where the file has another C, as do conventions that columns of shapes suffice for (`shapes`).
-    `UsageError` for a missing or ambiguous column, and for a cell
-    that is no positive number.
+    `UsageError` for a missing or ambiguous column, for a cell that is no positive number, and for
+    a C that cannot be FLOPs.
     """
-    placed = _rows(path)
+    placed, read = _rows(path)
     header = list(dict.fromkeys(key for row in placed.values() for key in row))
     for column, cell in (where or {}).items():
-        _known(path, column, header)
+        check(path, column, header)
         there = dict.fromkeys(str(row.get(column)) for row in placed.values())
         placed = {at: row for at, row in placed.items() if str(row.get(column)) == cell}
         if not placed:
             raise UsageError(f"{path}: no row has {column} = {cell}; there are {', '.join(there)}")
-    found = _columns(path, header, columns or {})
+    found = recognised(path, header, columns or {})
     for role in ("n", "loss") if loss_needed else ("n",):
         if role not in found:
-            raise _missing(path, role, header)
+            raise missing(path, role, header)
 
     def numbers(role: str) -> Floats:
-        return np.array([_number(path, at, found[role], row) for at, row in placed.items()])
+        column, times = found[role], scale(role, found[role])
+        suffix = role in _WITH_SUFFIX
+        return np.array(
+            [_number(path, at, column, row, suffix, times) for at, row in placed.items()]
+        )
 
     def words(role: str) -> tuple[str, ...]:
         cells = (row.get(found[role]) for row in placed.values()) if role in found else ()
@@ -105,21 +77,30 @@ def from_file(
 
     n = numbers("n")
     loss = numbers("loss") if "loss" in found else np.ones_like(n)
-    with np.errstate(divide="ignore", invalid="ignore"):  # `Points` refuses an N or D of 0
+    with np.errstate(all="ignore"):  # what is no number of a run is named by `Points`
         d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops)
-    taken = ", ".join(f"{role} = {name}" for role, name in found.items())
     seeds = _whole(path, placed, found["seed"], numbers("seed")) if "seed" in found else ()
     labels, run, ended, repeated = _runs(_by_seed(words("label"), seeds), tuple(placed), n, d, loss)
     unique = numbers("unique") if "unique" in found else None
     if "epochs" in found and unique is None:
         unique = d / np.maximum(numbers("epochs"), 1)
+    body = not params and plain(found["n"]) in BODY
+    if body:
+        notes.append(f"{found['n']}: N counts the body, without embeddings")
+    if plain(found.get("loss", "")) in TRAINING:
+        notes.append(f"{found['loss']}: the loss is that of training, not of validation")
+    if ended and "schedule" not in found:
+        repeated.append(
+            "no column of schedules: points in the middle of a decaying schedule, where no run "
+            "ends, may be among them (--column schedule=NAME leaves them out)"
+        )
     return Points(
         name=path.stem,
         n=n,
         d=d,
         c=c,
         loss=loss,
-        params=convention(params, "parameter") if params else "as given",
+        params=convention(params, "parameter") if params else "body" if body else "as given",
         flops=counted,
         label=labels or tuple(f"row {at}" for at in placed),
         run=run,
@@ -132,12 +113,21 @@ def from_file(
         text=numbers("text") if "text" in found else None,
         seconds=numbers("seconds") if "seconds" in found else None,
         scores={name: _shares(path, name, header, placed) for name in scores},
-        notes=(f"columns of {path.name}: {taken}", *notes, *repeated),
+        notes=(f"columns of {path.name}: {_taken(found)}", *read, *notes, *repeated),
     )
 
 
-def _rows(path: Path) -> dict[int, Row]:
-    """The rows by the line they end on, or by their number in a JSON list."""
+def _taken(found: Mapping[str, str]) -> str:
+    """Which column has which role, and what it is multiplied by."""
+    times = {role: scale(role, name) for role, name in found.items()}
+    return ", ".join(
+        f"{role} = {name}" + (f" times {times[role]:,.0f}" if times[role] > 1 else "")
+        for role, name in found.items()
+    )
+
+
+def _rows(path: Path) -> tuple[dict[int, Row], list[str]]:
+    """The rows by the line they end on, or by their number in a JSON list, and notes."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -145,6 +135,7 @@ def _rows(path: Path) -> dict[int, Row]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8: {error}") from None
     rows: dict[int, Any] = {}
+    notes: list[str] = []
     at = 1
     try:
         if path.suffix.lower() == ".json":
@@ -157,10 +148,15 @@ def _rows(path: Path) -> dict[int, Row]:
                 if line.strip():
                     rows[at] = json.loads(line)
         else:
+            skipped, text = _uncommented(text)
             delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+            first = text.partition("\n")[0]
+            if ";" in first and delimiter not in first:
+                delimiter = ";"
+                notes.append(f"{path.name} looks separated by semicolons, and is read so")
             reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
             for row in reader:
-                rows[reader.line_num] = row
+                rows[skipped + reader.line_num] = row
             twice = [name for name, k in Counter(reader.fieldnames).items() if name and k > 1]
             if twice:
                 raise UsageError(f"{path} has several columns '{twice[0]}': rename all but one")
@@ -176,7 +172,24 @@ def _rows(path: Path) -> dict[int, Row]:
     for at, row in rows.items():
         if None in row:
             raise UsageError(f"{path}, line {at}: more cells than the header has columns")
-    return rows
+    return rows, notes
+
+
+def _uncommented(text: str) -> tuple[int, str]:
+    """How many lines of comments (#) stand before the header, and the text from the header on."""
+    lines = text.splitlines(keepends=True)
+    many = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    if 0 < many < len(lines) and any(map(_is_number, re.split(r"[,;\t]", lines[many]))):
+        many -= 1  # rows follow: the last comment is the header, as `numpy.savetxt` writes it
+    return many, "".join(lines[many:])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _data_and_cost(
@@ -192,7 +205,7 @@ def _data_and_cost(
     d = numbers("d") if "d" in found else None
     c = numbers("c") if "c" in found else None
     if d is None and c is None:
-        raise _missing(path, "d or c", header)
+        raise missing(path, "d or c", header)
     if d is not None and wanted in NEEDS and all(role in found for role in NEEDS[wanted]):
         counted = per_unit(wanted, n, numbers) * d
         counted_by = f"C counted from {', '.join(NEEDS[wanted])}"
@@ -211,10 +224,16 @@ def _data_and_cost(
                 f"{path} has no column of tokens, so D = C/(6N): its convention is 6ND, "
                 f"not {flops}; name a column with --column d=NAME"
             )
-        return c / (6 * n), c, "6nd", ["no column of tokens: D = C/(6N)"]
+        d = c / (6 * n)
+        if ((d > 0) & (d < 1)).any():
+            raise UsageError(
+                f"{path} has no column of tokens, and D = C/(6N) is {_range(d)} where "
+                f"C = {found['c']}, which so cannot be FLOPs: name a column of tokens with "
+                "--column d=NAME, or one of FLOPs with --column c=NAME"
+            )
+        return d, c, "6nd", ["no column of tokens: D = C/(6N)"]
     if c is None and wanted in (None, "6nd"):
-        with np.errstate(all="ignore"):  # what is no number is named by Points
-            return d, 6 * n * d, "6nd", ["no column of FLOPs: C = 6ND"]
+        return d, 6 * n * d, "6nd", ["no column of FLOPs: C = 6ND"]
     if c is None:
         shape = f", or {', '.join(NEEDS[wanted])} to count by" if wanted in NEEDS else ""
         raise UsageError(
@@ -225,7 +244,15 @@ def _data_and_cost(
         off = np.max(np.abs(c / (6 * n * d) - 1))
         note = [f"C = 6ND; the file's own differs by up to {off:.1%}"] if off > 1e-6 else []
         return d, 6 * n * d, "6nd", note
-    if wanted is None and np.allclose(c, 6 * n * d, rtol=1e-6, atol=0):
+    off = c / (6 * n * d)
+    known = off[np.isfinite(off) & (off > 0)]  # the rest is named by Points
+    if ((known < _BELIEVED[0]) | (known > _BELIEVED[1])).any():
+        raise UsageError(
+            f"{path}: C/(6ND) is {_range(known)} where C = {found['c']}, which so cannot be the "
+            "FLOPs of these N and D: compute C with --convention 6ND, or name another column with "
+            "--column c=NAME"
+        )
+    if wanted is None and np.allclose(off, 1, rtol=1e-6, atol=0):
         wanted = "6nd"
     return d, c, wanted or "as given", []
 
@@ -263,48 +290,26 @@ def _by_seed(named: tuple[str, ...], seeds: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"{name} seed {seed}" if several[name] > 1 else name for name, seed in pairs)
 
 
-def _columns(path: Path, header: list[str], given: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for role, name in given.items():
-        if role not in COLUMNS:
-            raise UsageError(f"no role '{role}' for a column; there are {', '.join(COLUMNS)}")
-        _known(path, name, header)
-        found[role] = name
-    for role, names in COLUMNS.items():
-        if role in found:
-            continue
-        alike = [h for h in header if "".join(filter(str.isalnum, h)).lower() in names]
-        if len(alike) > 1:
-            raise UsageError(
-                f"{path}: {' and '.join(alike)} could both be {role}; "
-                f"say which with --column {role}={alike[0]}"
-            )
-        if alike:
-            found[role] = alike[0]
-    return found
+def _range(values: Floats) -> str:
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
-def _known(path: Path, column: str, header: list[str]) -> None:
-    if column not in header:
-        raise UsageError(f"{path} has no column '{column}'; it has {', '.join(header)}")
-
-
-def _missing(path: Path, role: str, header: list[str]) -> UsageError:
-    return UsageError(
-        f"{path} has no column for {role}; it has {', '.join(header)}: "
-        f"name one with --column {role.split()[0]}=NAME"
-    )
-
-
-def _number(path: Path, at: int, column: str, cells: Row) -> float:
+def _number(
+    path: Path, at: int, column: str, cells: Row, suffix: bool = False, times: float = 1.0
+) -> float:
+    """A cell as a number, `times` what it says unless it has a magnitude of its own, which only a
+    cell with `suffix` may have."""
     cell = cells.get(column)
     written = re.fullmatch(r"\s*([^\sA-Za-z]+)\s*([kKmMbBgGtT])\s*", str(cell))
     try:
         if isinstance(cell, int | float) and not isinstance(cell, bool):
-            return float(cell)
-        if written:
-            return float(written[1]) * _MAGNITUDE[written[2].lower()]
-        return float(str(cell or ""))
+            return float(cell) * times
+        if "_" in str(cell):  # to `float` it is a thousands separator
+            raise ValueError
+        if suffix and written:
+            return float(written[1]) * MAGNITUDES[written[2].lower()]
+        return float(str(cell or "")) * times
     except (ValueError, OverflowError):
         where = _where(path, at)
         raise UsageError(f"{path}, {where}: {column} is {cell!r}, not a number") from None
@@ -324,7 +329,7 @@ def _whole(path: Path, places: Iterable[int], column: str, values: Floats) -> tu
 
 def _shares(path: Path, column: str, header: list[str], placed: Mapping[int, Row]) -> Floats:
     """A column of accuracies as shares; an empty cell is NaN."""
-    _known(path, column, header)
+    check(path, column, header)
     empty = (None, "")
     values = np.array(
         [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
@@ -23,8 +24,9 @@ from analysis.files import SUFFIXES, from_file
 from analysis.isoflop import Bias, IsoflopFit
 from analysis.laws import Optimum
 from analysis.parametric import ParametricFit
-from analysis.points import Points
+from analysis.points import SPREAD, Points
 from analysis.records import FAMILY, along_curves, from_results
+from analysis.sampled import Sampled
 from analysis.solve.solver import Loss
 from analysis.units import NATS, Unit, unit
 from slam_core.errors import SlamError, UsageError
@@ -69,23 +71,17 @@ class Settings:
         """What files about this fit are called."""
         return Path(self.source).stem if self.source else "all"
 
-    @property
-    def is_file(self) -> bool:
-        return self.source is not None and self.source.lower().endswith(SUFFIXES)
-
     def points(self, results: Path) -> Points:
         """The points these settings choose, settled unless `mid_schedule`."""
-        arm = self.arm or FAMILY
+        folder, study = results, self.source
         if self.source and Path(self.source).name == "runs.jsonl":
-            folder = Path(self.source).parent
-            found = from_results(folder, None, *self._conventions, self.corpus, arm)
-        elif self.is_file:
+            folder, study = Path(self.source).parent, None
+        if study and study.lower().endswith(SUFFIXES):
             if self.corpus or self.curves:
                 raise UsageError("--corpus and --curves go with results, not with a file of points")
-            assert self.source is not None
             columns = dict(self.columns) | ({"family": self.arm} if self.arm else {})
             found = from_file(
-                Path(self.source),
+                Path(study),
                 columns,
                 self.params,
                 self.flops,
@@ -96,16 +92,11 @@ class Settings:
         else:
             if self.columns or self.where:
                 raise UsageError("--column and --where go with a file of points, not with a study")
-            found = from_results(
-                results, self.source, *self._conventions, self.corpus, self.arm or FAMILY
-            )
+            conventions = self.params or "total", self.flops or "6nd"
+            found = from_results(folder, study, *conventions, self.corpus, self.arm or FAMILY)
         if self.curves:
-            found = along_curves(found, results)
+            found = along_curves(found, folder)
         return found if self.mid_schedule else found.settled
-
-    @property
-    def _conventions(self) -> tuple[str, str]:
-        return self.params or "total", self.flops or "6nd"
 
 
 @dataclass(frozen=True)
@@ -245,31 +236,49 @@ def estimates_record(fits: Fits) -> dict[str, Any]:
     return plain
 
 
-def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
-    robust = found.estimator == "parametric"
-    made: dict[str, Any] = {
-        "estimator": found.estimator,
-        "law": fits.settings.options.law if robust else None,
-        "status": found.status,
-        "message": found.message,
-        "n_points": found.n_points,
-        "delta": fits.settings.options.loss.delta if robust else None,
-        "loss": fits.settings.options.loss.kind if robust else None,
-        "convention": convention_name(fits.points.flops),
+def blank_record(
+    estimator: str,
+    status: str,
+    message: str,
+    options: Options | None = None,
+    budgets: Sequence[float] = (),
+) -> dict[str, Any]:
+    """The object of an estimator with nothing in it yet: every field that scripts may ask for."""
+    robust = options if options and estimator == "parametric" else None
+    return {
+        "estimator": estimator,
+        "law": robust.law if robust else None,
+        "status": status,
+        "message": message,
+        "n_points": 0,
+        "delta": robust.loss.delta if robust else None,
+        "loss": robust.loss.kind if robust else None,
+        "convention": None,
         "params": {},
         "objective": None,
         "exponents": {},
         "intervals": {},
         "level": LEVEL,
         "bootstrap": {
-            "requested": found.requested,
-            "converged": len(found.drawn.fits),
-            "drawn": found.drawn.kind,
+            "requested": options.replicates if options else 0,
+            "converged": 0,
+            "drawn": None,
         },
-        "optimum": [],
+        "optimum": [_no_optimum(c) for c in budgets],
+        "notes": [],
+    }
+
+
+def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
+    options, budgets = fits.settings.options, fits.settings.budgets
+    made = blank_record(found.estimator, found.status, found.message, options, budgets) | {
+        "n_points": found.n_points,
+        "convention": convention_name(fits.points.flops),
+        "notes": list(fits.points.notes),
     }
     if found.fit is None:
         return made
+    robust = found.estimator == "parametric"
     params = found.fit.params if found.has_exponents or robust else {}
     drawn = found.drawn.fits[0].params if found.drawn.fits else params
     numbers: dict[str, Callable[[Any], float]] = {
@@ -282,9 +291,10 @@ def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
         "params": dict(params),
         "objective": found.fit.objective,
         "exponents": exponents if found.has_exponents else {},
-        "optimum": [best_record(fits, found, c) for c in fits.settings.budgets],
+        "optimum": [best_record(fits, found, c) for c in budgets],
     }
     if found.boot:
+        made["bootstrap"] |= {"converged": len(found.boot.fits), "drawn": found.boot.kind}
         intervals = {name: found.interval(of) for name, of in numbers.items()}
         made["intervals"] = {name: [i.low, i.high] for name, i in intervals.items()}
     return made | _details(fits, found)
@@ -340,12 +350,26 @@ def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
     }
 
 
+def _no_optimum(c: float) -> dict[str, Any]:
+    return {
+        "flops": c,
+        "convention": None,
+        "n": None,
+        "d": None,
+        "loss": None,
+        "tokens_per_parameter": None,
+        "intervals": {},
+        "extrapolated": None,
+        "outside": None,
+    }
+
+
 def best_record(fits: Fits, found: Estimate, c: float) -> dict[str, Any]:
-    """The optimum at C FLOPs as JSON."""
+    """The optimum at C FLOPs as JSON; nulls where the fit has none."""
     if not found.has_exponents:
-        return {"flops": c}
+        return _no_optimum(c)
     best = Best.of(found, c)
-    low, high = fits.points.ratio
+    costs = fits.points.c
     return {
         "flops": c,
         "convention": convention_name(fits.points.flops),
@@ -356,8 +380,8 @@ def best_record(fits: Fits, found: Estimate, c: float) -> dict[str, Any]:
         "intervals": {
             part: ends(getattr(best, part)) for part in ("n", "d", "ratio", "loss") if found.boot
         },
-        "outside_sampled_ratio": not low <= best.at.ratio <= high,
-        "extrapolated": c > float(fits.points.c.max()),
+        "extrapolated": not float(costs.min()) / SPREAD < c < float(costs.max()) * SPREAD,
+        "outside": Sampled.of(fits.points).outside(best.at.n, best.at.d),
     }
 
 
@@ -377,29 +401,52 @@ def path_of(results: Path, name: str) -> Path:
 
 
 def save(fits: Fits, results: Path) -> Path:
-    """Write the record; the same fit gives the same bytes."""
+    """Write the record; the same fit gives the same bytes. Where another file of the same name has
+    a record already, this one's is called by a checksum of its place too."""
     from slam_core.corpora import write_file
 
     path = path_of(results, fits.settings.name)
+    other = _read_settings(path)
+    if other is not None and not _same(other.source, fits.settings.source):
+        path = path_of(results, _placed(fits.settings))
     write_file(path, json.dumps(record(fits), indent=1).encode() + b"\n")
     return path
 
 
 def saved_settings(results: Path, source: str | None) -> Settings | None:
     """The settings of the last saved fit of a study, a file, or all runs; None if none is."""
-    path = path_of(results, Settings(source).name)
+    asked = Settings(source)
+    for name in (asked.name, _placed(asked)):
+        found = _read_settings(path_of(results, name))
+        if found is not None and _same(found.source, source):
+            return found
+    return None
+
+
+def _read_settings(path: Path) -> Settings | None:
     try:
         stored = json.loads(path.read_text())["settings"]
         known = {field.name for field in fields(Settings)}
         given = {name: _tuples(value) for name, value in stored.items() if name in known}
         options = stored["options"]
         given["options"] = Options(**options | {"loss": Loss(**options["loss"])})
-        settings = Settings(**given)
+        return Settings(**given)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SlamError(f"{path} is not the record of a fit ({error}): fit again") from None
-    return settings if settings.source == source else None
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    """Whether two sources are one study, or one file however its path is written."""
+    if one and other and Path(one).suffix and Path(other).suffix:
+        return Path(one).resolve() == Path(other).resolve()
+    return one == other
+
+
+def _placed(settings: Settings) -> str:
+    place = str(Path(settings.source or "").resolve())
+    return f"{settings.name}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
 
 
 def _tuples(value: Any) -> Any:

@@ -20,6 +20,9 @@ from analysis.points import Points, group_means
 from analysis.status import Status, TooFew
 from slam_core.errors import SlamError
 
+_BENT = 2.0  # standard errors of its curvature, for a parabola to have a minimum
+_SPREAD = 0.1  # of C within a budget: rounding to steps is less, points of curves are more
+_FREE = 8  # degrees of freedom below which intervals are too narrow
 SIZES = 4  # the least for a budget: three determine a parabola without any check
 
 
@@ -38,6 +41,11 @@ class Minimum:
     centre: float
     coefficients: tuple[float, float, float]
     measured: tuple[Floats, Floats]
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom that the parabola leaves."""
+        return len(self.measured[0]) - 3
 
     def parabola(self, n: Floats) -> Floats:
         """Fitted loss at sizes n."""
@@ -80,17 +88,23 @@ class IsoflopFit(PowerLaws):
     """The minima and the power laws through them.
 
     `weights` are those of the budgets' minima in the power laws of N* and D*, None for equal ones.
+    `spread` is the largest relative range of C within a budget, `faint` how many parabolas bend by
+    no more than noise.
     """
 
     minima: tuple[Minimum, ...]
     refused: tuple[Refusal, ...]
     cost: Cost
     n_points: int
+    spread: float = 0.0
+    faint: int = 0
     weights: tuple[tuple[float, float], ...] | None = None
 
     @property
     def status(self) -> Status:
-        return "unidentified" if len(self.minima) < 2 else "weak" if self._doubts else "ok"
+        if len(self.minima) < 2 or self.faint == len(self.minima):
+            return "unidentified"
+        return "weak" if self._doubts else "ok"
 
     @property
     def message(self) -> str:
@@ -102,9 +116,22 @@ class IsoflopFit(PowerLaws):
     def _doubts(self) -> list[str]:
         if len(self.minima) < 2:
             return ["one budget gives no exponent: add budgets"]
+        doubts = []
         if len(self.minima) < 3:
-            return ["two budgets give exponents without any check: add budgets"]
-        return []
+            doubts.append("two budgets give exponents without any check: add budgets")
+        if len(self.refused) > len(self.minima):
+            doubts.append("most budgets are refused: is this an IsoFLOP design?")
+        if self.spread > _SPREAD:
+            doubts.append(f"C differs by up to {self.spread:.0%} within a budget")
+        if self.faint:
+            doubts.append(f"{self.faint} parabolas bend by no more than noise: add sizes or seeds")
+        if not 0 < self.a < 1:
+            doubts.append(f"a = {self.a:.2f} is not between 0 and 1: the minima follow noise")
+        if (free := sum(m.freedom for m in self.minima)) < _FREE:
+            doubts.append(
+                f"the parabolas leave {free} degrees of freedom: intervals are too narrow"
+            )
+        return doubts
 
     @property
     def objective(self) -> float:
@@ -185,7 +212,11 @@ def fit(points: Points, weights: Floats | None = None) -> IsoflopFit:
     if not minima:
         reasons = "; ".join(in_words(refused))
         raise TooFew(f"{points.name}: no budget has a usable minimum ({reasons})")
-    return IsoflopFit(tuple(minima), tuple(refused), points.cost, len(points))
+    used = [points.c[points.budget == m.budget] for m in minima]
+    spread = max(float(np.ptp(c) / c.min()) for c in used)
+    return IsoflopFit(
+        tuple(minima), tuple(refused), points.cost, len(points), spread, _faint(minima)
+    )
 
 
 def refit(points: Points, fitted: IsoflopFit, losses: Floats) -> list[IsoflopFit]:
@@ -217,10 +248,23 @@ def bias(points: Points, fitted: IsoflopFit, law: Law) -> Bias:
     return Bias(ratio, slope)
 
 
+def _faint(minima: Sequence[Minimum]) -> int:
+    """How many parabolas bend by no more than noise, that of all budgets together: one alone has
+    too few runs to tell its own."""
+    squares = sum(float(((m.measured[1] - m.parabola(m.measured[0])) ** 2).sum()) for m in minima)
+    variance = squares / max(sum(m.freedom for m in minima), 1)
+    count = 0
+    for minimum in minima:
+        _, design = _design(minimum.measured[0])
+        error = math.sqrt(variance * np.linalg.inv(design.T @ design)[2, 2])
+        count += minimum.coefficients[2] < _BENT * error
+    return count
+
+
 def _size_means(n: Floats, loss: Floats) -> tuple[Floats, Floats]:
     """Distinct sizes and the mean loss of each. Two families never hit quite the same size: those
     that are close count as one, or an interpolant would swing between them."""
-    size, group = group_means(n)
+    size, group = group_means(n, 1.05)
     first = np.unique(group, return_index=True)[1]
     return size[first], np.array([loss[group == g].mean() for g in range(len(first))])
 

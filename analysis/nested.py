@@ -10,9 +10,10 @@ import numpy as np
 from analysis.families import Part, grouped, warmth
 from analysis.laws import Floats
 from analysis.points import Points
-from analysis.solve.solver import Bools, Loss, Model, descend
+from analysis.solve.solver import Bools, Loss, Model, best_ends
 from analysis.status import Status
 from analysis.transfer import Form, transfer
+from slam_core.errors import UsageError
 
 _SQUARES = Loss("mse")
 _ROUNDING = 1e-9  # smaller residuals are rounding, not noise
@@ -38,9 +39,12 @@ class LikelihoodRatio:
     nats: float
     replicates: int
     failed: int
+    converged: bool = True
 
     @property
     def status(self) -> Status:
+        if not self.converged:
+            return "not converged"
         return "ok" if self.failed <= 0.05 * self.replicates else "weak"
 
     @property
@@ -69,6 +73,9 @@ def likelihood_ratio(
     log-likelihood. `TooFew` as in `transfer.fit` and `families.fit`.
     """
     from scipy.special import chdtrc
+
+    if replicates < 19:
+        raise UsageError(f"{replicates} permutations cannot give p = 0.05; 19 are the least")
 
     match effect:
         case "E" | "A" | "B":
@@ -99,19 +106,13 @@ def likelihood_ratio(
         nats=float(moved[~shift.plain].mean() * np.exp(surface.centre[2])),
         replicates=replicates,
         failed=replicates - int(good.sum()),
+        converged=bool(had[0] and got[0]),
     )
 
 
 def _best(model: Model, starts: Floats, z: Floats) -> tuple[Floats, Floats, Bools]:
     """For each row of z (problems, points) the lowest end of all starts (starts, p): theta, twice
     its objective (RSS), and whether it is stationary."""
-    many, tries = len(z), len(starts)
-    theta, s, converged = descend(
-        model,
-        np.tile(starts, (many, 1)),
-        np.repeat(z, tries, axis=0),
-        np.ones(z.shape[1]),
-        _SQUARES,
-    )
-    best = np.arange(many) * tries + s.reshape(many, tries).argmin(1)
-    return theta[best], 2 * s[best], converged[best]
+    tried = np.broadcast_to(starts, (len(z), *starts.shape))
+    theta, s, converged = best_ends(model, tried, z, np.ones(z.shape[1]), _SQUARES)
+    return theta, 2 * s, converged

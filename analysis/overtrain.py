@@ -33,9 +33,10 @@ _ILL_CONDITIONED = 1e7
 class OvertrainFit:
     """The law at the best optimum found; its `alpha` and `beta` are both 2 eta.
 
-    `objective` sums `Loss.rho` of L_fitted - L in nats, or of ln L_fitted - ln L where a `robust`
-    loss was asked for. `optima` counts the distinct optima the starts led to, `others` are those
-    behind the best. `condition` is as in `solver.condition`; `rms` is of L_fitted - L in nats.
+    `objective` sums half the squares of L_fitted - L in nats, or the `robust` loss of
+    ln L_fitted - ln L where one was asked for. `optima` counts the distinct optima the starts led
+    to, `others` are those behind the best. `condition` is as in `solver.condition`; `rms` is of
+    L_fitted - L in nats.
     """
 
     law: Law
@@ -68,8 +69,7 @@ class OvertrainFit:
     def params(self) -> Mapping[str, float]:
         """The constants of both forms: E, A, B, alpha = beta in N and D; a, b, eta in C and M."""
         law, six = self.law, 6**self.eta
-        natural = {"E": law.E, "A": law.A, "B": law.B, "alpha": law.alpha, "beta": law.beta}
-        return {**natural, "a": law.A * six, "b": law.B * six, "eta": self.eta}
+        return {**law.params, "a": law.A * six, "b": law.B * six, "eta": self.eta}
 
     @property
     def released(self) -> Mapping[str, float]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from analysis.laws import Floats, Law, Optimum
-from analysis.points import Points
+from analysis.points import SPREAD, Points
 from analysis.solve.follow import follow, rounded
 from analysis.solve.solver import Bools, Loss, condition, descend, distinct
 from analysis.solve.surface import EXPONENTS, Constrained, Surface, screen
@@ -25,10 +25,9 @@ from slam_core.errors import UsageError
 
 DELTA = 1e-3
 _ILL_CONDITIONED = 1e7
-_NOISE, _FAINT = (
-    1.0,
-    2.0,
-)  # standard errors: below the first an effect is none, below the second weak
+_FREE = 5  # degrees of freedom below which a fit is weak
+_FAR, _ROUNDING = 10.0, 1e-6  # spreads off, and more than rounding: an outlier
+_NOISE, _FAINT = 1.0, 2.0  # standard errors of an effect: below them it is none, or weak
 _SHARP = 1e-4  # delta below which a loss is approached through rounder ones at once
 
 
@@ -39,12 +38,12 @@ class ParametricFit:
     `loss` is what was minimised, of residuals ln L_fitted - ln L; `objective` its sum over
     `n_points`, times their weights. `optima` counts the distinct local optima that `starts` led
     to, `rivals` are those of them within 1 % of the best objective and `others` the best few.
-    `condition` is the condition number of the sensitivities scaled to unit length: large when
-    constants trade against each other. `bounds` names constants at a bound. `rms` and `largest` are
-    of the residuals, in absolute value. `tied` (alpha = beta) and `entropy` (E given, in nats) are
-    the constraints it was fitted under. `span` holds the ratios of the largest to the smallest N
-    and D, `effects` the terms A/N^alpha and B/D^beta at the mean ln N and ln D over their standard
-    errors (of the linearised law). `warning` is set where another optimiser's end stands in.
+    `condition` is as in `solver.condition`: large when constants trade against each other. `bounds`
+    names constants at a bound. `rms` and `largest` are of the residuals, in absolute value. `tied`
+    (alpha = beta) and `entropy` (E given, in nats) are the constraints it was fitted under. `span`
+    holds the ratios of the largest to the smallest N and D, `effects` the terms A/N^alpha and
+    B/D^beta at the mean ln N and ln D over their standard errors (of the linearised law). `warning`
+    is set where another optimiser's end stands in.
     """
 
     law: Law
@@ -62,9 +61,12 @@ class ParametricFit:
     largest: float
     span: tuple[float, float]
     effects: tuple[float, float]
+    free: int
+    outliers: tuple[str, ...]
     tied: bool = False
     entropy: float | None = None
     warning: str = ""
+    weights: Floats | None = field(default=None, repr=False, compare=False)
 
     @property
     def status(self) -> Status:
@@ -106,6 +108,15 @@ class ParametricFit:
             for what, ratio in zip("ND", self.span, strict=True)
             if ratio < 10
         ]
+        if self.free < _FREE:
+            found.append(
+                f"{self.n_points} runs leave {self.free} degrees of freedom: 15 runs are sensible"
+            )
+        if self.outliers:
+            few = ", ".join(self.outliers[:3]) + (", ..." if len(self.outliers) > 3 else "")
+            found.append(
+                f"{len(self.outliers)} runs lie over ten spreads off ({few}): look at them"
+            )
         found += [self._faint(what, t) for what, t in self._effects if t < _FAINT]
         if "E at 0" in self.bounds:
             found.append("E at 0, its bound: the points show no floor of the loss")
@@ -157,10 +168,10 @@ def fit(
     point given twice. `tied` holds alpha = beta (Muennighoff et al. 2023), `entropy` holds E.
     """
     loss = loss or Loss(delta=DELTA)
-    _check(points, 5 - tied - (entropy is not None), entropy)
     w = np.ones(len(points)) if weights is None else np.asarray(weights, dtype=float)
     if w.shape != points.n.shape or not (np.isfinite(w).all() and (w >= 0).all() and w.any()):
         raise UsageError(f"{points.name}: weights have to be {len(points)} numbers, 0 or above")
+    _check(points.where(w > 0), 5 - tied - (entropy is not None), entropy)
     surface, z = Surface.of(points)
     free = surface.constrained(tied, entropy)
     starts = screen(surface, z, w, loss, tied, entropy)
@@ -175,7 +186,10 @@ def fit(
     best = ends[0]
     state = free.model.at(phi[[best]])
     residual = state.value[0] - z
-    slopes = state.slopes()[0]
+    slopes = state.slopes()[0] * np.sqrt(w)
+    free_left = round(float(w.sum())) - len(slopes)
+    spread = _scale(residual, w, max(free_left, 1), loss)
+    far = np.flatnonzero((w > 0) & (np.abs(residual) > max(_FAR * spread, _ROUNDING)))
     near = [i for i in ends[1:] if objective[i] <= 1.01 * objective[best]]
     return ParametricFit(
         law=surface.law(theta[best]),
@@ -191,10 +205,13 @@ def fit(
         converged=bool(converged[best]),
         rms=float(np.sqrt(np.average(residual**2, weights=w))),
         largest=float(np.max(np.abs(residual[w > 0]))),
-        span=_span(points),
-        effects=_effects(theta[best], residual, slopes, free),
+        span=_span(points.where(w > 0)),
+        effects=_effects(theta[best], spread, slopes, free),
+        free=free_left,
+        outliers=tuple(points.label[i] for i in far[np.argsort(-np.abs(residual[far]))]),
         tied=tied,
         entropy=entropy,
+        weights=weights,
     )
 
 
@@ -214,6 +231,7 @@ def refit(
     surface, z = Surface.of(points)
     free = surface.constrained(fitted.tied, fitted.entropy)
     w = np.ones(len(points)) if weights is None else weights
+    w = w if fitted.weights is None else w * fitted.weights
     z = z if losses is None else np.log(losses) - surface.centre[2]
     starts = free.phi(np.array([surface.theta(law) for law in (fitted.law, *fitted.others)]))
     many = max(w.shape[0] if w.ndim == 2 else 1, z.shape[0] if z.ndim == 2 else 1)
@@ -309,17 +327,35 @@ def averaged(points: Points, loss: Loss | None = None) -> ParametricFit:
     a, b, e, alpha, beta = (float(v) for v in min(ends, key=lambda end: float(end.fun)).x)
     law = Law(math.exp(e), math.exp(a), math.exp(b), alpha, beta, points.cost)
     found = Audit(law, right, objective(law, points, loss))
+    residual = np.log(law.loss(points.n, points.d)) - z
     return replace(
-        right, law=law, objective=found.objective, converged=False, starts=len(ends),
+        right,
+        law=law,
+        objective=found.objective,
+        converged=False,
+        starts=len(ends),
+        rms=float(np.sqrt(np.mean(residual**2))),
+        largest=float(np.max(np.abs(residual))),
         warning=f"the averaged loss met scipy's default tolerances early; {found.message}",
-    )  # fmt: skip
+    )
+
+
+def _scale(residual: Floats, w: Floats, free: int, loss: Loss) -> float:
+    """Standard deviation of the noise: of the residuals under a quadratic loss, else 1.4826 times
+    the median |r|, which outliers do not move, times the loss of efficiency of a median fit."""
+    inflated = math.sqrt(float(w.sum()) / free)
+    if loss.kind == "mse":
+        return inflated * float(np.sqrt(np.average(residual**2, weights=w)))
+    order = np.argsort(np.abs(residual))
+    middle = np.searchsorted(np.cumsum(w[order]), 0.5 * w.sum())
+    return inflated * math.sqrt(math.pi / 2) * 1.4826 * float(np.abs(residual)[order][middle])
 
 
 def _effects(
-    theta: Floats, residual: Floats, slopes: Floats, free: Constrained
+    theta: Floats, spread: float, slopes: Floats, free: Constrained
 ) -> tuple[float, float]:
     """A and B in centred coordinates over their standard errors."""
-    variance = residual @ residual / max(len(residual) - len(slopes), 1)
+    variance = spread**2
     inner = np.linalg.pinv(slopes @ slopes.T) * variance
     errors = np.sqrt(np.diag(free.matrix.T @ inner @ free.matrix)[1:3])
     a, b = (float(t / e) if e > 0 else math.inf for t, e in zip(theta[1:3], errors, strict=True))
@@ -345,6 +381,11 @@ def _check(points: Points, unknowns: int, entropy: float | None) -> None:
         raise TooFew(
             f"{points.name}: {sizes} sizes and {amounts} amounts of data; the law needs at least "
             "3 of each"
+        )
+    if points.c.max() < SPREAD * points.c.min():
+        raise TooFew(
+            f"{points.name}: all runs have one compute, so nothing tells the floor of the loss "
+            "from its exponents; add budgets"
         )
     if entropy is not None and not 0 <= entropy < points.loss.min():
         raise UsageError(

@@ -60,6 +60,13 @@ class Points:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            column = getattr(self, entry.name)
+            listed = isinstance(column, np.ndarray | tuple) and entry.name != "notes"
+            if listed and len(column) not in (0, len(self.n)):
+                raise UsageError(
+                    f"{self.name}: {len(column)} values of {entry.name} for {len(self.n)} points"
+                )
         columns: dict[str, Floats | None] = {
             "n": self.n,
             "d": self.d,
@@ -168,15 +175,15 @@ class Points:
         return replace(self, **kept)
 
 
-def group_means(values: Floats) -> tuple[Floats, Ints]:
+def group_means(values: Floats, spread: float = SPREAD) -> tuple[Floats, Ints]:
     """Each value's group as its geometric mean and as its number, groups ascending.
 
-    Going up, a value opens a new group when it is `SPREAD` times the lowest of the current one.
+    Going up, a value opens a new group when it is `spread` times the lowest of the current one.
     """
     group = np.zeros(len(values), dtype=np.int64)
     lowest, current = values.min(), 0
     for i in np.argsort(values, kind="stable"):
-        if values[i] >= SPREAD * lowest:
+        if values[i] >= spread * lowest:
             lowest, current = values[i], current + 1
         group[i] = current
     means = [math.exp(np.mean(np.log(values[group == g]))) for g in range(current + 1)]

@@ -14,6 +14,7 @@ from analysis.laws import Law, Optimum, PublishedLaw
 from analysis.sampled import Sampled
 from analysis.spend.allocate import Allocation, best, best_of_each
 from analysis.spend.prices import PEAKS, Price
+from analysis.units import NATS, Unit
 from slam_core.errors import SlamError, UsageError
 
 MFU = 0.4  # of a well-tuned trainer; said beside every number of hours
@@ -100,30 +101,39 @@ class Basis:
     law: Law
     boot: Bootstrap[Law] | None
     sampled: Sampled
+    unit: Unit
+    params: str
 
     @classmethod
     def of(cls, source: PublishedLaw | Fits) -> Basis:
         """A published law, or approach 3 of our fits; `SlamError` if that is not usable."""
         if isinstance(source, PublishedLaw):
-            return cls(source.name, source.law, None, Sampled(ratio=source.ratio))
+            sampled = Sampled(ratio=source.ratio)
+            return cls(source.name, source.law, None, sampled, NATS, source.params)
         found = source.usable.get("parametric")
         if found is None or source.parametric is None:
             asked = source.estimates.get("parametric")
             why = asked.message if asked else "it was not asked for (fit --estimator)"
             raise SlamError(f"{source.points.name}: no law by approach 3 to allocate by: {why}")
         return cls(
-            APPROACH["parametric"], source.parametric.law, found.boot, Sampled.of(source.points)
+            APPROACH["parametric"],
+            source.parametric.law,
+            found.boot,
+            Sampled.of(source.points),
+            source.unit,
+            source.points.params,
         )
 
 
 def priced(basis: Basis, budget: float, price: Price, most_units: float = math.inf) -> Priced:
     """The optimum at a budget in the unit of a price, with at most so many units of data."""
     at = best(basis.law, budget, price, most_units, basis.sampled)
+    at = replace(at, loss=basis.unit.of(at.loss))
     if not (basis.boot and basis.boot.fits):
         return Priced(basis.by, at)
     drawn = best_of_each(basis.boot, budget, price, most_units)
-    n, d, loss = (drawn.interval(attrgetter(part)) for part in ("n", "d", "loss"))
-    return Priced(basis.by, at, n, d, loss)
+    n, d = (drawn.interval(attrgetter(part)) for part in ("n", "d"))
+    return Priced(basis.by, at, n, d, drawn.interval(lambda one: basis.unit.of(one.loss)))
 
 
 def priced_record(found: list[Priced]) -> list[dict[str, Any]]:

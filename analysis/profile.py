@@ -29,7 +29,7 @@ from analysis.laws import Floats
 from analysis.parametric import ParametricFit
 from analysis.points import Points
 from analysis.solve.cut import Constant, Cut
-from analysis.solve.solver import Loss, Model, descend
+from analysis.solve.solver import Loss, Model, best_ends, descend
 from analysis.solve.surface import EXPONENTS, Surface
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
@@ -139,6 +139,8 @@ def profile(
     known = free if fitted.tied else [*free, "a"]
     if name not in known:
         raise UsageError(f"{name} was not fitted, so it has no profile; {', '.join(known)} have")
+    if name == "a" and not law.has_optimum:
+        raise UsageError("A or B is at 0, its bound: N*(C) has no exponent a, and that no profile")
     best = float(getattr(law, name))
     if name in "AB" and best == 0:
         raise UsageError(f"{name} is at 0, its bound, and has no profile")
@@ -258,11 +260,10 @@ def _solve(fitted: Fitted, held: Constant, values: Floats, starts: Floats) -> tu
     """The best ends (values, p) and their objectives, from starts (values, tries, p)."""
     many, tries, p = starts.shape
     cut = Cut.of(fitted.model, held, values, p)
-    phi = np.delete(starts.reshape(many * tries, p), held.index, axis=1)
-    numbered = np.column_stack([phi, 1.0 * np.repeat(np.arange(many), tries)])
-    end, s, _ = descend(cut, numbered, fitted.z, np.ones(len(fitted.z)), fitted.loss)
-    best = np.arange(many) * tries + s.reshape(many, tries).argmin(1)
-    return cut.full(end[best]), s[best]
+    numbers = np.broadcast_to(1.0 * np.arange(many)[:, None, None], (many, tries, 1))
+    phi = np.concatenate([np.delete(starts, held.index, axis=2), numbers], axis=2)
+    end, s, _ = best_ends(cut, phi, fitted.z, np.ones(len(fitted.z)), fitted.loss)
+    return cut.full(end), s
 
 
 def _or_none(end: float | None, which: str) -> str:

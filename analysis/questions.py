@@ -34,6 +34,7 @@ from analysis.options import (
 from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:
+    from analysis.ablate.ranking import Ranking
     from analysis.profile import Profile
     from analysis.scores.accuracy import FormName
 
@@ -65,6 +66,8 @@ def downstream(
     as_json: Json = False,
 ) -> None:
     """Accuracy against compute or loss and, through approach 3, at budgets not yet run."""
+    import numpy as np
+
     from analysis import parametric
     from analysis.bootstrap import Bootstrap
     from analysis.figures import numbers_scores
@@ -101,7 +104,15 @@ def downstream(
     elif flops:
         steps = chain.chain(law := parametric.fit(points), fitted)
         both = (
-            chain.bootstrap(points, score, law, fitted, replicates=bootstrap, seed=seed)
+            chain.bootstrap(
+                points,
+                score,
+                law,
+                fitted,
+                first=np.ones(len(points), dtype=bool),  # the law is fitted to all of them
+                replicates=bootstrap,
+                seed=seed,
+            )
             if bootstrap
             else none
         )
@@ -204,20 +215,27 @@ def effects(
         seed=seed,
     )
     found = comparing(runs, baseline, plan)
-    order = rank(runs, plan.better, seed=seed)
+    order: Ranking | None = None
+    try:
+        order = rank(runs, plan.better, seed=seed)
+        ranked = order.message
+    except UsageError as error:  # too few arms share all settings; the effects stand
+        ranked = str(error)
     if out:
         quantity = score or "loss (nats per unit)"
         numbers = numbers_scores.effects_numbers(found, baseline, plan, quantity)
         figures.write("effects", numbers, out / f"{points.name}-effects")
     if as_json:
-        ranks = {
-            "status": order.status,
-            "message": order.message,
-            "settings": list(order.settings),
-            "arms": list(order.arms),
-            "ranks": order.ranks.tolist(),
-            "wins": order.wins.tolist(),
-        }
+        ranks: dict[str, Any] = {"status": "too few", "message": ranked}
+        if order:
+            ranks = {
+                "status": order.status,
+                "message": order.message,
+                "settings": list(order.settings),
+                "arms": list(order.arms),
+                "ranks": order.ranks.tolist(),
+                "wins": order.wins.tolist(),
+            }
         print(json.dumps(finite({"effects": [asdict(e) for e in found], "ranking": ranks})))
         return
     what = score or "loss, nats per unit"
@@ -241,7 +259,7 @@ def effects(
         print(f"{effect.arm} ({effect.status}): {effect.message}")
         for name in effect.left_out[:5]:
             print(f"  left out: {name}")
-    if len(order.settings) > 1:
+    if order and len(order.settings) > 1:
         table = columns("setting", *order.arms)
         for place, ranks_there, wins in zip(order.settings, order.ranks, order.wins, strict=True):
             cells = [
@@ -250,7 +268,7 @@ def effects(
             ]
             table.add_row(in_words(place), *cells)
         show(table)
-    print(f"ranks: {order.message}")
+    print(f"ranks: {ranked}")
 
 
 def warm(
@@ -426,7 +444,7 @@ def profile(
 
     asked = settings(source, convention, column, where, params=params, corpus=corpus)
     points, _ = one_family(asked.points(results), family)
-    names = of or ["E", "alpha", "beta", "a"]
+    names = of or ["E", "alpha", "beta"]
     loss = Loss(delta=delta)
     found: dict[str, Profile] = {}
     if repetition := [name for name in names if name in ("R_D", "R_N")]:
@@ -436,6 +454,7 @@ def profile(
         found |= {name: twice.profiles[name] for name in repetition}
     if rest := [name for name in names if name not in ("R_D", "R_N")]:
         fitted = parametric.fit(points, loss)
+        rest += [] if of or not fitted.law.has_optimum else ["a"]
         found |= {name: profiling(points, fitted, name) for name in rest}
     if as_json:
         tables = ("values", "objectives")

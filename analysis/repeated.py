@@ -21,7 +21,7 @@ from analysis.profile import LEVEL, Fitted, Profile, trace
 from analysis.solve.cut import Constant
 from analysis.solve.follow import follow
 from analysis.solve.sloped import Sloped
-from analysis.solve.solver import Bools, Loss, descend, distinct
+from analysis.solve.solver import Bools, Loss, best_ends, distinct, valleys
 from analysis.solve.surface import Surface
 from analysis.status import Status, TooFew
 
@@ -169,12 +169,9 @@ def refit(points: Points, fitted: RepeatedFit, weights: Floats) -> tuple[list[Re
             starts = np.concatenate([pairs, _grid(model, _FEW)])
         else:
             starts = np.column_stack([[surface.theta(v.law) for v in valleys], pairs])
-        many, tries = len(w), len(starts)
-        theta, s, converged = descend(
-            model, np.tile(starts, (many, 1)), z, np.repeat(w, tries, axis=0), fitted.minimised
-        )
-        best = np.arange(many) * tries + s.reshape(many, tries).argmin(1)
-        return [_read(surface, end, law, excess) for end in theta[best]], converged[best]
+        tried = np.broadcast_to(starts, (len(w), *starts.shape))
+        theta, _, converged = best_ends(model, tried, z, w, fitted.minimised)
+        return [_read(surface, end, law, excess) for end in theta], converged
 
     if fitted.joint:
         return solve(None, weights)
@@ -246,8 +243,4 @@ def _valleys(model: Sloped, z: Floats, loss: Loss) -> Floats:
     """(valleys, 1 or 2) where the objective is lowest among its neighbours on a grid."""
     nodes = _grid(model, _FINE)
     s = loss.total(model.at(nodes).value - z, np.ones(len(z)))
-    s = s.reshape((_FINE,) * nodes.shape[1])
-    padded = np.pad(s, 1, constant_values=np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3,) * s.ndim)
-    lowest = s <= windows.min(axis=tuple(range(s.ndim, 2 * s.ndim)))
-    return np.asarray(nodes[lowest.ravel()])
+    return np.asarray(nodes[valleys(s.reshape((_FINE,) * nodes.shape[1]))])

@@ -181,7 +181,7 @@ def show_predictions(predictions: list[Prediction], unit: str) -> None:
         print(f"C: {p.convention}; hours: one {p.device}")
 
 
-def show_priced(rows: list[Priced]) -> None:
+def show_priced(rows: list[Priced], unit: str, params: str) -> None:
     """Print optima under other prices than 6ND."""
     level = f"{LEVEL:.0%} interval"
     table = columns("budget", "by", "N*", level, "D*", level, "D*/N*", "L*", level, "")
@@ -201,7 +201,7 @@ def show_priced(rows: list[Priced]) -> None:
             "; ".join(filter(None, (limit, at.outside))),
         )
     show(table)
-    print(f"price: {rows[0].at.cost}")
+    print(f"price: {rows[0].at.cost}; N: {params}; L*: {unit}")
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -25,7 +25,7 @@ from analysis.points import Points
 from analysis.profile import LEVEL, Fitted, Profile, trace
 from analysis.solve.cut import Constant
 from analysis.solve.shifted import Search, Shift
-from analysis.solve.solver import Bools, Loss, descend
+from analysis.solve.solver import Bools, Loss, best_ends
 from analysis.solve.surface import Surface
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
@@ -127,16 +127,9 @@ def refit(points: Points, fitted: TransferFit, weights: Floats) -> tuple[list[Tr
     from the fit and its other optima. Returns the laws and which converged."""
     shift, z = transfer(points, fitted.form)
     starts = np.vstack([fitted.search.theta, fitted.search.others])
-    many, tries = len(weights), len(starts)
-    theta, s, converged = descend(
-        shift.model(),
-        np.tile(starts, (many, 1)),
-        z,
-        np.repeat(weights, tries, axis=0),
-        fitted.minimised,
-    )
-    best = np.arange(many) * tries + s.reshape(many, tries).argmin(1)
-    return [_read(shift, end, fitted.form) for end in theta[best]], converged[best]
+    tried = np.broadcast_to(starts, (len(weights), *starts.shape))
+    theta, _, converged = best_ends(shift.model(), tried, z, weights, fitted.minimised)
+    return [_read(shift, end, fitted.form) for end in theta], converged
 
 
 def profile(

@@ -119,6 +119,16 @@ def test_a_study_is_a_view_of_the_results(
     assert (results / "fits" / "view.json").is_file()
 
 
+def test_a_file_of_runs_has_its_curves_beside_it(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("table", results / "runs.jsonl", "--results", tmp_path, "--curves")
+    assert analysis(*given, "--mid-schedule", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["n"]) == 3 * 48
+    assert analysis(*given, "--where", "family=llama") == 2
+    assert "--column and --where go with a file of points" in capsys.readouterr().err
+
+
 def test_conventions_are_chosen_when_points_are_read(results: Path) -> None:
     six, body = from_results(results), from_results(results, params="body", flops="causal")
     assert (body.n < six.n).all()

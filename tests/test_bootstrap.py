@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import binom
 from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import bootstrap, isoflop, parametric
-from analysis.bootstrap import Bootstrap, Interval
+from analysis.bootstrap import Bootstrap, Interval, Scheme
 from analysis.isoflop import IsoflopFit
 from analysis.laws import Law
 from analysis.points import Points
@@ -114,6 +115,23 @@ def test_seeds_of_a_cell_go_together_in_approach_3() -> None:
     assert (weights.sum((1, 2)) == 75).all()
     assert weights.max() > 1
     assert boot.kind == "cells with all their seeds"
+
+
+def test_a_run_with_several_points_is_drawn_whole() -> None:
+    n, d = isoflop_grid(SPEECH, BUDGETS, 4, 4.0)
+    some = replace(noisy(SPEECH, n, d, 0.003, 0), run=tuple(f"run {i // 4}" for i in range(20)))
+    schemes: tuple[Scheme, ...] = ("smooth", "runs", "hierarchical")
+    for scheme in schemes:
+        weights = bootstrap.draws(some, 50, 0, scheme).reshape(50, 5, 4)
+        assert (weights == weights[:, :, :1]).all(), scheme
+        assert weights.mean() == pytest.approx(1, abs=0.2)
+
+
+def test_smooth_weights_have_the_variance_of_a_fit_s_freedom() -> None:
+    some = world(0, sizes=4)
+    weights = bootstrap.draws(some, 4000, 0, "smooth", unknowns=5)
+    assert weights.mean(1) == pytest.approx(np.ones(4000))
+    assert weights.var() == pytest.approx(19 / 16, rel=0.05)  # (n - 1) / (n - unknowns + 1)
 
 
 def test_noise_free_points_have_intervals_of_no_width() -> None:

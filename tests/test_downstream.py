@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +139,20 @@ def test_the_best_scores_of_cuervo_and_marxer(
     boot = downstream.bootstrap(some, score, fitted, 4000, scheme="items")
     ends = boot.interval(lambda law: law.params["gamma"])
     assert (ends.low, ends.high) == pytest.approx(noise, abs=5e-4)
+
+
+def test_replicates_with_a_score_of_0_fail_without_a_warning() -> None:
+    c = np.geomspace(1e18, 1e20, 8)
+    some = replace(
+        points(np.full(8, 1e8), c / 6e8, np.linspace(3, 2, 8)),
+        scores={"rare": np.linspace(0.02, 0.1, 8)},
+        items={"rare": np.full(8, 50.0)},
+    )
+    fitted = downstream.of_points(some, "rare", "power")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        boot = downstream.bootstrap(some, "rare", fitted, 200, scheme="items")
+    assert 0 < boot.failed < 200
 
 
 def test_the_points_of_sims_give_its_laws() -> None:
@@ -448,6 +463,7 @@ def test_a_chain_refuses_what_is_not_usable() -> None:
     rising = fit(LOSS, 0.5 + 0.1 * (LOSS - 1.8), "line", chance=0.5)
     with pytest.raises(UsageError, match="the fit of the metric is unidentified"):
         chain.chain(law, rising)
+    assert rising.message.endswith("nothing to fit; errors need 1 - error")
 
 
 def test_bootstrap_of_a_metric() -> None:

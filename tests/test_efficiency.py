@@ -88,6 +88,9 @@ def test_whatever_holds_a_law_has_a_frontier() -> None:
         Frontier.of("tSC")
     with pytest.raises(UsageError, match="does not change with compute"):
         Frontier.of(PowerLaw(0.0, 0.0))
+    level = BestLoss.through(np.geomspace(1e17, 1e20, 5), np.linspace(2.0, 2.4, 5))  # it rises
+    with pytest.raises(UsageError, match="does not change with compute"):
+        Frontier.of(level)
     with pytest.raises(UsageError, match="no best split"):
         Frontier.of(Law(1.0, 0.0, 1.0, 0.3, 0.3))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import SPEECH, points, published
+from worlds import SPEECH, isoflop_grid, points, published
 
 from analysis import bootstrap, envelope
 from analysis.envelope import EnvelopeFit, fit
@@ -210,6 +210,10 @@ def test_what_gives_no_exponent_says_so() -> None:
 def test_doubts_make_an_envelope_weak() -> None:
     few = frontier().where(np.isin(np.arange(27), [0, 2, 4, 6]))
     fitted = fit(few)
+    assert fitted.status == "unidentified"
+    assert "hardly two sizes were tried at one compute" in fitted.message
+    n, d = isoflop_grid(SPEECH, np.geomspace(1e17, 1e20, 4).tolist(), 7, 6.0)
+    fitted = fit(points(n, d, SPEECH.loss(n, d)))
     assert fitted.status == "weak"
     assert "exponents hang on 4 runs" in fitted.message
     near = np.array([SPEECH.optimum(c).n for c in np.geomspace(1e18, 9e18, 6)])

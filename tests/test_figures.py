@@ -9,28 +9,33 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from worlds import SPEECH, isoflop_grid, noisy, points
 
 from analysis import published
 from analysis.ablate import effects
+from analysis.epochs import RepeatedLaw
 from analysis.estimate import Options
 from analysis.figures import numbers_scores
 from analysis.figures import write as figures
 from analysis.figures.drawing import render
+from analysis.figures.drawing_laws import frontier, surface
+from analysis.figures.drawing_scores import downstream as draw_downstream
 from analysis.fits import Fits, Settings, compute, isoflop_size
 from analysis.laws import SIX_ND
 from analysis.points import Points
 from analysis.scores import downstream
 from analysis.scores.accuracy import MetricLaw
 from analysis.units import Unit
-from slam_core.errors import UsageError
+from slam_core.errors import SlamError, UsageError
 
 LAW = published.law("cuervo-speech")
 PNG, PDF = b"\x89PNG", b"%PDF"
 
 
-def fitted(some: Points, replicates: int = 40, **settings: Any) -> Fits:
-    return compute(some, Settings(options=Options(replicates=replicates), **settings))
+def fitted(some: Points, replicates: int = 40, law: str = "chinchilla", **settings: Any) -> Fits:
+    return compute(some, Settings(options=Options(law, replicates=replicates), **settings))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,13 @@ def drawn(fits: Fits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     _, left_out = figures.write_all(fits, LAW, out, out)
     assert [reason.partition(":")[0] for reason in left_out] == ["curves"]
     return out
+
+
+def words(figure: Figure) -> tuple[str, str]:
+    """What stands in a figure outside of its legend, and in that."""
+    legend = "\n".join(text.get_text() for text in figure.legends[0].get_texts())
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    return "\n".join(text for text in texts if text not in legend), legend
 
 
 def numbers(out: Path, name: str) -> Any:
@@ -125,6 +137,63 @@ def test_contours_lie_on_the_fitted_surface_and_the_band_along_iso_flop_lines(
             assert SIX_ND.k * row[end] * row[f"d_at_{end}"] == pytest.approx(row["c"], rel=1e-9)
     for row in shown["theirs"]:
         assert 6 * row["n"] * row["d"] == pytest.approx(row["c"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        ({"flops": "attention"}, "C counts attention on one side and 6nd on the other"),
+        ({"flops": "as given"}, "what C counts is 'as given' on one side"),
+        ({"params": "body"}, "N counts body on one side and total on the other"),
+        ({"params": "as given"}, "what N counts is 'as given' on one side"),
+    ],
+)
+def test_a_published_law_that_counts_otherwise_is_not_drawn(
+    fits: Fits, tmp_path: Path, ours: dict[str, str], said: str
+) -> None:
+    other = replace(fits, points=replace(fits.points, **ours))
+    figures.write_all(other, LAW, tmp_path, tmp_path, ["frontier", "surface"])
+    for name, key, draw in (("frontier", "law", frontier), ("surface", "published", surface)):
+        shown = numbers(tmp_path, name)
+        assert shown["theirs"] == []
+        assert shown[key]["left_out"].startswith(said)
+        texts, legend = words(draw(shown))
+        assert "not drawn" in texts
+        assert LAW.title not in legend
+    alike = figures.FIGURES["frontier"](fits, LAW, tmp_path)
+    assert alike["law"]["left_out"] is None
+    texts, legend = words(frontier(alike))
+    assert "not drawn" not in texts
+    assert LAW.title in legend
+
+
+def test_other_laws_are_not_shown_as_the_law_of_fresh_data(tmp_path: Path) -> None:
+    n, d = isoflop_grid(SPEECH, [1e17, 1e18, 1e19, 1e20], 7, 4.0)
+    unique = np.minimum(np.resize([1e8, 1e9, 1e12], len(n)), d)
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.002, len(n)))
+    some = points(n, d, RepeatedLaw(SPEECH, 15.0, 6.0).loss(n, d, unique) * noise)
+    twice = fitted(replace(some, unique=unique), 20, law="repeated")
+    _, left_out = figures.write_all(twice, LAW, tmp_path, tmp_path)
+    assert left_out[1:] == [
+        f"{name}: it is drawn of --law chinchilla, and approach 3 fitted repeated"
+        for name in ("parametric", "surface", "pairs", "extrapolation")
+    ]
+    three = twice.estimates["parametric"]
+    for constant, name in zip(
+        numbers(tmp_path, "profile")["constants"], ("R_D", "R_N"), strict=True
+    ):
+        made = three.fit.profiles[name]
+        assert (constant["name"], constant["best"]) == (name, made.best)
+        assert constant["interval"] == list(made.interval)
+        interval = three.interval(lambda law, name=name: getattr(law, name.lower()))
+        assert constant["bootstrap"] == [interval.low, interval.high]
+    tied = fitted(noisy(SPEECH, n, d, 0.002, 0), 0, law="overtrain")
+    for name in ("profile", "extrapolation", "pairs"):
+        with pytest.raises(SlamError, match="approach 3 fitted overtrain"):
+            figures.FIGURES[name](tied, LAW, tmp_path)
+    law = tied.estimates["parametric"].fit.law  # of the same form, and itself what was fitted
+    for name in ("parametric", "surface"):
+        assert figures.FIGURES[name](tied, LAW, tmp_path)["law"] == law.params
 
 
 def test_pairs_hold_the_replicates_and_scale_with_the_unit(fits: Fits, drawn: Path) -> None:
@@ -254,6 +323,14 @@ def test_accuracy_is_drawn_against_loss_with_the_noise_of_its_items(tmp_path: Pa
     for row in shown["curve"]:
         assert row["accuracy"] == law.law.at(row["x"])
         assert row["low"] <= row["high"]
+    assert "item noise" in words(draw_downstream(shown))[1]
+    bare = replace(some, items={})
+    law = downstream.of_points(bare, "tSC", "sigmoid", chance=0.5)
+    unknown = numbers_scores.downstream_numbers(bare, "tSC", law)
+    assert [run["error"] for run in unknown["runs"]] == [None] * 20
+    _, legend = words(draw_downstream(unknown))
+    assert legend.startswith("run\n")
+    assert "item noise" not in legend
     files = figures.write("downstream", shown, tmp_path / "tSC")
     assert [path.read_bytes()[:4] for path in files[:2]] == [PDF, PNG]
 

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import points
 
-from analysis.files import COLUMNS, from_file
+from analysis.files import from_file
 from analysis.fits import Settings
+from analysis.headers import COLUMNS
 from analysis.points import SPREAD, Points, group_means
 from slam_core.errors import UsageError
 
@@ -112,6 +113,82 @@ def test_a_column_can_be_named_and_a_name_can_be_wrong(tmp_path: Path) -> None:
         from_file(path, {"size": "n"})
 
 
+@pytest.mark.parametrize(
+    ("name", "role", "times"),
+    [
+        ("Params (M)", "n", 1e6),
+        ("params_m", "n", 1e6),
+        ("N [k]", "n", 1e3),
+        ("Parameters in millions", "n", 1e6),
+        ("Tokens (B)", "d", 1e9),
+        ("tokens_b", "d", 1e9),
+        ("D_tokens (in billion)", "d", 1e9),
+        ("unique_tokens_T", "unique", 1e12),
+    ],
+)
+def test_a_magnitude_in_a_name_multiplies(
+    tmp_path: Path, name: str, role: str, times: float
+) -> None:
+    cells = {"n": "1e6", "d": "1e8", "loss": "3", "unique": "1e7"}
+    row = {name if key == role else key: "2.5" if key == role else cells[key] for key in cells}
+    some = from_file(table(tmp_path / "a.csv", [row, row | {name: "1.5G"}]))
+    assert taken(some, role) == 2.5 * times
+    assert f"{role} = {name} times {times:,.0f}" in some.notes[0]
+    column = {"n": some.n, "d": some.d, "unique": some.unique}[role]
+    assert column is not None
+    assert column[1] == 1.5e9  # a cell's own magnitude counts
+    assert taken(from_file(tmp_path / "a.csv", {role: name}), role) == 2.5 * times
+
+
+def test_what_only_looks_like_a_magnitude(tmp_path: Path) -> None:
+    """A unit of time, a name of one letter, and a name beside a plain one."""
+    row = PLAIN | {"seconds (m)": "60", "d_t": "7", "params_m": "9", "n_b": "5"}
+    some = from_file(table(tmp_path / "a.csv", [row]), {"seconds": "seconds (m)"})
+    assert some.seconds is not None
+    assert (some.n[0], some.d[0], some.seconds[0]) == (1e6, 1e8, 60)
+    assert "times" not in some.notes[0]
+    assert from_file(tmp_path / "a.csv", {"d": "d_t"}, flops="6nd").d.tolist() == [7]
+
+
+def test_n_without_embeddings_is_taken_where_there_is_no_other(tmp_path: Path) -> None:
+    row = {"non_embedding_params": "8e5", "d": "1e8", "loss": "3"}
+    path = table(tmp_path / "a.csv", [row])
+    some = from_file(path)
+    assert (some.n[0], some.params) == (8e5, "body")
+    assert some.notes[-1] == "non_embedding_params: N counts the body, without embeddings"
+    assert from_file(path, params="total").params == "total"
+    for name in ("params", "Params (k)"):
+        both = from_file(table(path, [row | {name: "1000"}]))
+        assert (both.n[0], both.params) == (1e3 if name == "params" else 1e6, "as given")
+
+
+def test_a_training_loss_is_taken_where_there_is_no_other(tmp_path: Path) -> None:
+    row = {"n": "1e6", "d": "1e8", "train_loss": "3"}
+    path = table(tmp_path / "a.csv", [row])
+    some = from_file(path)
+    assert some.loss.tolist() == [3]
+    assert some.notes[-1] == "train_loss: the loss is that of training, not of validation"
+    for name in ("loss (nats)", "test_nll", "val_loss"):
+        other = from_file(table(path, [row | {name: "3.5"}]))
+        assert other.loss.tolist() == [3.5]
+        assert "training" not in " ".join(other.notes)
+    with pytest.raises(UsageError, match="no column for loss; it has train_loss, loss_c4, n, d: "):
+        from_file(table(path, [row | {"loss_c4": "3.5"}]))
+
+
+def test_a_long_header_is_cut_behind_what_is_near(tmp_path: Path) -> None:
+    row = {f"x{i}": "1" for i in range(20)} | {"n": "1", "loss_c4": "3", "Val Loss 2": "3"}
+    path = table(tmp_path / "a.csv", [row | {"d": "1"}])
+    with pytest.raises(UsageError) as caught:
+        from_file(path)
+    assert str(caught.value) == (
+        f"{path} has no column for loss; it has loss_c4, Val Loss 2, x0, x1, x2, x3, x4, x5 "
+        "and 16 more: name one with --column loss=NAME"
+    )
+    with pytest.raises(UsageError, match="no column 'loss_c'; it has loss_c4, Val Loss 2, x0, "):
+        from_file(path, {"loss": "loss_c"})
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl"])
 def test_four_kinds_of_file_hold_the_same_points(tmp_path: Path, suffix: str) -> None:
     rows = [PLAIN | {"seed": "1"}, PLAIN | {"n": "2e6", "d": "5e7", "loss": "3.25", "seed": "2"}]
@@ -152,7 +229,7 @@ def test_magnitudes(tmp_path: Path, written: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["", "three", "85 million", "85MB", "M", "1,3", "1e6M", "0x10", "--", "1.2.3"]
+    "cell", ["", "three", "85 million", "85MB", "M", "1,3", "1e6M", "0x10", "--", "1.2.3", "1_0"]
 )
 def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path: Path, cell: str) -> None:
     path = table(tmp_path / "a.csv", [PLAIN, PLAIN | {"d": cell}])
@@ -190,6 +267,21 @@ def test_a_json_value_that_is_no_number(tmp_path: Path, cell: object) -> None:
         from_file(path)
 
 
+@pytest.mark.parametrize("role", ["loss", "seed", "epochs", "layers", "acc"])
+def test_only_amounts_have_suffixes(tmp_path: Path, role: str) -> None:
+    shape = {"layers": "6", "width": "64", "context": "128"}
+    path = table(tmp_path / "a.csv", [PLAIN | shape | {"acc": "0.5"} | {role: "3M"}])
+    with pytest.raises(UsageError, match=f"line 2: {role} is '3M', not a number"):
+        from_file(path, flops="causal", scores=("acc",))
+
+
+@pytest.mark.parametrize("role", ["n", "d", "unique", "text", "seconds"])
+def test_every_amount_has_suffixes(tmp_path: Path, role: str) -> None:
+    name = COLUMNS[role][0]
+    some = from_file(table(tmp_path / "a.csv", [PLAIN | {name: "3M"}]), flops="6nd")
+    assert taken(some, role) == 3e6
+
+
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     """After a quoted newline, an empty line, and rows that `where` leaves out."""
     text = 'n,d,loss,note\n1e6,1e8,3,"two\nlines"\n\n1e6,1e8,3,kept\n1e6,x,3,kept\n'
@@ -211,6 +303,27 @@ def test_a_byte_order_mark_and_quoted_newlines_are_no_part_of_the_data(tmp_path:
     assert some.notes[0] == "columns of a.csv: n = n, d = d, loss = loss"
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_semicolons_are_seen(tmp_path: Path, suffix: str) -> None:
+    some = from_file(table(tmp_path / f"a{suffix}", [PLAIN, PLAIN | {"loss": "3.4"}], ";"))
+    assert some.loss.tolist() == [3.5, 3.4]
+    assert some.notes[1] == f"a{suffix} looks separated by semicolons, and is read so"
+    noted = table(tmp_path / "b.csv", [PLAIN | {"note;": "x;y"}])
+    assert len(from_file(noted).notes) == 1
+
+
+def test_comments_before_the_header_are_skipped(tmp_path: Path) -> None:
+    text = "# of a paper, Table 5\n#\nn,d,loss,label\n1e6,1e8,3.5,#1\n1e6,x,3.5,#2\n"
+    with pytest.raises(UsageError, match="line 5: d is 'x'"):
+        from_file(write(tmp_path / "a.csv", text))
+    some = from_file(write(tmp_path / "a.csv", text.replace("x", "2e8")))
+    assert some.label == ("#1", "#2")
+    assert some.d.tolist() == [1e8, 2e8]
+    saved = from_file(write(tmp_path / "a.csv", "# by numpy\n# n,d,loss\n1e6,1e8,3.5\n"))
+    assert saved.notes[0] == "columns of a.csv: n = # n, d = d, loss = loss"
+    assert saved.n.tolist() == [1e6]
+
+
 def test_ragged_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="line 3: more cells than the header has columns"):
         from_file(write(tmp_path / "a.csv", "n,d,loss\n1,2,3\n1,2,3,4\n"))
@@ -227,7 +340,9 @@ def test_ragged_rows_are_refused(tmp_path: Path) -> None:
         ("a.csv", "n,d,loss\n", "has no rows"),
         ("a.csv", "n,d,loss,loss\n1,2,3,4\n", "several columns 'loss'"),
         ("a.csv", 'n,d,loss\n"1,2,3\n', "is no CSV: unexpected end of data"),
-        ("a.csv", "n;d;loss\n1;2;3\n", "no column for n; it has n;d;loss"),
+        ("a.csv", "n;d;loss\n1;2;3,5\n", "line 2: loss is '3,5', not a number"),
+        ("a.csv", "x;y\n1;2\n", "no column for n; it has x, y"),
+        ("a.csv", "# n,d,loss\n", "has no rows"),
         ("a.json", "[]", "has no rows"),
         ("a.json", '{"n": 1}', "has to hold a list of objects"),
         ("a.json", "[1, 2]", "has to hold objects"),
@@ -280,6 +395,39 @@ def test_data_follow_from_flops_and_flops_from_data(tmp_path: Path) -> None:
     assert by_c.flops == by_d.flops == "6nd"
     with pytest.raises(UsageError, match=r"no column for d or c; .* --column d=NAME"):
         from_file(table(tmp_path / "n.csv", [{"n": "2e6", "loss": "3"}]))
+
+
+def test_what_cannot_be_flops_is_refused(tmp_path: Path) -> None:
+    """PF-days, a constant beside N and D, and a factor of 10 and a little more."""
+    rows = [PLAIN | {"n": n, "c": c} for n, c in (("1e6", "6.9e-6"), ("2e6", "1.4e-5"))]
+    path = table(tmp_path / "a.csv", rows)
+    said = (
+        f"{path}: C/(6ND) is 1.15e-20 to 1.17e-20 where C = c, which so cannot be the FLOPs of "
+        "these N and D: compute C with --convention 6ND, or name another column with --column "
+        "c=NAME"
+    )
+    for flops in (None, "exact"):
+        with pytest.raises(UsageError) as caught:
+            from_file(path, flops=flops)
+        assert str(caught.value) == said
+    assert from_file(path, flops="6ND").c.tolist() == [6e14, 12e14]
+    constant = [PLAIN | {"n": n, "c": "1e15"} for n in ("1e5", "1e6", "1e7")]
+    with pytest.raises(UsageError, match=r"C/\(6ND\) is 0\.167 to 16\.7 where C = c, "):
+        from_file(table(path, constant))
+    for near in ("6.1e13", "5.9e15"):
+        assert from_file(table(path, [PLAIN | {"c": near}])).flops == "as given"
+    for far in ("5.9e13", "6.1e15"):
+        with pytest.raises(UsageError, match=r"C/\(6ND\) is [\d.]+ where C = c, "):
+            from_file(table(path, [PLAIN | {"c": far}]))
+
+
+def test_flops_that_leave_no_token_are_refused(tmp_path: Path) -> None:
+    rows = [{"n": "1e6", "compute": c, "loss": "3"} for c in ("6e14", "5.9e6")]
+    path = table(tmp_path / "a.csv", rows)
+    with pytest.raises(UsageError, match=r"D = C/\(6N\) is 0\.983 to 1e\+08 where C = compute, "):
+        from_file(path)
+    rows[1]["compute"] = "6e6"
+    assert from_file(table(path, rows)).d.tolist() == [1e8, 1]
 
 
 def test_flops_of_their_own_keep_their_name(tmp_path: Path) -> None:
@@ -378,7 +526,17 @@ def test_the_seeds_of_one_label_are_runs_of_their_own(tmp_path: Path) -> None:
     some = from_file(table(tmp_path / "a.csv", rows))
     assert some.run == ("a seed 0", "a seed 0", "a seed 1", "a seed 1", "b", "b")
     assert some.ended == (False, True) * 3
-    assert some.notes[-1] == "3 runs with several points each: training curves"
+    assert some.notes[-2] == "3 runs with several points each: training curves"
+
+
+def test_curves_of_an_unknown_schedule_are_doubted(tmp_path: Path) -> None:
+    rows = [{"run": "a", "n": "1e6", "d": d, "loss": "3", "decay": "wsd"} for d in ("1e8", "2e8")]
+    path = table(tmp_path / "a.csv", rows)
+    assert "--column schedule=NAME" in from_file(path).notes[-1]
+    assert "schedule =" not in " ".join(from_file(path).notes)
+    assert "may be among them" not in " ".join(from_file(path, {"schedule": "decay"}).notes)
+    ends = [row | {"run": run} for row, run in zip(rows, "ab", strict=True)]
+    assert "may be among them" not in " ".join(from_file(table(path, ends)).notes)
 
 
 def test_rows_that_repeat_another_are_counted(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from worlds import SPEECH, chinchilla, isoflop_grid, noisy, published
 
@@ -77,6 +77,8 @@ def test_every_estimator_prints_what_is_fixed(world: Path) -> None:
             assert 0.5 < row["n"] / SPEECH.optimum(row["flops"]).n < 2
             assert row["loss"] == pytest.approx(SPEECH.optimum(row["flops"]).loss, rel=0.05)
         assert at[1]["extrapolated"]
+        assert not at[0]["extrapolated"]
+        assert any("columns of w.csv" in note for note in one["notes"])
     assert made["parametric"]["delta"] == 1e-3
     assert made["envelope"]["delta"] is made["isoflop"]["delta"] is None
     assert set(made["parametric"]["params"]) == {"E", "A", "B", "alpha", "beta"}
@@ -140,6 +142,13 @@ def test_an_averaged_loss_is_no_fit_and_says_how_far_off_it_is(tmp_path: Path) -
     assert one["params"]["beta"] == pytest.approx(0.311, abs=0.003)
     assert one["exponents"]["a"] == pytest.approx(0.450, abs=0.003)
     assert "no usable fit" in err
+    given = ("--reduction", "mean", "--tied")
+    code, made, err = fit(path, "--estimator", "parametric", *given)
+    assert code == 2
+    assert "leave --tied and --entropy out" in err
+    code, made, err = fit(path, "--estimator", "parametric", "--law", "overtrain", "--tied")
+    assert code == 2
+    assert "--law overtrain takes no --tied" in made["parametric"]["message"]
 
 
 def test_gemstones_hull_to_the_last_digit(tmp_path: Path) -> None:
@@ -233,6 +242,7 @@ def test_a_bad_cell_is_named_on_both_streams(tmp_path: Path, cell: str, said: st
     assert code == 2
     assert said in err
     assert made["parametric"]["status"] == "bad input"
+    assert set(made["parametric"]) >= FIXED
     assert said in made["parametric"]["message"]
 
 
@@ -261,6 +271,10 @@ law = st.builds(
 
 
 @settings(max_examples=15, deadline=None)
+@example(  # C of one budget, rounded differently
+    law=Law(1.0, 5.0, 20.0, 0.25, 0.25), tokens=364.41351340993685, size=570.6726726721434,
+    nats=1.0, seed=0,
+)  # fmt: skip
 @given(
     law=law, tokens=st.floats(1e-3, 1e3), size=st.floats(1e-3, 1e3), nats=st.floats(0.1, 10),
     seed=st.integers(0, 99),

@@ -140,6 +140,17 @@ def test_two_families_of_nearly_equal_sizes_do_not_make_the_interpolant_swing() 
     assert fitted.akima_size.exponent == pytest.approx(SPEECH.a, abs=0.05)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_is_never_ok(seed: int) -> None:
+    n, d = isoflop_grid(SPEECH, BUDGETS, 7, 6.0)
+    noise = 3 * np.exp(np.random.default_rng(seed).normal(0, 0.01, len(n)))
+    try:
+        fitted = fit(points(n, d, noise))
+    except TooFew:
+        return
+    assert fitted.status in ("weak", "unidentified")
+
+
 def test_weights_of_budgets_enter_the_power_laws() -> None:
     n, d = isoflop_grid(SPEECH, BUDGETS, 7, 4.0)
     fitted = fit(noisy(SPEECH, n, d, 0.01, seed=0))

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from worlds import noisy, points, published
 
 from analysis import parametric
+from analysis.bootstrap import draws
+from analysis.estimate import Options, estimate
 from analysis.laws import Law
 from analysis.overtrain import fit, refit
 from analysis.points import Points
@@ -150,6 +152,13 @@ def test_a_loss_that_ignores_size_has_no_optimum() -> None:
     assert "A is at 0" in fitted.message
     with pytest.raises(UsageError, match="no optimum"):
         fitted.optimum(1e20)
+
+
+def test_replicates_make_up_for_four_constants() -> None:
+    some = noisy(TRUE, *grid(), 0.003, seed=1)
+    found = estimate(some, "parametric", Options(law="overtrain", replicates=40, seed=2))
+    laws, good = refit(some, found.fit, draws(some, 40, 2, "smooth", unknowns=4))
+    assert found.drawn.fits == tuple(law for law, fine in zip(laws, good, strict=True) if fine)
 
 
 def test_no_floor_is_weak() -> None:

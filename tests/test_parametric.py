@@ -111,6 +111,45 @@ def test_entropy_at_its_bound_is_said() -> None:
     assert fitted.converged
 
 
+def test_an_outlier_is_named_and_does_not_hide_a_good_fit() -> None:
+    """The error of an effect is told from the bulk of the residuals, as the Huber loss does."""
+    some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 7, 8.0), 0.003, seed=4)
+    clean = fit(some)
+    loss = some.loss.copy()
+    loss[17] = 9.5
+    fitted = fit(points(some.n, some.d, loss))
+    assert clean.status == "ok"
+    assert fitted.status == "weak"
+    assert fitted.outliers == ("run 17",)
+    assert "1 runs lie over ten spreads off (run 17)" in fitted.message
+    assert fitted.law.alpha == pytest.approx(clean.law.alpha, abs=0.005)
+
+
+def test_a_weight_of_two_is_a_point_given_twice() -> None:
+    some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 4, 8.0), 0.005, seed=5)
+    twice = fit(some.take(np.repeat(np.arange(len(some)), 2)))
+    heavy = fit(some, weights=np.full(len(some), 2.0))
+    assert_law(heavy.law, twice.law, 1e-7)
+    assert heavy.objective == pytest.approx(twice.objective, rel=1e-9)
+    assert heavy.free == twice.free
+    assert heavy.condition == pytest.approx(twice.condition, rel=1e-5)
+    assert heavy.effects == pytest.approx(twice.effects, rel=0.05)
+    without = np.ones(len(some))
+    without[3] = 0
+    left = fit(some.where(without > 0))
+    assert_law(fit(some, weights=without).law, left.law, 1e-7)
+
+
+def test_few_runs_and_one_compute_are_said() -> None:
+    n, d = np.repeat(np.geomspace(1e6, 1e8, 3), 2), np.tile([1e9, 1e11], 3)
+    d = d * np.tile([1, 1.5, 2], 2)
+    fitted = fit(points(n, d, SPEECH.loss(n, d)))
+    assert "leave 1 degrees of freedom" in fitted.message
+    n = np.geomspace(1e7, 1e9, 12)
+    with pytest.raises(TooFew, match="all runs have one compute"):
+        fit(points(n, 1e18 / n, SPEECH.loss(n, 1e18 / n)))
+
+
 def test_replicates_reach_what_a_fit_of_their_own_reaches() -> None:
     some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 7, 8.0), 0.01, seed=3)
     fitted = fit(some)

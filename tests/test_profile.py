@@ -176,6 +176,15 @@ def test_constraints_of_the_fit_hold_in_its_profiles() -> None:
         profile(some, parametric.fit(some, SQUARES, entropy=1.7), "E")
 
 
+def test_a_law_without_a_best_split_has_no_exponent_to_profile() -> None:
+    n, d = (g.ravel() for g in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5)))
+    some = points(n, d, 1.7 + 0.001 * n**0.25 + 40 * d**-0.24)  # larger is worse
+    fitted = parametric.fit(some)
+    assert fitted.law.A == 0
+    with pytest.raises(UsageError, match="no exponent a"):
+        profile(some, fitted, "a")
+
+
 def test_noise_cannot_be_judged_without_a_point_to_spare() -> None:
     some = world().take(np.array([0, 6, 10, 17, 24, 34]))
     fitted = parametric.fit(some, SQUARES)

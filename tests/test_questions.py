@@ -184,6 +184,28 @@ def test_the_planted_sigmoid_is_found_and_chained(
     assert re.search(r"bootstrap: 40 replicates, seed 0, [0-2] failed", out)
 
 
+def test_both_steps_are_drawn_on_the_points_the_law_was_fitted_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several points a run, all of them settled: none is left out of the replicates' law."""
+    n, d = (g.ravel() for g in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 4)))
+    some = noisy(SPEECH, n, d, 0.003, seed=0)
+    lines = [
+        [f"run {size:.3g}", size, units, loss, SIGMOID.at(loss)]
+        for size, units, loss in zip(n.tolist(), d.tolist(), some.loss.tolist(), strict=True)
+    ]
+    path = table(tmp_path / "w.csv", "run,n,d,loss,acc", lines)
+    found = asked(capsys, "downstream", path, "--score", "acc", "--bootstrap", 40, "--flops", 1e21)
+    given = from_file(path, scores=("acc",))
+    assert sum(given.ended) == 5
+    law_fit, fitted = parametric.fit(given), downstream.of_points(given, "acc", "sigmoid")
+    both = chain.bootstrap(
+        given, "acc", law_fit, fitted, first=np.ones(20, dtype=bool), replicates=40
+    )
+    drawn = both.interval(lambda one: one.best(1e21))
+    same(found["predicted"][0]["interval"], [drawn.low, drawn.high])
+
+
 def test_downstream_without_intervals(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ("downstream", world, "--score", "acc", "--bootstrap", 0, "--flops", 1e21)
     found = asked(capsys, *given)
@@ -305,6 +327,23 @@ def test_planted_effects_are_found(arms: Path, capsys: pytest.CaptureFixture[str
     assert "old (ok): old is worse than base: +0.0" in out
     assert "lone (too few): lone differs from base by" in out
     assert "new is best in all 3 settings" in out
+
+
+def test_effects_stand_where_arms_cannot_be_ranked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second arm was not run at the largest budget."""
+    cells = [("base", d, k) for d in (1e9, 1e10, 1e11) for k in range(3)]
+    cells += [("new", d, k) for d in (1e9, 1e10) for k in range(3)]
+    noise = np.random.default_rng(0).normal(0, 0.01, len(cells))
+    lines = [[a, 1e7, d, 3 + e, k] for (a, d, k), e in zip(cells, noise, strict=True)]
+    path = table(tmp_path / "a.csv", "arm,n,d,loss,seed", lines)
+    given = ("effects", path, "--baseline", "base", "--arm", "arm")
+    found = asked(capsys, *given)
+    assert [(one["arm"], one["runs"]) for one in found["effects"]] == [("new", 6)]
+    reason = "1 arms were run in every setting; ranks need two"
+    assert found["ranking"] == {"status": "too few", "message": reason}
+    assert f"ranks: {reason}" in said(capsys, *given)
 
 
 def test_effects_on_results_by_a_field_of_the_runs(

@@ -93,7 +93,7 @@ def test_losses_are_what_they_are_called() -> None:
 @pytest.mark.parametrize("value", [None, np.nan])
 def test_a_loss_needs_a_delta_and_a_side(wrong: dict[str, float], value: float | None) -> None:
     given = {name: number if value is None else value for name, number in wrong.items()}
-    with pytest.raises(UsageError, match=r"both have to be above 0"):
+    with pytest.raises(UsageError, match=r"has to be above 0 and finite"):
         Loss(**given)  # type: ignore[arg-type]
 
 

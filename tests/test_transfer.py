@@ -223,3 +223,6 @@ def test_what_the_runs_cannot_tell_is_refused() -> None:
     for call in (families.fit, likelihood_ratio):
         with pytest.raises(TooFew, match="all runs are of one group"):
             call(cold, "B")
+    families_only = replace(cold, family=("opt", "qwen") * 20)
+    with pytest.raises(TooFew, match="all runs are of one group"):
+        families.fit(families_only, "B", families.warmth(families_only))

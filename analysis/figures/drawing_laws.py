@@ -19,6 +19,7 @@ from analysis.figures.drawing import (
     OURS,
     QUIET,
     SHORT,
+    TEXT,
     THEIRS,
     WIDTH,
     bar,
@@ -30,6 +31,7 @@ from analysis.figures.drawing import (
     mark_beyond,
     markers,
     minimum,
+    note,
     power,
     sequential,
     short,
@@ -71,7 +73,10 @@ def frontier(numbers: Numbers) -> Figure:
     handles = [
         Line2D([], [], color=OURS[by], label=numbers["approach"][by]) for by in numbers["ours"]
     ]
-    handles.append(_theirs(numbers["law"], numbers["theirs"]))
+    if theirs:
+        handles.append(_theirs(numbers["law"], theirs))
+    else:
+        note(axes[0], _left_out(numbers["law"], "\n"), (0.03, 0.98))
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
 
@@ -146,9 +151,12 @@ def surface(numbers: Numbers) -> Figure:
     handles = [
         Line2D([], [], color=ORANGE, label="N*, D* of approach 3, 95 % band"),
         Line2D([], [], color=QUIET, lw=0.8, label=flops_label(numbers, short=True)),
-        _theirs(numbers["published"], theirs),
         handle("o", "runs, coloured by their loss"),
     ]
+    if theirs:
+        handles.insert(2, _theirs(numbers["published"], theirs))
+    else:
+        figure.supxlabel(_left_out(numbers["published"]), fontsize=7, color=TEXT)
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
     words = loss_label(numbers, "contours: loss")
@@ -171,6 +179,11 @@ def _theirs(law: Numbers, rows: list[Numbers]) -> Line2D:
         part = "partly " if None in beyond else ""
         words += f"\nD*/N* {part}{' or '.join(sorted(filter(None, beyond)))} of its runs"
     return Line2D([], [], color=THEIRS, ls=DASHED, lw=1.1, label=words)
+
+
+def _left_out(law: Numbers, then: str = " ") -> str:
+    """In place of a published law that cannot be drawn; `then` stands between its lines."""
+    return then.join((f"{law['title']}:", "not drawn, as C or N is", "not known to count alike"))
 
 
 def _at_the_edge(ax: Axes, contour: Numbers, label: str, colour: Any) -> None:

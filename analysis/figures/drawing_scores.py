@@ -108,7 +108,8 @@ def downstream(numbers: Numbers) -> Figure:
     at = column(curve, "x")
     ax.fill_between(at, column(curve, "low"), column(curve, "high"), color=ORANGE, alpha=0.18, lw=0)
     ax.plot(at, column(curve, "accuracy"), color=ORANGE)
-    if np.isfinite(error).all():
+    known = bool(np.isfinite(error).all())
+    if known:
         ax.errorbar(x, q, error, fmt="none", ecolor=BLUE, elinewidth=0.8, alpha=0.6)
     ax.plot(x, q, "o", ms=3.5, color=BLUE, mew=0)
     shown = np.concatenate([q - np.nan_to_num(error), q + np.nan_to_num(error)])
@@ -133,10 +134,9 @@ def downstream(numbers: Numbers) -> Figure:
         ax.set_xlabel(flops_label(numbers))
     else:
         ax.set_xlabel(loss_label(numbers, "validation loss"))
+    words = "run, item noise (1 SE)" if known else "run"
     handles = [
-        Line2D(
-            [], [], color=BLUE, marker="o", ms=3.5, mew=0, lw=0.8, label="run, item noise (1 SE)"
-        ),
+        Line2D([], [], color=BLUE, marker="o", ms=3.5, mew=0, lw=0.8 * known, label=words),
         Line2D([], [], color=ORANGE, label=f"{numbers['form']}, 95 % band"),
     ]
     if numbers["status"] != "ok":

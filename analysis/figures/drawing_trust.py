@@ -21,13 +21,16 @@ from analysis.figures.drawing import (
     THEIRS,
     WIDTH,
     column,
+    log_ticks,
     note,
+    short,
     tex,
     window,
 )
 from analysis.figures.shown import Numbers
 
-SYMBOLS = {"alpha": "$\\alpha$", "beta": "$\\beta$", "a": "$a$", "E": "$E$", "A": "$A$", "B": "$B$"}
+SYMBOLS = {name: f"${name}$" for name in ("a", "E", "A", "B", "R_D", "R_N")}
+SYMBOLS |= {"alpha": "$\\alpha$", "beta": "$\\beta$"}
 METHODS = {"approach 3": (ORANGE, "o"), "best so far": (QUIET, "s")}
 
 
@@ -80,7 +83,7 @@ def pairs(numbers: Numbers) -> Figure:
 def profile(numbers: Numbers) -> Figure:
     constants = numbers["constants"]
     rows = (len(constants) + 1) // 2
-    figure = Figure(figsize=(WIDTH, 0.5 + 1.75 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, max(0.5 + 1.75 * rows, 2.9)), layout="constrained")
     axes = figure.subplots(rows, min(2, len(constants)), sharey=True, squeeze=False).ravel()
     for ax, constant in zip(axes, constants, strict=False):
         values = np.array(constant["values"])
@@ -93,9 +96,13 @@ def profile(numbers: Numbers) -> Figure:
         ax.plot(values, constant["rise"], color=ORANGE)
         ax.axvline(constant["best"], color=ORANGE, lw=0.8, ls=SHORT)
         ax.plot(drawn, [2.75] * len(drawn), color=BLUE, lw=2.2, solid_capstyle="butt")
-        room = max(0.02 * (right - left), 5e-4 * abs(constant["best"]))
-        ax.set(xlim=(left - room, right + room), ylim=(0, 3))
-        ax.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        if constant["name"] in ("R_D", "R_N"):  # anything from a few to no limit at all
+            ax.set(xscale="log", xlim=(left / 1.05, right * 1.05), ylim=(0, 3))
+            log_ticks(ax.xaxis, short)
+        else:
+            room = max(0.02 * (right - left), 5e-4 * abs(constant["best"]))
+            ax.set(xlim=(left - room, right + room), ylim=(0, 3))
+            ax.xaxis.set_major_locator(ticker.MaxNLocator(5))
         unit = f" ({numbers['conventions']['loss']})" if constant["name"] == "E" else ""
         ax.set_xlabel(SYMBOLS[constant["name"]] + unit)
         if constant["status"] == "unidentified":

@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.compare import outside_of
 from analysis.estimate import APPROACH, Estimate
-from analysis.figures.shown import Numbers, conventions, ends, usable
+from analysis.figures.shown import Numbers, apart, conventions, ends, fresh, usable
 from analysis.fits import Fits, isoflop_size
 from analysis.laws import Floats, PowerLaw, PublishedLaw
 from analysis.points import group_means
@@ -25,7 +25,8 @@ _BEYOND = 30.0  # laws are drawn to so many times the largest budget
 
 
 def frontier(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
-    """N*(C) and D*(C) with interval bands, ours and the published law, beyond the budgets too."""
+    """N*(C) and D*(C) with interval bands, ours and, where it counts C and N alike, the published
+    law, beyond the budgets too."""
     low, high = float(fits.points.budget.min()), float(fits.points.budget.max())
     grid = np.geomspace(low / 2, high * _BEYOND, 15).tolist()
     fitted = {name: found for name, found in fits.usable.items() if found.has_exponents}
@@ -49,13 +50,14 @@ def frontier(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
         "ours": ours,
         "approach": {name: APPROACH[name] for name in ours},
         "minima": minima,
-        "law": _published(law),
-        "theirs": _their_frontier(law, grid),
+        "law": (theirs := _published(fits, law)),
+        "theirs": [] if theirs["left_out"] else _their_frontier(law, grid),
     }
 
 
 def parametric(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """The fitted law's curves against D at each size with the runs, and the residuals."""
+    fresh(fits, "overtrain")
     found, points, shown = usable(fits, "parametric"), fits.points, fits.unit.of
     ours = fits.unit.law(found.fit.law)
     fitted = found.fit.law.loss(points.n, points.d)
@@ -89,7 +91,8 @@ def parametric(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
 
 def surface(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """Iso-loss contours of the fitted law over N and D, the runs, iso-FLOP lines, and the efficient
-    frontier, ours with its band and the published law's."""
+    frontier, ours with its band and, where it counts C and N alike, the published law's."""
+    fresh(fits, "overtrain")
     found, points = usable(fits, "parametric"), fits.points
     if not found.has_exponents:
         raise SlamError(f"{points.name}: the fitted law has no best split of a budget")
@@ -132,14 +135,13 @@ def surface(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
         },
         "sampled": [float(points.budget.min()), float(points.budget.max())],
         "ours": rows,
-        "published": _published(law),
-        "theirs": _their_frontier(law, grid),
+        "published": (theirs := _published(fits, law)),
+        "theirs": [] if theirs["left_out"] else _their_frontier(law, grid),
     }
 
 
 def _along(found: Estimate, grid: list[float]) -> list[Numbers]:
     """N* and D* with intervals at each C."""
-
     rows = []
     for c in grid:
         row: Numbers = {"c": c}
@@ -155,8 +157,9 @@ def _along(found: Estimate, grid: list[float]) -> list[Numbers]:
     return rows
 
 
-def _published(law: PublishedLaw) -> Numbers:
-    return {"name": law.name, "title": law.title, "flops": law.flops, "params": law.params}
+def _published(fits: Fits, law: PublishedLaw) -> Numbers:
+    named = {"name": law.name, "title": law.title, "flops": law.flops, "params": law.params}
+    return named | {"left_out": apart(fits, law)}
 
 
 def _their_frontier(law: PublishedLaw, grid: list[float]) -> list[Numbers]:

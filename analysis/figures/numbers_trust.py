@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from analysis import bootstrap, extrapolate, parametric, profile
-from analysis.bootstrap import LEVEL, Bootstrap
+from analysis.bootstrap import LEVEL, Bootstrap, Interval
 from analysis.extrapolate import Forecast, Method, Reach
-from analysis.figures.shown import Numbers, conventions, estimate, usable
+from analysis.figures.shown import Numbers, conventions, estimate, fresh, usable
 from analysis.fits import Fits
 from analysis.laws import NAMES, Law, PublishedLaw
 from analysis.parametric import ParametricFit
 from analysis.points import Points
+from analysis.profile import Profile
+from analysis.repeated import RepeatedFit
 from analysis.status import USABLE
 from slam_core.errors import SlamError
 
@@ -27,6 +30,7 @@ _BINS = 5  # of ln(C test / C train), for the mean error
 
 def pairs(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """Bootstrap replicates of E, A, B, alpha, beta and a, with the estimates and intervals."""
+    fresh(fits)
     found = usable(fits, "parametric")
     boot = found.drawn
     if len(boot.fits) < 20:
@@ -59,9 +63,20 @@ def pairs(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
 
 def profiles(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """Profile likelihoods of E, a, alpha and beta, as shares of the rise that their intervals
-    allow, beside the bootstrap's intervals."""
+    allow, beside the bootstrap's intervals; of R_D and R_N where they were fitted."""
     found = estimate(fits, "parametric")
     three = found.fit
+    if isinstance(three, RepeatedFit):
+        return {
+            "conventions": conventions(fits),
+            "loss": three.minimised.kind,
+            "level": LEVEL,
+            "constants": [
+                _profiled(made, found.interval(attrgetter(name.lower())))
+                for name, made in three.profiles.items()
+            ],
+        }
+    fresh(fits)
     if three is None or not three.converged or not three.law.has_optimum:
         raise SlamError(f"approach 3 is {found.status}: {found.message}")
     free, constants = _free(three), []
@@ -74,20 +89,7 @@ def profiles(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
         if drawn.low < low or drawn.high > high:
             grid = np.linspace(min(low, drawn.low), max(high, drawn.high), len(made.values))
             made = profile.profile(fits.points, three, name, grid=grid)
-        shown = fits.unit.of if name == "E" else float
-        rise = made.limit - made.objective
-        constants.append(
-            {
-                "name": name,
-                "best": shown(made.best),
-                "values": [shown(value) for value in made.values.tolist()],
-                "rise": ((made.objectives - made.objective) / rise).tolist(),
-                "interval": [None if end is None else shown(end) for end in made.interval],
-                "bootstrap": [shown(drawn.low), shown(drawn.high)],
-                "status": made.status,
-                "message": made.message,
-            }
-        )
+        constants.append(_profiled(made, drawn, fits.unit.of if name == "E" else float))
     return {
         "conventions": conventions(fits),
         "loss": three.loss.kind,
@@ -99,6 +101,7 @@ def profiles(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
 def extrapolation(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """Errors on top budgets left out against C of the test over C of the fit, by approach 3, the
     lowest loss so far and borrowed exponents; and one such split, predicted against measured."""
+    fresh(fits)
     points = fits.points
     usable(fits, "parametric")
     budgets = len(np.unique(points.budget))
@@ -134,6 +137,19 @@ def extrapolation(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
             "measured": [fits.unit.of(loss) for loss in held.held.loss.tolist()],
             "forecasts": [_forecast(fits, one) for one in (held, *shown)],
         },
+    }
+
+
+def _profiled(made: Profile, drawn: Interval, shown: Callable[[float], float] = float) -> Numbers:
+    return {
+        "name": made.name,
+        "best": shown(made.best),
+        "values": [shown(value) for value in made.values.tolist()],
+        "rise": ((made.objectives - made.objective) / (made.limit - made.objective)).tolist(),
+        "interval": [None if end is None else shown(end) for end in made.interval],
+        "bootstrap": [shown(drawn.low), shown(drawn.high)],
+        "status": made.status,
+        "message": made.message,
     }
 
 

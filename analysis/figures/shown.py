@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from analysis.against import same_convention
 from analysis.bootstrap import Interval
 from analysis.estimate import APPROACH, Estimate
 from analysis.fits import Fits
+from analysis.laws import PublishedLaw
 from analysis.status import USABLE
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 
 Numbers = dict[str, Any]  # of a figure: plain data, as its JSON holds it
 
@@ -28,6 +30,24 @@ def usable(fits: Fits, name: str) -> Estimate:
     if found.status not in USABLE:
         raise SlamError(f"{APPROACH[name]} is {found.status}: {found.message}")
     return found
+
+
+def fresh(fits: Fits, name: str = "chinchilla") -> None:
+    """`SlamError` where approach 3 fitted a form that the figure does not show."""
+    law = fits.settings.options.law
+    if law not in ("chinchilla", name):
+        raise SlamError(f"it is drawn of --law {name}, and approach 3 fitted {law}")
+
+
+def apart(fits: Fits, law: PublishedLaw) -> str | None:
+    """Why a published law does not go into the figures of these fits; None where it counts C and N
+    as they do."""
+    try:
+        same_convention(fits.points.flops, law.flops)
+        same_convention(fits.points.params, law.params, "parameter")
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def conventions(fits: Fits) -> dict[str, str]:

@@ -15,7 +15,6 @@ from analysis.figures import numbers_laws, numbers_losses, numbers_scores, numbe
 from analysis.figures.shown import Numbers
 from analysis.fits import Fits, finite
 from analysis.laws import PublishedLaw
-from analysis.points import Points
 from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:
@@ -68,9 +67,9 @@ def write_all(
     return written, left_out
 
 
-def published_figure(out: Path, points: Points | None = None) -> list[Path]:
-    """Write the figure of the literature, which needs no fit, with the scores of `points`."""
-    return write(LITERATURE, numbers_scores.literature(points), out / LITERATURE)
+def published_figure(out: Path) -> list[Path]:
+    """Write the figure of the literature, which needs no fit."""
+    return write(LITERATURE, numbers_scores.literature(), out / LITERATURE)
 
 
 def write(name: str, numbers: Numbers, path: Path) -> list[Path]:

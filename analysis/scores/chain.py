@@ -19,7 +19,6 @@ from analysis.scores import downstream
 from analysis.scores.accuracy import MetricLaw
 from analysis.scores.downstream import MetricFit
 from analysis.solve.solver import Bools
-from analysis.solve.surface import NAMES
 from analysis.status import USABLE, Status
 from slam_core.errors import UsageError
 
@@ -48,7 +47,7 @@ class Chain:
     @property
     def params(self) -> Mapping[str, float]:
         """The constants of both steps: `loss.E`, ..., `metric.k`, ..."""
-        law = {f"loss.{name}": getattr(self.law, name) for name in NAMES}
+        law = {f"loss.{name}": value for name, value in self.law.params.items()}
         return {**law, **{f"metric.{name}": value for name, value in self.metric.params.items()}}
 
     def predict(self, n: Number, d: Number) -> Number:

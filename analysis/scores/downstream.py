@@ -90,7 +90,8 @@ def fit(
     stiff = condition(place.slopes(theta[top]) * np.sqrt(w[0]))
     status, message = _judge(place.bounds(theta[top]), stiff, bool(converged[top]))
     if _worsens(x[used], q[used], form):
-        status, message = "unidentified", "the scores do not improve along x: nothing to fit"
+        status = "unidentified"
+        message = "the scores do not improve along x: nothing to fit; errors need 1 - error"
     doubt = (
         _extrapolated(x, law, setting)
         or _above_chance(q, items, law, setting)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from analysis.laws import Floats
 from analysis.scores.accuracy import MetricLaw
-from analysis.solve.solver import Bools, Formula, Loss, Reduced, descend
+from analysis.solve.solver import Bools, Formula, Loss, Reduced, descend, valleys
 
 Complex = npt.NDArray[np.complex128]
 Solved = tuple[Floats, Floats, Bools]  # theta (problems, p), objective, whether it is an optimum
@@ -52,15 +52,14 @@ class Power:
         return np.zeros((1, 2))
 
     def solve(self, start: Floats, q: Floats, w: Floats) -> Solved:
-        u, v = self.log_c, np.log(q)
         total = w.sum(1, keepdims=True)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a drawn score of 0 has no logarithm
+            u, v = self.log_c, np.log(q)
             mean_u, mean_v = ((w * a).sum(1, keepdims=True) / total for a in (u, v))
             slope = (w * (u - mean_u) * (v - mean_v)).sum(1) / (w * (u - mean_u) ** 2).sum(1)
             level = (mean_v - slope[:, None] * mean_u)[:, 0]
-        theta = np.column_stack([level, slope])
-        objective = 0.5 * (w * (level[:, None] + slope[:, None] * u - v) ** 2).sum(1)
-        return theta, objective, np.isfinite(objective)
+            objective = 0.5 * (w * (level[:, None] + slope[:, None] * u - v) ** 2).sum(1)
+        return np.column_stack([level, slope]), objective, np.isfinite(objective)
 
     def law(self, theta: Floats) -> MetricLaw:
         return MetricLaw("power", {"k": float(np.exp(theta[0])), "gamma": float(theta[1])})
@@ -117,10 +116,7 @@ class _Smooth:
         theta = np.clip(theta, self.lower, self.upper)
         off = self.model.model.at(theta).value - q
         value = (w * off * off).sum(1).reshape(self.grid.shape[:-1])
-        around = np.pad(value, 1, constant_values=np.inf)
-        windows = np.lib.stride_tricks.sliding_window_view(around, (3,) * value.ndim)
-        lowest = windows.min(axis=tuple(range(value.ndim, 2 * value.ndim)))
-        minima = np.flatnonzero(value <= lowest)
+        minima = valleys(value)
         ranked = minima[np.argsort(value.ravel()[minima], kind="stable")]
         return np.asarray(theta[ranked[:_STARTS]])
 

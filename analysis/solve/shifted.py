@@ -89,9 +89,8 @@ class Shift:
 class Search:
     """Where a search ended: the best `theta`, its objective, and how far to trust them.
 
-    `rivals` of the distinct `optima` come within 1 % of the objective. `condition` is the condition
-    number of the sensitivities scaled to unit length. `bounds` are the indices of unknowns at a
-    bound. `others` are further optima.
+    `rivals` of the distinct `optima` come within 1 % of the objective. `condition` is as in
+    `solver.condition`. `bounds` are the indices of unknowns at a bound. `others`, further optima.
     """
 
     theta: Floats

@@ -42,11 +42,11 @@ class Loss:
     above: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.delta > 0 and self.above > 0):
-            raise UsageError(
-                f"delta is {self.delta:g} and above {self.above:g}; both have to be above 0 "
-                "(the usual delta is 0.001)"
-            )
+        for name, value, usual in (("delta", self.delta, 0.001), ("above", self.above, 1)):
+            if not 0 < value < np.inf:
+                raise UsageError(
+                    f"{name} is {value:g}; it has to be above 0 and finite (usually {usual:g})"
+                )
 
     @property
     def knee(self) -> float:
@@ -272,6 +272,17 @@ def descend(
     return ended, value, converged
 
 
+def best_ends(
+    model: Model, starts: Floats, z: Floats, weights: Floats, loss: Loss
+) -> tuple[Floats, Floats, Bools]:
+    """As `descend`, for each problem from several `starts` (problems, tries, p): its lowest end."""
+    many, tries, p = starts.shape
+    z, weights = (a if a.ndim == 1 else np.repeat(a, tries, axis=0) for a in (z, weights))
+    theta, s, converged = descend(model, starts.reshape(-1, p), z, weights, loss)
+    best = np.arange(many) * tries + s.reshape(many, tries).argmin(1)
+    return theta[best], s[best], converged[best]
+
+
 class _Window:
     """The problems being worked on: which, where each stands, its next trial, its derivatives."""
 
@@ -390,6 +401,14 @@ def distinct(
         if all(np.abs(theta[i, shape] - theta[j, shape]).max() > 1e-3 for j in kept):
             kept.append(i)
     return kept
+
+
+def valleys(values: Floats) -> Ints:
+    """Flat indices of the local minima on a grid of any dimension: no neighbour is lower, diagonal
+    ones among them."""
+    padded = np.pad(values, 1, constant_values=np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3,) * values.ndim)
+    return np.flatnonzero(values <= windows.min(axis=tuple(range(values.ndim, 2 * values.ndim))))
 
 
 def condition(slopes: Floats) -> float:

@@ -18,10 +18,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from analysis.laws import NAMES as NAMES
 from analysis.laws import SIX_ND, Cost, Floats, Law
 from analysis.points import Points
-from analysis.solve.solver import Loss, Model, Reduced
+from analysis.solve.solver import Loss, Model, Reduced, valleys
 
 EXPONENTS = (0.01, 3.0)  # bounds of alpha and beta; A and E, or B and E, merge as they go to 0
 _GRID = np.geomspace(0.02, 2.5, 16)
@@ -220,11 +219,7 @@ def screen(
         grid = np.broadcast_arrays(e, a, b, alphas[:, None], betas)
         nodes = np.stack(grid, axis=-1).reshape(-1, 5)
     value = loss.total(np.log(np.maximum(fitted, _FLOOR)) - z, weights)
-    padded = np.pad(value, 1, constant_values=np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3,) * value.ndim)
-    lowest_around = windows.min(axis=tuple(range(value.ndim, 2 * value.ndim)))
-    flat = value.ravel()
-    minima = np.flatnonzero(value <= lowest_around)
+    flat, minima = value.ravel(), valleys(value)
     ranked = minima[np.argsort(flat[minima], kind="stable")][:_STARTS]
     lowest = np.argsort(flat, kind="stable")[:2]
     starts: Floats = nodes[np.unique(np.concatenate([ranked, lowest]))]

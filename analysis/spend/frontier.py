@@ -41,8 +41,8 @@ class Frontier:
             of_d = math.log(law.B) - law.beta * law.units.log_coefficient
             found = cls(law.E, float(np.logaddexp(of_n, of_d)), -law.alpha * law.size.exponent)
         elif isinstance(law, BestLoss):
-            log_k = math.log(law.K) + law.gamma * math.log(law.C0)
-            found = cls(law.E, log_k, -law.gamma)
+            log_k = math.log(law.K or 1.0) + law.gamma * math.log(law.C0)
+            found = cls(law.E, log_k, -law.gamma if law.K else 0.0)
         else:
             held = [name for name in ("law", "power", "best_loss") if hasattr(law, name)]
             if not held:

@@ -92,7 +92,8 @@ def family_flops(
     cubic = np.polynomial.Polynomial.fit(np.log(n), np.log(each), 3)
     off = np.max(np.abs(np.exp(cubic(np.log(n))) / each - 1))
     slope, ends = cubic.deriv(), np.log(n[[0, -1]])
-    label = f"FLOPs of {name} at context {context} ({convention(flops)}, within {off:.1%})"
+    shape = f"{name} at context {context}, vocabulary {vocab}"
+    label = f"FLOPs of {shape} ({convention(flops)}, within {off:.1%})"
 
     def per_unit(wanted: Floats) -> Floats:
         x = np.log(wanted)
