@@ -4,8 +4,8 @@ What is drawn again, by `scheme`:
 
 * `smooth`: a weight for each run instead of a number of copies, gamma distributed and divided by
   their mean, with variance (n - 1) / (n - unknowns + 1): the Bayesian bootstrap (Rubin 1981) with
-  the degrees of freedom that a fit takes. No replicate is without half of a small design, and intervals cover what they say at
-  16 runs as at 240 (`tests/bench/coverage.py`).
+  the degrees of freedom that a fit takes. No replicate is without half of a small design, and
+  intervals cover what they say at 16 runs as at 240 (`tests/bench/coverage.py`).
 * `runs`: runs, with replacement (Besiroglu et al. 2024), each with all its points; the seeds of a
   cell, that is of one size at one budget, go together. Drawing them again inside a drawn cell
   counts their noise twice.

@@ -216,9 +216,8 @@ def test_doubts_make_an_envelope_weak() -> None:
     fitted = fit(points(n, d, SPEECH.loss(n, d)))
     assert fitted.status == "weak"
     assert "exponents hang on 4 runs" in fitted.message
-    near = np.array([SPEECH.optimum(c).n for c in np.geomspace(1e18, 9e18, 6)])
-    d = np.geomspace(1e18, 9e18, 6) / (6 * near)
-    fitted = fit(points(near, d, SPEECH.loss(near, d)))
+    n, d = isoflop_grid(SPEECH, np.geomspace(1e18, 9e18, 6).tolist(), 7, 6.0)
+    fitted = fit(points(n, d, SPEECH.loss(n, d)))
     assert fitted.status == "weak"
     assert "spans less than a decade of compute" in fitted.message
 
