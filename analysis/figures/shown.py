@@ -32,11 +32,11 @@ def usable(fits: Fits, name: str) -> Estimate:
     return found
 
 
-def fresh(fits: Fits, name: str = "chinchilla") -> None:
+def fresh(fits: Fits, *also: str) -> None:
     """`SlamError` where approach 3 fitted a form that the figure does not show."""
-    law = fits.settings.options.law
-    if law not in ("chinchilla", name):
-        raise SlamError(f"it is drawn of --law {name}, and approach 3 fitted {law}")
+    law, shown = fits.settings.options.law, ("chinchilla", *also)
+    if law not in shown:
+        raise SlamError(f"it is of --law {' or '.join(shown)}, and approach 3 fitted {law}")
 
 
 def apart(fits: Fits, law: PublishedLaw) -> str | None:

@@ -256,7 +256,8 @@ def descend(
         work.theta = np.where(new, work.trial, work.theta)
         work.gradient = np.where(new, state.gradient(pull), work.gradient)
         work.hessian = np.where(new[:, None], state.hessian(inside, pull), work.hessian)
-        work.scale = np.where(new, state.lengths(work.spread), work.scale)
+        if fresh.any():
+            work.scale = np.where(fresh[:, None], state.lengths(work.spread), work.scale)
         work.rounds += 1
         lost = fresh & ~lower  # the model has no value where it was to start
         stuck = lost | (work.damping >= 1e12) | (work.rounds >= _ROUNDS)

@@ -25,6 +25,7 @@ from analysis.solve.solver import Loss, Model, Reduced, valleys
 EXPONENTS = (0.01, 3.0)  # bounds of alpha and beta; A and E, or B and E, merge as they go to 0
 _GRID = np.geomspace(0.02, 2.5, 16)
 _STARTS = 6
+_SAMPLE = 120  # points that tell one start from another
 _FLOOR = 1e-12
 
 
@@ -203,12 +204,15 @@ def screen(
     """(starts, 5): the best local minima of the objective on a grid of exponents.
 
     At each node E, A, B minimise the relative squared error subject to being non-negative, from
-    the normal equations of all nodes together.
+    the normal equations of all nodes together. Of many points, nodes are ranked by a sample.
     """
     alphas = betas = _GRID
     p, q = np.exp(-alphas[:, None] * surface.x), np.exp(-betas[:, None] * surface.y)
     theta = _linear(p, q, z, weights, entropy and entropy * math.exp(-surface.centre[2]))
     e, a, b = (theta[..., i] for i in range(3))
+    if len(z) > _SAMPLE:
+        rows = np.random.default_rng(0).permutation(len(z))[:_SAMPLE]
+        p, q, z, weights = p[:, rows], q[:, rows], z[rows], weights[rows]
     if tied:
         diagonal = np.arange(len(_GRID))
         e, a, b = (part[diagonal, diagonal] for part in (e, a, b))
