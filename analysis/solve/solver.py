@@ -251,13 +251,10 @@ def descend(
         lower = reached <= work.value * (1 + 1e-15)
         damping = np.where(lower, np.maximum(work.damping / 8, _LEAST), work.damping * 10)
         work.damping = np.where(fresh, work.damping, damping)
-        new = lower[:, None]
-        work.value = np.where(lower, reached, work.value)
-        work.theta = np.where(new, work.trial, work.theta)
-        work.gradient = np.where(new, state.gradient(pull), work.gradient)
-        work.hessian = np.where(new[:, None], state.hessian(inside, pull), work.hessian)
         if fresh.any():
-            work.scale = np.where(fresh[:, None], state.lengths(work.spread), work.scale)
+            rows = np.flatnonzero(fresh)
+            work.scale[rows] = model.at(work.trial[rows]).lengths(work.spread[rows])
+        work.accept(lower, work.trial, reached, state.gradient(pull), state.hessian(inside, pull))
         work.rounds += 1
         lost = fresh & ~lower  # the model has no value where it was to start
         stuck = lost | (work.damping >= 1e12) | (work.rounds >= _ROUNDS)
@@ -305,6 +302,20 @@ class _Window:
         self._z, self._weights = z, weights
         self.z = z if z.ndim == 1 else z[:many].copy()
         self.weights = weights if weights.ndim == 1 else weights[:many].copy()
+
+    def accept(
+        self, lower: Bools, theta: Floats, value: Floats, gradient: Floats, hessian: Floats
+    ) -> None:
+        """Move to the trials that are lower, with their derivatives."""
+        kept = np.flatnonzero(~lower)
+        for name, new in (
+            ("theta", theta),
+            ("value", value),
+            ("gradient", gradient),
+            ("hessian", hessian),
+        ):
+            new[kept] = getattr(self, name)[kept]
+            setattr(self, name, new)
 
     @property
     def spread(self) -> Floats:
