@@ -406,7 +406,10 @@ def save(fits: Fits, results: Path) -> Path:
     from slam_core.corpora import write_file
 
     path = path_of(results, fits.settings.name)
-    other = _read_settings(path)
+    try:
+        other = _read_settings(path)
+    except SlamError:  # of an older version: this one takes its place
+        other = None
     if other is not None and not _same(other.source, fits.settings.source):
         path = path_of(results, _placed(fits.settings))
     write_file(path, json.dumps(record(fits), indent=1).encode() + b"\n")

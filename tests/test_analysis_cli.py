@@ -13,6 +13,7 @@ import pytest
 from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import __main__ as cli
+from analysis.fits import saved_settings
 from analysis.laws import Law
 from analysis.records import from_results
 from slam_core.errors import SlamError, exit_code
@@ -160,6 +161,29 @@ def test_fit_prints_saves_and_names_the_next_command(
     assert analysis("fit", "--results", results, "--bootstrap", 100, "--json") == 0
     assert json.loads(capsys.readouterr().out) == record["estimates"]
     assert (results / "fits" / "all.json").read_bytes() == first
+
+
+def test_an_unreadable_record_is_replaced_and_files_of_one_name_keep_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n, d = isoflop_grid(SPEECH, [1e17, 1e18, 1e19, 1e20], 7, 4.0)
+    some = noisy(SPEECH, n, d, 0.002, 0)
+    lines = [f"{x},{y},{z}" for x, y, z in zip(some.n, some.d, some.loss, strict=True)]
+    home = tmp_path / "results"
+    (home / "fits").mkdir(parents=True)
+    (home / "fits" / "same.json").write_text('{"settings": {"delta": 1}}')
+    for folder, delta in (("one", 0.01), ("two", 0.02)):
+        path = tmp_path / folder / "same.csv"
+        path.parent.mkdir()
+        path.write_text("\n".join(["params,tokens,loss", *lines]) + "\n")
+        given = ("--results", home, "--bootstrap", 40, "--delta", delta)
+        assert analysis("fit", path, *given) == 0
+    assert len(list((home / "fits").iterdir())) == 2
+    capsys.readouterr()
+    for folder, delta in (("one", 0.01), ("two", 0.02)):
+        saved = saved_settings(home, str(tmp_path / folder / ".." / folder / "same.csv"))
+        assert saved is not None
+        assert saved.options.loss.delta == delta
 
 
 def test_compare_uses_the_settings_of_the_fit(

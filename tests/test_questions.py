@@ -267,7 +267,8 @@ def test_scores_that_mean_nothing_are_a_failure(
     out, err = capsys.readouterr()
     assert json.loads(out)["status"] == "unidentified"
     assert err == (
-        "error: worse: no usable fit (the scores do not improve along x: nothing to fit; errors need 1 - error)\n"
+        "error: worse: no usable fit (the scores do not improve along x: nothing to fit; "
+        "errors need 1 - error)\n"
     )
     assert analysis(*given, "--flops", 1e20) in (1, 2)
     assert capsys.readouterr().err.count("\n") == 1
