@@ -194,12 +194,20 @@ def predict(
     law: Annotated[
         str | None, typer.Option("--law", help="A published law instead of our own fits.")
     ] = None,
-    gpu: Annotated[str, typer.Option(help="Whose hours: V100, A5000, A100, H100, H200.")] = "A100",
-    mfu: Annotated[float, typer.Option(help="Share of the GPU's peak that training gets.")] = 0.4,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="Whose hours: V100, A5000, A100, H100, H200.", show_default="A100"),
+    ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option(help="Share of the GPU's peak that training gets.", show_default="0.4"),
+    ] = None,
     exact: Annotated[
         str | None, typer.Option(help="Count the FLOPs of this family's shapes exactly.")
     ] = None,
-    context: Annotated[int, typer.Option(help="Of --exact, in units.")] = 1024,
+    context: Annotated[
+        int | None, typer.Option(help="Of --exact, in units.", show_default="1024")
+    ] = None,
     serve: Annotated[float, typer.Option(help="Units of inference to pay for too.")] = 0.0,
     unique: Annotated[float, typer.Option(help="Units of data there are, at most.")] = math.inf,
     extrapolate: Annotated[
@@ -221,8 +229,14 @@ def predict(
         raise UsageError("say budgets with --flops or with --hours")
     if not (serve >= 0 and unique > 0):
         raise UsageError(f"--serve {serve:g} and --unique {unique:g} are amounts of units, above 0")
+    is_priced = bool(hours or exact or serve or math.isfinite(unique))
+    _unused("context", context is not None and not exact, "--exact")
+    _unused("extrapolate", extrapolate and not (hours or exact), "--hours or --exact")
+    _unused("mfu", mfu is not None and is_priced, "--flops and none of --exact, --serve, --unique")
+    _unused("gpu", gpu is not None and is_priced and not hours, "--hours, or --flops alone")
+    gpu, mfu, context = gpu or "A100", 0.4 if mfu is None else mfu, context or 1024
     source = published.law(law) if law else _fitted(name, results, quiet=as_json)
-    if hours or exact or serve or math.isfinite(unique):
+    if is_priced:
         basis = predicting.Basis.of(source)
         if hours:
             price = prices.cuervo_hours(gpu, extrapolate)
@@ -267,7 +281,9 @@ def compare(
             help="As given to fit before; or a set of published runs, such as slam.",
         ),
     ] = None,
-    law: LawName = "cuervo-speech",
+    law: Annotated[
+        str | None, typer.Option(help="Name of a published law.", show_default="cuervo-speech")
+    ] = None,
     other: Annotated[
         str | None, typer.Option("--with", help="Another study or file, fitted before.")
     ] = None,
@@ -279,6 +295,9 @@ def compare(
     from analysis import against, beside, published, report
     from analysis import compare as comparing
 
+    alone = bool(other) or name == "slam"
+    _unused("law", law is not None and alone, "one fit or set beside a law")
+    law = law or "cuervo-speech"
     if law not in published.powers():
         published.law(law)  # a name that is neither is said before anything else
     if name == "slam":
@@ -364,6 +383,12 @@ for question in (
     questions.profile,
 ):
     app.command()(question)
+
+
+def _unused(option: str, given: bool, goes: str) -> None:
+    """`UsageError` for an option that would be ignored here."""
+    if given:
+        raise UsageError(f"--{option} goes with {goes}: leave it out here")
 
 
 def _fitted(name: str | None, results: Path, quiet: bool) -> Fits:

@@ -119,6 +119,8 @@ def test_published_runs_beside_a_law_of_accuracy(capsys: pytest.CaptureFixture[s
         (["cuervo-endpoint", "--law", "cuervo-speech-tSC"], "no study 'cuervo-endpoint'"),
         (["nowhere.csv", "--law", "cuervo-speech-tSC"], "cannot read nowhere.csv"),
         (["nowhere.csv", "--with", "other.csv"], "cannot read nowhere.csv"),
+        (["slam", "--law", "besiroglu"], "--law goes with one fit"),
+        (["a.csv", "--with", "b.csv", "--law", "besiroglu"], "--law goes with one fit"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -142,6 +142,10 @@ def test_hours_scale_with_the_budget_and_the_utilisation(gpu: str) -> None:
         (["--serve", "-1"], 2, "-1"),
         (["--serve", "nan"], 2, ""),
         (["--exact", "mamba"], 2, "mamba"),
+        (["--exact", "qwen2", "--gpu", "H100"], 2, "--gpu goes with --hours"),
+        (["--serve", "1e9", "--mfu", "0.3"], 2, "--mfu goes with --flops"),
+        (["--context", "512"], 2, "--context goes with --exact"),
+        (["--extrapolate"], 2, "--extrapolate goes with --hours or --exact"),
     ],
 )
 def test_mistakes_are_one_sentence(
