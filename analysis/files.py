@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from analysis.headers import BODY, MAGNITUDES, TRAINING, check, missing, plain, recognised, scale
+from analysis.headers import (
+    BODY,
+    MAGNITUDES,
+    TRAINING,
+    check,
+    is_perplexity,
+    missing,
+    plain,
+    recognised,
+    scale,
+)
 from analysis.laws import Floats
 from analysis.points import Points
 from analysis.shapes import NEEDS, named, per_unit
@@ -45,6 +55,8 @@ def from_file(
     were taken. Several rows under one label are the training curve of one run. Amounts may be
     written 85M or 1.3B. `where` keeps the rows whose cells are those given; `scores` names columns
     of accuracies, as shares or per cent. Where the loss is not needed and there is none, it is 1.
+
+    A column named as a perplexity is one: the loss is its logarithm.
 
     `params` and `flops` say what the file's N and C count. `flops="6nd"` computes C = 6ND even
     where the file has another C, as do conventions that columns of shapes suffice for (`shapes`).
@@ -78,6 +90,9 @@ def from_file(
     n = numbers("n")
     loss = numbers("loss") if "loss" in found else np.ones_like(n)
     with np.errstate(all="ignore"):  # what is no number of a run is named by `Points`
+        if is_perplexity(found.get("loss", "")):
+            loss = np.log(loss)
+            read.append(f"{found['loss']}: the loss is its logarithm")
         d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops)
     seeds = _whole(path, placed, found["seed"], numbers("seed")) if "seed" in found else ()
     labels, run, ended, repeated = _runs(_by_seed(words("label"), seeds), tuple(placed), n, d, loss)
@@ -89,6 +104,8 @@ def from_file(
         notes.append(f"{found['n']}: N counts the body, without embeddings")
     if plain(found.get("loss", "")) in TRAINING:
         notes.append(f"{found['loss']}: the loss is that of training, not of validation")
+    if plain(found.get("loss", "")).endswith("bpb"):
+        notes.append(f"{found['loss']}: losses, E, A and B are in bits per byte, not nats per unit")
     if ended and "schedule" not in found:
         repeated.append(
             "no column of schedules: points in the middle of a decaying schedule, where no run "

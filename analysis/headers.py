@@ -48,6 +48,10 @@ BODY = (
     *("paramsnonembedding", "nnonembedding", "nnonembeddingparams"),
 )
 TRAINING = ("trainloss", "trainingloss", "finaltrainloss", "trainnll")
+PERPLEXITY = (
+    *("perplexity", "ppl", "valperplexity", "valppl", "validationperplexity", "validppl"),
+    *("evalperplexity", "evalppl", "testperplexity", "testppl"),
+)
 # Taken only where no other column can have the role.
 _LAST = {"n": BODY, "loss": TRAINING}
 _LIKE = {
@@ -69,7 +73,7 @@ def recognised(path: Path, header: Sequence[str], given: Mapping[str, str]) -> d
     """The column of each role: those given, else those whose names are known.
 
     A plain name goes before one with a magnitude (`Params (M)`, see `scale`), and both before
-    N without embeddings and a training loss. `UsageError` where two could be meant.
+    a perplexity, N without embeddings and a training loss. `UsageError` where two could be meant.
     """
     found: dict[str, str] = {}
     for role, name in given.items():
@@ -82,6 +86,7 @@ def recognised(path: Path, header: Sequence[str], given: Mapping[str, str]) -> d
             continue
         alike = [h for h in header if plain(h) in names]
         alike = alike or [h for h in header if scale(role, h) > 1 and plain(_base(h)) in names]
+        alike = alike or [h for h in header if role == "loss" and plain(h) in PERPLEXITY]
         alike = alike or [h for h in header if plain(h) in _LAST.get(role, ())]
         if role == "loss" and alike and plain(alike[0]) in TRAINING:
             others = [h for h in header if _is_like(h, _LIKE["loss"]) and h not in alike]
@@ -124,6 +129,12 @@ def check(path: Path, column: str, header: Sequence[str]) -> None:
     if column not in header:
         like = re.findall(r"[a-z]{2,}", column.lower())
         raise UsageError(f"{path} has no column '{column}'; it has {_listed(header, like)}")
+
+
+def is_perplexity(name: str) -> bool:
+    """Whether a column of losses is named as their exponential."""
+    words = re.split(r"[\W_]+", name.lower())
+    return plain(name) in PERPLEXITY or not {"perplexity", "ppl"}.isdisjoint(words)
 
 
 def plain(name: str) -> str:

@@ -176,6 +176,27 @@ def test_a_training_loss_is_taken_where_there_is_no_other(tmp_path: Path) -> Non
         from_file(table(path, [row | {"loss_c4": "3.5"}]))
 
 
+@pytest.mark.parametrize("name", ["perplexity", "Val PPL", "valppl", "val_ppl_c4"])
+def test_a_perplexity_is_read_as_its_logarithm(tmp_path: Path, name: str) -> None:
+    row = {"n": "1e6", "d": "1e8", name: "20"}
+    path = table(tmp_path / "a.csv", [row])
+    if name == "val_ppl_c4":  # of one of several sets, perhaps: to be named
+        with pytest.raises(UsageError, match="no column for loss"):
+            from_file(path)
+    some = from_file(path, {"loss": name})
+    assert some.loss.tolist() == [np.log(20)]
+    assert f"{name}: the loss is its logarithm" in some.notes
+    assert from_file(table(path, [row | {"loss": "3.5"}])).loss.tolist() == [3.5]
+    with pytest.raises(UsageError, match="loss"):
+        from_file(table(path, [row | {name: "0"}]), {"loss": name})
+
+
+def test_bits_per_byte_are_not_called_nats(tmp_path: Path) -> None:
+    some = from_file(table(tmp_path / "a.csv", [{"n": "1e6", "d": "1e8", "bpb": "0.9"}]))
+    assert some.loss.tolist() == [0.9]
+    assert some.notes[-1] == "bpb: losses, E, A and B are in bits per byte, not nats per unit"
+
+
 def test_a_long_header_is_cut_behind_what_is_near(tmp_path: Path) -> None:
     row = {f"x{i}": "1" for i in range(20)} | {"n": "1", "loss_c4": "3", "Val Loss 2": "3"}
     path = table(tmp_path / "a.csv", [row | {"d": "1"}])
