@@ -21,6 +21,8 @@ keeps all sizes. Where cells have several seeds, the deviations from the cells' 
 elsewhere those of the runs from their parabolas. Both are drawn over all budgets, because one
 budget has too few to tell its own noise, and are first scaled up for the degrees of freedom that
 the mean (sqrt(k / (k - 1)) for k seeds) or the parabola (1 / sqrt(1 - leverage)) took from them.
+The variance of the noise is itself uncertain where few of those are left: each replicate has its
+own, the estimate times freedom / chi-square(freedom), its posterior under Jeffreys' prior.
 
 Intervals are percentile intervals. Replicates whose fit failed are left out and counted.
 """
@@ -218,6 +220,7 @@ def of_isoflop(
     deviations: list[float] = []
     lone: list[int] = []  # the other runs, and their residuals
     residuals: list[float] = []
+    freed = told = 0.0  # degrees of freedom that tell the noise, of either kind
     for minimum in fitted.minima:
         at = np.flatnonzero(points.budget == minimum.budget)
         free = np.sqrt(np.maximum(1 - _leverage(np.log(points.n[at])), 1e-3))
@@ -228,19 +231,19 @@ def of_isoflop(
                 centre[i] = minimum.parabola(points.n[i])
                 lone.append(i)
                 residuals.append(float(left[at == i][0]))
+                freed += float(free[at == i][0]) ** 2
             else:
                 centre[cell] = points.loss[cell].mean()
                 scale = math.sqrt(len(cell) / (len(cell) - 1))
                 deviations += list((points.loss[cell] - centre[cell]) * scale)
                 repeated += list(cell)
-    pools = [
-        (np.array(runs), np.array(off) - np.mean(off))
-        for runs, off in ((repeated, deviations), (lone, residuals))
-        if runs
-    ]
+                told += len(cell) - 1
     losses = np.tile(centre, (_enough(replicates), 1))
-    for runs, drawn in pools:
-        losses[:, runs] += rng.choice(drawn, size=(replicates, len(runs)))
+    for runs, off, freedom in ((repeated, deviations, told), (lone, residuals, freed)):
+        if runs:
+            drawn = rng.choice(np.array(off) - np.mean(off), size=(replicates, len(runs)))
+            spread = np.sqrt(freedom / rng.chisquare(freedom, (replicates, 1)))
+            losses[:, runs] += spread * drawn
     fits = [fit for fit in isoflop.refit(points, fitted, losses) if len(fit.minima) >= 2]
     kinds = ["deviations of seeds"] * bool(repeated) + ["residuals of the parabolas"] * bool(lone)
     return Bootstrap(tuple(fits), replicates - len(fits), " and ".join(kinds), seed)

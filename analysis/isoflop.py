@@ -22,7 +22,7 @@ from slam_core.errors import SlamError
 
 _BENT = 2.0  # standard errors of its curvature, for a parabola to have a minimum
 _SPREAD = 0.1  # of C within a budget: rounding to steps is less, points of curves are more
-_FREE = 8  # degrees of freedom below which intervals are too narrow
+_FREE = 8  # degrees of freedom below which the noise is hardly known
 SIZES = 4  # the least for a budget: three determine a parabola without any check
 
 
@@ -128,9 +128,7 @@ class IsoflopFit(PowerLaws):
         if not 0 < self.a < 1:
             doubts.append(f"a = {self.a:.2f} is not between 0 and 1: the minima follow noise")
         if (free := sum(m.freedom for m in self.minima)) < _FREE:
-            doubts.append(
-                f"the parabolas leave {free} degrees of freedom: intervals are too narrow"
-            )
+            doubts.append(f"the parabolas leave {free} degrees of freedom: add sizes or seeds")
         return doubts
 
     @property

@@ -32,6 +32,12 @@ def store(name: str, command: str, rows: list[dict[str, Any]], **more: Any) -> N
     print(f"wrote results/bench/{name}.json")
 
 
+def stored(name: str) -> list[dict[str, Any]]:
+    """The rows of results/bench/NAME.json, if there is one."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
