@@ -21,7 +21,6 @@ from analysis.headers import (
     check,
     is_perplexity,
     missing,
-    plain,
     recognised,
     scale,
 )
@@ -29,7 +28,7 @@ from analysis.laws import Floats
 from analysis.points import Points
 from analysis.shapes import NEEDS, named, per_unit
 from slam_core.errors import UsageError
-from slam_core.flops import convention
+from slam_core.flops import convention, plain
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 # Roles whose cells may be written 85M or 1.3B.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slam_core.errors import UsageError
+from slam_core.flops import plain
 
 # Names by what they mean here, without case and punctuation.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -135,11 +136,6 @@ def is_perplexity(name: str) -> bool:
     """Whether a column of losses is named as their exponential."""
     words = re.split(r"[\W_]+", name.lower())
     return plain(name) in PERPLEXITY or not {"perplexity", "ppl"}.isdisjoint(words)
-
-
-def plain(name: str) -> str:
-    """A name without case and punctuation."""
-    return "".join(filter(str.isalnum, name)).lower()
 
 
 def _base(name: str) -> str:

@@ -91,13 +91,14 @@ def convention(name: str, kind: Kind = "FLOP") -> str:
     (`attention`), `causal attention` (`causal`). `UsageError` naming the conventions there are.
     """
     keys = list(FLOPS if kind == "FLOP" else PARAMS)
-    known = {_plain(key): key for key in keys} | _ALSO[kind]
-    if _plain(name) not in known:
+    known = {plain(key): key for key in keys} | _ALSO[kind]
+    if plain(name) not in known:
         raise UsageError(f"no {kind} convention '{name}'; there are {', '.join(keys)}")
-    return known[_plain(name)]
+    return known[plain(name)]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without case and punctuation."""
     return "".join(filter(str.isalnum, name.lower()))
 
 

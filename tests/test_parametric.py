@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from worlds import SPEECH, chinchilla, isoflop_grid, noisy, points, published
 
 from analysis.laws import Law
-from analysis.parametric import fit, objective, refit
+from analysis.parametric import audit, fit, objective, refit
 from analysis.solve.solver import Loss
 from analysis.status import TooFew
 from slam_core.errors import UsageError
@@ -70,6 +70,16 @@ def test_units_of_loss_and_data_change_nothing_but_units() -> None:
     assert other.law.alpha == pytest.approx(one.law.alpha, rel=1e-6)
     assert other.law.beta == pytest.approx(one.law.beta, rel=1e-6)
     assert other.objective == pytest.approx(one.objective, rel=1e-9)
+
+
+def test_an_audit_tells_the_optimum_from_other_constants() -> None:
+    some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 7, 8.0), 0.01, seed=2)
+    fitted = fit(some)
+    assert "are the optimum of these points" in audit(fitted.law, some).message
+    planted = audit(SPEECH, some)  # of no noise, so not the optimum of these points
+    assert planted.excess == pytest.approx(objective(SPEECH, some) / fitted.objective - 1, rel=1e-9)
+    assert planted.excess > 1e-3
+    assert planted.message.startswith("warning: the constants are not the optimum")
 
 
 def test_too_few_points_and_a_wrong_delta_are_usage_errors() -> None:
