@@ -29,17 +29,19 @@ from slam_core.audio import SUFFIXES, open_audio
 from slam_core.corpora import (
     Manifest,
     Spoken,
+    Text,
     Units,
     deduplicate,
     open_corpus,
     sha256_of,
+    words_of,
     write_corpus,
     write_file,
 )
 from slam_core.errors import SlamError, UsageError
 from slam_core.splits import drawn, seed_of
 from slam_core.units import Tokeniser
-from slam_core.voices import SPEAKERS, Voice, open_voice, speaker_of
+from slam_core.voices import Cast, Reading
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -53,20 +55,37 @@ _SPLIT_FOLDERS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A file that becomes a document. The id is its path without split folder and suffix."""
+    """What becomes a document: a file of audio or text, or a text in memory (`content`).
+
+    The id of a file is its path without split folder and suffix.
+    """
 
     id: str
-    path: Path
     split: str
     kind: Literal["audio", "text"]
     sha256: str
+    path: Path = Path()
+    content: str | None = None
 
     @property
-    def speaker(self) -> str:
-        """For audio: the folder it lies in, for texts the pseudo-speaker."""
-        if self.kind == "text":
-            return speaker_of(self.id).name
-        return self.id.rpartition("/")[0] or "unknown"
+    def where(self) -> str:
+        """For messages: the file, or the id of a text in memory."""
+        return str(self.path) if self.content is None else self.id
+
+    @property
+    def size(self) -> int:
+        """Bytes, by which builds order their work."""
+        return self.path.stat().st_size if self.content is None else len(self.content)
+
+    def lines(self) -> list[str]:
+        """The sentences of a text; SlamError if the file is no text."""
+        content = self.content
+        if content is None:
+            try:
+                content = self.path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise SlamError(f"{self.path} is not UTF-8 text: convert or remove it") from None
+        return [line.strip() for line in content.splitlines() if line.strip()]
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,8 @@ class Settings:
     """What decides the units of a document besides the document."""
 
     tokeniser: str
-    voice: str | None  # None: sources are audio
+    cast: str | None  # None: sources are audio
+    keep_text: bool = False  # store sentences and the units of their words
 
 
 def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Source], list[Path]]:
@@ -103,7 +123,8 @@ def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Sou
         if id in sources:
             raise UsageError(f"{path} and {sources[id].path} would both be {id!r}: rename one")
         kind: Literal["audio", "text"] = "audio" if audio else "text"
-        sources[id] = Source(id, path, split or drawn(id, validation, test), kind, sha256_of(path))
+        split = split or drawn(id, validation, test)
+        sources[id] = Source(id, split, kind, sha256_of(path), path)
     return [sources[id] for id in sorted(sources)], [p for p in files if p not in set(chosen)]
 
 
@@ -113,11 +134,12 @@ class Encoder:
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)  # the number of threads changes the last bits of features
         self.tokeniser = Tokeniser.load(settings.tokeniser)
-        self.voice: Voice | None = open_voice(settings.voice) if settings.voice else None
+        self.cast = Cast(settings.cast) if settings.cast else None
+        self.keep_text = settings.keep_text
 
     def __call__(self, source: Source) -> Spoken:
         """SlamError if the source cannot be used."""
-        return self._read_aloud(source) if self.voice else self._listen(source)
+        return self._read_aloud(source, self.cast) if self.cast else self._listen(source)
 
     def _listen(self, source: Source) -> Spoken:
         units = self.tokeniser.encode_blocks(open_audio(source.path).blocks)
@@ -125,38 +147,80 @@ class Encoder:
         if not len(units):
             raise SlamError(f"{source.path} holds no speech: remove it")
         seconds = len(units) / self.tokeniser.config.rate
-        return Spoken(source.id, source.split, deduplicate(units), seconds, source.speaker)
+        speaker = source.id.rpartition("/")[0] or "unknown"  # the folder it lies in
+        return Spoken(source.id, source.split, deduplicate(units), seconds, speaker)
 
-    def _read_aloud(self, source: Source) -> Spoken:
+    def _read_aloud(self, source: Source, cast: Cast) -> Spoken:
         """A line is a sentence; between two stands one PAUSE."""
-        try:
-            text = source.path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise SlamError(f"{source.path} is not UTF-8 text: convert or remove it") from None
-        assert self.voice
-        speaker = speaker_of(source.id)
+        speaker = cast.speaker_of(source.id)
         pause = np.array([self.tokeniser.pause], np.uint16)
+        lines = source.lines()
         stream: list[Units] = []
-        sentences, length, frames = [], 0, 0
-        lines = [line for line in text.splitlines() if line.strip()]
+        lengths, words, length, frames = [], [], 0, 0
         for number, line in enumerate(lines):
-            parts: list[Units] = []
-            for wave in self.voice.read(line, speaker, seed_of(source.id, number)):
-                units = trimmed(self.tokeniser.encode(wave), self.tokeniser.pause)
-                frames += len(units)
-                parts += [pause, deduplicate(units)] if len(units) else []
-            spoken = np.concatenate(parts[1:]) if parts else pause[:0]
-            if length and len(spoken):
+            readings = cast.read(line, speaker, seed_of(source.id, number))
+            sentence = speak(self.tokeniser, readings)
+            frames += sentence.frames
+            if length and len(sentence.units):
                 stream.append(pause)
                 length += 1
-            sentences.append((length, length + len(spoken)))
-            stream.append(spoken)
-            length += len(spoken)
+            matched = sentence.words is not None and len(sentence.words) == len(words_of(line))
+            spans = [(length + a, length + b) for a, b in sentence.words or ()]
+            words.append(tuple(spans) if matched else None)
+            lengths.append(len(sentence.units))
+            stream.append(sentence.units)
+            length += len(sentence.units)
         if not length:
-            raise SlamError(f"{source.path} holds no words to read: remove it")
-        seconds = frames / self.tokeniser.config.rate
-        units = np.concatenate(stream)
-        return Spoken(source.id, source.split, units, seconds, speaker.name, tuple(sentences))
+            raise SlamError(f"{source.where} holds no words to read: remove it")
+        return Spoken(
+            source.id,
+            source.split,
+            np.concatenate(stream),
+            frames / self.tokeniser.config.rate,
+            speaker.name,
+            tuple(lengths),
+            Text(id=source.id, sentences=tuple(lines), words=tuple(words))
+            if self.keep_text
+            else None,
+        )
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence in units: `frames` before de-duplication, [start, stop) of words if known."""
+
+    units: Units
+    frames: int
+    words: tuple[tuple[int, int], ...] | None
+
+
+def speak(tokeniser: Tokeniser, readings: Iterable[Reading]) -> Sentence:
+    """What a voice read, without silence at the ends and with one PAUSE between two parts."""
+    pause = np.array([tokeniser.pause], np.uint16)
+    parts: list[Units] = []
+    words: list[tuple[int, int]] | None = []
+    length = frames = 0
+    for reading in readings:
+        heard = tokeniser.encode(reading.wave)
+        speech = np.flatnonzero(heard != tokeniser.pause)
+        if not len(speech):
+            continue
+        first = int(speech[0])
+        heard = heard[first : int(speech[-1]) + 1]
+        frames += len(heard)
+        if parts:
+            parts.append(pause)
+            length += 1
+        starts = np.flatnonzero(np.diff(heard.astype(np.int32), prepend=-1))  # of units, in frames
+        if words is not None and reading.words is not None:
+            at = np.array(reading.words).reshape(-1, 2) * tokeniser.config.rate - first
+            words += [(length + a, length + b) for a, b in np.searchsorted(starts, at - 0.5)]
+        else:
+            words = None
+        parts.append(heard[starts])
+        length += len(starts)
+    spans = None if words is None else tuple((int(a), int(b)) for a, b in words)
+    return Sentence(np.concatenate(parts) if parts else pause[:0], frames, spans)
 
 
 def trimmed(units: Units, pause: int) -> Units:
@@ -195,6 +259,7 @@ def _work(source: Source, cached: Path) -> str | None:
         "seconds": document.seconds,
         "speaker": document.speaker,
         "sentences": document.sentences,
+        "text": document.text.model_dump(mode="json") if document.text else None,
     }
     write_file(cached, json.dumps(record, separators=(",", ":")).encode())
     return None
@@ -235,8 +300,9 @@ class Plan:
         self.sources, self.settings, self.out = sources, settings, out
         self.work = out.with_name(f".{out.name}.work")
         self.tokeniser = Tokeniser.load(settings.tokeniser)
-        self.voice = open_voice(settings.voice) if settings.voice else None
-        made_by = (self.tokeniser.revision, self.voice.version if self.voice else "", _READING)
+        self.cast = Cast(settings.cast) if settings.cast else None
+        voices = f"{settings.cast}: {self.cast.version}" if self.cast else ""
+        made_by = (self.tokeniser.revision, voices, str(settings.keep_text), _READING)
         self.cached = {
             s.id: self.work / f"{_digest(*made_by, s.kind, s.id, s.sha256)}.json" for s in sources
         }
@@ -247,7 +313,7 @@ class Plan:
     def missing(self) -> list[tuple[Source, Path]]:
         """Sources that are not in the cache, the largest first so that no worker ends late."""
         todo = [(s, self.cached[s.id]) for s in self.sources if not self.cached[s.id].exists()]
-        return sorted(todo, key=lambda job: -job[0].path.stat().st_size)
+        return sorted(todo, key=lambda job: -job[0].size)
 
     def finished(self) -> Manifest | None:
         """The manifest if `out` holds this very corpus; UsageError if it holds another."""
@@ -261,17 +327,20 @@ class Plan:
             )
         return manifest
 
-    def assemble(self, name: str, skipped: dict[str, str]) -> Manifest:
+    def assemble(
+        self, name: str, skipped: dict[str, str], left_out: dict[str, str]
+    ) -> Manifest:
         """Write the corpus from the cache, and remove the cache."""
         texts = [s for s in self.sources if s.id not in skipped]
         provenance: dict[str, Any] = {
             "made_by": "python -m slam_core corpus build",
-            "kind": "synthetic speech" if self.voice else "recorded speech",
-            "voice": self.voice.version if self.voice else None,
-            "speakers": [s.name for s in SPEAKERS] if self.voice else None,
+            "kind": "synthetic speech" if self.cast else "recorded speech",
+            "voice": self.cast.version if self.cast else None,
+            "cast": self.settings.cast,
             "tokeniser_revision": self.tokeniser.revision,
             "sources_sha256": _digest(*(f"{s.id}\0{s.sha256}" for s in texts), length=64),
             "skipped": skipped,
+            "left_out": left_out,
             "inputs": self.digest,
         }
         manifest = write_corpus(
@@ -289,13 +358,12 @@ class Plan:
     def _document(self, source: Source) -> Spoken:
         record = json.loads(self.cached[source.id].read_bytes())
         units = np.array(record["units"], dtype=np.uint16)
-        sentences = tuple((a, b) for a, b in record["sentences"])
-        return Spoken(
-            source.id, source.split, units, record["seconds"], record["speaker"], sentences
-        )
+        text = Text.model_validate(record["text"]) if record["text"] else None
+        spoken = (record["seconds"], record["speaker"], tuple(record["sentences"]), text)
+        return Spoken(source.id, source.split, units, *spoken)
 
 
-_READING = "1"  # raise it when the way of reading a text aloud changes
+_READING = "2"  # raise it when the way of reading a text aloud changes
 
 
 def _by_split(sources: Iterable[Source]) -> list[Source]:

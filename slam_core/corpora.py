@@ -4,6 +4,7 @@ A corpus is a folder:
 
     corpus.json            the manifest: inventory, shards with sizes and sha256, splits, provenance
     documents.jsonl        one line a document: id, split, start, units, seconds, speaker, sentences
+    texts.jsonl            where texts may be shipped: sentences and the units of every word
     train-00000.units ...  the units of a split, document after document, without any separator
     pairs/<set>/           pair sets: pairs.json, items.jsonl, pairs.units
     ngrams.json            n-gram baselines (see `slam_core.ngrams`), DATACARD.md, ...
@@ -36,7 +37,7 @@ from slam_core.errors import SlamError, UsageError
 
 Units = npt.NDArray[np.uint16]
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "validation", "test")
 EMBEDDED = Path(__file__).parent / "embedded"
 _TAIL = 2  # zero bytes after the last unit
@@ -125,20 +126,20 @@ class Manifest(_Record):
     tokeniser: str
     shards: tuple[Shard, ...]
     documents_sha256: str
+    texts_sha256: str | None = None
     splits: dict[str, SplitTotals]
     provenance: dict[str, Any]
 
     @property
     def revision(self) -> str:
-        """12 hex digits over what decides the units: format, inventory, shards, documents."""
-        return _digest(
-            {
-                "format": self.format,
-                "inventory": self.inventory,
-                "shards": [[s.split, s.sha256] for s in self.shards],
-                "documents": self.documents_sha256,
-            }
-        )
+        """12 hex digits over what a run can see: format, inventory, shards, documents, texts."""
+        sees: dict[str, Any] = {
+            "format": self.format,
+            "inventory": self.inventory,
+            "shards": [[s.split, s.sha256] for s in self.shards],
+            "documents": self.documents_sha256,
+        }
+        return _digest(sees | ({"texts": self.texts_sha256} if self.texts_sha256 else {}))
 
 
 class Document(_Record):
@@ -150,7 +151,40 @@ class Document(_Record):
     units: int
     seconds: float  # of audio, leading and trailing silence excluded
     speaker: str
-    sentences: tuple[tuple[int, int], ...] = ()  # [start, stop) inside the document
+    sentences: tuple[int, ...] = ()  # units of each; one PAUSE stands between two that have any
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """[start, stop) of every sentence inside the document."""
+        return spans_of(self.sentences)
+
+
+def spans_of(sentences: Iterable[int]) -> list[tuple[int, int]]:
+    """Where sentences of these lengths lie in a document."""
+    spans, end = [], 0
+    for length in sentences:
+        start = end + 1 if end and length else end
+        end = start + length
+        spans.append((start, end))
+    return spans
+
+
+class Text(_Record):
+    """One line of `texts.jsonl`: what a document says, and when.
+
+    The words of a sentence are `words_of(sentence)`; `words` has [start, stop) of each inside the
+    document, or None for a sentence whose words could not be told apart. A stretch is empty where
+    a word is shorter than a unit.
+    """
+
+    id: str
+    sentences: tuple[str, ...]
+    words: tuple[tuple[tuple[int, int], ...] | None, ...]
+
+
+def words_of(sentence: str) -> list[str]:
+    """The words of a sentence with their punctuation: what stands between blanks and is said."""
+    return [word for word in sentence.split() if any(map(str.isalnum, word))]
 
 
 class PairsManifest(_Record):
@@ -243,6 +277,14 @@ class Corpus:
         documents = self.documents(split)
         return np.array([d.start for d in documents] + [self.units(split)], dtype=np.int64)
 
+    @cached_property
+    def texts(self) -> dict[str, Text]:
+        """What the documents say, by their ids; empty where the corpus has no texts."""
+        if self.manifest.texts_sha256 is None:
+            return {}
+        lines = (self.folder / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+        return {text.id: text for text in map(Text.model_validate_json, lines)}
+
     def units(self, split: str) -> int:
         """Length of the split's stream."""
         return self.manifest.splits[self._known(split)].units
@@ -269,16 +311,22 @@ class Corpus:
         for shard in self.manifest.shards:
             _check_sha256(self.folder / shard.file, shard.sha256)
         _check_sha256(self.folder / "documents.jsonl", self.manifest.documents_sha256)
+        if self.manifest.texts_sha256 is not None:
+            _check_sha256(self.folder / "texts.jsonl", self.manifest.texts_sha256)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt (maybe empty) and two continuations, of which `positive` is the right one."""
+    """A prompt (maybe empty) and two continuations, of which `positive` is the right one.
+
+    `group` is the part of the benchmark that the pair belongs to, say a grammatical paradigm.
+    """
 
     id: str
     prompt: Units
     positive: Units
     negative: Units
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -344,7 +392,7 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     for line in (folder / "items.jsonl").read_text().splitlines():
         item = json.loads(line)
         sides = (stream[slice(*item[side])] for side in ("prompt", "positive", "negative"))
-        items.append(Pair(item["id"], *sides))
+        items.append(Pair(item["id"], *sides, group=item.get("group", "")))
     return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
 
 
@@ -400,7 +448,8 @@ class Spoken:
     units: Units
     seconds: float
     speaker: str
-    sentences: tuple[tuple[int, int], ...] = ()
+    sentences: tuple[int, ...] = ()
+    text: Text | None = None
 
 
 def write_corpus(
@@ -421,6 +470,7 @@ def write_corpus(
     """
     shards: list[Shard] = []
     lines: list[str] = []
+    texts: list[str] = []
     waiting: dict[str, list[Units]] = {}
     totals: dict[str, SplitTotals] = {}
 
@@ -452,6 +502,8 @@ def write_corpus(
             sentences=document.sentences,
         )
         lines.append(placed.model_dump_json())
+        if document.text:
+            texts.append(document.text.model_dump_json())
         totals[split] = SplitTotals(
             documents=so_far.documents + 1,
             units=so_far.units + units.size,
@@ -467,6 +519,7 @@ def write_corpus(
         tokeniser=tokeniser,
         shards=tuple(sorted(shards, key=lambda s: s.file)),
         documents_sha256=write_file(folder / "documents.jsonl", _lines(lines)),
+        texts_sha256=write_file(folder / "texts.jsonl", _lines(texts)) if texts else None,
         splits=totals,
         provenance=dict(provenance),
     )
@@ -486,7 +539,7 @@ def write_pairs(
         if empty or np.array_equal(pair.positive, pair.negative):
             dropped += 1
             continue
-        item: dict[str, Any] = {"id": pair.id}
+        item: dict[str, Any] = {"id": pair.id} | ({"group": pair.group} if pair.group else {})
         for side in ("prompt", "positive", "negative"):
             units: Units = getattr(pair, side)
             stream.append(units)

@@ -30,7 +30,7 @@ from slam_core.ngrams import baselines
 from slam_core.token_files import read_documents
 
 if TYPE_CHECKING:
-    from slam_core.build import Source
+    from slam_core.build import Plan, Source
 
     Encoded = tuple[Source, str | None]
 
@@ -47,7 +47,8 @@ def build(
     source: Annotated[Path, typer.Argument(help="A folder of audio, or of .txt files.")],
     out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
-    voice: Annotated[str, typer.Option(help="Who reads texts aloud (extra `tts`).")] = "hibari",
+    cast: Annotated[str, typer.Option(help="Who reads texts: hibari, flite, mixed.")] = "hibari",
+    keep_text: Annotated[bool, typer.Option(help="Store texts and the units of words.")] = False,
     tokeniser: Tokeniser = None,
     strict: Annotated[bool, typer.Option(help="Refuse bad files instead of skipping.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
@@ -57,40 +58,54 @@ def build(
     """Make a corpus from recordings or texts; the same command continues an interrupted build.
 
     Subfolders train/, val/ and test/ decide the splits; without them a checksum of each name does.
-    Texts are one document a file and one sentence a line.
+    Texts are one document a file and one sentence a line, read aloud (extra `tts`). A training
+    text that quotes a held-out one, or repeats another, is left out.
     """
-    from slam_core.build import Plan, Settings, encode_all, find_sources
+    from slam_core.build import Plan, Settings, find_sources
+    from slam_core.leaks import screened
     from slam_core.units import DEFAULT
 
     sources, ignored = find_sources(source, val_share, test_share)
     audio = sources[0].kind == "audio"
-    settings = Settings(tokeniser or DEFAULT, None if audio else voice)
+    sources, left_out = (sources, {}) if audio else screened(sources)
+    settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text and not audio)
     plan = Plan(sources, settings, out)
-    if done := plan.finished():
-        say(f"{out} is already built from these sources: revision {done.revision}")
-        return
     for path in ignored if not audio else [p for p in ignored if p.suffix != ".txt"]:
         say(f"ignored: {path} is neither audio nor .txt")
+    for id, why in left_out.items():
+        say(f"left out: {id}: {why}")
+    _build(plan, name or out.name, jobs, strict=strict, left_out=left_out)
+
+
+def _build(
+    plan: Plan, name: str, jobs: int, *, strict: bool = False, left_out: dict[str, str] | None = None
+) -> None:
+    """Encode what is missing, with progress, and assemble the corpus."""
+    from slam_core.build import encode_all
+
+    if done := plan.finished():
+        say(f"{plan.out} is already built from these sources: revision {done.revision}")
+        return
     missing = plan.missing
     skipped: dict[str, str] = {}
-    held = len(sources) - len(missing)
-    say(f"{len(sources)} documents, {held} of them encoded before; writing {out}")
-    for one, complaint in _watched(encode_all(missing, settings, jobs), len(missing)):
+    total = len(plan.sources)
+    say(f"{total} documents, {total - len(missing)} of them encoded before; writing {plan.out}")
+    for one, complaint in _watched(encode_all(missing, plan.settings, jobs), len(missing)):
         if complaint:
             skipped[one.id] = complaint
-    if audio:
-        _say_conversions(s.path for s in sources if s.id not in skipped)
+    if not plan.cast:
+        _say_conversions(s.path for s in plan.sources if s.id not in skipped)
     for complaint in skipped.values():
         say(f"skipped: {complaint}")
     if skipped and strict:
         raise SlamError(
-            f"{len(skipped)} of {len(sources)} files cannot be used (listed above) and --strict "
-            "is set: mend or remove them, then build again"
+            f"{len(skipped)} of {total} files cannot be used (listed above) and --strict is set: "
+            "mend or remove them, then build again"
         )
-    if len(skipped) == len(sources):
-        raise SlamError(f"none of the {len(sources)} files in {source} can be used (see above)")
-    manifest = plan.assemble(name or out.name, dict(sorted(skipped.items())))
-    _finish(out, manifest)
+    if len(skipped) == total:
+        raise SlamError(f"none of the {total} files can be used (see above)")
+    manifest = plan.assemble(name, dict(sorted(skipped.items())), left_out or {})
+    _finish(plan.out, manifest)
 
 
 def _watched(encoded: Iterable[Encoded], total: int) -> Iterator[Encoded]:
@@ -257,7 +272,6 @@ def pairs(
     wrong: Annotated[str, typer.Option(help="Cloze: field of the wrong end.")] = "wrong",
     least_count: Annotated[int, typer.Option(help="Words: least count in the stories.")] = 20,
     limit: Annotated[int, typer.Option(help="Words: at most so many pairs.")] = 1000,
-    voice: Annotated[str, typer.Option(help="Words: who reads them (extra `tts`).")] = "hibari",
     tokeniser: Tokeniser = None,
 ) -> None:
     """Add a pair set to a corpus: words read aloud, or story ends cut from its documents."""
@@ -266,15 +280,15 @@ def pairs(
     from slam_core import pairs as make
     from slam_core.units import DEFAULT
     from slam_core.units import Tokeniser as Encoder
-    from slam_core.voices import open_voice
+    from slam_core.voices import Cast
 
     corpus = open_corpus(name)
     torch.set_num_threads(1)  # as in `build`
     record: dict[str, Any] = {"source": source.name, "source_sha256": sha256_of(source)}
     if source.suffix == ".tsv":
-        speaker, encoder = open_voice(voice), Encoder.load(tokeniser or DEFAULT)
-        made = make.words(source, encoder, speaker, least_count=least_count, limit=limit)
-        record |= {"kind": "words, synthetic speech", "voice": speaker.version}
+        cast, encoder = Cast("hibari"), Encoder.load(tokeniser or DEFAULT)
+        made = make.words(source, encoder, cast, least_count=least_count, limit=limit)
+        record |= {"kind": "words, synthetic speech", "voice": cast.version}
         record |= {"tokeniser_revision": encoder.revision, "least_count": least_count}
     else:
         made = make.cloze(source, corpus, wrong)

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from slam_core.build import trimmed
+from slam_core.build import speak
 from slam_core.corpora import Corpus, Document, Pair, Units, deduplicate
 from slam_core.errors import SlamError
 from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
-from slam_core.voices import SPEAKERS, Voice
+from slam_core.voices import PSEUDO_SPEAKERS, Cast
 
 
 def words(
-    source: Path, tokeniser: Tokeniser, voice: Voice, *, least_count: int, limit: int
+    source: Path, tokeniser: Tokeniser, cast: Cast, *, least_count: int, limit: int
 ) -> Iterator[Pair]:
     """Pairs from a table with columns word, word_phones, nonword_phones, count_in_story_text.
 
@@ -36,14 +36,13 @@ def words(
     known = [row for row in rows if int(row["count_in_story_text"]) >= least_count]
     for row in known[:limit]:
         seed = seed_of("word", row["word"])
-        speaker = SPEAKERS[seed % len(SPEAKERS)]
+        speaker = PSEUDO_SPEAKERS[seed % len(PSEUDO_SPEAKERS)]
 
-        def speak(phones: str, speaker: Any = speaker, seed: int = seed) -> Units:
-            wave = np.concatenate(list(voice.pronounce([f"{phones}."], speaker, seed)))
-            return deduplicate(trimmed(tokeniser.encode(wave), tokeniser.pause))
+        def said(phones: str, speaker: Any = speaker, seed: int = seed) -> Units:
+            return speak(tokeniser, cast.pronounce([f"{phones}."], speaker, seed)).units
 
         nothing = np.zeros(0, np.uint16)
-        yield Pair(row["word"], nothing, speak(row["word_phones"]), speak(row["nonword_phones"]))
+        yield Pair(row["word"], nothing, said(row["word_phones"]), said(row["nonword_phones"]))
 
 
 def cloze(source: Path, corpus: Corpus, wrong: str) -> Iterator[Pair]:
@@ -61,7 +60,7 @@ def cloze(source: Path, corpus: Corpus, wrong: str) -> Iterator[Pair]:
 
     def cut(story: str, first: int, last: int, pause: int = 0) -> Units:
         at = document(story)
-        start, stop = at.sentences[first][0], at.sentences[last][1] + pause
+        start, stop = at.spans[first][0], at.spans[last][1] + pause
         return corpus.read(at.split, at.start + start, at.start + stop)
 
     for item in _json_lines(source):
