@@ -327,9 +327,7 @@ class Plan:
             )
         return manifest
 
-    def assemble(
-        self, name: str, skipped: dict[str, str], left_out: dict[str, str]
-    ) -> Manifest:
+    def assemble(self, name: str, skipped: dict[str, str], left_out: dict[str, str]) -> Manifest:
         """Write the corpus from the cache, and remove the cache."""
         texts = [s for s in self.sources if s.id not in skipped]
         provenance: dict[str, Any] = {

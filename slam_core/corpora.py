@@ -40,6 +40,7 @@ Units = npt.NDArray[np.uint16]
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
 EMBEDDED = Path(__file__).parent / "embedded"
+_SIDES = ("prompt", "positive", "negative")
 _TAIL = 2  # zero bytes after the last unit
 
 
@@ -391,8 +392,8 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     items = []
     for line in (folder / "items.jsonl").read_text().splitlines():
         item = json.loads(line)
-        sides = (stream[slice(*item[side])] for side in ("prompt", "positive", "negative"))
-        items.append(Pair(item["id"], *sides, group=item.get("group", "")))
+        prompt, positive, negative = (stream[slice(*item[side])] for side in _SIDES)
+        items.append(Pair(item["id"], prompt, positive, negative, item.get("group", "")))
     return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
 
 
@@ -530,22 +531,31 @@ def write_corpus(
 def write_pairs(
     folder: Path, pairs: Iterable[Pair], *, name: str, inventory: int, provenance: Mapping[str, Any]
 ) -> PairsManifest:
-    """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped."""
+    """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped.
+
+    SlamError if an id occurs twice or nothing is left.
+    """
     stream: list[Units] = []
     lines: list[str] = []
+    seen: set[str] = set()
     end = dropped = 0
     for pair in pairs:
+        if pair.id in seen:
+            raise SlamError(f"pair set {name}: the id {pair.id!r} occurs twice: rename one")
+        seen.add(pair.id)
         empty = not (pair.positive.size and pair.negative.size)
         if empty or np.array_equal(pair.positive, pair.negative):
             dropped += 1
             continue
         item: dict[str, Any] = {"id": pair.id} | ({"group": pair.group} if pair.group else {})
-        for side in ("prompt", "positive", "negative"):
+        for side in _SIDES:
             units: Units = getattr(pair, side)
             stream.append(units)
             item[side] = [end, end + units.size]
             end += units.size
         lines.append(json.dumps(item))
+    if not lines:
+        raise SlamError(f"pair set {name}: no pair with two different sides: nothing is written")
     manifest = PairsManifest(
         format=FORMAT,
         name=name,

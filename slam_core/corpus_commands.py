@@ -20,13 +20,10 @@ from slam_core.corpora import (
     Manifest,
     open_corpus,
     open_pairs,
-    sha256_of,
     write_corpus,
-    write_file,
-    write_pairs,
 )
 from slam_core.errors import SlamError, UsageError
-from slam_core.ngrams import baselines
+from slam_core.ngrams import remeasure
 from slam_core.token_files import read_documents
 
 if TYPE_CHECKING:
@@ -78,7 +75,12 @@ def build(
 
 
 def _build(
-    plan: Plan, name: str, jobs: int, *, strict: bool = False, left_out: dict[str, str] | None = None
+    plan: Plan,
+    name: str,
+    jobs: int,
+    *,
+    strict: bool = False,
+    left_out: dict[str, str] | None = None,
 ) -> None:
     """Encode what is missing, with progress, and assemble the corpus."""
     from slam_core.build import encode_all
@@ -258,49 +260,8 @@ def ngrams(
     highest: Annotated[int, typer.Option(min=2, max=6)] = 5,
 ) -> None:
     """Measure the n-gram losses of a corpus and store them as its ngrams.json (`build` does)."""
-    corpus = open_corpus(name)
-    measured = baselines(corpus, highest)
-    write_file(corpus.folder / "ngrams.json", measured.model_dump_json(indent=1).encode() + b"\n")
+    measured = remeasure(open_corpus(name), highest)
     say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
-
-
-@app.command()
-def pairs(
-    name: Annotated[str, typer.Argument(help="The corpus that gets the pair set.")],
-    source: Annotated[Path, typer.Argument(help="A .tsv of words, or a .jsonl(.gz) of cloze.")],
-    called: Annotated[str, typer.Option("--name", help="Name of the pair set.")],
-    wrong: Annotated[str, typer.Option(help="Cloze: field of the wrong end.")] = "wrong",
-    least_count: Annotated[int, typer.Option(help="Words: least count in the stories.")] = 20,
-    limit: Annotated[int, typer.Option(help="Words: at most so many pairs.")] = 1000,
-    tokeniser: Tokeniser = None,
-) -> None:
-    """Add a pair set to a corpus: words read aloud, or story ends cut from its documents."""
-    import torch
-
-    from slam_core import pairs as make
-    from slam_core.units import DEFAULT
-    from slam_core.units import Tokeniser as Encoder
-    from slam_core.voices import Cast
-
-    corpus = open_corpus(name)
-    torch.set_num_threads(1)  # as in `build`
-    record: dict[str, Any] = {"source": source.name, "source_sha256": sha256_of(source)}
-    if source.suffix == ".tsv":
-        cast, encoder = Cast("hibari"), Encoder.load(tokeniser or DEFAULT)
-        made = make.words(source, encoder, cast, least_count=least_count, limit=limit)
-        record |= {"kind": "words, synthetic speech", "voice": cast.version}
-        record |= {"tokeniser_revision": encoder.revision, "least_count": least_count}
-    else:
-        made = make.cloze(source, corpus, wrong)
-        record |= {"kind": "cut from the corpus", "corpus": corpus.revision, "wrong": wrong}
-    folder = corpus.folder / "pairs" / called
-    manifest = write_pairs(
-        folder, made, name=f"{corpus.name}/{called}", inventory=corpus.inventory, provenance=record
-    )
-    same = f", {manifest.dropped} dropped because their sides are empty or the same units"
-    say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
-    if {"train", "validation"} <= corpus.manifest.splits.keys():
-        ngrams(name)
 
 
 @app.command()

@@ -1,22 +1,34 @@
-"""Texts that would be on both sides of a split, or twice in training. No torch here.
+"""What would be on both sides of a split, or twice in training. No torch here.
 
 Fairy tales come in many collections, so a folder of books often holds the stories of its own test
 set again. Two texts share a *passage* if they have `PASSAGE` words in a row in common, whatever the
 punctuation; formulas of the genre ("once upon a time there lived a king and a queen") are shorter.
+
+In units, two recordings of one text hardly ever agree for long, so `STRETCH` units in a row (two
+seconds) that occur in two places are the same recording: a held-out document or a benchmark's item
+that was trained on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from slam_core.corpora import Corpus, Pair, Units, iterate
+from slam_core.errors import SlamError
 
 if TYPE_CHECKING:
     from slam_core.build import Source
 
 PASSAGE = 20  # words
+STRETCH = 40  # units
 REPEATED = 0.1  # share of a training text's passages that earlier ones may have
 
+_BASE = 0x9E3779B97F4A7C15  # of hashes; odd, so that it has an inverse
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
@@ -55,9 +67,73 @@ def screened(sources: list[Source]) -> tuple[list[Source], dict[str, str]]:
 
 
 def _readable(source: Source) -> list[str]:
-    from slam_core.errors import SlamError
-
     try:
         return source.lines()
     except SlamError:
         return []  # the build will name it
+
+
+def trained_on(corpus: Corpus, held_out: Mapping[str, Units], length: int = STRETCH) -> list[str]:
+    """The ids of the sequences that have `length` units in a row in common with `train`.
+
+    A sequence shorter than `length` tells nothing and is never among them.
+    """
+    names = [id for id, units in held_out.items() if units.size >= length]
+    if not names or "train" not in corpus.manifest.splits:
+        return []
+    windows = [_windows(held_out[id], length) for id in names]
+    owner = np.repeat(np.arange(len(names)), [len(w) for w in windows])
+    start = np.concatenate([np.arange(len(w)) for w in windows])
+    keys = np.concatenate(windows)
+    order = np.argsort(keys, kind="stable")
+    keys, owner, start = keys[order], owner[order], start[order]
+    found: set[int] = set()
+    total, step = corpus.units("train"), 1 << 20
+    for low in range(0, max(total - length + 1, 0), step):
+        units = corpus.read("train", low, min(low + step + length - 1, total))
+        seen = _windows(units, length)
+        at = np.minimum(np.searchsorted(keys, seen), len(keys) - 1)
+        for here in np.flatnonzero(keys[at] == seen):
+            first = int(at[here])
+            for k in range(first, int(np.searchsorted(keys, keys[first], side="right"))):
+                same = held_out[names[owner[k]]][start[k] : start[k] + length]
+                if owner[k] not in found and np.array_equal(same, units[here : here + length]):
+                    found.add(int(owner[k]))
+    return [names[k] for k in sorted(found)]
+
+
+def _windows(units: Units, length: int) -> npt.NDArray[np.uint64]:
+    """A hash of each stretch of `length` units: differences of a polynomial modulo 2**64."""
+    if units.size < length:
+        return np.empty(0, np.uint64)
+    base, inverse = np.uint64(_BASE), np.uint64(pow(_BASE, -1, 1 << 64))
+    with np.errstate(over="ignore"):
+        power = np.multiply.accumulate(np.full(units.size, base))
+        back = np.multiply.accumulate(np.full(units.size, inverse))
+        prefix = np.add.accumulate((units.astype(np.uint64) + np.uint64(1)) * power)
+        sums = prefix[length - 1 :].copy()
+        sums[1:] -= prefix[:-length]
+        return sums * back[: sums.size]
+
+
+def documents_of(corpus: Corpus) -> dict[str, Units]:
+    """The held-out documents of a corpus by '<split>/<id>'."""
+    held = [split for split in corpus.manifest.splits if split != "train"]
+    return {f"{s}/{d.id}": units for s in held for d, units in iterate(corpus, s)}
+
+
+def refuse_trained(name: str, items: Iterable[Pair], corpora: Iterable[Corpus]) -> None:
+    """SlamError if an item of a benchmark occurs in the training split of one of the corpora."""
+    sides = {
+        f"{item.id} ({side})": np.concatenate([item.prompt, getattr(item, side)])
+        for item in items
+        for side in ("positive", "negative")
+    }
+    for corpus in corpora:
+        if found := trained_on(corpus, sides):
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            raise SlamError(
+                f"benchmark {name}: item {found[0]}{more} occurs in the training split of "
+                f"{corpus.name}: a model of it has seen the answer; make the benchmark from "
+                "held-out documents"
+            )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from slam_core.corpora import Corpus, Pairs, find, open_pairs
+from slam_core.corpora import Corpus, Pairs, find, open_pairs, write_file
 from slam_core.errors import SlamError
 
 Stream = npt.NDArray[np.int64]
@@ -82,6 +82,13 @@ def baselines(corpus: Corpus, highest: int = 5) -> Baselines:
             for name, (_, sides) in judged.items()
         },
     )
+
+
+def remeasure(corpus: Corpus, highest: int = 5) -> Baselines:
+    """Measure the baselines and store them as the corpus' `ngrams.json`."""
+    measured = baselines(corpus, highest)
+    write_file(corpus.folder / "ngrams.json", measured.model_dump_json(indent=1).encode() + b"\n")
+    return measured
 
 
 def stream(corpus: Corpus, split: str) -> Stream:

@@ -1,7 +1,11 @@
-"""Pair sets of a corpus: spoken words against non-words, right against wrong ends of a story.
+"""Pair sets of a corpus, in units: what a model is asked to tell apart, and what DPO prefers.
 
-After sWUGGY (Nguyen et al. 2020, arXiv:2011.11588) and StoryCloze (Hassid et al. 2023,
-arXiv:2305.13009), with other words and other stories.
+After sWUGGY and sBLIMP (Nguyen et al. 2020, arXiv:2011.11588), StoryCloze (Hassid et al. 2023,
+arXiv:2305.13009) and SALMon's speaker consistency (Maimon et al. 2024, arXiv:2409.07437), with
+other words, sentences, stories and voices. A prompt ends with the PAUSE that a reader makes there.
+
+Whatever is spoken for a pair is spoken by one person on both sides, unless the person is what
+differs, and at one pace, so that nothing but the text, or the voice, can tell the sides apart.
 """
 
 from __future__ import annotations
@@ -9,69 +13,225 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slam_core.build import speak
-from slam_core.corpora import Corpus, Document, Pair, Units, deduplicate
-from slam_core.errors import SlamError
+from slam_core.corpora import Corpus, Document, Pair, Units
+from slam_core.errors import SlamError, UsageError
 from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
-from slam_core.voices import PSEUDO_SPEAKERS, Cast
+from slam_core.voices import Cast, Speaker
+
+HELD_OUT = ("validation", "test")
 
 
-def words(
-    source: Path, tokeniser: Tokeniser, cast: Cast, *, least_count: int, limit: int
-) -> Iterator[Pair]:
+class Reader:
+    """Reads sentences aloud into units."""
+
+    def __init__(self, tokeniser: Tokeniser, cast: Cast) -> None:
+        self.tokeniser, self.cast = tokeniser, cast
+        self.pause = np.array([tokeniser.pause], np.uint16)
+        self.speakers: Mapping[str, Speaker] = {s.name: s for s in cast.speakers}
+
+    def __call__(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
+        """Sentences with a PAUSE between; the n-th has seed `seed` + n."""
+        read = self.cast.read
+        heard = (
+            speak(self.tokeniser, read(sentence, speaker, seed + n)).units
+            for n, sentence in enumerate(sentences)
+        )
+        parts = [part for units in heard if len(units) for part in (self.pause, units)]
+        return np.concatenate(parts[1:]) if parts else self.pause[:0]
+
+    def prompt(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
+        """The same with the PAUSE at its end, or nothing if there are no sentences."""
+        units = self(sentences, speaker, seed)
+        return np.concatenate([units, self.pause]) if len(units) else units
+
+    def named(self, speaker: str) -> Speaker:
+        """The speaker of a document; SlamError if the cast has nobody of that name."""
+        if speaker not in self.speakers:
+            raise SlamError(
+                f"the cast has no {speaker!r}, who reads a document: give the cast of the corpus"
+            )
+        return self.speakers[speaker]
+
+
+def words(source: Path, reader: Reader, *, least_count: int, limit: int) -> Iterator[Pair]:
     """Pairs from a table with columns word, word_phones, nonword_phones, count_in_story_text.
 
-    Both sides are read by one pseudo-speaker at one pace. Words seen fewer than `least_count`
-    times in the stories are left out: a model of the corpus cannot know them.
+    Words seen fewer than `least_count` times in the stories are left out: a model of the corpus
+    cannot know them.
     """
     with source.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     known = [row for row in rows if int(row["count_in_story_text"]) >= least_count]
+    able = [s for s in dict.fromkeys(reader.cast.speakers) if s.engine == "hibari"]
     for row in known[:limit]:
         seed = seed_of("word", row["word"])
-        speaker = PSEUDO_SPEAKERS[seed % len(PSEUDO_SPEAKERS)]
 
-        def said(phones: str, speaker: Any = speaker, seed: int = seed) -> Units:
-            return speak(tokeniser, cast.pronounce([f"{phones}."], speaker, seed)).units
+        def said(phones: str, seed: int = seed) -> Units:
+            readings = reader.cast.pronounce([f"{phones}."], able[seed % len(able)], seed)
+            return speak(reader.tokeniser, readings).units
 
         nothing = np.zeros(0, np.uint16)
         yield Pair(row["word"], nothing, said(row["word_phones"]), said(row["nonword_phones"]))
 
 
-def cloze(source: Path, corpus: Corpus, wrong: str) -> Iterator[Pair]:
+class TextPair(BaseModel):
+    """One line of a file of text pairs; other fields are not looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    positive: str
+    negative: str
+    prompt: str = ""
+    group: str = ""
+
+
+def texts(source: Path, reader: Reader) -> Iterator[Pair]:
+    """Text pairs read aloud, each by a speaker that its id decides.
+
+    `source` has a JSON object a line (`TextPair`); SlamError names the line that is none.
+    """
+    seen: set[str] = set()
+    for number, line in enumerate(_lines(source), 1):
+        try:
+            pair = TextPair.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "the line"
+            raise SlamError(f"{source}, line {number}: {field}: {first['msg']}") from None
+        if pair.id in seen:
+            raise SlamError(f"{source}, line {number}: the id {pair.id!r} was there before")
+        seen.add(pair.id)
+        speaker, seed = reader.cast.speaker_of(pair.id), seed_of("pair", pair.id)
+        yield Pair(
+            pair.id,
+            reader.prompt(_split(pair.prompt), speaker, seed + 1000),
+            reader([pair.positive], speaker, seed),
+            reader([pair.negative], speaker, seed),
+            pair.group,
+        )
+
+
+def _split(text: str) -> list[str]:
+    return [text] if text.strip() else []
+
+
+def cloze(
+    source: Path,
+    corpus: Corpus,
+    wrong: str,
+    texts: Path | None = None,
+    reader: Reader | None = None,
+) -> Iterator[Pair]:
     """Pairs cut from the corpus: four sentences of a story, then the next one or a wrong one.
 
     `source` has a JSON object a line: story, i (first sentence of the prompt), and under `wrong`
-    the (story, sentence) of the wrong end. A prompt ends with the PAUSE that the story has there.
+    the (story, sentence) of the wrong end. With `texts`, a folder of <story>.txt with a sentence a
+    line, a wrong end of another story is read aloud by who reads the prompt; without, it is cut
+    from the other story, and may be in another voice.
     """
-    documents = {d.id: d for split in corpus.manifest.splits for d in corpus.documents(split)}
+    documents = _held_out(corpus, ("train", *HELD_OUT))
 
     def document(story: str) -> Document:
         if story not in documents:
             raise SlamError(f"{source} names the story {story!r}, which {corpus.name} has not")
         return documents[story]
 
-    def cut(story: str, first: int, last: int, pause: int = 0) -> Units:
-        at = document(story)
-        start, stop = at.spans[first][0], at.spans[last][1] + pause
-        return corpus.read(at.split, at.start + start, at.start + stop)
-
-    for item in _json_lines(source):
+    for line in _lines(source):
+        item = json.loads(line)
         story, i = item["story"], item["i"]
         other, j = item[wrong]
-        prompt = cut(story, i, i + 3, pause=1)
-        name = f"{story}:{i}:{other}:{j}"
-        yield Pair(name, prompt, cut(story, i + 4, i + 4), cut(other, j, j))
+        at = document(story)
+        if reader and texts and document(other).speaker != at.speaker:
+            sentence = _sentences(texts, other)[j]
+            end = reader([sentence], reader.named(at.speaker), seed_of(other, j))
+        else:
+            end = cut(corpus, document(other), j, j + 1)
+        prompt = cut(corpus, at, i, i + 4, pause=True)
+        yield Pair(f"{story}:{i}:{other}:{j}", prompt, cut(corpus, at, i + 4, i + 5), end)
 
 
-def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
+def endings(
+    corpus: Corpus, kind: str, reader: Reader, splits: Iterable[str], limit: int
+) -> Iterator[Pair]:
+    """A story of `slam_core.stories` and its end, against a wrong one of a kind, read aloud.
+
+    The stories are those of `splits` whose generator made such a wrong end, in the order of their
+    ids; `group` is the level of difficulty.
+    """
+    from slam_core.stories import story_of
+
+    found = _held_out(corpus, splits)
+    made = 0
+    for id in sorted(found):
+        if made == limit:
+            return
+        story, document = story_of(id), found[id]
+        if kind not in story.wrong:
+            continue
+        first = len(story.sentences) - story.ending
+        speaker = reader.named(document.speaker)
+        wrong = reader(story.wrong[kind], speaker, seed_of(id, kind))
+        prompt = cut(corpus, document, 0, first, pause=True)
+        right = cut(corpus, document, first, len(story.sentences))
+        yield Pair(f"{id}:{kind}", prompt, right, wrong, f"level-{story.level}")
+        made += 1
+
+
+def consistency(corpus: Corpus, reader: Reader, limit: int) -> Iterator[Pair]:
+    """Half a passage, then its other half in the same voice or in another one.
+
+    Passages are two sentences that follow each other in a held-out document whose text is known,
+    one a document. The same words on both sides, so only the voice can tell; `group` names the
+    two speakers.
+    """
+    found = {id: d for id, d in _held_out(corpus, HELD_OUT).items() if id in corpus.texts}
+    if not found:
+        raise UsageError(f"{corpus.name} keeps no texts: build it with --keep-text")
+    people = list(dict.fromkeys(reader.cast.speakers))
+    for id in sorted(found)[:limit]:
+        document, said = found[id], corpus.texts[id].sentences
+        seed = seed_of("consistency", id)
+        first = seed % (len(said) - 1)
+        others = [s for s in people if s.name != document.speaker]
+        other = others[seed // len(said) % len(others)]
+        yield Pair(
+            f"{id}:{first}",
+            cut(corpus, document, first, first + 1, pause=True),
+            cut(corpus, document, first + 1, first + 2),
+            reader([said[first + 1]], other, seed_of(id, first + 1)),
+            f"{document.speaker} {other.name}",
+        )
+
+
+def cut(corpus: Corpus, document: Document, first: int, last: int, *, pause: bool = False) -> Units:
+    """Sentences [first, last) of a document, with the PAUSE after them if asked."""
+    spans = document.spans
+    start, stop = spans[first][0], spans[last - 1][1] + pause
+    return corpus.read(document.split, document.start + start, document.start + stop)
+
+
+def _held_out(corpus: Corpus, splits: Iterable[str]) -> dict[str, Document]:
+    present = [split for split in splits if split in corpus.manifest.splits]
+    return {d.id: d for split in present for d in corpus.documents(split)}
+
+
+def _sentences(folder: Path, story: str) -> list[str]:
+    files = sorted(folder.rglob(f"{story}.txt"))
+    if len(files) != 1:
+        raise SlamError(f"{folder} holds {len(files)} files {story}.txt: there must be one")
+    return [line for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _lines(path: Path) -> list[str]:
     content = path.read_bytes()
-    lines = gzip.decompress(content) if path.suffix == ".gz" else content
-    return (json.loads(line) for line in lines.splitlines())
+    text = gzip.decompress(content) if path.suffix == ".gz" else content
+    return [line for line in text.decode().splitlines() if line.strip()]

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import Pairs, open_pairs
+from slam_core.corpora import Pairs, open_corpus, open_pairs
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
+from slam_core.leaks import refuse_trained
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Journal, Score, State, scores_of, state_of
@@ -118,6 +119,7 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             f"benchmark '{benchmark}' has {pairs.manifest.inventory} units, run {run} was trained "
             f"on {vocab - 1}: they come from different tokenisers"
         )
+    refuse_trained(pairs.name, pairs.items, [open_corpus(s.corpus) for s in spec.data.sources])
     with scratch.claim(run):
         before = _scores(run, folder, pairs)
         # A kill between two metrics leaves one: both, or neither is taken for there.

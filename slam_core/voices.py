@@ -1,8 +1,8 @@
 """Text -> synthetic speech at 16 kHz by freely licensed voices, each engine imported when opened.
 
-hibari (https://pypi.org/project/hibari-tts, Apache-2.0, the extra `tts`) is a neural voice. One voice
-makes words nearly fixed strings of units, so a pseudo-speaker changes its pitch and formants by
-resampling. flite (http://cmuflite.org, BSD-like, Debian's package `flite`) has voices of other
+hibari (https://pypi.org/project/hibari-tts, Apache-2.0, the extra `tts`) is a neural voice. One
+voice makes words nearly fixed strings of units, so a pseudo-speaker changes its pitch and formants
+by resampling. flite (http://cmuflite.org, BSD-like, Debian's package `flite`) has voices of other
 people, with less natural speech. Each sentence has its own pace.
 
 A *cast* is the list of speakers among whom the documents of a corpus are dealt.
@@ -151,7 +151,7 @@ def _words(symbols: Sequence[str], ends: Any) -> tuple[Seconds, ...]:
     spoken = [symbol.isalpha() for symbol in symbols]  # stress and length marks, too
     for i, symbol in enumerate(symbols):
         if spoken[i]:
-            meets = 2 <= i and symbols[i - 1].isspace() and spoken[i - 2]
+            meets = i >= 2 and symbols[i - 1].isspace() and spoken[i - 2]
             start = (ends[i - 1] + ends[i]) / 2 if meets else ends[i]
             meets = i + 2 < len(symbols) and symbols[i + 1].isspace() and spoken[i + 2]
             stop = (ends[i + 1] + ends[i + 2]) / 2 if meets else ends[i + 1]
