@@ -1,0 +1,112 @@
+"""A story by number and level: a pure function, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from slam_core.errors import UsageError
+from slam_core.stories.draw import Draw
+from slam_core.stories.plots import PLOTS, Plot
+from slam_core.stories.world import Cast, Seat, World
+
+VERSION = 1  # raised when any story changes
+LEVELS = (1, 2, 3)
+BRAIDED = 0.7  # share of level 3 that tells two plots at once
+
+
+@dataclass(frozen=True)
+class Story:
+    """Sentences, of which the last `ending` are the end, and ends that are wrong for a reason.
+
+    `wrong` has an end of about the same length for each kind:
+
+    - topic: the right end of a story of other characters, things and places;
+    - detail: the right end with a thing that this story does not know;
+    - story: the same characters, things and places, but what the other turn would have led to.
+
+    `facts` are the plot, the cast and which turn the story took.
+    """
+
+    id: str
+    level: int
+    sentences: tuple[str, ...]
+    ending: int
+    wrong: dict[str, tuple[str, ...]]
+    facts: dict[str, Any]
+
+    @property
+    def prompt(self) -> tuple[str, ...]:
+        """The sentences before the end."""
+        return self.sentences[: -self.ending]
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """The sentences of the end."""
+        return self.sentences[-self.ending :]
+
+    @cached_property
+    def key(self) -> str:
+        """A checksum of plots and cast. It leaves out the turn: a story and its contrary share it.
+
+        Splits drawn by key have no two tellings of the same facts on different sides.
+        """
+        facts = {name: value for name, value in self.facts.items() if name != "turn"}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class _Told(NamedTuple):
+    prompt: tuple[str, ...]
+    end: tuple[str, ...]
+    facts: dict[str, Any]
+
+
+def story(number: int, level: int) -> Story:
+    """Story `number` (0, 1, 2, ...) of `level` (1, 2 or 3)."""
+    if level not in LEVELS or number < 0:
+        raise UsageError(f"no story {number} of level {level}: number from 0, level 1, 2 or 3")
+    seed = f"stories {VERSION}\0{level}\0{number}"
+    draw = Draw(seed, "plots")
+    plots = _plots(draw, level)
+    turns = tuple(draw.below(2) for _ in plots)
+    turned = draw.below(len(plots))
+    contrary = tuple(turn ^ (i == turned) for i, turn in enumerate(turns))
+    told = _tell(plots, turns, Seat(seed, level))
+    others = _plots(draw, level, like=plots)
+    topic = _tell(others, tuple(draw.below(2) for _ in others), Seat(seed, level, half=1))
+    detail = _tell(plots, turns, Seat(seed, level, foreign=plots[turned].detail))
+    return Story(
+        id=f"l{level}-{number:06d}",
+        level=level,
+        sentences=told.prompt + told.end,
+        ending=len(told.end),
+        wrong={
+            "topic": topic.end,
+            "detail": detail.end,
+            "story": _tell(plots, contrary, Seat(seed, level)).end,
+        },
+        facts=told.facts,
+    )
+
+
+def _plots(draw: Draw, level: int, like: tuple[Plot, ...] = ()) -> tuple[Plot, ...]:
+    """One plot or two; as many as `like` has if that is given."""
+    known = draw.shuffled([plot for plot in PLOTS if plot.level <= level])
+    two = draw.chance(BRAIDED) if not like else len(like) == 2
+    return tuple(known[: 2 if two and level == 3 else 1])
+
+
+def _tell(plots: tuple[Plot, ...], turns: tuple[int, ...], seat: Seat) -> _Told:
+    """Two plots alternate scene by scene, and each has the first sentence of its end."""
+    cast = Cast(seat)
+    worlds = [World(cast, f"strand {i}", bool(turn)) for i, turn in enumerate(turns)]
+    for plot, world in zip(plots, worlds, strict=True):
+        plot.tell(world)
+    scenes = max(len(world.scenes) for world in worlds)
+    prompt = [s for i in range(scenes) for w in worlds for s in (w.scenes[i : i + 1] or [[]])[0]]
+    end = [sentence for world in worlds for sentence in world.end[: 2 // len(worlds)]]
+    facts = {"plots": [plot.name for plot in plots], **cast.drawn, "turn": list(turns)}
+    return _Told(tuple(prompt), tuple(end), facts)

@@ -1,0 +1,191 @@
+"""The world of one plot: who is in it, what is where, and what has been told.
+
+Three properties make endings that only the beginning can judge:
+
+- A plot forks once, at `World.twist`, a fair coin. The contradicting end of a story is the end of
+  the same world with the coin turned over, so each of the two is the right one in half of the worlds.
+- Every pool of the lexicon is shuffled and halved. A story casts from one half; a stranger to it
+  from the other. Both halves have the same distribution.
+- Wording is drawn scene by scene from streams of their own, so a turned coin or a stranger leaves
+  the wording of the end as it was.
+
+Events check the state before they change it: a character gives only what it holds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from slam_core.stories.draw import Draw
+from slam_core.stories.lexicon import (
+    ASIDES,
+    COLOURS,
+    KINDS,
+    NAMES,
+    THINGS,
+    Place,
+    Pool,
+)
+
+T = TypeVar("T")
+
+
+class Character(NamedTuple):
+    name: str
+    girl: bool
+    kind: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def he(self) -> str:
+        return "she" if self.girl else "he"
+
+    @property
+    def him(self) -> str:
+        return "her" if self.girl else "him"
+
+    @property
+    def his(self) -> str:
+        return "her" if self.girl else "his"
+
+
+class Thing(NamedTuple):
+    noun: str
+    colour: str
+
+    def __str__(self) -> str:
+        return f"{self.colour} {self.noun}"
+
+
+Spot = Character | Place
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a world draws from: the seed, and what differs between a story and its wrong ends."""
+
+    seed: str
+    level: int
+    half: int = 0
+    foreign: str = ""  # the pool that is drawn from the other half
+
+
+class Cast:
+    """Draws from the pools without repetition and remembers what it drew."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+        self.drawn: dict[str, list[Any]] = {}
+
+    def next(self, pool: Pool[T]) -> T:
+        taken = self.drawn.setdefault(pool.name, [])
+        half = self.seat.half ^ (pool.name == self.seat.foreign)
+        order = Draw(self.seat.seed, pool.name).shuffled(pool.at(self.seat.level))[half::2]
+        entry = order[len(taken) % len(order)]
+        taken.append(entry)
+        return entry
+
+
+class World:
+    """What a plot is told with."""
+
+    def __init__(self, cast: Cast, strand: str, twist: bool) -> None:
+        self.cast = cast
+        self.level = cast.seat.level
+        self.twist = twist
+        self.scenes: list[list[str]] = [[]]
+        self.end: list[str] = []
+        self._strand = strand
+        self._told = self.scenes[0]
+        self._where: dict[Thing, Spot] = {}
+        self._wording = self._stream("scene 0")
+
+    def _stream(self, what: str) -> Draw:
+        return Draw(self.cast.seat.seed, self._strand, what)
+
+    # Who and what
+
+    def new(self, pool: Pool[T]) -> T:
+        """An entry that is not in the story yet."""
+        return self.cast.next(pool)
+
+    def character(self, kind: str = "") -> Character:
+        """Somebody new; a girl or a boy in half of the cases unless `kind` is given."""
+        name, girl = self.new(NAMES)
+        if not kind and self._stream(f"kind of {len(self.cast.drawn['names'])}").chance(0.5):
+            kind = self.new(KINDS)
+        return Character(name, girl, kind or ("girl" if girl else "boy"))
+
+    def thing(self) -> Thing:
+        """A new thing in a new colour."""
+        return Thing(self.new(THINGS), self.new(COLOURS))
+
+    def either(self, x: T, y: T) -> tuple[T, T]:
+        """(x, y) or, if the coin fell so, (y, x)."""
+        return (x, y) if self.twist else (y, x)
+
+    # Telling
+
+    def say(self, *ways: str) -> None:
+        """One of `ways`, simplest first: level 1 knows two of them, level 2 three, level 3 all."""
+        sentence = self._wording.choice(ways[: self.level + 1 if self.level < 3 else None])
+        sentence = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", sentence)
+        self._told.append(sentence[0].upper() + sentence[1:])
+
+    def maybe(self, *ways: str) -> None:
+        """Perhaps one of `ways`."""
+        if self._wording.chance(0.5):
+            self.say(*ways)
+
+    def scene(self) -> None:
+        """A new scene: the first sentence names whom it is about."""
+        if self._wording.chance((0.2, 0.4, 0.2)[self.level - 1]):
+            self.say(*self._wording.shuffled([s for more in ASIDES[: self.level] for s in more]))
+        self._wording = self._stream(f"scene {len(self.scenes)}")
+        self._told = []
+        self.scenes.append(self._told)
+
+    def ending(self) -> None:
+        """What is told from here on is the end: a sentence that suffices, and one that adds."""
+        self._wording = self._stream("end")
+        self._told = self.end
+
+    # Events
+
+    def meet(self, a: Character, b: Character | None = None) -> None:
+        """Introduce one, or two who are friends."""
+        self.say(
+            f"There was a {a.kind} named {a}.",
+            f"{a} was a little {a.kind}.",
+            f"Once there was a {a.kind}, and {a.his} name was {a}.",
+            f"In a small village lived a {a.kind} named {a}.",
+        )
+        if b:
+            self.say(
+                f"{a} had a friend named {b}, a {b.kind}.",
+                f"{a} and {b} the {b.kind} were friends.",
+                f"{b} was a {b.kind}, and {a} liked {b.him} very much.",
+            )
+
+    def owns(self, a: Character, thing: Thing) -> None:
+        self._where[thing] = a
+        self.say(
+            f"{a} had a {thing}.",
+            f"{a} loved {a.his} {thing}.",
+            f"{a} was proud of {a.his} {thing}.",
+            f"{a} had a {thing} and took good care of it.",
+        )
+
+    def moves(self, thing: Thing, old: Spot, new: Spot) -> None:
+        """`thing` goes from `old` to `new`, told elsewhere."""
+        if self._where.setdefault(thing, old) != old:
+            raise ValueError(f"the {thing} is not with {old} but with {self._where[thing]}")
+        self._where[thing] = new
+
+    def where(self, thing: Thing) -> Any:
+        """The character or place that has `thing`."""
+        return self._where[thing]
