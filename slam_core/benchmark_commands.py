@@ -1,7 +1,7 @@
 """`python -m slam_core benchmark ...`: pair sets and preferences of a corpus, read aloud or cut.
 
-A benchmark is `<corpus>/pairs/<name>`; preferences are two pair sets, `<corpus>/preferences/<name>/train`
-and `.../held_out`, whose positive is the chosen and whose negative the rejected continuation.
+A benchmark is `<corpus>/pairs/<name>`; preferences are two pair sets, `train` and `held_out` below
+`<corpus>/preferences/<name>`, whose positive is the chosen and whose negative the rejected end.
 """
 
 from __future__ import annotations

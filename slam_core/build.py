@@ -97,6 +97,23 @@ class Settings:
     keep_text: bool = False  # store sentences and the units of their words
 
 
+def story_sources(
+    levels: Iterable[int], count: int, validation: float, test: float
+) -> list[Source]:
+    """The first `count` stories of each level. Stories of the same facts share a split."""
+    from slam_core.stories import story
+
+    sources = []
+    for level in sorted(set(levels)):
+        for number in range(count):
+            told = story(number, level)
+            content = "\n".join(told.sentences)
+            sha256 = hashlib.sha256(content.encode()).hexdigest()
+            split = drawn(told.key, validation, test)
+            sources.append(Source(told.id, split, "text", sha256, content=content))
+    return sources
+
+
 def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Source], list[Path]]:
     """The documents of a folder in the order of their ids, and the files that are none.
 
@@ -296,8 +313,8 @@ def encode_all(
 class Plan:
     """A build before it runs: what is to be encoded, what is in the cache, where it goes."""
 
-    def __init__(self, sources: list[Source], settings: Settings, out: Path) -> None:
-        self.sources, self.settings, self.out = sources, settings, out
+    def __init__(self, sources: list[Source], settings: Settings, out: Path, command: str) -> None:
+        self.sources, self.settings, self.out, self.command = sources, settings, out, command
         self.work = out.with_name(f".{out.name}.work")
         self.tokeniser = Tokeniser.load(settings.tokeniser)
         self.cast = Cast(settings.cast) if settings.cast else None
@@ -331,7 +348,7 @@ class Plan:
         """Write the corpus from the cache, and remove the cache."""
         texts = [s for s in self.sources if s.id not in skipped]
         provenance: dict[str, Any] = {
-            "made_by": "python -m slam_core corpus build",
+            "made_by": f"python -m slam_core corpus {self.command}",
             "kind": "synthetic speech" if self.cast else "recorded speech",
             "voice": self.cast.version if self.cast else None,
             "cast": self.settings.cast,

@@ -66,5 +66,5 @@ def pairs(opened: Pairs, mapping: npt.NDArray[np.uint16]) -> Iterator[Pair]:
         return deduplicate(to[units])
 
     for item in opened.items:
-        sides = map(coarser, (item.prompt, item.positive, item.negative))
-        yield Pair(item.id, *sides, group=item.group)
+        prompt, positive, negative = map(coarser, (item.prompt, item.positive, item.negative))
+        yield Pair(item.id, prompt, positive, negative, item.group)

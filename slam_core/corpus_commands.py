@@ -1,141 +1,30 @@
-"""`python -m slam_core corpus ...`: build, import, info, ngrams, pairs, codebook.
+"""`python -m slam_core corpus ...`: build, stories, import, coarsen, info, check, ngrams, card.
 
-Only `build`, `pairs` and `codebook` import torch, when they run.
+Only `build`, `stories` and `codebook` import torch, when they run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from slam_core.corpora import (
-    Corpus,
-    Manifest,
-    open_corpus,
-    open_pairs,
-    write_corpus,
-)
+from slam_core import build_commands
+from slam_core.build_commands import Tokeniser, finish
+from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_file, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
 from slam_core.token_files import read_documents
 
-if TYPE_CHECKING:
-    from slam_core.build import Plan, Source
-
-    Encoded = tuple[Source, str | None]
-
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
-Tokeniser = Annotated[
-    str | None, typer.Option(help="A folder made by `codebook`; default: the embedded tokeniser.")
-]
-
-
-@app.command()
-def build(
-    source: Annotated[Path, typer.Argument(help="A folder of audio, or of .txt files.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
-    name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
-    cast: Annotated[str, typer.Option(help="Who reads texts: hibari, flite, mixed.")] = "hibari",
-    keep_text: Annotated[bool, typer.Option(help="Store texts and the units of words.")] = False,
-    tokeniser: Tokeniser = None,
-    strict: Annotated[bool, typer.Option(help="Refuse bad files instead of skipping.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
-    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
-) -> None:
-    """Make a corpus from recordings or texts; the same command continues an interrupted build.
-
-    Subfolders train/, val/ and test/ decide the splits; without them a checksum of each name does.
-    Texts are one document a file and one sentence a line, read aloud (extra `tts`). A training
-    text that quotes a held-out one, or repeats another, is left out.
-    """
-    from slam_core.build import Plan, Settings, find_sources
-    from slam_core.leaks import screened
-    from slam_core.units import DEFAULT
-
-    sources, ignored = find_sources(source, val_share, test_share)
-    audio = sources[0].kind == "audio"
-    sources, left_out = (sources, {}) if audio else screened(sources)
-    settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text and not audio)
-    plan = Plan(sources, settings, out)
-    for path in ignored if not audio else [p for p in ignored if p.suffix != ".txt"]:
-        say(f"ignored: {path} is neither audio nor .txt")
-    for id, why in left_out.items():
-        say(f"left out: {id}: {why}")
-    _build(plan, name or out.name, jobs, strict=strict, left_out=left_out)
-
-
-def _build(
-    plan: Plan,
-    name: str,
-    jobs: int,
-    *,
-    strict: bool = False,
-    left_out: dict[str, str] | None = None,
-) -> None:
-    """Encode what is missing, with progress, and assemble the corpus."""
-    from slam_core.build import encode_all
-
-    if done := plan.finished():
-        say(f"{plan.out} is already built from these sources: revision {done.revision}")
-        return
-    missing = plan.missing
-    skipped: dict[str, str] = {}
-    total = len(plan.sources)
-    say(f"{total} documents, {total - len(missing)} of them encoded before; writing {plan.out}")
-    for one, complaint in _watched(encode_all(missing, plan.settings, jobs), len(missing)):
-        if complaint:
-            skipped[one.id] = complaint
-    if not plan.cast:
-        _say_conversions(s.path for s in plan.sources if s.id not in skipped)
-    for complaint in skipped.values():
-        say(f"skipped: {complaint}")
-    if skipped and strict:
-        raise SlamError(
-            f"{len(skipped)} of {total} files cannot be used (listed above) and --strict is set: "
-            "mend or remove them, then build again"
-        )
-    if len(skipped) == total:
-        raise SlamError(f"none of the {total} files can be used (see above)")
-    manifest = plan.assemble(name, dict(sorted(skipped.items())), left_out or {})
-    _finish(plan.out, manifest)
-
-
-def _watched(encoded: Iterable[Encoded], total: int) -> Iterator[Encoded]:
-    """Show progress."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("encoding", total=total)
-        for one in encoded:
-            progress.advance(task)
-            yield one
-
-
-def _say_conversions(paths: Iterable[Path]) -> None:
-    """Name the files that were not mono at 16 kHz, in a line for each kind of conversion."""
-    from slam_core.audio import open_audio
-
-    converted: dict[str, list[str]] = {}
-    for path in paths:
-        converted.setdefault(open_audio(path).converted, []).append(path.name)
-    for conversion, names in sorted(converted.items()):
-        if conversion:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
+app.command()(build_commands.build)
+app.command()(build_commands.stories)
 
 
 @app.command("import")
@@ -168,13 +57,7 @@ def import_(
         tokeniser=tokeniser,
         provenance={"made_by": "python -m slam_core corpus import", "source": source.name},
     )
-    _finish(out, manifest)
-
-
-def _finish(out: Path, manifest: Manifest) -> None:
-    if {"train", "validation"} <= manifest.splits.keys():
-        ngrams(str(out))
-    say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")
+    finish(out, manifest)
 
 
 @app.command()
@@ -262,6 +145,92 @@ def ngrams(
     """Measure the n-gram losses of a corpus and store them as its ngrams.json (`build` does)."""
     measured = remeasure(open_corpus(name), highest)
     say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
+
+
+@app.command()
+def coarsen(
+    name: Annotated[str, typer.Argument(help="A corpus of the embedded tokeniser.")],
+    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    k: Annotated[int, typer.Option(help="Units of the coarser inventory.")] = 100,
+) -> None:
+    """The same audio in fewer units: corpus, pair sets and preferences."""
+    from slam_core import coarse
+
+    corpus = open_corpus(name)
+    mapping = coarse.load(k)
+    coarse.check(mapping, corpus)
+    if (out / "corpus.json").exists():
+        raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    record = {
+        "made_by": f"python -m slam_core corpus coarsen {corpus.name} --out {out.name} --k {k}"
+    }
+    for folder in sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json")):
+        opened = open_pairs(folder)
+        write_pairs(
+            out / folder.relative_to(corpus.folder),
+            coarse.pairs(opened, mapping),
+            name=f"{out.name}/{opened.name.partition('/')[2]}",
+            inventory=k + 1,
+            provenance={**opened.manifest.provenance, **record, "of": opened.revision},
+        )
+    manifest = write_corpus(
+        out,
+        coarse.documents(corpus, mapping),
+        name=out.name,
+        inventory=k + 1,
+        rate=corpus.manifest.rate,
+        tokeniser=f"{corpus.manifest.tokeniser}, joined to {k}",
+        provenance={**corpus.manifest.provenance, **record, "of": corpus.revision},
+    )
+    finish(out, manifest)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="An embedded corpus, one in $SLAM_CORPORA, a path.")],
+    against: Annotated[
+        list[str] | None, typer.Option(help="Another corpus whose training split counts, too.")
+    ] = None,
+) -> None:
+    """Compare all checksums, and seek held-out documents and benchmark items in training splits."""
+    from slam_core.leaks import documents_of, sides_of, trained_on
+
+    corpus = open_corpus(name, verify=True)
+    say(f"{corpus.name}: every checksum is right")
+    held: dict[str, dict[str, Any]] = {"held-out documents": documents_of(corpus)}
+    for folder in sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json")):
+        if folder.name != "train":
+            held[f"items of {folder.relative_to(corpus.folder)}"] = sides_of(
+                open_pairs(folder).items
+            )
+    found = 0
+    for other in [corpus, *map(open_corpus, against or [])]:
+        for what, sequences in held.items():
+            leaked = trained_on(other, sequences)
+            found += len(leaked)
+            shown = (
+                f": {', '.join(leaked[:3])}{' ...' if len(leaked) > 3 else ''}" if leaked else ""
+            )
+            say(
+                f"{len(leaked)} of {len(sequences)} {what} occur in training of {other.name}{shown}"
+            )
+    if found:
+        raise SlamError(
+            f"{found} held-out sequences of {name} occur in training data (listed above): build "
+            "again without them"
+        )
+
+
+@app.command("card")
+def card_(
+    name: Annotated[str, typer.Argument(help="An embedded corpus, one in $SLAM_CORPORA, a path.")],
+) -> None:
+    """Write the data card of a corpus, DATACARD.md, from its files (and its ABOUT.md)."""
+    from slam_core.card import card
+
+    corpus = open_corpus(name)
+    write_file(corpus.folder / "DATACARD.md", card(corpus).encode())
+    say(f"{corpus.folder / 'DATACARD.md'}")
 
 
 @app.command()

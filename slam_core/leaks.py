@@ -87,14 +87,18 @@ def trained_on(corpus: Corpus, held_out: Mapping[str, Units], length: int = STRE
     keys = np.concatenate(windows)
     order = np.argsort(keys, kind="stable")
     keys, owner, start = keys[order], owner[order], start[order]
+    maybe = np.zeros(1 << 24, bool)  # most windows are ruled out by the low bits of their hash
+    low_bits = np.uint64(maybe.size - 1)
+    maybe[keys & low_bits] = True
     found: set[int] = set()
     total, step = corpus.units("train"), 1 << 20
     for low in range(0, max(total - length + 1, 0), step):
         units = corpus.read("train", low, min(low + step + length - 1, total))
         seen = _windows(units, length)
-        at = np.minimum(np.searchsorted(keys, seen), len(keys) - 1)
-        for here in np.flatnonzero(keys[at] == seen):
-            first = int(at[here])
+        candidates = np.flatnonzero(maybe[seen & low_bits])
+        at = np.minimum(np.searchsorted(keys, seen[candidates]), len(keys) - 1)
+        equal = keys[at] == seen[candidates]
+        for here, first in zip(candidates[equal], at[equal], strict=True):
             for k in range(first, int(np.searchsorted(keys, keys[first], side="right"))):
                 same = held_out[names[owner[k]]][start[k] : start[k] + length]
                 if owner[k] not in found and np.array_equal(same, units[here : here + length]):
@@ -122,13 +126,18 @@ def documents_of(corpus: Corpus) -> dict[str, Units]:
     return {f"{s}/{d.id}": units for s in held for d, units in iterate(corpus, s)}
 
 
-def refuse_trained(name: str, items: Iterable[Pair], corpora: Iterable[Corpus]) -> None:
-    """SlamError if an item of a benchmark occurs in the training split of one of the corpora."""
-    sides = {
+def sides_of(items: Iterable[Pair]) -> dict[str, Units]:
+    """Both continuations of each item with its prompt, by '<id> (positive)' or '(negative)'."""
+    return {
         f"{item.id} ({side})": np.concatenate([item.prompt, getattr(item, side)])
         for item in items
         for side in ("positive", "negative")
     }
+
+
+def refuse_trained(name: str, items: Iterable[Pair], corpora: Iterable[Corpus]) -> None:
+    """SlamError if an item of a benchmark occurs in the training split of one of the corpora."""
+    sides = sides_of(items)
     for corpus in corpora:
         if found := trained_on(corpus, sides):
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""

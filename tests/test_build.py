@@ -18,10 +18,9 @@ from typer.testing import CliRunner, Result
 
 from slam_core import build
 from slam_core.codebook import k_means
-from slam_core.corpora import EMBEDDED, open_corpus, open_pairs
+from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.corpus_commands import app
 from slam_core.errors import SlamError, UsageError
-from slam_core.pairs import cloze
 from slam_core.units import Tokeniser
 
 CLIPS = sorted((EMBEDDED / "clips").glob("*.wav"))
@@ -162,28 +161,6 @@ def test_sources_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
         build.find_sources(tmp_path, 0.1, 0.1)
     with pytest.raises(UsageError, match="is not a folder"):
         build.find_sources(tmp_path / "nowhere", 0.1, 0.1)
-
-
-def test_cloze_is_cut_from_the_documents(tmp_path: Path, recordings: Path) -> None:
-    """Prompt and ends are slices of the story, with the PAUSE at the joint in the prompt."""
-    from slam_core.corpora import Spoken, write_corpus
-
-    stream = np.array([1, 2, 9, 3, 9, 4, 5, 9, 6, 9, 7, 8, 9, 1], np.uint16)
-    sentences = ((0, 2), (3, 4), (5, 7), (8, 9), (10, 12), (13, 14))
-    story = Spoken("s", "test", stream, 1.0, "anna", sentences)
-    settings = {"name": "c", "inventory": 10, "rate": 25.0, "tokeniser": "t", "provenance": {}}
-    write_corpus(tmp_path / "c", [story], **settings)
-    item = tmp_path / "cloze.jsonl"
-    item.write_text(json.dumps({"story": "s", "i": 0, "wrong": ["s", 5]}))
-    done = corpus("pairs", tmp_path / "c", item, "--name", "toy")
-    assert done.exit_code == 0, done.output
-    pair = open_pairs(f"{tmp_path / 'c'}/toy").items[0]
-    assert pair.prompt.tolist() == [1, 2, 9, 3, 9, 4, 5, 9, 6, 9]
-    assert pair.positive.tolist() == [7, 8]
-    assert pair.negative.tolist() == [1]
-    item.write_text(json.dumps({"story": "t", "i": 0, "wrong": ["s", 5]}))
-    with pytest.raises(SlamError, match="names the story 't', which c has not"):
-        list(cloze(item, open_corpus(tmp_path / "c"), "wrong"))
 
 
 def test_k_means_finds_clusters_and_is_deterministic() -> None:

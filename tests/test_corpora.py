@@ -27,7 +27,7 @@ def documents(count: int = 9, inventory: int = 501) -> list[Spoken]:
     for i in range(count):
         units = deduplicate(rng.integers(inventory, size=int(rng.integers(1, 90))))
         split = ("train", "train", "validation")[i % 3]
-        made.append(Spoken(f"d{i}", split, units, len(units) / 20, "anna", ((0, 1),)))
+        made.append(Spoken(f"d{i}", split, units, len(units) / 20, "anna", (1,)))
     return made
 
 
@@ -96,8 +96,29 @@ def test_revision_follows_the_units_and_nothing_else(tmp_path: Path) -> None:
     assert corpora.revision_of(tmp_path / "b") == first
     changed = made[0].units.copy()
     changed[0] = (changed[0] + 200) % 400
-    made[0] = Spoken("d0", "train", deduplicate(changed), made[0].seconds, "anna", ((0, 1),))
+    made[0] = Spoken("d0", "train", deduplicate(changed), made[0].seconds, "anna", (1,))
     assert write(tmp_path / "c", made).revision != first
+
+
+def test_texts_and_words_come_back_and_count_as_content(tmp_path: Path) -> None:
+    (made, *_) = documents(1)
+    bare = write(tmp_path / "a", [made])
+    told = Text(id="d0", sentences=("It is.", "So."), words=(((0, 1), (1, 1)), None))
+    spoken = replace(made, text=told)
+    manifest = write(tmp_path / "b", [spoken])
+    corpus = open_corpus(tmp_path / "b", verify=True)
+    assert corpus.texts == {"d0": told}
+    assert open_corpus(tmp_path / "a").texts == {}
+    assert manifest.revision != bare.revision
+    (tmp_path / "b" / "texts.jsonl").write_text("{}")
+    with pytest.raises(SlamError, match=r"texts\.jsonl does not have the checksum"):
+        open_corpus(tmp_path / "b", verify=True)
+
+
+def test_sentences_lie_one_pause_apart() -> None:
+    assert spans_of([2, 1, 0, 3]) == [(0, 2), (3, 4), (4, 4), (5, 8)]
+    assert spans_of([0, 2]) == [(0, 0), (0, 2)]
+    assert words_of("He said - no, 3 - and left.") == ["He", "said", "no,", "3", "and", "left."]
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

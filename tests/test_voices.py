@@ -1,7 +1,8 @@
-"""Reading aloud; needs the extra `tts`."""
+"""Reading aloud; needs the extra `tts`, and for flite's voices the program."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,52 +10,115 @@ import numpy as np
 import pytest
 
 from slam_core import build
-from slam_core.corpora import deduplicate
+from slam_core.corpora import deduplicate, words_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.voices import SPEAKERS, Voice, open_voice, speaker_of
+from slam_core.voices import CASTS, FLITE_SPEAKERS, PSEUDO_SPEAKERS, Cast, _words
+
+TEXT = "The king had three sons. They went away."
+ORDINARY = PSEUDO_SPEAKERS[0]
 
 
-def test_speakers_are_the_same_everywhere() -> None:
-    """A pseudo-speaker follows from the document's id alone; all of them are in use."""
-    assert speaker_of("magic-apples").name == "hibari"
-    assert {speaker_of(f"story-{i}") for i in range(100)} == set(SPEAKERS)
-
-
-def test_a_missing_voice_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_voice_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hibari", None)
     with pytest.raises(SlamError, match=r"slam-suite\[tts\]"):
-        open_voice("hibari")
-    with pytest.raises(UsageError, match="no voice 'piper'"):
-        open_voice("piper")
+        Cast("hibari")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SlamError, match="apt-get install flite"):
+        Cast("flite")
+    with pytest.raises(UsageError, match="no cast 'piper'; there are hibari, flite, mixed"):
+        Cast("piper")
+
+
+def test_times_of_words() -> None:
+    """Words that a blank parts meet in its middle; punctuation belongs to no word."""
+    ends = np.arange(1, 14, dtype=float)
+    words = _words(list("ab cd, “e” f"), ends)
+    assert words == ((1.0, 3.5), (3.5, 6.0), (9.0, 10.0), (12.0, 13.0))
+    assert _words(list(" — "), ends) == ()
 
 
 @pytest.fixture(scope="module")
-def voice() -> Voice:
+def cast() -> Cast:
     pytest.importorskip("hibari")
-    return Voice()
+    return Cast("hibari")
 
 
-def test_reading_is_reproducible_and_speakers_differ(voice: Voice) -> None:
-    text = "The king had three sons. They went away."
-    first, again = (list(voice.read(text, SPEAKERS[0], seed=5)) for _ in range(2))
+def test_speakers_are_the_same_everywhere(cast: Cast) -> None:
+    """A speaker follows from the document's id alone; all of them are in use."""
+    assert cast.speaker_of("magic-apples").name == "hibari"
+    assert {cast.speaker_of(f"story-{i}") for i in range(100)} == set(PSEUDO_SPEAKERS)
+
+
+def test_reading_is_reproducible_and_speakers_differ(cast: Cast) -> None:
+    first, again = (list(cast.read(TEXT, ORDINARY, seed=5)) for _ in range(2))
     assert len(first) == 2
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not np.array_equal(first[0], next(voice.read(text, SPEAKERS[0], seed=6)))
-    lengths = [sum(map(len, voice.read(text, s, seed=5))) for s in SPEAKERS]
+    assert all(np.array_equal(a.wave, b.wave) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0].wave, next(cast.read(TEXT, ORDINARY, seed=6)).wave)
+    lengths = [sum(len(r.wave) for r in cast.read(TEXT, s, seed=5)) for s in PSEUDO_SPEAKERS]
     assert max(lengths) < 1.1 * min(lengths)  # pitch changes, pace does not
 
 
-def test_a_text_becomes_sentences_with_pauses_between(voice: Voice, tmp_path: Path) -> None:
-    (tmp_path / "tale.txt").write_text("Once there was a fox.\n\n* * *\nIt was old.\n")
+def test_words_have_the_times_at_which_they_sound(cast: Cast) -> None:
+    """Seconds scale with the speaker's resampling; silence lies outside of the words."""
+    for speaker in PSEUDO_SPEAKERS:
+        (reading,) = cast.read("Once upon a time, there was a fox.", speaker, seed=1)
+        assert reading.words is not None
+        assert len(reading.words) == 8
+        flat = [t for word in reading.words for t in word]
+        assert flat == sorted(flat)
+        level = np.abs(reading.wave)
+        start, stop = (int(16_000 * t) for t in (flat[0], flat[-1]))
+        inside = level[start:stop].mean()
+        assert level[: int(0.8 * start)].mean() < 0.05 * inside
+        comma, after = reading.words[3][1], reading.words[4][0]
+        assert after - comma > 0.05
+
+
+def read_aloud(text: str, tmp_path: Path, cast: str, **settings: bool) -> build.Spoken:
+    (tmp_path / "tale.txt").write_text(text)
     (source,), _ = build.find_sources(tmp_path, 0, 0)
-    document = build.Encoder(build.Settings("whisper-tiny-en-l3-k500", "hibari"))(source)
+    return build.Encoder(build.Settings("whisper-tiny-en-l3-k500", cast, **settings))(source)
+
+
+def test_a_text_becomes_sentences_with_pauses_between(cast: Cast, tmp_path: Path) -> None:
+    text = "Once there was a fox.\n\n* * *\nIt was 20 years old.\n"
+    document = read_aloud(text, tmp_path, "hibari", keep_text=True)
     pause = 500
     assert np.array_equal(deduplicate(document.units), document.units)
-    assert len(document.sentences) == 3
-    (a, b), (c, d), (e, f) = document.sentences
-    assert (a, f) == (0, len(document.units))
-    assert c == d  # stars are not spoken
-    assert document.units[b] == pause
-    assert e == b + 1
-    assert 20 < b < 60
+    first, stars, last = document.sentences
+    assert 20 < first < 60
+    assert stars == 0  # not spoken
+    assert document.units[first] == pause
+    assert first + 1 + last == len(document.units)
     assert document.units[0] != pause != document.units[-1]
+    assert document.text is not None
+    assert document.text.sentences == ("Once there was a fox.", "* * *", "It was 20 years old.")
+    spans, nothing, other = document.text.words
+    assert spans is not None
+    assert len(spans) == len(words_of("Once there was a fox."))
+    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))  # no unit is lost
+    assert spans[-1][1] <= first
+    assert nothing == ()
+    assert other is not None  # twenty is one word, as 20 is
+
+
+def test_a_sentence_whose_words_are_said_otherwise_is_not_aligned(
+    cast: Cast, tmp_path: Path
+) -> None:
+    document = read_aloud("It was in 1892.\nIt was old.\n", tmp_path, "hibari", keep_text=True)
+    assert document.text is not None
+    year, old = document.text.words
+    assert year is None
+    assert old is not None
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")
+def test_flite_reads_in_other_voices() -> None:
+    cast = Cast("flite")
+    readings = [next(cast.read(TEXT, speaker, seed=1)) for speaker in FLITE_SPEAKERS]
+    assert all(1 < len(r.wave) / 16_000 < 6 and r.words is None for r in readings)
+    again = next(cast.read(TEXT, FLITE_SPEAKERS[0], seed=1))
+    assert np.array_equal(readings[0].wave, again.wave)
+    with pytest.raises(UsageError, match="flite-rms cannot read phones"):
+        cast.pronounce(["fˈɑks"], FLITE_SPEAKERS[0], 1)
+    assert len({s.name for s in CASTS["mixed"]}) == 10

@@ -92,6 +92,14 @@ def story(number: int, level: int) -> Story:
     )
 
 
+def story_of(id: str) -> Story:
+    """The story of an id such as l2-000123."""
+    level, _, number = id.removeprefix("l").partition("-")
+    if not (id.startswith("l") and level.isdigit() and number.isdigit()):
+        raise UsageError(f"{id!r} is no story: ids look like l2-000123")
+    return story(int(number), int(level))
+
+
 def _plots(draw: Draw, level: int, like: tuple[Plot, ...] = ()) -> tuple[Plot, ...]:
     """One plot or two; as many as `like` has if that is given."""
     known = draw.shuffled([plot for plot in PLOTS if plot.level <= level])

@@ -18,7 +18,7 @@ import numpy as np
 from slam_core.audio import SUFFIXES, open_audio
 from slam_core.corpora import deduplicate
 from slam_core.units import DEFAULT, Tokeniser
-from slam_core.voices import SPEAKERS, Voice
+from slam_core.voices import PSEUDO_SPEAKERS, Cast
 
 
 def edit_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -37,7 +37,7 @@ def main() -> None:
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--tokeniser", default=DEFAULT)
     options = arguments.parse_args()
-    tokeniser, voice = Tokeniser.load(options.tokeniser), Voice()
+    tokeniser, voice = Tokeniser.load(options.tokeniser), Cast("hibari")
     recorded, read, pauses, seconds = [], [], [], 0.0
     for file in sorted(p for p in options.folder.iterdir() if p.suffix in SUFFIXES):
         recording = open_audio(file)
@@ -45,8 +45,8 @@ def main() -> None:
         pauses.append(units == tokeniser.pause)
         recorded.append(deduplicate(units))
         seconds += recording.seconds
-        parts = voice.read(file.with_suffix(".txt").read_text(), SPEAKERS[0], seed=0)
-        read.append(deduplicate(tokeniser.encode(np.concatenate(list(parts)))))
+        parts = voice.read(file.with_suffix(".txt").read_text(), PSEUDO_SPEAKERS[0], seed=0)
+        read.append(deduplicate(tokeniser.encode(np.concatenate([p.wave for p in parts]))))
     n = len(recorded)
     same = np.mean([edit_distance(recorded[i], read[i]) for i in range(n)])
     other = np.mean([edit_distance(recorded[i], read[(i + 1) % n]) for i in range(n)])

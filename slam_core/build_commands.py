@@ -1,0 +1,160 @@
+"""`python -m slam_core corpus build` and `corpus stories`: recordings, texts, stories -> units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from slam_core.corpora import Manifest, open_corpus
+from slam_core.errors import SlamError
+from slam_core.ngrams import remeasure
+
+if TYPE_CHECKING:
+    from slam_core.build import Plan, Source
+
+    Encoded = tuple[Source, str | None]
+
+say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
+
+Tokeniser = Annotated[
+    str | None, typer.Option(help="A tokeniser's folder; default: the embedded tokeniser.")
+]
+
+
+def build(
+    source: Annotated[Path, typer.Argument(help="A folder of audio, or of .txt files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
+    cast: Annotated[str, typer.Option(help="Who reads texts: hibari, flite, mixed.")] = "hibari",
+    keep_text: Annotated[bool, typer.Option(help="Store texts and the units of words.")] = False,
+    tokeniser: Tokeniser = None,
+    strict: Annotated[bool, typer.Option(help="Refuse bad files instead of skipping.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+) -> None:
+    """Make a corpus from recordings or texts; the same command continues an interrupted build.
+
+    Subfolders train/, val/ and test/ decide the splits; without them a checksum of each name does.
+    Texts are one document a file and one sentence a line, read aloud (extra `tts`). A training
+    text that quotes a held-out one, or repeats another, is left out.
+    """
+    from slam_core.build import Plan, Settings, find_sources
+    from slam_core.leaks import screened
+    from slam_core.units import DEFAULT
+
+    sources, ignored = find_sources(source, val_share, test_share)
+    audio = sources[0].kind == "audio"
+    sources, left_out = (sources, {}) if audio else screened(sources)
+    settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text and not audio)
+    read_by = "" if audio else f" --cast {cast}{' --keep-text' if keep_text else ''}"
+    plan = Plan(sources, settings, out, f"build {source.name} --out {out.name}{read_by}")
+    for path in ignored if not audio else [p for p in ignored if p.suffix != ".txt"]:
+        say(f"ignored: {path} is neither audio nor .txt")
+    for id, why in left_out.items():
+        say(f"left out: {id}: {why}")
+    _build(plan, name or out.name, jobs, strict=strict, left_out=left_out)
+
+
+def stories(
+    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Stories of each level.")] = 1000,
+    level: Annotated[list[int] | None, typer.Option(help="1 (easy) to 3; again for more.")] = None,
+    name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
+    cast: Annotated[str, typer.Option(help="Who reads: hibari, flite, mixed.")] = "mixed",
+    tokeniser: Tokeniser = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.08,
+    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.08,
+) -> None:
+    """Make a corpus of stories that the suite writes itself, with texts and the units of words.
+
+    Story n of a level is always the same, so a larger corpus holds the smaller one, in the same
+    splits. Needs the extra `tts`.
+    """
+    from slam_core.build import Plan, Settings, story_sources
+    from slam_core.units import DEFAULT
+
+    levels = sorted(set(level or (1, 2, 3)))
+    sources = story_sources(levels, count, val_share, test_share)
+    said = "".join(f" --level {one}" for one in levels)
+    command = f"stories --out {out.name} --count {count}{said} --cast {cast}"
+    settings = Settings(tokeniser or DEFAULT, cast, keep_text=True)
+    _build(Plan(sources, settings, out, command), name or out.name, jobs)
+
+
+def _build(
+    plan: Plan,
+    name: str,
+    jobs: int,
+    *,
+    strict: bool = False,
+    left_out: dict[str, str] | None = None,
+) -> None:
+    """Encode what is missing, with progress, and assemble the corpus."""
+    from slam_core.build import encode_all
+
+    if done := plan.finished():
+        say(f"{plan.out} is already built from these sources: revision {done.revision}")
+        return
+    missing = plan.missing
+    skipped: dict[str, str] = {}
+    total = len(plan.sources)
+    say(f"{total} documents, {total - len(missing)} of them encoded before; writing {plan.out}")
+    for one, complaint in _watched(encode_all(missing, plan.settings, jobs), len(missing)):
+        if complaint:
+            skipped[one.id] = complaint
+    if not plan.cast:
+        _say_conversions(s.path for s in plan.sources if s.id not in skipped)
+    for complaint in skipped.values():
+        say(f"skipped: {complaint}")
+    if skipped and strict:
+        raise SlamError(
+            f"{len(skipped)} of {total} files cannot be used (listed above) and --strict is set: "
+            "mend or remove them, then build again"
+        )
+    if len(skipped) == total:
+        raise SlamError(f"none of the {total} files can be used (see above)")
+    manifest = plan.assemble(name, dict(sorted(skipped.items())), left_out or {})
+    finish(plan.out, manifest)
+
+
+def _watched(encoded: Iterable[Encoded], total: int) -> Iterator[Encoded]:
+    """Show progress."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("encoding", total=total)
+        for one in encoded:
+            progress.advance(task)
+            yield one
+
+
+def _say_conversions(paths: Iterable[Path]) -> None:
+    """Name the files that were not mono at 16 kHz, in a line for each kind of conversion."""
+    from slam_core.audio import open_audio
+
+    converted: dict[str, list[str]] = {}
+    for path in paths:
+        converted.setdefault(open_audio(path).converted, []).append(path.name)
+    for conversion, names in sorted(converted.items()):
+        if conversion:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
+
+
+def finish(out: Path, manifest: Manifest) -> None:
+    """Measure the n-grams of a new corpus, if it has splits to measure them on."""
+    if {"train", "validation"} <= manifest.splits.keys():
+        measured = remeasure(open_corpus(out))
+        say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
+    say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")

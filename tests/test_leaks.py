@@ -1,0 +1,98 @@
+"""What must not be on both sides of a split: texts before they are read, units afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from slam_core.build import Source
+from slam_core.corpora import Pair, Spoken, open_corpus, write_corpus, write_pairs
+from slam_core.corpus_commands import app
+from slam_core.errors import SlamError
+from slam_core.leaks import refuse_trained, screened, trained_on
+
+WORDS = [f"w{i}" for i in range(400)]
+
+
+def text(id: str, split: str, *sentences: str) -> Source:
+    return Source(id, split, "text", "0" * 64, content="\n".join(sentences))
+
+
+def test_a_training_text_that_quotes_a_held_out_one_is_left_out() -> None:
+    tale = " ".join(WORDS[:60])
+    quoted = text("quotes", "train", "Before.", tale[:1].upper() + tale[1:].replace(" w9 ", ", W9 "))
+    short = text("formula", "train", " ".join(WORDS[:19]), "and then something else")
+    held = text("held", "validation", tale)
+    kept, left_out = screened([quoted, short, held])
+    assert [s.id for s in kept] == ["formula", "held"]
+    assert left_out == {"quotes": "it has passages of the held-out held"}
+
+
+def test_a_text_that_was_there_before_is_left_out() -> None:
+    first = text("a", "train", " ".join(WORDS[:100]))
+    second = text("b", "train", " ".join(WORDS[80:200]))  # one passage of 101 is shared
+    third = text("c", "train", " ".join(WORDS[50:120] + WORDS[300:330]))
+    kept, left_out = screened([first, second, third])
+    assert [s.id for s in kept] == ["a", "b"]
+    assert left_out["c"].endswith("of its passages were there before")
+
+
+def corpus_of(folder: Path, train: np.ndarray, held: np.ndarray) -> None:
+    documents = [Spoken("t", "train", train, 9.0, "x"), Spoken("v", "validation", held, 9.0, "x")]
+    settings = {"name": "toy", "inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {}}
+    write_corpus(folder, documents, **settings)
+
+
+def units(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Random units without repetitions."""
+    steps = rng.integers(1, 500, n)
+    return (np.cumsum(steps) % 501).astype(np.uint16)
+
+
+@given(seed=st.integers(0, 999), at=st.integers(0, 460), length=st.integers(35, 45))
+def test_a_stretch_of_training_is_found(
+    seed: int, at: int, length: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = np.random.default_rng(seed)
+    train, held = units(rng, 500), units(rng, 200)
+    part = train[at : at + length]
+    copied = np.concatenate([held[:50], [(int(part[0]) + 1) % 501], part, held[50:]])
+    copied = copied.astype(np.uint16)
+    folder = tmp_path_factory.mktemp("toy")
+    corpus_of(folder, train, units(rng, 60))
+    corpus = open_corpus(folder)
+    sequences = {"clean": held, "copied": copied, "short": train[:39]}
+    # A chance neighbour may lengthen the stretch; a shorter one is never found.
+    same = len(part) >= 40
+    found = trained_on(corpus, sequences)
+    assert found == (["copied"] if same else []) or (not same and length >= 38)
+
+
+def test_check_names_what_leaks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    train = units(rng, 500)
+    corpus_of(tmp_path / "bad", train, train[100:200])
+    corpus_of(tmp_path / "good", train, units(rng, 300))
+    item = Pair("one", train[:30], train[30:60], units(rng, 20))
+    fine = Pair("two", np.zeros(0, np.uint16), units(rng, 60), units(rng, 60))
+    with pytest.raises(SlamError, match=r"item one \(positive\) occurs in the training split of"):
+        refuse_trained("toy/x", [item, fine], [open_corpus(tmp_path / "good")])
+    refuse_trained("toy/x", [fine], [open_corpus(tmp_path / "good")])
+    settings = {"name": "good/x", "inventory": 501, "provenance": {}}
+    write_pairs(tmp_path / "good" / "pairs" / "x", [item, fine], **settings)
+    bad = CliRunner().invoke(app, ["check", str(tmp_path / "bad")])
+    assert "1 of 1 held-out documents occur in training of toy: validation/v" in bad.output
+    assert isinstance(bad.exception, SlamError)
+    good = CliRunner().invoke(app, ["check", str(tmp_path / "good")])
+    assert "0 of 1 held-out documents" in good.output
+    assert "1 of 4 items of pairs/x occur in training of toy: one (positive)" in good.output
+    assert isinstance(good.exception, SlamError)
+    (tmp_path / "good" / "pairs").rename(tmp_path / "elsewhere")
+    assert CliRunner().invoke(app, ["check", str(tmp_path / "good")]).exit_code == 0
+    against = ["check", str(tmp_path / "bad"), "--against", str(tmp_path / "good")]
+    assert "occur in training of toy" in CliRunner().invoke(app, against).output

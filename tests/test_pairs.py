@@ -1,0 +1,161 @@
+"""Pair sets cut from a corpus or read aloud, here by a voice that sings each letter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slam_core import pairs
+from slam_core.corpora import Spoken, Text, open_corpus, open_pairs, write_corpus, write_pairs
+from slam_core.errors import SlamError, UsageError
+from slam_core.voices import Reading, Speaker
+
+PAUSE = 500
+ANNA, BOB = Speaker("anna", "letters", "a"), Speaker("bob", "letters", "b")
+
+
+class Letters:
+    """A cast whose waves hold units: a letter is its place in the alphabet, 100 more for Bob."""
+
+    speakers = (ANNA, BOB)
+
+    def speaker_of(self, document: str) -> Speaker:
+        return BOB if document.startswith("b") else ANNA
+
+    def read(self, text: str, speaker: Speaker, seed: int) -> Iterator[Reading]:
+        shift = 100 if speaker is BOB else 0
+        letters = [ord(c) - 96 + shift for c in text.lower() if c.isalpha()]
+        yield Reading(np.array([PAUSE, *letters, PAUSE], np.float32), None)
+
+
+class Ears:
+    """The tokeniser that hears them."""
+
+    pause = PAUSE
+    config = SimpleNamespace(rate=25.0)
+
+    def encode(self, wave: Any) -> Any:
+        return wave.astype(np.uint16)
+
+
+@pytest.fixture
+def reader() -> pairs.Reader:
+    return pairs.Reader(Ears(), Letters())  # type: ignore[arg-type]
+
+
+SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "letters", "provenance": {}}
+
+
+def spoken(reader: pairs.Reader, id: str, split: str, *sentences: str) -> Spoken:
+    speaker = reader.cast.speaker_of(id)
+    units = reader(sentences, speaker, 0)
+    lengths = tuple(len(reader([s], speaker, 0)) for s in sentences)
+    text = Text(id=id, sentences=sentences, words=tuple(None for _ in sentences))
+    return Spoken(id, split, units, 9.0, speaker.name, lengths, text)
+
+
+def test_text_pairs_are_read_by_one_voice(tmp_path: Path, reader: pairs.Reader) -> None:
+    source = tmp_path / "pairs.jsonl"
+    rows = [
+        {"id": "x", "positive": "abc", "negative": "abd", "group": "islands", "more": 1},
+        {"id": "b", "positive": "c", "negative": "d", "prompt": "ab"},
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = pairs.texts(source, reader)
+    assert (first.prompt.size, first.positive.tolist(), first.negative.tolist()) == (
+        0,
+        [1, 2, 3],
+        [1, 2, 4],
+    )
+    assert first.group == "islands"
+    assert second.prompt.tolist() == [101, 102, PAUSE]
+    assert (second.positive.tolist(), second.negative.tolist()) == ([103], [104])
+    source.write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[0]))
+    with pytest.raises(SlamError, match="line 2: the id 'x' was there before"):
+        list(pairs.texts(source, reader))
+    source.write_text('{"id": "y", "positive": "a"}')
+    with pytest.raises(SlamError, match="line 1: negative: Field required"):
+        list(pairs.texts(source, reader))
+
+
+def test_cloze_is_cut_from_the_documents(tmp_path: Path, reader: pairs.Reader) -> None:
+    """Prompt and ends are slices of the story, with the PAUSE at the joint in the prompt."""
+    story = spoken(reader, "s", "test", "ab", "c", "de", "f", "gh", "a")
+    other = spoken(reader, "b", "test", "xy", "z")
+    write_corpus(tmp_path / "c", [story, other], name="c", **SETTINGS)
+    corpus = open_corpus(tmp_path / "c")
+    item = tmp_path / "cloze.jsonl"
+    item.write_text(json.dumps({"story": "s", "i": 0, "near": ["s", 5], "far": ["b", 1]}))
+    (pair,) = pairs.cloze(item, corpus, "near")
+    assert pair.prompt.tolist() == [1, 2, PAUSE, 3, PAUSE, 4, 5, PAUSE, 6, PAUSE]
+    assert (pair.positive.tolist(), pair.negative.tolist()) == ([7, 8], [1])
+    (far,) = pairs.cloze(item, corpus, "far")
+    assert far.negative.tolist() == [126]  # Bob's
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "b.txt").write_text("xy\nz\n")
+    (same,) = pairs.cloze(item, corpus, "far", tmp_path / "texts", reader)
+    assert same.negative.tolist() == [26]  # Anna, who reads the prompt, says it
+    item.write_text(json.dumps({"story": "t", "i": 0, "near": ["s", 5]}))
+    with pytest.raises(SlamError, match="names the story 't', which c has not"):
+        list(pairs.cloze(item, corpus, "near"))
+
+
+def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reader) -> None:
+    documents = [
+        spoken(reader, "a", "validation", "ab", "cd", "ef"),
+        spoken(reader, "b", "test", "ab", "cd", "ef"),
+        spoken(reader, "t", "train", "ab", "cd"),
+    ]
+    write_corpus(tmp_path / "c", documents, name="c", **SETTINGS)
+    made = list(pairs.consistency(open_corpus(tmp_path / "c"), reader, limit=9))
+    assert [p.group for p in made] == ["anna bob", "bob anna"]
+    for pair in made:
+        assert pair.prompt[-1] == PAUSE
+        assert np.array_equal(pair.positive % 100, pair.negative % 100)
+        assert not np.array_equal(pair.positive, pair.negative)
+        assert abs(int(pair.prompt[0]) - int(pair.positive[0])) < 50  # one voice
+    bare = [d for d in documents if d.id == "a"]
+    bare = [Spoken(d.id, d.split, d.units, d.seconds, d.speaker, d.sentences) for d in bare]
+    write_corpus(tmp_path / "d", bare, name="d", **SETTINGS)
+    with pytest.raises(UsageError, match="d keeps no texts: build it with --keep-text"):
+        list(pairs.consistency(open_corpus(tmp_path / "d"), reader, limit=9))
+
+
+def test_ends_of_stories_against_ends_that_do_not_follow(
+    tmp_path: Path, reader: pairs.Reader
+) -> None:
+    from slam_core.stories import story
+
+    told = [story(n, level) for level in (1, 2) for n in range(4)]
+    splits = ("train", "validation", "test", "validation") * 2
+    documents = [
+        spoken(reader, s.id, split, *s.sentences) for s, split in zip(told, splits, strict=True)
+    ]
+    write_corpus(tmp_path / "s", documents, name="s", **SETTINGS)
+    corpus = open_corpus(tmp_path / "s")
+    made = list(pairs.endings(corpus, "story", reader, pairs.HELD_OUT, 99))
+    assert [p.id for p in made] == [f"{s.id}:story" for s in told if s.id[-1] != "0"]
+    for pair in made:
+        of = next(s for s in told if pair.id.startswith(s.id))
+        assert pair.group == f"level-{of.level}"
+        assert np.array_equal(pair.prompt, reader.prompt(of.prompt, ANNA, 0))
+        assert np.array_equal(pair.positive, reader(of.right, ANNA, 0))
+        assert np.array_equal(pair.negative, reader(of.wrong["story"], ANNA, 0))
+    assert len(list(pairs.endings(corpus, "story", reader, ("train",), 1))) == 1
+
+
+def test_a_pair_set_keeps_groups_and_refuses_two_of_one_id(tmp_path: Path) -> None:
+    one = pairs.Pair("a", *(np.array([i], np.uint16) for i in (1, 2, 3)), group="islands")
+    settings = {"name": "c/x", "inventory": 501, "provenance": {}}
+    write_pairs(tmp_path / "x", [one], **settings)
+    assert open_pairs(tmp_path / "x").items[0].group == "islands"
+    with pytest.raises(SlamError, match="the id 'a' occurs twice"):
+        write_pairs(tmp_path / "y", [one, one], **settings)
+    with pytest.raises(SlamError, match="no pair with two different sides"):
+        write_pairs(tmp_path / "y", [], **settings)
