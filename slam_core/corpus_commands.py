@@ -1,6 +1,6 @@
-"""`python -m slam_core corpus ...`: build, import, info, ngrams, pairs, codebook.
+"""`python -m slam_core corpus ...`: build, import, info, ngrams, pairs.
 
-Only `build`, `pairs` and `codebook` import torch, when they run.
+Only `build` and `pairs` import torch, when they run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 Tokeniser = Annotated[
-    str | None, typer.Option(help="A folder made by `codebook`; default: the embedded tokeniser.")
+    str | None, typer.Option(help="A folder made by `tokeniser fit` or `assemble`.")
 ]
 
 
@@ -287,41 +287,6 @@ def pairs(
     say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
     if {"train", "validation"} <= corpus.manifest.splits.keys():
         ngrams(name)
-
-
-@app.command()
-def codebook(
-    audio: Annotated[Path, typer.Argument(help="A folder of speech, by as many voices as can be.")],
-    out: Annotated[Path, typer.Option(help="Folder of the tokeniser to write.")],
-    k: Annotated[int, typer.Option(min=2, help="Number of units, PAUSE not counted.")] = 500,
-    seed: int = 0,
-    tokeniser: Tokeniser = None,
-    name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
-    source: Annotated[str, typer.Option(help="What the audio is, for the record.")] = "",
-) -> None:
-    """Fit k-means on the speech (pauses left out) of a folder: a tokeniser of one's own."""
-    import torch
-
-    from slam_core.audio import SUFFIXES
-    from slam_core.codebook import fit
-    from slam_core.units import DEFAULT
-
-    torch.set_num_threads(1)  # as in `build`: the same centroids from the same audio
-    files = sorted(p for p in audio.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UsageError(f"{audio} holds no audio ({', '.join(SUFFIXES)})")
-    say(f"features of {len(files)} files, then k-means with {k} centroids")
-    config = fit(
-        tokeniser or DEFAULT,
-        files,
-        out,
-        name=name or out.name,
-        k=k,
-        seed=seed,
-        provenance={"source": source} if source else {},
-        report=lambda start, inertia: say(f"start {start}: inertia {inertia:.4f}"),
-    )
-    say(f"{out}: {config.provenance['codebook']}")
 
 
 if __name__ == "__main__":
