@@ -362,7 +362,8 @@ class Plan:
             self.out,
             (self._document(source) for source in _by_split(texts)),
             name=name,
-            inventory=self.tokeniser.inventory,
+            # A text has PAUSE between its sentences, also where the tokeniser has none.
+            inventory=self.tokeniser.config.units + 1 if self.cast else self.tokeniser.inventory,
             rate=self.tokeniser.config.rate,
             tokeniser=self.tokeniser.config.name,
             provenance=provenance,

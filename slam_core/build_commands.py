@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 Tokeniser = Annotated[
-    str | None, typer.Option(help="A tokeniser's folder; default: the embedded tokeniser.")
+    str | None, typer.Option(help="A folder made by `tokeniser fit` or `assemble`.")
 ]
 
 

@@ -112,6 +112,8 @@ def _baselines(corpus: Corpus) -> str:
     units = corpus.read("train", 0, train.units)
     share = np.bincount(units, minlength=corpus.inventory) / max(train.units, 1)
     entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
+    read_aloud = any(document.sentences for document in corpus.documents("validation"))
+    pause = f", PAUSE takes {share[-1]:.1%}" if read_aloud else ""
     validation = corpus.manifest.splits["validation"]
     nats = found.nats_per_unit["validation"][found.best] * validation.units / validation.seconds
     return (
@@ -120,8 +122,7 @@ def _baselines(corpus: Corpus) -> str:
         f"right by mean log-probability.\n\n{_table(('n', *splits, *sets), rows)}\n\n"
         f"Best on validation is n = {found.best}: {nats:.1f} nats or {nats / np.log(2):.1f} bits a "
         f"second of speech, which compares between tokenisers. The entropy of units in train is "
-        f"{entropy:.3f} nats; {int((share > 0).sum())} of {corpus.inventory} ids are in use, PAUSE "
-        f"takes {share[-1]:.1%}."
+        f"{entropy:.3f} nats; {int((share > 0).sum())} of {corpus.inventory} ids are in use{pause}."
     )
 
 

@@ -1,70 +1,129 @@
-"""A corpus with fewer units than it was made with: units that sound alike become one..
+"""A coarser inventory nested in the units of a tokeniser: groups of its centroids.
 
-The coarser inventory is a function of the finer, so both are of the very same audio, pair sets
-come along, and nothing has to be heard again. PAUSE stays PAUSE.
+Units of the coarse inventory are a function of the fine ones, so a corpus of the one is made from
+a corpus of the other without any audio, and its pair sets come along. No torch here.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from slam_core.corpora import SPLITS, Corpus, Pair, Pairs, Spoken, Units, deduplicate, iterate
+from slam_core.corpora import (
+    EMBEDDED,
+    SPLITS,
+    Corpus,
+    Pair,
+    Pairs,
+    Spoken,
+    Units,
+    deduplicate,
+    iterate,
+)
 from slam_core.errors import UsageError
 
+Floats = npt.NDArray[np.float64]
 
-def check(mapping: npt.NDArray[np.uint16], corpus: Corpus) -> None:
-    """UsageError if `mapping` (a coarser id for each unit but PAUSE) is of another inventory."""
-    if mapping.size + 1 != corpus.inventory:
+
+def load_coarse(k: int) -> Units:
+    """(501,) the coarse unit of each unit of the embedded tokeniser; PAUSE = 500 becomes `k`.
+
+    `load_coarse(100)[units]` are units of 0..100, to be de-duplicated again.
+    """
+    path = EMBEDDED / "tokeniser" / f"coarse-{k}.json"
+    if not path.is_file():
+        sizes = sorted(int(p.stem.partition("-")[2]) for p in path.parent.glob("coarse-*.json"))
+        raise UsageError(f"no coarse inventory of {k} units: there is {', '.join(map(str, sizes))}")
+    return np.array([*json.loads(path.read_bytes())["map"], k], dtype=np.uint16)
+
+
+def coarse_map(
+    centroids: npt.ArrayLike, counts: npt.ArrayLike, k: int, seed: int = 0, starts: int = 100
+) -> Units:
+    """(K,) a group of 0..k-1 for each of (K, width) centroids, by k-means weighted with `counts`.
+
+    The groups lose least of the frames' squared distance that grouping centroids can lose. The best
+    of `starts` k-means++ starts is taken, and groups are numbered by their first member.
+    """
+    points, weights = np.asarray(centroids, float), np.maximum(np.asarray(counts, float), 1.0)
+    if not 2 <= k < len(points):
+        raise UsageError(f"{len(points)} units cannot be grouped into {k}: give 2 to {len(points)}")
+    rng = np.random.default_rng(seed)
+    tries = [_k_means(points, weights, _spread(points, weights, k, rng)) for _ in range(starts)]
+    groups = min(tries, key=lambda found: found[1])[0]
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.uint16)
+
+
+def _spread(points: Floats, weights: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """k-means++ (Arthur & Vassilvitskii 2007): far points are likelier to be chosen."""
+    chosen = [int(rng.choice(len(points), p=weights / weights.sum()))]
+    distance = np.full(len(points), np.inf)
+    while len(chosen) < k:
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(1))
+        chance = weights * distance
+        chosen.append(int(rng.choice(len(points), p=chance / chance.sum())))
+    return points[chosen]
+
+
+def _k_means(
+    points: Floats, weights: Floats, middles: Floats
+) -> tuple[npt.NDArray[np.int64], float]:
+    """Lloyd's algorithm to its end: groups and the weighted squared distance that is left.
+
+    A group that loses all its points takes the one that costs most where it is.
+    """
+    groups, cost = np.full(len(points), -1), np.zeros(len(points))
+    norms = (points**2).sum(1)
+    for _ in range(300):
+        squares = norms[:, None] - 2 * points @ middles.T + (middles**2).sum(1)
+        nearest = squares.argmin(1)
+        cost = weights * squares[np.arange(len(points)), nearest]
+        for empty in np.flatnonzero(np.bincount(nearest, minlength=len(middles)) == 0):
+            worst = int(cost.argmax())
+            nearest[worst], cost[worst] = empty, 0.0
+        if (nearest == groups).all():
+            break
+        groups = nearest
+        member = np.eye(len(middles))[groups] * weights[:, None]
+        middles = (member.T @ points) / member.sum(0)[:, None]
+    return groups, float(cost.sum())
+
+
+def documents(corpus: Corpus, to: Units) -> Iterator[Spoken]:
+    """The documents of a corpus in the units `to`[fine], their sentences and words in place.
+
+    UsageError if the map is of another inventory.
+    """
+    if to.size != corpus.inventory:
         raise UsageError(
-            f"the map has {mapping.size} units, {corpus.name} has {corpus.inventory - 1} and "
-            "PAUSE: coarsen a corpus of the tokeniser that the map was made for"
+            f"the map has {to.size} units, {corpus.name} has {corpus.inventory}: only a corpus of "
+            "the tokeniser that the map was made for can be coarsened"
         )
-
-
-def with_pause(mapping: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
-    """The map with PAUSE: K -> number of coarse units."""
-    return np.append(mapping, mapping.max() + 1).astype(np.uint16)
-
-
-def documents(corpus: Corpus, mapping: npt.NDArray[np.uint16]) -> Iterator[Spoken]:
-    """The documents in coarse units, their sentences and words in place."""
-    to = with_pause(mapping)
     for split in (s for s in SPLITS if s in corpus.manifest.splits):
         for document, units in iterate(corpus, split):
-            raw = to[units]
-            # How many coarse units begin before each fine one, and in all.
-            begins = np.concatenate([[True], raw[1:] != raw[:-1]])
-            before = np.concatenate([[0], np.cumsum(begins)])
+            repeated = to[units]
+            begins = np.concatenate([[True], repeated[1:] != repeated[:-1]])
+            before = np.concatenate([[0], np.cumsum(begins)])  # coarse units before each fine one
             text = corpus.texts.get(document.id)
             if text:
                 words = tuple(
-                    None
-                    if spans is None
-                    else tuple((int(before[a]), int(before[b])) for a, b in spans)
+                    spans and tuple((int(before[a]), int(before[b])) for a, b in spans)
                     for spans in text.words
                 )
                 text = text.model_copy(update={"words": words})
-            yield Spoken(
-                document.id,
-                split,
-                raw[begins],
-                document.seconds,
-                document.speaker,
-                tuple(int(before[b] - before[a]) for a, b in document.spans),
-                text,
-            )
+            sentences = tuple(int(before[b] - before[a]) for a, b in document.spans)
+            said = (document.seconds, document.speaker, sentences, text)
+            yield Spoken(document.id, split, repeated[begins], *said)
 
 
-def pairs(opened: Pairs, mapping: npt.NDArray[np.uint16]) -> Iterator[Pair]:
+def pairs(opened: Pairs, to: Units) -> Iterator[Pair]:
     """The items of a pair set in coarse units."""
-    to = with_pause(mapping)
-
-    def coarser(units: Units) -> Units:
-        return deduplicate(to[units])
-
     for item in opened.items:
-        prompt, positive, negative = map(coarser, (item.prompt, item.positive, item.negative))
+        prompt, positive, negative = (
+            deduplicate(to[units]) for units in (item.prompt, item.positive, item.negative)
+        )
         yield Pair(item.id, prompt, positive, negative, item.group)

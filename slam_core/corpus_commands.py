@@ -1,6 +1,6 @@
 """`python -m slam_core corpus ...`: build, stories, import, coarsen, info, check, ngrams, card.
 
-Only `build`, `stories` and `codebook` import torch, when they run.
+Only `build` and `stories` import torch, when they run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slam_core import build_commands
-from slam_core.build_commands import Tokeniser, finish
+from slam_core.build_commands import finish
 from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_file, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
@@ -157,8 +157,7 @@ def coarsen(
     from slam_core import coarse
 
     corpus = open_corpus(name)
-    mapping = coarse.load(k)
-    coarse.check(mapping, corpus)
+    to = coarse.load_coarse(k)
     if (out / "corpus.json").exists():
         raise UsageError(f"{out} holds a corpus: give another --out or remove it")
     record = {
@@ -168,14 +167,14 @@ def coarsen(
         opened = open_pairs(folder)
         write_pairs(
             out / folder.relative_to(corpus.folder),
-            coarse.pairs(opened, mapping),
+            coarse.pairs(opened, to),
             name=f"{out.name}/{opened.name.partition('/')[2]}",
             inventory=k + 1,
             provenance={**opened.manifest.provenance, **record, "of": opened.revision},
         )
     manifest = write_corpus(
         out,
-        coarse.documents(corpus, mapping),
+        coarse.documents(corpus, to),
         name=out.name,
         inventory=k + 1,
         rate=corpus.manifest.rate,
@@ -231,41 +230,6 @@ def card_(
     corpus = open_corpus(name)
     write_file(corpus.folder / "DATACARD.md", card(corpus).encode())
     say(f"{corpus.folder / 'DATACARD.md'}")
-
-
-@app.command()
-def codebook(
-    audio: Annotated[Path, typer.Argument(help="A folder of speech, by as many voices as can be.")],
-    out: Annotated[Path, typer.Option(help="Folder of the tokeniser to write.")],
-    k: Annotated[int, typer.Option(min=2, help="Number of units, PAUSE not counted.")] = 500,
-    seed: int = 0,
-    tokeniser: Tokeniser = None,
-    name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
-    source: Annotated[str, typer.Option(help="What the audio is, for the record.")] = "",
-) -> None:
-    """Fit k-means on the speech (pauses left out) of a folder: a tokeniser of one's own."""
-    import torch
-
-    from slam_core.audio import SUFFIXES
-    from slam_core.codebook import fit
-    from slam_core.units import DEFAULT
-
-    torch.set_num_threads(1)  # as in `build`: the same centroids from the same audio
-    files = sorted(p for p in audio.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UsageError(f"{audio} holds no audio ({', '.join(SUFFIXES)})")
-    say(f"features of {len(files)} files, then k-means with {k} centroids")
-    config = fit(
-        tokeniser or DEFAULT,
-        files,
-        out,
-        name=name or out.name,
-        k=k,
-        seed=seed,
-        provenance={"source": source} if source else {},
-        report=lambda start, inertia: say(f"start {start}: inertia {inertia:.4f}"),
-    )
-    say(f"{out}: {config.provenance['codebook']}")
 
 
 if __name__ == "__main__":

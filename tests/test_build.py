@@ -175,21 +175,6 @@ def test_k_means_finds_clusters_and_is_deterministic() -> None:
         k_means(points, 500)
 
 
-def test_a_codebook_of_ones_own(tmp_path: Path) -> None:
-    out = tmp_path / "mine"
-    done = corpus("codebook", EMBEDDED / "clips", "--out", out, "--k", 20)
-    assert done.exit_code == 0, done.output
-    mine = Tokeniser.load(out)
-    assert (mine.pause, mine.config.name) == (20, "mine")
-    again = corpus("codebook", EMBEDDED / "clips", "--out", tmp_path / "again", "--k", 20)
-    assert again.exit_code == 0
-    both = [(tmp_path / n / "codebook.safetensors").read_bytes() for n in ("mine", "again")]
-    assert both[0] == both[1]
-    built = corpus("build", EMBEDDED / "clips", "--out", tmp_path / "c", "--tokeniser", out)
-    assert built.exit_code == 0, built.output
-    assert open_corpus(tmp_path / "c").inventory == 21
-
-
 def test_units_of_another_tokeniser_are_imported(tmp_path: Path) -> None:
     lines = [
         {"id": "a", "split": "train", "units": [3, 3, 4, 4, 4, 3], "speaker": "anna"},

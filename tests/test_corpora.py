@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slam_core import corpora
-from slam_core.corpora import Pair, Spoken, deduplicate, open_corpus, open_pairs
+from slam_core.corpora import (
+    Pair,
+    Spoken,
+    Text,
+    deduplicate,
+    open_corpus,
+    open_pairs,
+    spans_of,
+    words_of,
+)
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import Baselines, baselines, witten_bell
 

@@ -25,7 +25,9 @@ def text(id: str, split: str, *sentences: str) -> Source:
 
 def test_a_training_text_that_quotes_a_held_out_one_is_left_out() -> None:
     tale = " ".join(WORDS[:60])
-    quoted = text("quotes", "train", "Before.", tale[:1].upper() + tale[1:].replace(" w9 ", ", W9 "))
+    quoted = text(
+        "quotes", "train", "Before.", tale[:1].upper() + tale[1:].replace(" w9 ", ", W9 ")
+    )
     short = text("formula", "train", " ".join(WORDS[:19]), "and then something else")
     held = text("held", "validation", tale)
     kept, left_out = screened([quoted, short, held])

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from slam_core import audio, units
+from slam_core import audio, gate
 from slam_core.audio import Wave, open_audio
 from slam_core.corpora import EMBEDDED, deduplicate
 from slam_core.errors import SlamError, UsageError
-from slam_core.units import Gate, Tokeniser
-from slam_core.whisper import FRAME
+from slam_core.gate import FRAME, Gate
+from slam_core.units import Tokeniser
 
 CLIP = EMBEDDED / "clips" / "sense-2.wav"
 SECOND = audio.RATE
@@ -107,24 +107,24 @@ def test_nothing_gives_nothing(tokeniser: Tokeniser) -> None:
 def test_a_noise_floor_does_not_hide_pauses() -> None:
     rng = np.random.default_rng(0)
     hiss = (1e-3 * rng.standard_normal(SECOND)).astype(np.float32)
-    quiet = units.pauses(units.frame_levels([clip(), hiss, clip()]), Gate())
+    quiet = gate.pauses(gate.frame_levels([clip(), hiss, clip()]), Gate())
     frames = len(clip()) // FRAME
     assert quiet[frames + 1 : frames + 24].all()
 
 
 def test_long_speech_is_cut_with_context() -> None:
-    gate = Gate(longest=100, overlap=10)
-    spans = list(units.utterances(np.zeros(250, bool), gate))
+    cut = Gate(longest=100, overlap=10)
+    spans = list(gate.utterances(np.zeros(250, bool), cut))
     assert [(s.start, s.stop) for s in spans] == [(0, 80), (80, 160), (160, 240), (240, 250)]
-    assert all(s.high - s.low <= gate.longest for s in spans)
+    assert all(s.high - s.low <= cut.longest for s in spans)
     assert all(s.low <= s.start - 10 for s in spans[1:])
 
 
 def test_memory_is_bounded_by_a_window() -> None:
     """`excerpts` holds a block and a window, whatever the length before them."""
     blocks = (np.full(SECOND, i, np.float32) for i in range(10_000))
-    spans = [units.Span(a, a + 30, a, a + 30) for a in (5, 60, 200_000)]
-    found = [(x[0], x[-1], len(x)) for x in units.excerpts(blocks, spans)]
+    spans = [gate.Span(a, a + 30, a, a + 30) for a in (5, 60, 200_000)]
+    found = [(x[0], x[-1], len(x)) for x in gate.excerpts(blocks, spans)]
     assert found == [(0, 1, 30 * FRAME), (2, 3, 30 * FRAME), (8000, 8001, 30 * FRAME)]
 
 

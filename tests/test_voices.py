@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_a_text_becomes_sentences_with_pauses_between(cast: Cast, tmp_path: Path
     spans, nothing, other = document.text.words
     assert spans is not None
     assert len(spans) == len(words_of("Once there was a fox."))
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))  # no unit is lost
+    assert all(a[1] == b[0] for a, b in pairwise(spans))  # no unit is lost
     assert spans[-1][1] <= first
     assert nothing == ()
     assert other is not None  # twenty is one word, as 20 is

@@ -1,0 +1,130 @@
+"""Units of a folder of recordings, as lines that are appended to a file while they are made.
+
+A line is {"id", "units", "seconds", "rate", "tokeniser"}: the units with their repetitions, `rate`
+of them a second, by the tokeniser of that revision. `python -m slam_core corpus import` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from slam_core.audio import SUFFIXES, Recording, open_audio
+from slam_core.corpora import Units
+from slam_core.errors import SlamError, UsageError
+from slam_core.results import append_lines, read_lines
+from slam_core.units import Tokeniser
+
+_TOGETHER = 240.0  # seconds of audio, and
+_FILES = 64  # recordings, that are encoded and written together
+
+
+def find_audio(folder: Path) -> dict[str, Path]:
+    """The audio files of a folder by id: the path without its suffix."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder: give one with audio")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found: dict[str, Path] = {}
+    for path in files:
+        id = path.relative_to(folder).with_suffix("").as_posix()
+        if id in found:
+            raise UsageError(f"{path} and {found[id]} would both be {id!r}: rename one")
+        found[id] = path
+    if not found:
+        raise UsageError(f"{folder} holds no audio ({', '.join(SUFFIXES)})")
+    return found
+
+
+Outcome = tuple[str, Recording | None, Units | SlamError]
+
+
+def encode_files(tokeniser: Tokeniser, files: dict[str, Path]) -> Iterator[list[Outcome]]:
+    """Batches of (id, recording, units), or with what is wrong with the file in place of units.
+
+    Recordings of similar length come together, so that little is padded.
+    """
+    opened: dict[str, Recording] = {}
+    for id, path in files.items():
+        try:
+            opened[id] = open_audio(path)
+        except SlamError as error:
+            yield [(id, None, error)]
+    for batch in _batches(opened):
+        recordings = [opened[id] for id in batch]
+        try:
+            units = tokeniser.encode_many([r.blocks for r in recordings])
+            yield list(zip(batch, recordings, units, strict=True))
+        except SlamError:
+            yield [(id, opened[id], _alone(tokeniser, opened[id])) for id in batch]
+
+
+def _alone(tokeniser: Tokeniser, recording: Recording) -> Units | SlamError:
+    try:
+        return tokeniser.encode_blocks(recording.blocks)
+    except SlamError as error:
+        return error
+
+
+def _batches(opened: dict[str, Recording]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    seconds = 0.0
+    for id in sorted(opened, key=lambda id: (opened[id].seconds, id)):
+        if batch and (seconds + opened[id].seconds > _TOGETHER or len(batch) == _FILES):
+            yield batch
+            batch, seconds = [], 0.0
+        batch.append(id)
+        seconds += opened[id].seconds
+    if batch:
+        yield batch
+
+
+def held(out: Path, revision: str) -> set[str]:
+    """The ids that a file has. A last line that a kill has torn is cut off.
+
+    UsageError if the file has units of another tokeniser.
+    """
+    if not out.exists():
+        return set()
+    os.truncate(out, _end_of_last_line(out))
+    ids = set()
+    for line in read_lines(out):
+        if line.get("tokeniser") != revision:
+            raise UsageError(
+                f"{out} has units of tokeniser {line.get('tokeniser')}, this one is {revision}: "
+                "give another --out"
+            )
+        ids.add(str(line["id"]))
+    return ids
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Bytes up to and with the last newline."""
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            at = file.read(end - start).rfind(b"\n")
+            if at >= 0:
+                return start + at + 1
+            end = start
+    return 0
+
+
+def append(out: Path, tokeniser: Tokeniser, batch: Iterable[Outcome]) -> None:
+    """Append what could be encoded, durably and in whole lines."""
+    append_lines(
+        out,
+        [
+            {
+                "id": id,
+                "units": units.tolist(),
+                "seconds": round(recording.seconds, 3),
+                "rate": tokeniser.config.rate,
+                "tokeniser": tokeniser.revision,
+            }
+            for id, recording, units in batch
+            if recording and not isinstance(units, SlamError)
+        ],
+    )

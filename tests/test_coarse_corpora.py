@@ -1,0 +1,77 @@
+"""A coarser corpus is the finer one with names of units changed, wherever units are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from slam_core import coarse
+from slam_core.coarse import load_coarse
+from slam_core.corpora import Pair, Spoken, Text, open_corpus, open_pairs, write_corpus, write_pairs
+from slam_core.corpus_commands import app
+from slam_core.errors import UsageError
+
+SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {"kind": "toy"}}
+
+
+def fine(folder: Path) -> dict[int, int]:
+    """A corpus with a document of two sentences; which of its units become one."""
+    to = load_coarse(100)
+    alike = np.flatnonzero(to == to[0])[:2]
+    a, b = int(alike[0]), int(alike[1])
+    c = int(np.flatnonzero(to[:500] != to[0])[0])
+    units = np.array([a, b, c, a, 500, b, a, c], np.uint16)
+    text = Text(id="d", sentences=("x y z", "w"), words=(((0, 1), (1, 2), (2, 4)), ((5, 8),)))
+    made = [
+        Spoken("d", "train", units, 1.0, "anna", (4, 3), text),
+        Spoken("e", "validation", np.array([c, a], np.uint16), 1.0, "bob", (2,)),
+    ]
+    write_corpus(folder, made, name="fine", **SETTINGS)
+    for where in ("pairs/p", "preferences/q/train"):
+        pair = Pair("i", units[:5], np.array([a, b], np.uint16), np.array([c], np.uint16), "g")
+        write_pairs(folder / where, [pair], name=f"fine/{where}", inventory=501, provenance={})
+    return {unit: int(to[unit]) for unit in (a, b, c)}
+
+
+def test_documents_words_and_pairs_come_along(tmp_path: Path) -> None:
+    to = fine(tmp_path / "fine")
+    first, _, other = to.values()
+    done = CliRunner().invoke(
+        app, ["coarsen", str(tmp_path / "fine"), "--out", str(tmp_path / "coarse")]
+    )
+    assert done.exit_code == 0, done.output
+    corpus = open_corpus(tmp_path / "coarse", verify=True)
+    assert (corpus.inventory, corpus.vocab) == (101, 102)
+    (document,) = corpus.documents("train")
+    assert corpus.read("train", 0, document.units).tolist() == [
+        first,
+        other,
+        first,
+        100,
+        first,
+        other,
+    ]
+    assert document.sentences == (3, 2)
+    # The second word was swallowed by the first, whose unit it continues.
+    assert corpus.texts["d"].words == (((0, 1), (1, 1), (1, 3)), ((4, 6),))
+    for where in ("pairs/p", "preferences/q/train"):
+        pair = open_pairs(corpus.folder / where).items[0]
+        assert pair.prompt.tolist() == [first, other, first, 100]
+        assert (pair.positive.tolist(), pair.negative.tolist()) == ([first], [other])
+        assert pair.group == "g"
+    provenance = json.loads((corpus.folder / "corpus.json").read_text())["provenance"]
+    assert provenance["made_by"].endswith("coarsen fine --out coarse --k 100")
+    assert provenance["kind"] == "toy"
+
+
+def test_only_the_inventory_of_the_map_fits(tmp_path: Path) -> None:
+    fine(tmp_path / "fine")
+    corpus = open_corpus(tmp_path / "fine")
+    with pytest.raises(UsageError, match="the map has 500 units, fine has 501"):
+        next(coarse.documents(corpus, load_coarse(100)[:-1]))
+    with pytest.raises(UsageError, match="no coarse inventory of 7 units"):
+        load_coarse(7)
