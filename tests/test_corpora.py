@@ -151,8 +151,8 @@ def test_damage_is_named(tmp_path: Path) -> None:
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     write(tmp_path, documents())
     manifest = tmp_path / "corpus.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(SlamError, match="has format 2, this version reads 1"):
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(SlamError, match="has format 1, this version reads 2"):
         open_corpus(tmp_path)
     manifest.write_text("{}")
     with pytest.raises(SlamError, match="is no corpus manifest"):
