@@ -57,21 +57,24 @@ def words(
 @app.command()
 def texts(
     corpus: Name,
-    source: Annotated[Path, typer.Argument(help="A .jsonl(.gz) of text pairs.")],
+    source: Annotated[Path, typer.Argument(help="A .jsonl(.gz) of text pairs, or a folder.")],
     name: Called,
+    each: Annotated[int | None, typer.Option(min=1, help="So many pairs of each group.")] = None,
     cast: CastName = "hibari",
     tokeniser: TokeniserName = None,
     preferences: Preferences = False,
 ) -> None:
     """Text pairs, read aloud: {"id", "positive", "negative"} and, if any, "prompt" and "group".
 
-    With --preferences a tenth, by a checksum of the prompt, is held out.
+    BLiMP's released files are such pairs, too. With --preferences a tenth, by a checksum of the
+    prompt, is held out.
     """
     from slam_core.pairs import texts
 
     opened, reader = open_corpus(corpus), _reader(corpus, tokeniser, cast)
-    made = texts(source, reader)
-    _write(opened, made, name, f"texts {opened.name} {source.name}", cast, preferences, source)
+    made = texts(source, reader, each)
+    command = f"texts {opened.name} {source.name}{f' --each {each}' if each else ''}"
+    _write(opened, made, name, command, cast, preferences, source)
 
 
 @app.command()

@@ -15,9 +15,10 @@ import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from slam_core.build import speak
 from slam_core.corpora import Corpus, Document, Pair, Units
@@ -43,6 +44,7 @@ class Reader:
         heard = (
             speak(self.tokeniser, read(sentence, speaker, seed + n)).units
             for n, sentence in enumerate(sentences)
+            if sentence.strip()
         )
         parts = [part for units in heard if len(units) for part in (self.pause, units)]
         return np.concatenate(parts[1:]) if parts else self.pause[:0]
@@ -83,7 +85,11 @@ def words(source: Path, reader: Reader, *, least_count: int, limit: int) -> Iter
 
 
 class TextPair(BaseModel):
-    """One line of a file of text pairs; other fields are not looked at."""
+    """One line of a file of text pairs; other fields are not looked at.
+
+    A line of BLiMP as released (Warstadt et al. 2020, arXiv:1912.00582) is one, too: its group is
+    the paradigm.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -93,35 +99,58 @@ class TextPair(BaseModel):
     prompt: str = ""
     group: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_blimp(cls, row: Any) -> Any:
+        if not (isinstance(row, dict) and {"sentence_good", "sentence_bad", "UID"} <= row.keys()):
+            return row
+        return {
+            "id": f"{row['UID']}:{row.get('pairID', row.get('pair_id'))}",
+            "positive": row["sentence_good"],
+            "negative": row["sentence_bad"],
+            "group": row["UID"],
+        }
 
-def texts(source: Path, reader: Reader) -> Iterator[Pair]:
+
+def texts(source: Path, reader: Reader, each: int | None = None) -> Iterator[Pair]:
     """Text pairs read aloud, each by a speaker that its id decides.
 
-    `source` has a JSON object a line (`TextPair`); SlamError names the line that is none.
+    `source` is a file, or a folder of files, with a JSON object a line (`TextPair`); SlamError
+    names the line that is none. `each` pairs of a group are taken, by a checksum of their ids.
     """
+    groups: dict[str, list[TextPair]] = {}
+    for pair in _text_pairs(source):
+        groups.setdefault(pair.group, []).append(pair)
+    for pairs in groups.values():
+        chosen = sorted(pairs, key=lambda p: seed_of("each", p.id))[:each] if each else pairs
+        for pair in chosen:
+            speaker, seed = reader.cast.speaker_of(pair.id), seed_of("pair", pair.id)
+            yield Pair(
+                pair.id,
+                reader.prompt([pair.prompt], speaker, seed + 1000),
+                reader([pair.positive], speaker, seed),
+                reader([pair.negative], speaker, seed),
+                pair.group,
+            )
+
+
+def _text_pairs(source: Path) -> Iterator[TextPair]:
     seen: set[str] = set()
-    for number, line in enumerate(_lines(source), 1):
-        try:
-            pair = TextPair.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "the line"
-            raise SlamError(f"{source}, line {number}: {field}: {first['msg']}") from None
-        if pair.id in seen:
-            raise SlamError(f"{source}, line {number}: the id {pair.id!r} was there before")
-        seen.add(pair.id)
-        speaker, seed = reader.cast.speaker_of(pair.id), seed_of("pair", pair.id)
-        yield Pair(
-            pair.id,
-            reader.prompt(_split(pair.prompt), speaker, seed + 1000),
-            reader([pair.positive], speaker, seed),
-            reader([pair.negative], speaker, seed),
-            pair.group,
-        )
-
-
-def _split(text: str) -> list[str]:
-    return [text] if text.strip() else []
+    files = sorted(source.glob("*.jsonl*")) if source.is_dir() else [source]
+    if not files or not files[0].is_file():
+        raise UsageError(f"{source} is no .jsonl file and no folder with some")
+    for file in files:
+        for number, line in enumerate(_lines(file), 1):
+            try:
+                pair = TextPair.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(map(str, first["loc"])) or "the line"
+                raise SlamError(f"{file}, line {number}: {field}: {first['msg']}") from None
+            if pair.id in seen:
+                raise SlamError(f"{file}, line {number}: the id {pair.id!r} was there before")
+            seen.add(pair.id)
+            yield pair
 
 
 def cloze(

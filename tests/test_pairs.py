@@ -84,6 +84,22 @@ def test_text_pairs_are_read_by_one_voice(tmp_path: Path, reader: pairs.Reader) 
         list(pairs.texts(source, reader))
 
 
+def test_blimp_as_released_so_many_of_each_paradigm(tmp_path: Path, reader: pairs.Reader) -> None:
+    for paradigm in ("islands", "npi"):
+        rows = [
+            {"sentence_good": f"a{c}", "sentence_bad": f"{c}a", "UID": paradigm, "pairID": str(i)}
+            for i, c in enumerate("bcdef")
+        ]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{paradigm}.jsonl").write_text(lines)
+    made = list(pairs.texts(tmp_path, reader, each=2))
+    assert [p.group for p in made] == ["islands"] * 2 + ["npi"] * 2
+    assert {p.id.partition(":")[0] for p in made} == {"islands", "npi"}
+    assert all(p.positive[0] % 100 == 1 == p.negative[-1] % 100 for p in made)
+    with pytest.raises(UsageError, match="no folder with some"):
+        list(pairs.texts(tmp_path / "nowhere", reader))
+
+
 def test_cloze_is_cut_from_the_documents(tmp_path: Path, reader: pairs.Reader) -> None:
     """Prompt and ends are slices of the story, with the PAUSE at the joint in the prompt."""
     story = spoken(reader, "s", "test", "ab", "c", "de", "f", "gh", "a")
