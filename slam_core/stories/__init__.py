@@ -1,4 +1,4 @@
-"""Stories of the project's own: unlimited in number, caused from their beginning, graded in level."""
+"""Stories of the project's own: unlimited, graded, with endings that are caused."""
 
 from slam_core.stories.story import LEVELS, Story, story
 

@@ -146,7 +146,7 @@ PLACES = Pool(
             Place("meadow", "in"),
             Place("tower", "in"),
             Place("beach", "on"),
-            Place("kitchen", "in"),
+            Place("valley", "in"),
             Place("pond", "by"),
         ),
         (
@@ -163,8 +163,8 @@ PLACES = Pool(
 FOODS = Pool(
     "foods",
     (
-        ("bread", "cake", "cheese", "soup"),
-        ("honey", "berries", "pudding", "nuts"),
+        ("bread", "cake", "cheese", "nuts"),
+        ("honey", "berries", "pudding", "carrots"),
         ("pancakes", "cookies", "noodles", "sandwiches"),
     ),
 )
@@ -186,7 +186,7 @@ CHARGES = Pool(
         ),
         (
             Charge("lettuce", "cover", "covered", "crisp and fresh", "eaten by snails"),
-            Charge("boat", "bail out", "bailed out", "dry and floating", "full of water"),
+            Charge("canoe", "bail out", "bailed out", "dry and floating", "full of water"),
         ),
     ),
 )
@@ -270,12 +270,12 @@ REMEDIES = Pool(
     (
         (
             Remedy("cold", "blanket", "warm"),
-            Remedy("hungry", "bread", "full"),
-            Remedy("thirsty", "milk", "fresh"),
+            Remedy("hungry", "soup", "full"),
+            Remedy("thirsty", "milk", "fine"),
             Remedy("tired", "pillow", "rested"),
         ),
         (Remedy("hot", "fan", "cool"), Remedy("wet", "towel", "dry")),
-        (Remedy("dirty", "soap", "clean"), Remedy("bored", "puzzle", "cheerful")),
+        (Remedy("dirty", "soap", "clean"), Remedy("bored", "game", "cheerful")),
     ),
 )
 

@@ -49,7 +49,7 @@ def lost(w: World) -> None:
     a, b, t = w.character(), w.character(), w.thing()
     first, second = w.new(PLACES), w.new(PLACES)
     left, _ = w.either(first, second)
-    w.meet(a)
+    w.meet(a, b)
     w.owns(a, t)
     w.scene()
     w.say(
@@ -153,11 +153,11 @@ def promise(w: World) -> None:
         )
 
 
-@plot(level=1, detail="dangers")
+@plot(level=2, detail="dangers")
 def warning(w: World) -> None:
     """Who takes the advice fares well, who laughs at it does not."""
     a, b, danger, place = w.character(), w.character(), w.new(DANGERS), w.new(PLACES)
-    w.meet(a)
+    w.meet(a, b)
     w.say(
         f"{a} wanted to walk to {place}.",
         f"One day {a} wanted to go to {place}.",
@@ -215,7 +215,7 @@ def warning(w: World) -> None:
 def sharing(w: World) -> None:
     """Who shared is helped, who did not is left alone."""
     a, b, food, place = w.character(), w.character(), w.new(FOODS), w.new(PLACES)
-    w.meet(a)
+    w.meet(a, b)
     w.say(
         f"{a} had some {food}.",
         f"{a} had a bag with {food}.",
@@ -223,7 +223,7 @@ def sharing(w: World) -> None:
     )
     w.scene()
     w.say(
-        f"{b} came by and was hungry.",
+        f"{b} was hungry and asked for {food}.",
         f"Please give me some {food}, said {b}.",
         f"{b} had not eaten all day and asked for {food}.",
     )
@@ -265,12 +265,12 @@ def sharing(w: World) -> None:
         w.say(f"{a} sat there all night without {b}.", f"{a} was sorry and cried for {b}.")
 
 
-@plot(level=1, detail="repairs")
+@plot(level=2, detail="repairs")
 def repair(w: World) -> None:
     """The thing that is broken is mended with the tool that suits it."""
     a, b, x, y = w.character(), w.character(), w.new(REPAIRS), w.new(REPAIRS)
     broken, _ = w.either(x, y)
-    w.meet(a)
+    w.meet(a, b)
     w.say(
         f"{a} had a {x.noun} and a {y.noun}.",
         f"In the house of {a} were a {x.noun} and a {y.noun}.",
@@ -282,7 +282,7 @@ def repair(w: World) -> None:
         f"But one morning the {broken.noun} {broken.trouble}.",
     )
     w.scene()
-    w.say(f"{a} asked {b} for help.", f"{a} called {b}.", f"{a} went to see clever {b}.")
+    w.say(f"{a} asked {b} for help.", f"{a} called {b}.", f"{a} went to see {b}.")
     w.say(
         f"{b} came with a box of tools.",
         f"{b} looked at it and opened a big box.",
@@ -296,7 +296,7 @@ def repair(w: World) -> None:
     w.say(
         f"{a} thanked {b} for the good {broken.noun}.",
         f"{a} was happy about the {broken.noun}.",
-        f"{a} wanted a {broken.tool} too.",
+        f"What a good {broken.tool}, said {a}.",
     )
 
 
@@ -320,9 +320,8 @@ def remedy(w: World) -> None:
         f"{a} hurried home to look for something.",
     )
     w.say(
-        f"{a} had a {x.item} and a {y.item}.".replace("a bread", "some bread").replace(
-            "a milk", "some milk"
-        ),
+        f"At home were the {x.item} and the {y.item}.",
+        f"{a} thought of the {x.item} and of the {y.item}.",
     )
     w.ending()
     w.say(
@@ -344,7 +343,7 @@ def race(w: World) -> None:
     w.say(
         f"One day they ran a race to {goal}.",
         f"Let us run to {goal}, said {a}.",
-        f"Who is first at {goal}, asked {b}?",
+        f"{b} asked, who will be first at {goal}?",
     )
     w.scene()
     w.say(f"{a} and {b} ran fast.", "They ran over the grass.", "Both of them ran like the wind.")
@@ -384,7 +383,7 @@ def trade(w: World) -> None:
     w.say(
         f"{a} said, give me your {t.noun} for my {s.noun}.",
         f"{a} wanted to swap with {b}.",
-        f"Shall we swap, asked {a}?",
+        f"{a} asked, shall we swap?",
     )
     if w.twist:
         w.say(f"{b} said yes, and they swapped.", f"{b} liked that, and they swapped.")
@@ -466,7 +465,7 @@ def truth(w: World) -> None:
 @plot(level=1, detail="seeds")
 def planting(w: World) -> None:
     """What is planted is what grows."""
-    a, x, y, place = w.character(), w.new(SEEDS), w.new(SEEDS), w.new(PLACES)
+    a, x, y = w.character(), w.new(SEEDS), w.new(SEEDS)
     planted, other = w.either(x, y)
     w.meet(a)
     w.say(
@@ -514,7 +513,7 @@ def gift(w: World) -> None:
     """What was bought is in the box."""
     a, b, s, t = w.character(), w.character(), w.thing(), w.thing()
     bought, _ = w.either(s, t)
-    w.meet(a)
+    w.meet(a, b)
     w.say(
         f"{a} wanted a gift for {b}.",
         f"{a} looked for a gift for {b}.",
@@ -570,7 +569,7 @@ def stuck(w: World) -> None:
     )
     w.say(f"{a} could not get it.", f"{a} tried to get it but could not.")
     w.scene()
-    w.say(f"{a} called for help.", f"{a} ran to the friends.", f"Who can help me, asked {a}?")
+    w.say(f"{a} called for help.", f"{a} ran to the friends.", f"{a} asked, who can help me?")
     w.ending()
     w.say(
         f"{helper} {there.deed} and got the {t}.",
@@ -618,15 +617,15 @@ def hiding(w: World) -> None:
     )
     w.say(
         f"Nobody else had looked {hidden.at}.",
-        f"How did you know that I was {hidden.at}, asked {a}?",
+        f"{a} asked, how did you know that I was {hidden.at}?",
     )
 
 
-@plot(level=1, detail="rides")
+@plot(level=2, detail="rides")
 def late(w: World) -> None:
     """Who rises early catches the ride, who sleeps late does not."""
     a, b, ride, place = w.character(), w.character(), w.new(RIDES), w.new(PLACES)
-    w.meet(a)
+    w.meet(a, b)
     w.say(
         f"In the morning a {ride} went to the sea.",
         f"{a} wanted to go on the {ride} with {b}.",
@@ -695,4 +694,186 @@ def boxes(w: World) -> None:
     w.say(
         f"The {wrong} box stayed closed.",
         f"Nobody wanted the {wrong} box.",
+    )
+
+
+@plot(level=2, detail="places")
+def trust(w: World) -> None:
+    """Two say where a thing is; the one who tells the truth is right."""
+    a, b, c, t = w.character(), w.character(), w.character(), w.thing()
+    x, y = w.new(PLACES), w.new(PLACES)
+    honest, liar = w.either(b, c)
+    there = x if honest == b else y
+    w.meet(a)
+    w.say(
+        f"{a} could not find the {t}.",
+        f"One day {a} had lost the {t}.",
+        f"{a} wanted the {t}, but it was gone.",
+    )
+    w.scene()
+    w.say(
+        f"{honest} the {honest.kind} always told the truth.",
+        f"Everybody knew that {honest} the {honest.kind} told the truth.",
+    )
+    w.say(
+        f"{liar} the {liar.kind} told many lies.",
+        f"But {liar} the {liar.kind} liked to tell lies.",
+    )
+    w.scene()
+    w.say(f"{b} said, the {t.noun} is {x.at}.", f"It is {x.at}, said {b}.")
+    w.say(f"{c} said, the {t.noun} is {y.at}.", f"No, it is {y.at}, said {c}.")
+    w.say(f"{a} thought for a while.", f"{a} knew whom to believe.")
+    w.ending()
+    w.say(
+        f"{a} went to {there} and found the {t.noun}.",
+        f"{a} found the {t.noun} {there.at}.",
+    )
+    w.say(f"Thank you, {honest}, said {a}.", f"{honest} was right, and {liar} was not.")
+
+
+@plot(level=2, detail="foods")
+def thief(w: World) -> None:
+    """The trace that a thief left shows who it was."""
+    a, b, c, food = w.character(), w.character(), w.character(), w.new(FOODS)
+    guilty, other = w.either(b, c)
+    w.meet(a)
+    w.say(
+        f"{a} had some {food} for {b} the {b.kind} and {c} the {c.kind}.",
+        f"{b} the {b.kind} and {c} the {c.kind} came to eat {food} with {a}.",
+    )
+    w.scene()
+    w.say(
+        "But the table was empty.",
+        "But somebody had been at the table and eaten everything.",
+    )
+    w.say(
+        "There was mud on the floor.",
+        "There were muddy steps on the floor.",
+    )
+    w.scene()
+    w.say(f"{guilty} had mud on both feet.", f"The feet of {guilty} were muddy.")
+    w.say(f"{other} had clean feet.", f"The feet of {other} were clean.")
+    w.say(f"{a} looked at the floor again.", f"Who was it, thought {a}.")
+    w.ending()
+    w.say(
+        f"{guilty} said sorry for the {food}.",
+        f"It was {guilty} who had eaten the {food}.",
+    )
+    w.say(
+        f"{guilty} had to clean the floor, and {other} helped.",
+        f"{a} was not angry at {other}, only at {guilty}.",
+    )
+
+
+@plot(level=2, detail="things")
+def bravery(w: World) -> None:
+    """The brave one goes where the other does not dare to."""
+    a, b, t = w.character(), w.character(), w.thing()
+    brave, shy = w.either(a, b)
+    w.meet(a, b)
+    w.say(f"{brave} was brave.", f"{brave} was not afraid of anything.")
+    w.say(f"{shy} was afraid of the dark.", f"{shy} was shy and afraid of the dark.")
+    w.scene()
+    w.say(
+        f"{a} and {b} played with a {t}.",
+        f"One day {a} and {b} played with a {t}.",
+    )
+    w.say(
+        f"The {t.noun} fell into a dark cave.",
+        f"The {t.noun} was lost in a dark cave.",
+        f"Then the {t.noun} flew into a dark cave.",
+    )
+    w.scene()
+    w.say("The cave was deep and cold.", "Nobody could see what was in the cave.")
+    w.ending()
+    w.say(
+        f"{brave} went into the cave and got the {t}.",
+        f"{brave} walked in and came out with the {t}.",
+    )
+    w.say(f"{shy} waited outside.", f"{shy} stayed outside and called.")
+
+
+@plot(level=2, detail="foods")
+def delivery(w: World) -> None:
+    """Two get what was meant for them, or each what was meant for the other."""
+    a, b, c = w.character(), w.character(), w.character()
+    x, y = w.new(FOODS), w.new(FOODS)
+    w.meet(a)
+    w.say(
+        f"{a} had {x} for {b} and {y} for {c}.",
+        f"{a} made {x} for {b} and {y} for {c}.",
+    )
+    w.scene()
+    w.say(f"{a} put everything into two bags.", f"{a} took two bags for the way.")
+    if w.twist:
+        w.say(f"{a} was careful and did not mix up the bags.", f"{a} knew which bag was which.")
+    else:
+        w.say(f"But {a} was tired and mixed up the bags.", f"But {a} took one bag for the other.")
+    w.scene()
+    w.say(f"{a} went from door to door.", f"{a} took the bags to {b} and to {c}.")
+    w.ending()
+    first, second = w.either(x, y)
+    w.say(f"{b} got the {first}.", f"{b} opened the bag and found {first}.")
+    w.say(f"{c} got the {second}.", f"{c} ate the {second}.")
+
+
+@plot(level=2, detail="places")
+def belief(w: World) -> None:
+    """Who did not see that a thing was moved looks for it where it was (Wimmer and Perner 1983)."""
+    a, b, t, x, y = w.character(), w.character(), w.thing(), w.new(PLACES), w.new(PLACES)
+    w.meet(a, b)
+    w.say(
+        f"{a} put the {t} down {x.at}.",
+        f"{a} left the {t} {x.at}.",
+    )
+    w.moves(t, a, x)
+    w.scene()
+    w.say(
+        f"{b} took the {t.noun} and hid it {y.at}.",
+        f"{b} carried the {t.noun} away and hid it {y.at}.",
+    )
+    w.moves(t, x, y)
+    if w.twist:
+        w.say(f"{a} saw it.", f"{a} saw what {b} did.")
+    else:
+        w.say(f"{a} did not see it.", f"{a} was asleep and saw nothing.")
+    w.scene()
+    w.say(f"Later {a} wanted the {t.noun}.", f"In the evening {a} wanted to have the {t.noun}.")
+    w.ending()
+    looked = y if w.twist else x
+    w.say(
+        f"{a} went to look for the {t} {looked.at}.",
+        f"{a} ran to {looked} to get the {t}.",
+    )
+    if w.twist:
+        w.say(f"There it was, and {a} laughed.", f"{a} found it and laughed at {b}.")
+    else:
+        w.say(f"It was not there, and {b} laughed.", f"{a} did not find it, and {b} laughed.")
+
+
+@plot(level=2, detail="things")
+def passing_on(w: World) -> None:
+    """A thing that is lent comes back, or goes on to a third."""
+    a, b, c, t = w.character(), w.character(), w.character(), w.thing()
+    w.meet(a, b)
+    w.owns(a, t)
+    w.scene()
+    w.say(f"{a} lent the {t.noun} to {b}.", f"{b} asked for the {t.noun}, and {a} lent it.")
+    w.moves(t, a, b)
+    w.say(f"{b} played with it all day.", f"{b} had the {t.noun} for a day.")
+    if w.twist:
+        w.say(f"Then {b} gave it back to {a}.", f"Then {b} brought it back to {a}.")
+        w.moves(t, b, a)
+    else:
+        w.say(f"Then {b} gave it to {c}.", f"Then {b} brought it to {c}.")
+        w.moves(t, b, c)
+    w.scene()
+    w.say(f"{a}, {b} and {c} met the next day.", f"The next day {a} met {b} and {c}.")
+    w.ending()
+    owner = w.where(t)
+    w.say(f"{owner} played with the {t}.", f"{owner} came with the {t}.")
+    others = [x for x in (a, b, c) if x != owner]
+    w.say(
+        f"{others[0]} and {others[1]} looked at it.",
+        f"{others[0]} and {others[1]} had nothing to play with.",
     )

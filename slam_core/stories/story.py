@@ -15,7 +15,6 @@ from slam_core.stories.world import Cast, Seat, World
 
 VERSION = 1  # raised when any story changes
 LEVELS = (1, 2, 3)
-BRAIDED = 0.7  # share of level 3 that tells two plots at once
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def story(number: int, level: int) -> Story:
     turned = draw.below(len(plots))
     contrary = tuple(turn ^ (i == turned) for i, turn in enumerate(turns))
     told = _tell(plots, turns, Seat(seed, level))
-    others = _plots(draw, level, like=plots)
+    others = _plots(draw, level)
     topic = _tell(others, tuple(draw.below(2) for _ in others), Seat(seed, level, half=1))
     detail = _tell(plots, turns, Seat(seed, level, foreign=plots[turned].detail))
     return Story(
@@ -92,11 +91,10 @@ def story(number: int, level: int) -> Story:
     )
 
 
-def _plots(draw: Draw, level: int, like: tuple[Plot, ...] = ()) -> tuple[Plot, ...]:
-    """One plot or two; as many as `like` has if that is given."""
-    known = draw.shuffled([plot for plot in PLOTS if plot.level <= level])
-    two = draw.chance(BRAIDED) if not like else len(like) == 2
-    return tuple(known[: 2 if two and level == 3 else 1])
+def _plots(draw: Draw, level: int) -> tuple[Plot, ...]:
+    """One plot, or at level 3 two."""
+    known = [plot for plot in PLOTS if plot.level <= level]
+    return tuple(draw.shuffled(known)[: 2 if level == 3 else 1])
 
 
 def _tell(plots: tuple[Plot, ...], turns: tuple[int, ...], seat: Seat) -> _Told:

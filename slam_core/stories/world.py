@@ -3,7 +3,7 @@
 Three properties make endings that only the beginning can judge:
 
 - A plot forks once, at `World.twist`, a fair coin. The contradicting end of a story is the end of
-  the same world with the coin turned over, so each of the two is the right one in half of the worlds.
+  the same world with the coin turned over: each of the two is the right one in half of the worlds.
 - Every pool of the lexicon is shuffled and halved. A story casts from one half; a stranger to it
   from the other. Both halves have the same distribution.
 - Wording is drawn scene by scene from streams of their own, so a turned coin or a stranger leaves
@@ -24,12 +24,15 @@ from slam_core.stories.lexicon import (
     COLOURS,
     KINDS,
     NAMES,
+    PLACES,
     THINGS,
     Place,
     Pool,
 )
 
 T = TypeVar("T")
+
+IDLE = (0.15, 0.35, 0.1)  # chance that a scene begins with something that does not matter, by level
 
 
 class Character(NamedTuple):
@@ -142,12 +145,15 @@ class World:
             self.say(*ways)
 
     def scene(self) -> None:
-        """A new scene: the first sentence names whom it is about."""
-        if self._wording.chance((0.2, 0.4, 0.2)[self.level - 1]):
-            self.say(*self._wording.shuffled([s for more in ASIDES[: self.level] for s in more]))
+        """A new scene: the first sentence names whom it is about. Something idle may come first."""
         self._wording = self._stream(f"scene {len(self.scenes)}")
         self._told = []
         self.scenes.append(self._told)
+        idle = self._stream(f"idle {len(self.scenes)}")
+        if idle.chance(IDLE[self.level - 1]):
+            self._told.append(idle.choice([s for more in ASIDES[: self.level] for s in more]))
+        elif self.level > 1 and idle.chance(IDLE[self.level - 1]):
+            self.passes(self.character(), self.thing())
 
     def ending(self) -> None:
         """What is told from here on is the end: a sentence that suffices, and one that adds."""
@@ -157,19 +163,28 @@ class World:
     # Events
 
     def meet(self, a: Character, b: Character | None = None) -> None:
-        """Introduce one, or two who are friends."""
+        """Introduce one and where it lives, or two who are friends."""
+        home = self.new(PLACES)
         self.say(
-            f"There was a {a.kind} named {a}.",
-            f"{a} was a little {a.kind}.",
-            f"Once there was a {a.kind}, and {a.his} name was {a}.",
-            f"In a small village lived a {a.kind} named {a}.",
+            f"A {a.kind} named {a} lived {home.at}.",
+            f"{a} was a little {a.kind} and lived {home.at}.",
+            f"Once a {a.kind} named {a} lived {home.at}.",
+            f"Long ago a {a.kind} by the name of {a} lived {home.at}.",
         )
         if b:
             self.say(
                 f"{a} had a friend named {b}, a {b.kind}.",
-                f"{a} and {b} the {b.kind} were friends.",
+                f"{b} the {b.kind} was a friend of {a}.",
                 f"{b} was a {b.kind}, and {a} liked {b.him} very much.",
             )
+
+    def passes(self, a: Character, thing: Thing) -> None:
+        """Somebody who does not matter."""
+        self.say(
+            f"{a} the {a.kind} came by with a {thing}.",
+            f"{a} the {a.kind} carried a {thing} down the road.",
+            f"{a} the {a.kind} showed everybody a {thing}.",
+        )
 
     def owns(self, a: Character, thing: Thing) -> None:
         self._where[thing] = a
