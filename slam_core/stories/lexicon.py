@@ -317,9 +317,9 @@ SEEDS = Pool(
 ASIDES = (
     (
         "A bird sang in a tree.",
-        "The wind was soft.",
-        "A bee flew by.",
-        "There was a cloud in the sky.",
+        "The sun was in the sky.",
+        "The wind was warm.",
+        "A bird came by.",
     ),
     (
         "A leaf fell to the ground.",

@@ -55,7 +55,7 @@ def lost(w: World) -> None:
     w.say(
         f"One day {a} played {first.at}, and then {second.at}.",
         f"One day {a} went to {first}, and then to {second}.",
-        f"{a} took it to {first} first, and then to {second}.",
+        f"{a} took the {t.noun} to {first} first, and then to {second}.",
     )
     w.say(
         f"{a} left the {t} {left.at}.",
@@ -91,13 +91,14 @@ def lost(w: World) -> None:
 @plot(level=1, detail="charges")
 def promise(w: World) -> None:
     """What was entrusted does well or badly, as the promise is kept or broken."""
-    a, b, charge = w.character(), w.character(), w.new(CHARGES)
+    a, b = w.character(), w.character()
+    charge, away = w.new(CHARGES), w.new(PLACES)
     w.meet(a, b)
     w.scene()
     w.say(
-        f"{a} had to go away for a week.",
-        f"One day {a} went away for a week.",
-        f"{a} wanted to visit an old aunt far away.",
+        f"{a} had to go to {away} for a week.",
+        f"One day {a} went to {away} for a week.",
+        f"{a} wanted to visit an old aunt near {away}.",
     )
     w.say(
         f"{b} said, I will {charge.care} the {charge.noun} for you.",
@@ -118,7 +119,7 @@ def promise(w: World) -> None:
     else:
         w.say(
             f"But {b} forgot.",
-            f"But {b} only wanted to play.",
+            f"But {b} wanted to play.",
             f"But {b} did not think of the {charge.noun} at all.",
         )
         w.say(
@@ -128,7 +129,7 @@ def promise(w: World) -> None:
     w.scene()
     w.say(
         f"Then {a} came home.",
-        f"After a week {a} came back.",
+        f"After a week {a} came home.",
         f"At last {a} came home and opened the door.",
     )
     w.maybe(f"{a} ran to look at the {charge.noun}.", f"{a} went to see the {charge.noun}.")
@@ -142,12 +143,12 @@ def promise(w: World) -> None:
     if w.twist:
         w.say(
             f"{a} thanked {b} for the good {charge.noun}.",
-            f"{a} was happy and gave {b} a big hug.",
+            f"{a} was happy and gave {b} a gift.",
             f"You kept your promise, said {a}, and {b} smiled.",
         )
     else:
         w.say(
-            f"{a} cried and {b} was sorry for the poor {charge.noun}.",
+            f"{a} cried for the {charge.noun}, and {b} was sorry.",
             f"{a} was sad and did not speak to {b}.",
             f"You broke your promise, said {a}, and {b} looked down.",
         )
@@ -236,18 +237,18 @@ def sharing(w: World) -> None:
     else:
         w.say(
             f"{a} was greedy and gave {b} nothing.",
-            f"{a} was greedy and ate all the {food} alone.",
+            f"{a} was greedy and ate the {food} alone.",
             f"Go away, said {a}, and hid the {food}.",
         )
     w.scene()
     w.say(
         f"The next day {a} fell into a hole {place.at}.",
-        f"The next day {a} was stuck in the mud {place.at}.",
+        f"The next day {a} was in a deep hole {place.at}.",
         f"A week later {a} fell into a deep hole {place.at}.",
     )
     w.say(
         f"{a} called for help, and {b} came.",
-        f"{b} was near and saw it.",
+        f"{b} came by and saw it.",
         f"Help, called {a}, and {b} heard it.",
     )
     w.ending()
@@ -256,13 +257,13 @@ def sharing(w: World) -> None:
             f"{b} thought of the good {food} and helped {a} out.",
             f"You gave me {food}, said {b}, and pulled {a} out.",
         )
-        w.say(f"{a} and {b} were friends from then on.", f"{a} was safe and hugged {b}.")
+        w.say(f"{a} and {b} were friends.", f"{a} thanked {b} and was happy.")
     else:
         w.say(
             f"{b} thought of the {food} and left {a} alone.",
             f"You gave me no {food}, said {b}, and went away.",
         )
-        w.say(f"{a} sat there all night without {b}.", f"{a} was sorry and cried for {b}.")
+        w.say(f"{a} sat there all night alone.", f"{a} cried and was sorry.")
 
 
 @plot(level=2, detail="repairs")
@@ -312,11 +313,11 @@ def remedy(w: World) -> None:
         f"{b} came home and was {need.ailment}.",
         f"I am so {need.ailment}, said {b} one evening.",
     )
-    w.say(f"{b} sat down and cried.", f"{b} did not feel well.", f"{b} could not even smile.")
+    w.say(f"{b} sat down and cried.", f"{b} did not want to play.", f"{b} could not even smile.")
     w.scene()
     w.say(
         f"{a} wanted to help.",
-        f"{a} said, I know what you need.",
+        f"{a} said, I will help you.",
         f"{a} hurried home to look for something.",
     )
     w.say(
@@ -386,11 +387,11 @@ def trade(w: World) -> None:
         f"{a} asked, shall we swap?",
     )
     if w.twist:
-        w.say(f"{b} said yes, and they swapped.", f"{b} liked that, and they swapped.")
+        w.say(f"{b} said yes, and they swapped.", f"{b} was happy, and they swapped.")
         w.moves(s, a, b)
         w.moves(t, b, a)
     else:
-        w.say(f"{b} said no, and they did not swap.", f"{b} did not like that and said no.")
+        w.say(f"{b} said no, and they did not swap.", f"{b} was not happy and said no.")
     w.scene()
     w.say(
         "Then it was late, and they went home.",
@@ -444,8 +445,8 @@ def truth(w: World) -> None:
     w.ending()
     if w.twist:
         w.say(
-            f"{b} was not angry, and {a} helped to mend the {t}.",
-            f"{b} forgave {a}, and they made the {t} new.",
+            f"{b} was not angry, and they made the {t} new.",
+            f"{b} gave {a} a hand, and they made the {t} new.",
         )
         w.say(
             f"Then {a} and {b} played together.",
@@ -453,8 +454,8 @@ def truth(w: World) -> None:
         )
     else:
         w.say(
-            f"{b} was angry, and {a} had to buy the {t} again.",
-            f"{b} knew it was a lie and took the {t} away.",
+            f"{b} was angry and took the {t} home.",
+            f"{b} knew it was a lie and was angry about the {t}.",
         )
         w.say(
             f"Then {a} had to play alone.",
@@ -465,20 +466,21 @@ def truth(w: World) -> None:
 @plot(level=1, detail="seeds")
 def planting(w: World) -> None:
     """What is planted is what grows."""
-    a, x, y = w.character(), w.new(SEEDS), w.new(SEEDS)
+    a, b, x, y = w.character(), w.character(), w.new(SEEDS), w.new(SEEDS)
     planted, other = w.either(x, y)
-    w.meet(a)
+    place = w.new(PLACES)
+    w.meet(a, b)
     w.say(
-        f"{a} had a {x.noun} seed and a {y.noun} seed.",
-        f"{a} found a {x.noun} seed and a {y.noun} seed.",
-        f"An old man gave {a} a {x.noun} seed and a {y.noun} seed.",
+        f"{b} gave {a} a {x.noun} seed and a {y.noun} seed.",
+        f"{a} got a {x.noun} seed and a {y.noun} seed from {b}.",
+        f"{b} had a gift for {a}, a {x.noun} seed and a {y.noun} seed.",
     )
     w.scene()
     deeds = [
         (
-            f"{a} put the {planted.noun} seed into the ground.",
-            f"{a} planted the {planted.noun} seed.",
-            f"{a} dug a hole and planted the {planted.noun} seed.",
+            f"{a} put the {planted.noun} seed into the ground {place.at}.",
+            f"{a} planted the {planted.noun} seed {place.at}.",
+            f"{a} dug a hole {place.at} and planted the {planted.noun} seed.",
         ),
         (
             f"A bird ate the {other.noun} seed.",
@@ -492,19 +494,19 @@ def planting(w: World) -> None:
     w.say(
         "The sun was warm, and the rain came down.",
         f"{a} waited for a long time.",
-        f"{a} gave it water and waited for many weeks.",
+        f"{a} gave the seed water and waited for many weeks.",
     )
     w.maybe("Something small and green came up.", "Then a green leaf came up.")
     w.ending()
     w.say(
         f"In summer {a} had many {planted.fruit}.",
-        f"One day {a} saw the first {planted.fruit}.",
-        f"By summer there were {planted.fruit} everywhere.",
+        f"In summer {a} saw the first {planted.fruit}.",
+        f"By summer {a} had {planted.fruit} everywhere.",
     )
     w.say(
-        f"{a} gave all the friends some {planted.fruit}.",
-        f"{a} was proud of the {planted.fruit}.",
-        f"Look at my {planted.fruit}, said {a}.",
+        f"{a} gave {b} some {planted.fruit}.",
+        f"{a} and {b} were happy about the {planted.fruit}.",
+        f"Look at the {planted.fruit}, said {a} to {b}.",
     )
 
 
@@ -527,14 +529,14 @@ def gift(w: World) -> None:
     )
     w.say(
         f"{a} bought the {bought.noun}.",
-        f"{a} took the {bought.noun} and paid for it.",
+        f"{a} took the {bought.noun}.",
         f"{a} thought about it and chose the {bought.noun}.",
     )
     w.scene()
     w.say(
-        f"{a} put it in a box and gave it to {b}.",
+        f"{a} gave {b} a big box.",
         f"{a} came to {b} with a big box.",
-        f"{a} hid it in a box with a bow for {b}.",
+        f"{a} hid the gift in a box with a bow for {b}.",
     )
     w.ending()
     w.say(
@@ -564,10 +566,10 @@ def stuck(w: World) -> None:
     w.scene()
     w.say(
         f"One day the {t.noun} was {there.where}.",
-        f"One day the {t.noun} was stuck {there.where}.",
+        f"One day {a} saw the {t.noun} {there.where}.",
         f"The wind took the {t.noun}, and now it was {there.where}.",
     )
-    w.say(f"{a} could not get it.", f"{a} tried to get it but could not.")
+    w.say(f"{a} could not get it.", f"{a} cried and could not get it.")
     w.scene()
     w.say(f"{a} called for help.", f"{a} ran to the friends.", f"{a} asked, who can help me?")
     w.ending()
@@ -589,7 +591,7 @@ def hiding(w: World) -> None:
     hidden, other = w.either(x, y)
     w.meet(a, b)
     w.say(
-        f"They played a game, and {a} had to hide.",
+        f"They played, and {a} had to hide.",
         f"One day {a} wanted to hide from {b}.",
         f"{b} closed both eyes and counted, and {a} ran off.",
     )
@@ -601,7 +603,7 @@ def hiding(w: World) -> None:
     )
     w.say(
         f"{a} did not like {other} and hid {hidden.at}.",
-        f"There was no room {other.at}, so {a} hid {hidden.at}.",
+        f"{a} went away from {other} and hid {hidden.at}.",
     )
     w.scene()
     w.say(
@@ -613,11 +615,11 @@ def hiding(w: World) -> None:
     w.say(
         f"{b} found {a} {hidden.at}.",
         f"At last {b} went to {hidden} and saw {a}.",
-        f"{b} heard {a} laugh {hidden.at}.",
+        f"{b} heard a laugh {hidden.at}, and it was {a}.",
     )
     w.say(
-        f"Nobody else had looked {hidden.at}.",
-        f"{a} asked, how did you know that I was {hidden.at}?",
+        f"I was {hidden.at} all day, said {a}.",
+        f"{a} laughed and came out from {hidden}.",
     )
 
 
@@ -684,7 +686,7 @@ def boxes(w: World) -> None:
     )
     w.say(f"The {wrong} box is empty, said {b}.", f"{b} put nothing in the {wrong} box.")
     w.scene()
-    w.say(f"{a} could take one box.", f"{a} was allowed to open one box.", f"{a} came closer.")
+    w.say(f"{a} could take one box.", f"{a} wanted to open a box.", f"{a} came closer.")
     w.say(f"{a} thought for a while.", f"{a} knew what to do.")
     w.ending()
     w.say(
@@ -692,8 +694,8 @@ def boxes(w: World) -> None:
         f"{a} took the {right} box and got the {t.noun}.",
     )
     w.say(
-        f"The {wrong} box stayed closed.",
-        f"Nobody wanted the {wrong} box.",
+        f"{a} did not want the {wrong} box.",
+        f"{a} did not open the {wrong} box.",
     )
 
 
@@ -793,7 +795,7 @@ def bravery(w: World) -> None:
     w.say(f"{shy} waited outside.", f"{shy} stayed outside and called.")
 
 
-@plot(level=2, detail="foods")
+@plot(level=3, detail="foods")
 def delivery(w: World) -> None:
     """Two get what was meant for them, or each what was meant for the other."""
     a, b, c = w.character(), w.character(), w.character()
@@ -817,7 +819,7 @@ def delivery(w: World) -> None:
     w.say(f"{c} got the {second}.", f"{c} ate the {second}.")
 
 
-@plot(level=2, detail="places")
+@plot(level=3, detail="places")
 def belief(w: World) -> None:
     """Who did not see that a thing was moved looks for it where it was (Wimmer and Perner 1983)."""
     a, b, t, x, y = w.character(), w.character(), w.thing(), w.new(PLACES), w.new(PLACES)
