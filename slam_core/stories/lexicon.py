@@ -175,8 +175,8 @@ CHARGES = Pool(
     "charges",
     (
         (
-            Charge("plant", "water", "watered", "tall and green", "dry and brown"),
-            Charge("fish", "feed", "fed", "big and strong", "small and weak"),
+            Charge("plant", "water", "watered", "tall and strong", "dry and thin"),
+            Charge("fish", "feed", "fed", "big and fast", "small and weak"),
             Charge("fire", "watch", "watched", "warm and bright", "cold and dark"),
             Charge("horse", "brush", "brushed", "clean and happy", "dirty and sad"),
         ),

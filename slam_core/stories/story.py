@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from slam_core.errors import UsageError
@@ -27,7 +28,8 @@ class Story:
     - detail: the right end with a thing that this story does not know;
     - story: the same characters, things and places, but what the other turn would have led to.
 
-    `facts` are the plot, the cast and which turn the story took.
+    `facts` are the plots, the cast and which turn each plot took. `gap` counts the sentences
+    between the end and the last one that the other turn would have changed.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Story:
     ending: int
     wrong: dict[str, tuple[str, ...]]
     facts: dict[str, Any]
+    gap: int
 
     @property
     def prompt(self) -> tuple[str, ...]:
@@ -72,8 +75,9 @@ def story(number: int, level: int) -> Story:
     plots = _plots(draw, level)
     turns = tuple(draw.below(2) for _ in plots)
     turned = draw.below(len(plots))
-    contrary = tuple(turn ^ (i == turned) for i, turn in enumerate(turns))
     told = _tell(plots, turns, Seat(seed, level))
+    other_turns = tuple(turn ^ (i == turned) for i, turn in enumerate(turns))
+    contrary = _tell(plots, other_turns, Seat(seed, level))
     others = _plots(draw, level)
     topic = _tell(others, tuple(draw.below(2) for _ in others), Seat(seed, level, half=1))
     detail = _tell(plots, turns, Seat(seed, level, foreign=plots[turned].detail))
@@ -82,13 +86,16 @@ def story(number: int, level: int) -> Story:
         level=level,
         sentences=told.prompt + told.end,
         ending=len(told.end),
-        wrong={
-            "topic": topic.end,
-            "detail": detail.end,
-            "story": _tell(plots, contrary, Seat(seed, level)).end,
-        },
+        wrong={"topic": topic.end, "detail": detail.end, "story": contrary.end},
         facts=told.facts,
+        gap=_common_tail(told.prompt, contrary.prompt),
     )
+
+
+def _common_tail(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """How many sentences at the end of both are the same."""
+    pairs = zip(reversed(a), reversed(b), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _plots(draw: Draw, level: int) -> tuple[Plot, ...]:

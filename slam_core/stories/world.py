@@ -14,7 +14,9 @@ Events check the state before they change it: a character gives only what it hol
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -83,13 +85,16 @@ class Cast:
     def __init__(self, seat: Seat) -> None:
         self.seat = seat
         self.drawn: dict[str, list[Any]] = {}
+        self._waiting: dict[str, Iterator[Any]] = {}
+        self.first: Character | None = None  # who was introduced first
 
     def next(self, pool: Pool[T]) -> T:
-        taken = self.drawn.setdefault(pool.name, [])
-        half = self.seat.half ^ (pool.name == self.seat.foreign)
-        order = Draw(self.seat.seed, pool.name).shuffled(pool.at(self.seat.level))[half::2]
-        entry = order[len(taken) % len(order)]
-        taken.append(entry)
+        if pool.name not in self._waiting:
+            half = self.seat.half ^ (pool.name == self.seat.foreign)
+            order = Draw(self.seat.seed, pool.name).shuffled(pool.at(self.seat.level))[half::2]
+            self._waiting[pool.name] = itertools.cycle(order)
+        entry: T = next(self._waiting[pool.name])
+        self.drawn.setdefault(pool.name, []).append(entry)
         return entry
 
 
@@ -164,13 +169,20 @@ class World:
 
     def meet(self, a: Character, b: Character | None = None) -> None:
         """Introduce one and where it lives, or two who are friends."""
-        home = self.new(PLACES)
-        self.say(
-            f"A {a.kind} named {a} lived {home.at}.",
-            f"{a} was a little {a.kind} and lived {home.at}.",
-            f"Once a {a.kind} named {a} lived {home.at}.",
-            f"Long ago a {a.kind} by the name of {a} lived {home.at}.",
-        )
+        home, near = self.new(PLACES), self.cast.first
+        self.cast.first = a
+        if near:
+            self.say(
+                f"Not far from {near}, a {a.kind} named {a} lived {home.at}.",
+                f"The neighbour of {near} was {a}, a {a.kind} {home.at}.",
+            )
+        else:
+            self.say(
+                f"A {a.kind} named {a} lived {home.at}.",
+                f"{a} was a little {a.kind} and lived {home.at}.",
+                f"Once a {a.kind} named {a} lived {home.at}.",
+                f"Long ago a {a.kind} by the name of {a} lived {home.at}.",
+            )
         if b:
             self.say(
                 f"{a} had a friend named {b}, a {b.kind}.",
