@@ -20,7 +20,7 @@ from slam_core.stories.plots import PLOTS
 from slam_core.stories.world import Cast, Seat, World
 
 KINDS = ("topic", "detail", "story")
-GOLDEN = {1: "4cbeb46166694578", 2: "7685920b978e49ff", 3: "673198f308030f29"}
+GOLDEN = {1: "ce6a87d059cc2c0b", 2: "a2a468fbcd4f747e", 3: "f160966f62a6ba03"}
 
 
 @cache

@@ -65,27 +65,26 @@ def split(level: int, train: int, held_out: int) -> tuple[list[Story], list[Stor
     return sides["train"][:train], sides["test"][:held_out]
 
 
-def train(stream: np.ndarray, vocab: int, steps: int, seed: int) -> Any:
-    """A 4 x 192 Llama; the learning rate falls to nothing at the end."""
-    torch.manual_seed(seed)
+def train(rows: list[list[int]], vocab: int, options: argparse.Namespace) -> Any:
+    """A Llama that reads 16 whole stories a step; its learning rate falls to nothing at the end."""
+    torch.manual_seed(options.seed)
     shape = LlamaConfig(
         vocab_size=vocab,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=6,
+        hidden_size=options.width,
+        intermediate_size=options.width * 8 // 3,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.width // 32,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(shape)
     optim = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.1)
-    rng = np.random.default_rng(seed)
-    tokens = torch.from_numpy(stream)
-    for step in range(steps):
-        at = rng.integers(len(tokens) - CONTEXT, size=16)
-        batch = torch.stack([tokens[i : i + CONTEXT] for i in at])
-        optim.param_groups[0]["lr"] = 2e-3 * min((step + 1) / 100, 1 - step / steps)
-        loss = model(input_ids=batch, labels=batch).loss
+    rng = np.random.default_rng(options.seed)
+    for step in range(options.steps):
+        chosen = [rows[i] for i in rng.integers(len(rows), size=16)]
+        batch, labels = padded([[0, *row, 0] for row in chosen])
+        optim.param_groups[0]["lr"] = 2e-3 * min((step + 1) / 100, 1 - step / options.steps)
+        loss = model(input_ids=batch, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optim.step()
@@ -97,14 +96,21 @@ def train(stream: np.ndarray, vocab: int, steps: int, seed: int) -> Any:
     return model.eval()
 
 
+def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids, and labels that leave out what was filled up."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    labels = torch.tensor([row + [-100] * (longest - len(row)) for row in rows])
+    return ids, labels
+
+
 @torch.no_grad()
 def log_probabilities(model: Any, prompts: list[list[int]], ends: list[list[int]]) -> np.ndarray:
     """Mean ln p of a token of each end after its prompt."""
     means = []
     for i in range(0, len(ends), 100):
         rows = [[0, *p, *e] for p, e in zip(prompts[i : i + 100], ends[i : i + 100], strict=True)]
-        longest = max(map(len, rows))
-        batch = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        batch, _ = padded(rows)
         logp = model(input_ids=batch[:, :-1]).logits.log_softmax(-1)
         got = logp.gather(-1, batch[:, 1:, None]).squeeze(-1)
         for j, row in enumerate(rows):
@@ -147,12 +153,11 @@ def judged(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return (right > wrong) + (right == wrong) / 2
 
 
-def measure(level: int, count: int, steps: int, held_out: int, seed: int) -> list[dict]:
-    seen, held = split(level, count, held_out)
+def measure(level: int, count: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    seen, held = split(level, count, options.held_out)
     vocabulary = Vocabulary(seen)
     encoded = [vocabulary.encode(s.sentences) for s in seen]
-    stream = np.array([t for row in encoded for t in [*row, 0]])
-    model = train(stream, len(vocabulary), steps, seed)
+    model = train(encoded, len(vocabulary), options)
     prompts = [vocabulary.encode(s.prompt) for s in held]
     nothing: list[list[int]] = [[] for _ in held]
     sides = {"right": [vocabulary.encode(s.right) for s in held]}
@@ -183,7 +188,7 @@ def measure(level: int, count: int, steps: int, held_out: int, seed: int) -> lis
             row["by_plot"] = {
                 name: round(float(np.mean(x)), 3) for name, x in sorted(plots.items())
             }
-        rows.append(row | {"tokens": int(stream.size), "steps": steps})
+        rows.append(row | {"tokens": sum(map(len, encoded))})
     return rows
 
 
@@ -192,6 +197,8 @@ def main() -> None:
     arguments.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3])
     arguments.add_argument("--stories", type=int, nargs="+", default=[12000, 4000])
     arguments.add_argument("--steps", type=int, default=2000)
+    arguments.add_argument("--layers", type=int, default=4)
+    arguments.add_argument("--width", type=int, default=192)
     arguments.add_argument("--held-out", type=int, default=800)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--name", default="story_topline")
@@ -200,11 +207,10 @@ def main() -> None:
     rows = []
     for level in options.levels:
         for count in options.stories:
-            rows += measure(level, count, options.steps, options.held_out, options.seed)
+            rows += measure(level, count, options)
             print(*rows[-3:], sep="\n", flush=True)
-    versions = {"torch": torch.__version__}
     command = f"python tests/bench/story_topline.py {' '.join(sys.argv[1:])}".strip()
-    store(options.name, command, rows, seed=options.seed, held_out=options.held_out, more=versions)
+    store(options.name, command, rows, settings=vars(options), torch=torch.__version__)
 
 
 if __name__ == "__main__":

@@ -290,13 +290,19 @@ def late(w: World) -> None:
             f"{a} went to bed early and slept well.",
             f"That night {a} went to sleep early.",
         )
-        w.say(f"{a} woke up with the sun.", f"{a} got up early.")
+        w.say(
+            f"{a} woke up with the sun.", f"{a} got up early.", f"{a.he} was up before the birds."
+        )
     else:
         w.say(
             f"{a} played all night and did not sleep.",
             f"That night {a} went to sleep very late.",
         )
-        w.say(f"{a} did not wake up with the sun.", f"{a} got up late.")
+        w.say(
+            f"{a} did not wake up with the sun.",
+            f"{a} got up late.",
+            f"{a.he} was still asleep at noon.",
+        )
     w.scene()
     w.say(
         f"{a} ran past {place}.",
@@ -358,8 +364,8 @@ def thief(w: World) -> None:
     )
     w.scene()
     w.say(
-        "But the table was empty.",
-        "But somebody had been at the table and eaten everything.",
+        f"But the table of {a} was empty.",
+        f"But somebody had been in the house of {a} and eaten everything.",
     )
     w.say(
         "There was mud on the floor.",

@@ -11,7 +11,7 @@ from slam_core.stories.world import World
 def trade(w: World) -> None:
     """Two things change owners, or they do not."""
     a, b, s, t = w.character(), w.character(), w.thing(), w.thing()
-    w.meet(a)
+    w.meet(a, b)
     w.owns(a, s)
     w.owns(b, t)
     w.scene()
@@ -28,8 +28,8 @@ def trade(w: World) -> None:
         w.say(f"{b} said no, and they did not swap.", f"{b} was not happy and said no.")
     w.scene()
     w.say(
-        "Then they went home.",
-        "Then it was late, and they went home.",
+        f"{a} and {b} went home.",
+        f"Then it was late, and {a} and {b} went home.",
         "Soon it was time to go home.",
     )
     w.ending()
@@ -181,7 +181,7 @@ def remedy(w: World) -> None:
         f"{b} came home and was {need.ailment}.",
         f"I am so {need.ailment}, said {b} one evening.",
     )
-    w.say(f"{b} sat down and cried.", f"{b} did not want to play.", f"{b} could not even smile.")
+    w.say(f"{b} sat down and cried.", f"{b} did not want to play.", f"{b.he} could not even smile.")
     w.scene()
     w.say(
         f"{a} wanted to help.",
@@ -217,7 +217,7 @@ def passing_on(w: World) -> None:
         w.say(f"Then {b} gave it back to {a}.", f"Then {b} brought it back to {a}.")
         w.moves(t, b, a)
     else:
-        w.say(f"Then {b} gave it to {c}.", f"Then {b} brought it to {c}.")
+        w.say(f"Then {b} gave it to {c} the {c.kind}.", f"Then {b} brought it to {c} the {c.kind}.")
         w.moves(t, b, c)
     w.scene()
     w.say(f"{a}, {b} and {c} met the next day.", f"The next day {a} met {b} and {c}.")
@@ -238,8 +238,8 @@ def delivery(w: World) -> None:
     x, y = w.new(FOODS), w.new(FOODS)
     w.meet(a)
     w.say(
-        f"{a} had {x} for {b} and {y} for {c}.",
-        f"{a} made {x} for {b} and {y} for {c}.",
+        f"{a} had {x} for {b} the {b.kind} and {y} for {c} the {c.kind}.",
+        f"{a} made {x} for {b} the {b.kind} and {y} for {c} the {c.kind}.",
     )
     w.scene()
     w.say(f"{a} put everything into two bags.", f"{a} took two bags for the way.")

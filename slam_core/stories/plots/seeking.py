@@ -24,7 +24,7 @@ def lost(w: World) -> None:
     w.say(
         f"{a} left the {t} {left.at}.",
         f"{a} forgot the {t} {left.at}.",
-        f"{a} put the {t} down {left.at} and walked off.",
+        f"{a.he} put the {t} down {left.at} and walked off.",
     )
     w.moves(t, a, left)
     w.scene()
@@ -72,6 +72,7 @@ def hiding(w: World) -> None:
     w.say(
         f"{a} did not like {other} and hid {hidden.at}.",
         f"{a} went away from {other} and hid {hidden.at}.",
+        f"{a.he} saw no room {other.at} and hid {hidden.at}.",
     )
     w.scene()
     w.say(
@@ -111,7 +112,11 @@ def boxes(w: World) -> None:
     w.say(f"The {wrong} box is empty, said {b}.", f"{b} put nothing in the {wrong} box.")
     w.scene()
     w.say(f"{a} could take one box.", f"{a} wanted to open a box.", f"{a} came closer.")
-    w.say(f"{a} thought for a while.", f"{a} knew what to do.")
+    w.say(
+        f"{a} thought for a while.",
+        f"{a} knew what to do.",
+        f"{a.he} thought of what {b} had said.",
+    )
     w.ending()
     w.say(
         f"{a} opened the {right} box and took out the {t.noun}.",
