@@ -17,8 +17,6 @@ import math
 import re
 import sys
 import time
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +24,32 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from table import store
+from bench.table import store
+from ends import KINDS, naive_bayes
 
 from slam_core.ngrams import witten_bell
 from slam_core.splits import drawn
 from slam_core.stories import Story, story
 
-KINDS = ("topic", "detail", "story")
 CONTEXT = 256
 
 
-def words(sentences: tuple[str, ...]) -> list[str]:
+def tokens(sentences: tuple[str, ...]) -> list[str]:
     return re.findall(r"[a-z]+|[.,?]", " ".join(sentences).lower())
 
 
 class Vocabulary:
     def __init__(self, stories: list[Story]) -> None:
-        known = sorted({w for s in stories for w in words(s.sentences)})
+        known = sorted({w for s in stories for w in tokens(s.sentences)})
         self.ids = {word: i + 2 for i, word in enumerate(known)}  # 0: between stories, 1: unknown
 
     def __len__(self) -> int:
         return len(self.ids) + 2
 
     def encode(self, sentences: tuple[str, ...]) -> list[int]:
-        return [self.ids.get(word, 1) for word in words(sentences)]
+        return [self.ids.get(word, 1) for word in tokens(sentences)]
 
 
 def split(level: int, train: int, held_out: int) -> tuple[list[Story], list[Story]]:
@@ -130,25 +128,6 @@ def five_gram(train: list[list[int]], prompts: list[list[int]], ends: list[list[
     return np.array([-nats[a:b].mean() for a, b in spans])
 
 
-def naive_bayes(train: list[Story], held: list[Story], kind: str) -> np.ndarray:
-    """1 where the right end alone looks more right, 1/2 for a tie; word and pair counts + 1."""
-
-    def features(end: tuple[str, ...]) -> list[Any]:
-        found = words(end)
-        return [*found, *pairwise(found)]
-
-    right = Counter(f for s in train for f in features(s.right))
-    wrong = Counter(f for s in train for f in features(s.wrong[kind]))
-
-    def score(end: tuple[str, ...]) -> float:
-        each = [math.log((right[f] + 1) / (wrong[f] + 1)) for f in features(end)]
-        return sum(each) / len(each)
-
-    return judged(
-        np.array([score(s.right) for s in held]), np.array([score(s.wrong[kind]) for s in held])
-    )
-
-
 def judged(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     return (right > wrong) + (right == wrong) / 2
 
@@ -175,7 +154,7 @@ def measure(level: int, count: int, options: argparse.Namespace) -> list[dict[st
             "pmi": judged(pmi["right"], pmi[kind]),
             "alone": judged(alone["right"], alone[kind]),
             "five_gram": judged(grams["right"], grams[kind]),
-            "bayes_alone": naive_bayes(seen, held, kind),
+            "bayes_alone": np.array(naive_bayes(seen, held, kind)),
         }
         row: dict[str, Any] = {"level": level, "stories": count, "pairs": kind}
         row |= {name: round(float(x.mean()), 4) for name, x in results.items()}

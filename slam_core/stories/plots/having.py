@@ -165,7 +165,7 @@ def repair(w: World) -> None:
     w.say(
         f"{a} thanked {b} for the good {broken.noun}.",
         f"{a} was happy about the {broken.noun}.",
-        f"What a good {broken.tool}, said {a}.",
+        f"The {broken.tool} is a great help, said {a}.",
     )
 
 
