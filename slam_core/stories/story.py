@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -75,12 +75,13 @@ def story(number: int, level: int) -> Story:
     plots = _plots(draw, level)
     turns = tuple(draw.below(2) for _ in plots)
     turned = draw.below(len(plots))
-    told = _tell(plots, turns, Seat(seed, level))
+    seat = Seat(seed, level)
+    told = _tell(plots, turns, seat)
     other_turns = tuple(turn ^ (i == turned) for i, turn in enumerate(turns))
-    contrary = _tell(plots, other_turns, Seat(seed, level))
+    contrary = _tell(plots, other_turns, seat)
     others = _plots(draw, level)
-    topic = _tell(others, tuple(draw.below(2) for _ in others), Seat(seed, level, half=1))
-    detail = _tell(plots, turns, Seat(seed, level, foreign=plots[turned].detail))
+    topic = _tell(others, tuple(draw.below(2) for _ in others), replace(seat, half=1))
+    detail = _tell(plots, turns, replace(seat, foreign=plots[turned].detail))
     return Story(
         id=f"l{level}-{number:06d}",
         level=level,
@@ -113,5 +114,5 @@ def _tell(plots: tuple[Plot, ...], turns: tuple[int, ...], seat: Seat) -> _Told:
     scenes = max(len(world.scenes) for world in worlds)
     prompt = [s for i in range(scenes) for w in worlds for s in (w.scenes[i : i + 1] or [[]])[0]]
     end = [sentence for world in worlds for sentence in world.end[: 2 // len(worlds)]]
-    facts = {"plots": [plot.name for plot in plots], **cast.drawn, "turn": list(turns)}
+    facts = {"plots": [plot.name for plot in plots], **cast.facts, "turn": list(turns)}
     return _Told(tuple(prompt), tuple(end), facts)

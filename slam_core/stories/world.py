@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from slam_core.stories.draw import Draw
@@ -77,24 +77,29 @@ class Seat:
     level: int
     half: int = 0
     foreign: str = ""  # the pool that is drawn from the other half
+    orders: dict[str, list[Any]] = field(default_factory=dict)  # of the pools, once shuffled
+
+    def order(self, pool: Pool[T]) -> list[T]:
+        """The half of the pool that is drawn from, in the order of drawing."""
+        if pool.name not in self.orders:
+            entries = pool.at(self.level)
+            self.orders[pool.name] = Draw(self.seed, pool.name).shuffled(entries)
+        return self.orders[pool.name][self.half ^ (pool.name == self.foreign) :: 2]
 
 
 class Cast:
-    """Draws from the pools without repetition and remembers what it drew."""
+    """Draws from the pools without repetition; the facts are what the plots drew."""
 
     def __init__(self, seat: Seat) -> None:
         self.seat = seat
-        self.drawn: dict[str, list[Any]] = {}
+        self.facts: dict[str, list[Any]] = {}
         self._waiting: dict[str, Iterator[Any]] = {}
         self.first: Character | None = None  # who was introduced first
 
     def next(self, pool: Pool[T]) -> T:
         if pool.name not in self._waiting:
-            half = self.seat.half ^ (pool.name == self.seat.foreign)
-            order = Draw(self.seat.seed, pool.name).shuffled(pool.at(self.seat.level))[half::2]
-            self._waiting[pool.name] = itertools.cycle(order)
+            self._waiting[pool.name] = itertools.cycle(self.seat.order(pool))
         entry: T = next(self._waiting[pool.name])
-        self.drawn.setdefault(pool.name, []).append(entry)
         return entry
 
 
@@ -118,13 +123,15 @@ class World:
     # Who and what
 
     def new(self, pool: Pool[T]) -> T:
-        """An entry that is not in the story yet."""
-        return self.cast.next(pool)
+        """An entry that is not in the story yet; it becomes one of the facts."""
+        entry = self.cast.next(pool)
+        self.cast.facts.setdefault(pool.name, []).append(entry)
+        return entry
 
     def character(self, kind: str = "") -> Character:
         """Somebody new; a girl or a boy in half of the cases unless `kind` is given."""
         name, girl = self.new(NAMES)
-        if not kind and self._stream(f"kind of {len(self.cast.drawn['names'])}").chance(0.5):
+        if not kind and self._stream(f"kind of {len(self.cast.facts['names'])}").chance(0.5):
             kind = self.new(KINDS)
         return Character(name, girl, kind or ("girl" if girl else "boy"))
 
@@ -158,7 +165,7 @@ class World:
         if idle.chance(IDLE[self.level - 1]):
             self._told.append(idle.choice([s for more in ASIDES[: self.level] for s in more]))
         elif self.level > 1 and idle.chance(IDLE[self.level - 1]):
-            self.passes(self.character(), self.thing())
+            self.passes()
 
     def ending(self) -> None:
         """What is told from here on is the end: a sentence that suffices, and one that adds."""
@@ -190,12 +197,14 @@ class World:
                 f"{b} was a {b.kind}, and {a} liked {b.him} very much.",
             )
 
-    def passes(self, a: Character, thing: Thing) -> None:
-        """Somebody who does not matter."""
+    def passes(self) -> None:
+        """Somebody comes by with something, which does not matter and is no fact."""
+        name, kind = self.cast.next(NAMES).name, self.cast.next(KINDS)
+        thing = Thing(self.cast.next(THINGS), self.cast.next(COLOURS))
         self.say(
-            f"{a} the {a.kind} came by with a {thing}.",
-            f"{a} the {a.kind} carried a {thing} down the road.",
-            f"{a} the {a.kind} showed everybody a {thing}.",
+            f"{name} the {kind} came by with a {thing}.",
+            f"{name} the {kind} carried a {thing} down the road.",
+            f"{name} the {kind} showed everybody a {thing}.",
         )
 
     def owns(self, a: Character, thing: Thing) -> None:
