@@ -146,7 +146,7 @@ PLACES = Pool(
             Place("meadow", "in"),
             Place("tower", "in"),
             Place("beach", "on"),
-            Place("kitchen", "in"),
+            Place("valley", "in"),
             Place("pond", "by"),
         ),
         (
@@ -163,8 +163,8 @@ PLACES = Pool(
 FOODS = Pool(
     "foods",
     (
-        ("bread", "cake", "cheese", "soup"),
-        ("honey", "berries", "pudding", "nuts"),
+        ("bread", "cake", "cheese", "nuts"),
+        ("honey", "berries", "pudding", "carrots"),
         ("pancakes", "cookies", "noodles", "sandwiches"),
     ),
 )
@@ -175,8 +175,8 @@ CHARGES = Pool(
     "charges",
     (
         (
-            Charge("plant", "water", "watered", "tall and green", "dry and brown"),
-            Charge("fish", "feed", "fed", "big and strong", "small and weak"),
+            Charge("plant", "water", "watered", "tall and strong", "dry and thin"),
+            Charge("fish", "feed", "fed", "big and fast", "small and weak"),
             Charge("fire", "watch", "watched", "warm and bright", "cold and dark"),
             Charge("horse", "brush", "brushed", "clean and happy", "dirty and sad"),
         ),
@@ -186,7 +186,7 @@ CHARGES = Pool(
         ),
         (
             Charge("lettuce", "cover", "covered", "crisp and fresh", "eaten by snails"),
-            Charge("boat", "bail out", "bailed out", "dry and floating", "full of water"),
+            Charge("canoe", "bail out", "bailed out", "dry and floating", "full of water"),
         ),
     ),
 )
@@ -270,12 +270,12 @@ REMEDIES = Pool(
     (
         (
             Remedy("cold", "blanket", "warm"),
-            Remedy("hungry", "bread", "full"),
-            Remedy("thirsty", "milk", "fresh"),
+            Remedy("hungry", "soup", "full"),
+            Remedy("thirsty", "milk", "fine"),
             Remedy("tired", "pillow", "rested"),
         ),
         (Remedy("hot", "fan", "cool"), Remedy("wet", "towel", "dry")),
-        (Remedy("dirty", "soap", "clean"), Remedy("bored", "puzzle", "cheerful")),
+        (Remedy("dirty", "soap", "clean"), Remedy("bored", "game", "cheerful")),
     ),
 )
 
@@ -317,9 +317,9 @@ SEEDS = Pool(
 ASIDES = (
     (
         "A bird sang in a tree.",
-        "The wind was soft.",
-        "A bee flew by.",
-        "There was a cloud in the sky.",
+        "The sun was in the sky.",
+        "The wind was warm.",
+        "A bird came by.",
     ),
     (
         "A leaf fell to the ground.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from slam_core.errors import UsageError
@@ -15,7 +16,6 @@ from slam_core.stories.world import Cast, Seat, World
 
 VERSION = 1  # raised when any story changes
 LEVELS = (1, 2, 3)
-BRAIDED = 0.7  # share of level 3 that tells two plots at once
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Story:
     - detail: the right end with a thing that this story does not know;
     - story: the same characters, things and places, but what the other turn would have led to.
 
-    `facts` are the plot, the cast and which turn the story took.
+    `facts` are the plots, the cast and which turn each plot took. `gap` counts the sentences
+    between the end and the last one that the other turn would have changed.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Story:
     ending: int
     wrong: dict[str, tuple[str, ...]]
     facts: dict[str, Any]
+    gap: int
 
     @property
     def prompt(self) -> tuple[str, ...]:
@@ -73,22 +75,21 @@ def story(number: int, level: int) -> Story:
     plots = _plots(draw, level)
     turns = tuple(draw.below(2) for _ in plots)
     turned = draw.below(len(plots))
-    contrary = tuple(turn ^ (i == turned) for i, turn in enumerate(turns))
-    told = _tell(plots, turns, Seat(seed, level))
-    others = _plots(draw, level, like=plots)
-    topic = _tell(others, tuple(draw.below(2) for _ in others), Seat(seed, level, half=1))
-    detail = _tell(plots, turns, Seat(seed, level, foreign=plots[turned].detail))
+    seat = Seat(seed, level)
+    told = _tell(plots, turns, seat)
+    other_turns = tuple(turn ^ (i == turned) for i, turn in enumerate(turns))
+    contrary = _tell(plots, other_turns, seat)
+    others = _plots(draw, level)
+    topic = _tell(others, tuple(draw.below(2) for _ in others), replace(seat, half=1))
+    detail = _tell(plots, turns, replace(seat, foreign=plots[turned].detail))
     return Story(
         id=f"l{level}-{number:06d}",
         level=level,
         sentences=told.prompt + told.end,
         ending=len(told.end),
-        wrong={
-            "topic": topic.end,
-            "detail": detail.end,
-            "story": _tell(plots, contrary, Seat(seed, level)).end,
-        },
+        wrong={"topic": topic.end, "detail": detail.end, "story": contrary.end},
         facts=told.facts,
+        gap=_common_tail(told.prompt, contrary.prompt),
     )
 
 
@@ -100,11 +101,16 @@ def story_of(id: str) -> Story:
     return story(int(number), int(level))
 
 
-def _plots(draw: Draw, level: int, like: tuple[Plot, ...] = ()) -> tuple[Plot, ...]:
-    """One plot or two; as many as `like` has if that is given."""
-    known = draw.shuffled([plot for plot in PLOTS if plot.level <= level])
-    two = draw.chance(BRAIDED) if not like else len(like) == 2
-    return tuple(known[: 2 if two and level == 3 else 1])
+def _common_tail(a: tuple[str, ...], b: tuple[str, ...]) -> int:
+    """How many sentences at the end of both are the same."""
+    pairs = zip(reversed(a), reversed(b), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _plots(draw: Draw, level: int) -> tuple[Plot, ...]:
+    """One plot, or at level 3 two."""
+    known = [plot for plot in PLOTS if plot.level <= level]
+    return tuple(draw.shuffled(known)[: 2 if level == 3 else 1])
 
 
 def _tell(plots: tuple[Plot, ...], turns: tuple[int, ...], seat: Seat) -> _Told:
@@ -116,5 +122,5 @@ def _tell(plots: tuple[Plot, ...], turns: tuple[int, ...], seat: Seat) -> _Told:
     scenes = max(len(world.scenes) for world in worlds)
     prompt = [s for i in range(scenes) for w in worlds for s in (w.scenes[i : i + 1] or [[]])[0]]
     end = [sentence for world in worlds for sentence in world.end[: 2 // len(worlds)]]
-    facts = {"plots": [plot.name for plot in plots], **cast.drawn, "turn": list(turns)}
+    facts = {"plots": [plot.name for plot in plots], **cast.facts, "turn": list(turns)}
     return _Told(tuple(prompt), tuple(end), facts)

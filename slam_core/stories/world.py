@@ -3,7 +3,7 @@
 Three properties make endings that only the beginning can judge:
 
 - A plot forks once, at `World.twist`, a fair coin. The contradicting end of a story is the end of
-  the same world with the coin turned over, so each of the two is the right one in half of the worlds.
+  the same world with the coin turned over: each of the two is the right one in half of the worlds.
 - Every pool of the lexicon is shuffled and halved. A story casts from one half; a stranger to it
   from the other. Both halves have the same distribution.
 - Wording is drawn scene by scene from streams of their own, so a turned coin or a stranger leaves
@@ -14,8 +14,10 @@ Events check the state before they change it: a character gives only what it hol
 
 from __future__ import annotations
 
+import itertools
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from slam_core.stories.draw import Draw
@@ -24,12 +26,15 @@ from slam_core.stories.lexicon import (
     COLOURS,
     KINDS,
     NAMES,
+    PLACES,
     THINGS,
     Place,
     Pool,
 )
 
 T = TypeVar("T")
+
+IDLE = (0.15, 0.35, 0.1)  # chance that a scene begins with something that does not matter, by level
 
 
 class Character(NamedTuple):
@@ -72,21 +77,29 @@ class Seat:
     level: int
     half: int = 0
     foreign: str = ""  # the pool that is drawn from the other half
+    orders: dict[str, list[Any]] = field(default_factory=dict)  # of the pools, once shuffled
+
+    def order(self, pool: Pool[T]) -> list[T]:
+        """The half of the pool that is drawn from, in the order of drawing."""
+        if pool.name not in self.orders:
+            entries = pool.at(self.level)
+            self.orders[pool.name] = Draw(self.seed, pool.name).shuffled(entries)
+        return self.orders[pool.name][self.half ^ (pool.name == self.foreign) :: 2]
 
 
 class Cast:
-    """Draws from the pools without repetition and remembers what it drew."""
+    """Draws from the pools without repetition; the facts are what the plots drew."""
 
     def __init__(self, seat: Seat) -> None:
         self.seat = seat
-        self.drawn: dict[str, list[Any]] = {}
+        self.facts: dict[str, list[Any]] = {}
+        self._waiting: dict[str, Iterator[Any]] = {}
+        self.first: Character | None = None  # who was introduced first
 
     def next(self, pool: Pool[T]) -> T:
-        taken = self.drawn.setdefault(pool.name, [])
-        half = self.seat.half ^ (pool.name == self.seat.foreign)
-        order = Draw(self.seat.seed, pool.name).shuffled(pool.at(self.seat.level))[half::2]
-        entry = order[len(taken) % len(order)]
-        taken.append(entry)
+        if pool.name not in self._waiting:
+            self._waiting[pool.name] = itertools.cycle(self.seat.order(pool))
+        entry: T = next(self._waiting[pool.name])
         return entry
 
 
@@ -110,13 +123,15 @@ class World:
     # Who and what
 
     def new(self, pool: Pool[T]) -> T:
-        """An entry that is not in the story yet."""
-        return self.cast.next(pool)
+        """An entry that is not in the story yet; it becomes one of the facts."""
+        entry = self.cast.next(pool)
+        self.cast.facts.setdefault(pool.name, []).append(entry)
+        return entry
 
     def character(self, kind: str = "") -> Character:
         """Somebody new; a girl or a boy in half of the cases unless `kind` is given."""
         name, girl = self.new(NAMES)
-        if not kind and self._stream(f"kind of {len(self.cast.drawn['names'])}").chance(0.5):
+        if not kind and self._stream(f"kind of {len(self.cast.facts['names'])}").chance(0.5):
             kind = self.new(KINDS)
         return Character(name, girl, kind or ("girl" if girl else "boy"))
 
@@ -142,12 +157,15 @@ class World:
             self.say(*ways)
 
     def scene(self) -> None:
-        """A new scene: the first sentence names whom it is about."""
-        if self._wording.chance((0.2, 0.4, 0.2)[self.level - 1]):
-            self.say(*self._wording.shuffled([s for more in ASIDES[: self.level] for s in more]))
+        """A new scene: the first sentence names whom it is about. Something idle may come first."""
         self._wording = self._stream(f"scene {len(self.scenes)}")
         self._told = []
         self.scenes.append(self._told)
+        idle = self._stream(f"idle {len(self.scenes)}")
+        if idle.chance(IDLE[self.level - 1]):
+            self._told.append(idle.choice([s for more in ASIDES[: self.level] for s in more]))
+        elif self.level > 1 and idle.chance(IDLE[self.level - 1]):
+            self.passes()
 
     def ending(self) -> None:
         """What is told from here on is the end: a sentence that suffices, and one that adds."""
@@ -157,19 +175,37 @@ class World:
     # Events
 
     def meet(self, a: Character, b: Character | None = None) -> None:
-        """Introduce one, or two who are friends."""
-        self.say(
-            f"There was a {a.kind} named {a}.",
-            f"{a} was a little {a.kind}.",
-            f"Once there was a {a.kind}, and {a.his} name was {a}.",
-            f"In a small village lived a {a.kind} named {a}.",
-        )
+        """Introduce one and where it lives, or two who are friends."""
+        home, near = self.new(PLACES), self.cast.first
+        self.cast.first = a
+        if near:
+            self.say(
+                f"Not far from {near}, a {a.kind} named {a} lived {home.at}.",
+                f"The neighbour of {near} was {a}, a {a.kind} {home.at}.",
+            )
+        else:
+            self.say(
+                f"A {a.kind} named {a} lived {home.at}.",
+                f"{a} was a little {a.kind} and lived {home.at}.",
+                f"Once a {a.kind} named {a} lived {home.at}.",
+                f"Long ago a {a.kind} by the name of {a} lived {home.at}.",
+            )
         if b:
             self.say(
                 f"{a} had a friend named {b}, a {b.kind}.",
-                f"{a} and {b} the {b.kind} were friends.",
+                f"{b} the {b.kind} was a friend of {a}.",
                 f"{b} was a {b.kind}, and {a} liked {b.him} very much.",
             )
+
+    def passes(self) -> None:
+        """Somebody comes by with something, which does not matter and is no fact."""
+        name, kind = self.cast.next(NAMES).name, self.cast.next(KINDS)
+        thing = Thing(self.cast.next(THINGS), self.cast.next(COLOURS))
+        self.say(
+            f"{name} the {kind} came by with a {thing}.",
+            f"{name} the {kind} carried a {thing} down the road.",
+            f"{name} the {kind} showed everybody a {thing}.",
+        )
 
     def owns(self, a: Character, thing: Thing) -> None:
         self._where[thing] = a
