@@ -17,19 +17,9 @@ import numpy as np
 
 from slam_core.audio import SUFFIXES, open_audio
 from slam_core.corpora import deduplicate
+from slam_core.quality import edit_distance
 from slam_core.units import DEFAULT, Tokeniser
 from slam_core.voices import SPEAKERS, Voice
-
-
-def edit_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Levenshtein distance over the longer length."""
-    row = np.arange(len(b) + 1)
-    for i, unit in enumerate(a, 1):
-        best = np.minimum(row[1:] + 1, row[:-1] + (b != unit))
-        # the insertions: row[j] = min over i <= j of best[i] + (j - i)
-        step = np.arange(len(b) + 1)
-        row = np.minimum.accumulate(np.concatenate([[i], best]) - step) + step
-    return row[-1] / max(len(a), len(b))
 
 
 def main() -> None:
