@@ -133,6 +133,19 @@ def edit_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return float(row[-1] / max(len(a), len(b), 1))
 
 
+def _jackknife(encoded: Sequence[Encoded], labels: Sequence[npt.NDArray[np.str_]]) -> float | None:
+    """Standard error of PNMI, from leaving out one speaker at a time; None for a single speaker."""
+    speakers = sorted({str(one.about.speaker) for one in encoded})
+    without = []
+    for left_out in speakers:
+        kept = [i for i, one in enumerate(encoded) if str(one.about.speaker) != left_out]
+        if kept:
+            units = np.concatenate([encoded[i].units for i in kept])
+            without.append(pnmi(confusion(units, np.concatenate([labels[i] for i in kept]))))
+    n = len(without)
+    return float(np.sqrt(n - 1) * np.std(without)) if n > 1 else None
+
+
 @dataclass(frozen=True)
 class Distances:
     """Mean edit distances between de-duplicated readings by two speakers.
@@ -210,6 +223,7 @@ def report(encoded: Sequence[Encoded], rate: float, inventory: int) -> dict[str,
             "frames": int(table.sum()),
             "phones": len(table),
             "pnmi": pnmi(table),
+            "pnmi_stderr": _jackknife(labelled, labels),
             "pnmi_of_shuffled_labels": chance_pnmi(units, np.concatenate(labels)),
             "phone_purity": phone_purity(table),
             "cluster_purity": cluster_purity(table),

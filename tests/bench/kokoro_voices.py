@@ -216,7 +216,7 @@ def write_all(downloads: Path, cache: Path) -> None:
         done = cache / folder / f"{id}.json"
         if not done.exists():
             samples, symbols = kokoro.read(text, voice)
-            write_file(cache / folder / f"{id}.wav", _wav(resample_poly(samples, 2, 3), RATE))
+            write_file(cache / folder / f"{id}.wav", wav(resample_poly(samples, 2, 3)))
             record = {"id": id, "speaker": voice, "sentence": sentence, "phones": phones(symbols)}
             write_file(done, json.dumps(record, ensure_ascii=False).encode())
         lines[folder].append(json.loads(done.read_bytes()))
@@ -225,12 +225,11 @@ def write_all(downloads: Path, cache: Path) -> None:
         write_file(cache / f"{folder}.jsonl", text.encode())
 
 
-def _wav(samples: np.ndarray, rate: int) -> bytes:
+def wav(samples: np.ndarray) -> bytes:
+    """A 16-bit file at 16 kHz."""
     held = io.BytesIO()
     with wave.open(held, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return held.getvalue()
 

@@ -1,0 +1,279 @@
+"""Tokenisers through one interface: fitted or assembled, with a gate or without; the commands."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_units import clip, write_wav
+from typer.testing import CliRunner
+
+from slam_core.__main__ import app
+from slam_core.audio import open_audio
+from slam_core.codebook import read_centroids
+from slam_core.corpora import EMBEDDED, open_corpus
+from slam_core.errors import SlamError, UsageError
+from slam_core.gate import windows
+from slam_core.tokeniser_config import DEFAULT, RECIPES, Pretrained, parse_encoder
+from slam_core.units import Tokeniser
+
+CLIPS = EMBEDDED / "clips"
+SECOND = 16_000
+
+
+def command(*words: object) -> str:
+    """Run `tokeniser ...`; its output, or the error that it raised."""
+    done = CliRunner().invoke(app, ["tokeniser", *map(str, words)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def mfcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokeniser of 20 units without a gate, fitted on the clips."""
+    out = tmp_path_factory.mktemp("tokenisers") / "mfcc"
+    command("fit", CLIPS, "--encoder", "mfcc-50hz", "--no-gate", "--k", 20, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random HuBERT of two layers, as a local model folder."""
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp("models") / "hubert"
+    config = HubertConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    HubertModel(config).save_pretrained(out)
+    Wav2Vec2FeatureExtractor().save_pretrained(out)
+    return out
+
+
+def test_the_embedded_revision_is_what_built_corpora_record() -> None:
+    assert Tokeniser.load().revision == "2b41cd43d48a"
+    assert open_corpus("tales").manifest.provenance["tokeniser_revision"] == "2b41cd43d48a"
+
+
+def test_a_codebook_of_ones_own(tmp_path: Path) -> None:
+    for name in ("mine", "again"):
+        command("fit", CLIPS, "--out", tmp_path / name, "--k", 20)
+    mine = Tokeniser.load(tmp_path / "mine")
+    assert (mine.pause, mine.inventory, mine.config.name) == (20, 21, "mine")
+    both = [(tmp_path / n / "codebook.safetensors").read_bytes() for n in ("mine", "again")]
+    assert both[0] == both[1]
+    with pytest.raises(UsageError, match="holds a tokeniser"):
+        command("fit", CLIPS, "--out", tmp_path / "mine", "--k", 20)
+
+
+def test_without_a_gate_there_is_no_pause(mfcc: Path) -> None:
+    tokeniser = Tokeniser.load(mfcc)
+    assert (tokeniser.inventory, tokeniser.config.rate) == (20, 50.0)
+    heard = tokeniser.encode(np.concatenate([clip(), np.zeros(SECOND, np.float32)]))
+    assert len(heard) == (len(clip()) + SECOND) // 320
+    assert heard.max() < 20
+
+
+def test_windows_and_blocks_do_not_matter(mfcc: Path) -> None:
+    """A minute in windows of 24 s: the same units from any blocks, and (MFCCs) as in one piece."""
+    tokeniser = Tokeniser.load(mfcc)
+    minute = np.tile(clip(), 12)
+    reference = tokeniser.encode(minute)
+    blocks = [minute[i : i + 7_777] for i in range(0, len(minute), 7_777)]
+    assert np.array_equal(tokeniser.encode_blocks(lambda: blocks), reference)
+    (whole,) = tokeniser.extractor([torch.from_numpy(minute)])
+    x = (whole - tokeniser.mean) / tokeniser.sd
+    nearest = torch.cdist(x, tokeniser.centroids).argmin(1).numpy()
+    assert np.mean(nearest == reference) > 0.999
+
+
+def test_windows_cover_every_frame_once() -> None:
+    for frames in (0, 1, 99, 100, 101, 555):
+        spans = list(windows(0, frames, 100, 10))
+        assert [f for s in spans for f in range(s.start, s.stop)] == list(range(frames))
+        assert all(s.high - s.low <= 100 for s in spans)
+
+
+def test_units_do_not_depend_on_what_is_encoded_beside(hubert: Path, tmp_path: Path) -> None:
+    command("fit", CLIPS, "--encoder", f"{hubert}:1", "--k", 8, "--out", tmp_path / "t")
+    tokeniser = Tokeniser.load(tmp_path / "t")
+    assert (tokeniser.config.rate, tokeniser.inventory, tokeniser.config.gate) == (50.0, 8, None)
+    recordings = [open_audio(path).blocks for path in sorted(CLIPS.glob("*.wav"))] * 2
+    together = tokeniser.encode_many(recordings)
+    for blocks, units in zip(recordings, together, strict=True):
+        assert np.array_equal(tokeniser.encode_blocks(blocks), units)
+
+
+def test_a_gate_with_an_encoder_of_50_hz(hubert: Path, tmp_path: Path) -> None:
+    command("fit", CLIPS, "--encoder", f"{hubert}:2", "--gate", "--k", 8, "--out", tmp_path / "t")
+    tokeniser = Tokeniser.load(tmp_path / "t")
+    assert (tokeniser.inventory, tokeniser.pause) == (9, 8)
+    heard = tokeniser.encode(np.concatenate([clip(), np.zeros(2 * SECOND, np.float32), clip()]))
+    frames = len(clip()) // 320
+    assert set(heard[frames + 2 : frames + 98].tolist()) == {8}
+
+
+def test_centroids_from_files(hubert: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centroids = rng.standard_normal((12, 16)).astype(np.float32)
+    np.save(tmp_path / "a.npy", centroids)
+    np.savez(tmp_path / "b.npz", centroids.astype(np.float64))
+    save_file({"km": torch.from_numpy(centroids)}, tmp_path / "c.safetensors")
+    made = []
+    for name in ("a.npy", "b.npz", "c.safetensors"):
+        out = tmp_path / name.partition(".")[0]
+        command(
+            "assemble", "--encoder", f"{hubert}:1", "--centroids", tmp_path / name, "--out", out
+        )
+        made.append(Tokeniser.load(out))
+    assert len({t.revision for t in made}) == 1
+    (features,) = made[0].extractor([torch.from_numpy(clip())])
+    nearest = torch.cdist(features, torch.from_numpy(centroids)).argmin(1).numpy()
+    assert np.array_equal(made[0].encode(clip()), nearest)
+
+
+def test_centroids_with_their_standardisation(tmp_path: Path) -> None:
+    """A file with C, mu and sd, layer beside them, gives the embedded tokeniser again."""
+    from safetensors.numpy import load_file
+
+    stored = load_file(EMBEDDED / "tokeniser" / "codebook.safetensors")
+    np.savez(tmp_path / "k.npz", C=stored["centroids"], mu=stored["mean"], sd=stored["sd"], layer=3)
+    command(
+        "assemble", "--encoder", DEFAULT, "--centroids", tmp_path / "k.npz", "--out", tmp_path / "t"
+    )
+    again = Tokeniser.load(tmp_path / "t")
+    assert np.array_equal(again.encode(clip()), Tokeniser.load().encode(clip()))
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "burst",))
+
+    for name in ("km.bin", "km.pt", "km.joblib", "km.npy", "km.npz"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        complaint = "cannot be read" if name.startswith("km.np") else r"joblib\.load\('km"
+        with pytest.raises(SlamError, match=complaint):
+            read_centroids(tmp_path / name)
+    np.save(tmp_path / "object.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    with pytest.raises(SlamError, match="cannot be read"):
+        read_centroids(tmp_path / "object.npy")
+    assert not (tmp_path / "burst").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "complaint"),
+    [
+        ({"C": np.zeros(5)}, "give one"),
+        ({"C": np.zeros((5, 3)), "mu": np.zeros(4)}, "give one"),
+        ({"C": np.zeros((5, 3)), "sd": np.zeros(3)}, "give one"),
+        ({"x": np.zeros((5, 3)), "y": np.zeros((5, 3))}, "give one"),
+        ({"C": np.full((5, 3), np.nan)}, "no numbers"),
+    ],
+)
+def test_wrong_centroids(arrays: dict[str, np.ndarray], complaint: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "k.npz", **arrays)
+    with pytest.raises(SlamError, match=complaint):
+        read_centroids(tmp_path / "k.npz")
+
+
+def test_centroids_of_another_encoder(tmp_path: Path) -> None:
+    np.save(tmp_path / "k.npy", np.zeros((5, 768)))
+    with pytest.raises(UsageError, match="width 768, but the encoder gives 39"):
+        command(
+            "assemble", "--encoder", "mfcc-25hz", "--centroids", tmp_path / "k.npy", "--out", "x"
+        )
+
+
+def test_encoders_by_name() -> None:
+    assert parse_encoder("mhubert-25hz-l11-k500") is RECIPES["mhubert-25hz-l11-k500"]
+    found = parse_encoder("facebook/hubert-base-ls960@abc:9/2").encoder
+    assert found == Pretrained(model="facebook/hubert-base-ls960", revision="abc", layer=9, pool=2)
+    with pytest.raises(UsageError, match="no encoder 'hubert'"):
+        parse_encoder("hubert")
+    shown = command("recipes")
+    assert all(name in shown for name in RECIPES)
+
+
+def test_a_changed_encoder_is_noticed(hubert: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in hubert.iterdir():
+        (model / file.name).write_bytes(file.read_bytes())
+    command("fit", CLIPS, "--encoder", f"{model}:1", "--k", 8, "--out", tmp_path / "t")
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(SlamError, match="not those that the codebook belongs to"):
+        Tokeniser.load(tmp_path / "t")
+
+
+def test_encode_goes_on_where_it_was_killed(mfcc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "units.jsonl"
+    command("encode", CLIPS, "--tokeniser", mfcc, "--out", out)
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 4
+    out.write_bytes(b"".join(lines[:2]) + lines[2][:30])
+    done = command("encode", CLIPS, "--tokeniser", mfcc, "--out", out)
+    assert "4 recordings, 2 of them" in done
+    assert out.read_bytes() == whole
+    command("encode", CLIPS, "--tokeniser", mfcc, "--out", out)
+    assert out.read_bytes() == whole
+    line = json.loads(lines[0])
+    assert line["rate"] == 50
+    assert len(line["units"]) == int(line["seconds"] * 50)
+    with pytest.raises(UsageError, match="this one is 2b41cd43d48a"):
+        command("encode", CLIPS, "--out", out)
+
+
+def test_bad_recordings_are_named_and_the_others_encoded(mfcc: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "audio"
+    (folder / "a").mkdir(parents=True)
+    write_wav(folder / "a" / "good.wav", clip())
+    (folder / "bad.wav").write_bytes(b"no audio at all " * 20)
+    done = command("encode", folder, "--tokeniser", mfcc, "--out", tmp_path / "u.jsonl")
+    assert "skipped bad" in done
+    ids = [json.loads(line)["id"] for line in (tmp_path / "u.jsonl").read_text().splitlines()]
+    assert ids == ["a/good"]
+    (folder / "a" / "good.wav").unlink()
+    with pytest.raises(SlamError, match="none of the 1 recordings"):
+        command("encode", folder, "--tokeniser", mfcc, "--out", tmp_path / "v.jsonl")
+
+
+def test_a_report_with_alignments(mfcc: Path, tmp_path: Path) -> None:
+    """Labels cut from the units themselves are perfectly predictable."""
+    tokeniser = Tokeniser.load(mfcc)
+    units = tokeniser.encode(clip())
+    phones = [[f"p{u}", i / 50, (i + 1) / 50] for i, u in enumerate(units)]
+    alignments = tmp_path / "a.jsonl"
+    alignments.write_text(json.dumps({"id": "sense-2", "speaker": "x", "phones": phones}) + "\n")
+    words = ("report", CLIPS, "--tokeniser", mfcc, "--alignments", alignments)
+    shown = command(*words, "--json")
+    found = json.loads(shown[shown.index("{") :])
+    assert found["pnmi"] == pytest.approx(1)
+    assert (found["recordings"], found["inventory"]) == (4, 20)
+    assert "pnmi " in command(*words)
+    alignments.write_text('{"id": "nobody"}\n')
+    with pytest.raises(UsageError, match="as 'goforward'"):
+        command(*words)
+
+
+def test_a_tokeniser_of_another_format_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokeniser.json").write_text('{"name": "x"}')
+    with pytest.raises(SlamError, match=r"tokeniser\.json cannot be read \(encoder: "):
+        Tokeniser.load(tmp_path)
