@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slam_core import corpus_commands, scratch
+from slam_core import corpus_commands, format_commands, scratch
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
@@ -18,6 +18,7 @@ app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 app.add_typer(corpus_commands.app, name="corpus")
+app.add_typer(format_commands.benchmarks, name="benchmark")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

@@ -210,7 +210,7 @@ class Corpus:
     @cached_property
     def _documents(self) -> dict[str, list[Document]]:
         listed: dict[str, list[Document]] = {split: [] for split in self.manifest.splits}
-        for line in (self.folder / "documents.jsonl").read_text().splitlines():
+        for line in (self.folder / "documents.jsonl").read_bytes().splitlines():
             document = Document.model_validate_json(line)
             listed[document.split].append(document)
         return listed
@@ -279,6 +279,7 @@ class Pair:
     prompt: Units
     positive: Units
     negative: Units
+    group: str = ""  # the paradigm or part of a benchmark it belongs to
 
 
 @dataclass(frozen=True)
@@ -343,8 +344,10 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     items = []
     for line in (folder / "items.jsonl").read_text().splitlines():
         item = json.loads(line)
-        sides = (stream[slice(*item[side])] for side in ("prompt", "positive", "negative"))
-        items.append(Pair(item["id"], *sides))
+        prompt, positive, negative = (
+            stream[slice(*item[side])] for side in ("prompt", "positive", "negative")
+        )
+        items.append(Pair(item["id"], prompt, positive, negative, item.get("group", "")))
     return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
 
 
@@ -487,6 +490,8 @@ def write_pairs(
             dropped += 1
             continue
         item: dict[str, Any] = {"id": pair.id}
+        if pair.group:
+            item["group"] = pair.group
         for side in ("prompt", "positive", "negative"):
             units: Units = getattr(pair, side)
             stream.append(units)

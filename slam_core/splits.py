@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
+
+_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 def drawn(id: str, validation: float, test: float) -> str:
@@ -14,6 +24,14 @@ def drawn(id: str, validation: float, test: float) -> str:
     if place < test:
         return "test"
     return "validation" if place < test + validation else "train"
+
+
+def named(name: str) -> str:
+    """The split that a file or folder is named after, as in 'train-clean-100' or 'tokens_val'; ''
+    where it names none or several."""
+    words = re.split("[^a-z]+", name.lower())
+    found = {_NAMES[word] for word in words if word in _NAMES}
+    return found.pop() if len(found) == 1 else ""
 
 
 def seed_of(*parts: object) -> int:
