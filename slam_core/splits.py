@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
 _NAMES = {
     "train": "train",
@@ -32,6 +33,12 @@ def named(name: str) -> str:
     words = re.split("[^a-z]+", name.lower())
     found = {_NAMES[word] for word in words if word in _NAMES}
     return found.pop() if len(found) == 1 else ""
+
+
+def named_in(folder: Path, file: Path) -> str:
+    """The split that the nearest folder above a file, up to `folder` itself, is named after."""
+    inside = file.relative_to(folder).parent.parts
+    return next((split for part in (*reversed(inside), folder.name) if (split := named(part))), "")
 
 
 def seed_of(*parts: object) -> int:
