@@ -498,6 +498,8 @@ def write_pairs(
             item[side] = [end, end + units.size]
             end += units.size
         lines.append(json.dumps(item))
+    if not lines:
+        raise SlamError(f"{name}: there is no pair with two different sides, {dropped} dropped")
     manifest = PairsManifest(
         format=FORMAT,
         name=name,

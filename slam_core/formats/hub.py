@@ -8,13 +8,15 @@ utterance is opened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slam_core.audio import open_audio
 from slam_core.errors import SlamError
 from slam_core.formats.lines import text_of
-from slam_core.formats.parquet import parquet_files, rows
-from slam_core.formats.utterances import Utterance, embedded, whole
+from slam_core.formats.parquet import audio_in, parquet_files, rows
+from slam_core.formats.utterances import Utterance
 from slam_core.splits import drawn, named, named_in
 
 
@@ -79,19 +81,8 @@ def _utterance(
         split or drawn(id, *shares),
         _first(row, ("speaker_id", "speaker"), where) or "unknown",
         _first(row, ("text", "transcription", "sentence"), where) or "",
-        opener(row["audio"], f"{where}, audio", folder),
+        partial(open_audio, *audio_in(row["audio"], f"{where}, audio", folder)),
     )
-
-
-def opener(audio: Any, where: str, folder: Path | None) -> Any:
-    """What opens a value of an audio column: {"bytes", "path"}, of which one may be missing."""
-    if not isinstance(audio, dict) or not (audio.get("bytes") or audio.get("path")):
-        raise SlamError(f"{where} holds neither bytes nor a path: the column is no audio")
-    if audio.get("bytes"):
-        return embedded(audio["bytes"], where)
-    if folder is None:
-        raise SlamError(f"{where} holds a path only: download the data set and give its folder")
-    return whole(folder / audio["path"])
 
 
 def _first(row: Mapping[str, Any], names: Iterable[str], where: str) -> str | None:

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slam_core.audio import SUFFIXES
+from slam_core.audio import SUFFIXES, open_audio
 from slam_core.errors import SlamError, UsageError
-from slam_core.formats.utterances import Utterance, open_excerpt, whole
+from slam_core.formats.utterances import Utterance, open_excerpt
 from slam_core.splits import drawn, named_in
 
 LONGEST = 60.0  # seconds from the first onset to the last offset of a Libri-Light utterance
@@ -40,7 +40,7 @@ def librispeech(folder: Path, validation: float, test: float) -> Iterator[Uttera
                 )
             if id:
                 place = split or drawn(id, validation, test)
-                yield Utterance(id, place, speaker, text, whole(audio[id]))
+                yield Utterance(id, place, speaker, text, partial(open_audio, audio[id]))
 
 
 def librilight(folder: Path, validation: float, test: float) -> Iterator[Utterance]:
@@ -58,7 +58,7 @@ def librilight(folder: Path, validation: float, test: float) -> Iterator[Utteran
         id = f"{speaker}/{book}/{path.stem}"
         described = path.with_suffix(".json")
         if not described.is_file():
-            yield Utterance(id, split, speaker, "", whole(path))
+            yield Utterance(id, split, speaker, "", partial(open_audio, path))
             continue
         for number, (start, end) in enumerate(stretches(_voice_activity(described), LONGEST)):
             opener = partial(open_excerpt, path, start, end)

@@ -57,6 +57,18 @@ def rows(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str, Any
             ) from None
 
 
+def audio_in(value: Any, where: str, folder: Path | None) -> tuple[Path, bytes | None]:
+    """A value of an audio column, {"bytes", "path"} of which one may be missing: the path of the
+    file, or a name for it, and its bytes. Without `folder` there are no files."""
+    if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
+        raise SlamError(f"{where} holds neither bytes nor a path: the column is no audio")
+    if value.get("bytes"):
+        return Path(where), value["bytes"]
+    if folder is None:
+        raise SlamError(f"{where} holds a path only: download the data set and give its folder")
+    return folder.resolve() / value["path"], None
+
+
 def write_documents(out: Path, documents: Iterable[tuple[str, dict[str, Any]]]) -> list[Path]:
     """Documents, each with its split, as `data/<split>-00000-of-00001.parquet`.
 

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -81,16 +80,6 @@ def open_excerpt(path: Path, start: float = 0.0, end: float | None = None) -> Au
             "correct start and end"
         )
     return Excerpt(recording, start, stop)
-
-
-def whole(path: Path) -> Callable[[], Audio]:
-    """What opens a file."""
-    return partial(open_audio, path)
-
-
-def embedded(content: bytes, where: str) -> Callable[[], Audio]:
-    """What opens the bytes of an audio file; `where` names it in errors."""
-    return partial(open_audio, Path(where), content)
 
 
 def unique(utterances: Iterable[Utterance]) -> Iterator[Utterance]:

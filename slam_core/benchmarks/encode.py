@@ -1,0 +1,108 @@
+"""Pairs of audio -> pairs of units, by a tokeniser or from a table of units."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from slam_core.audio import SUFFIXES, open_audio
+from slam_core.benchmarks.pairs import AudioPair, Clip
+from slam_core.corpora import Pair, Units, deduplicate
+from slam_core.errors import SlamError
+from slam_core.formats.lines import json_lines, text_of
+from slam_core.formats.tokens import raw_units
+
+if TYPE_CHECKING:
+    from slam_core.units import Tokeniser
+
+UnitsOf = Callable[[Clip], Units]  # de-duplicated
+
+
+def in_units(pairs: Iterable[AudioPair], units_of: UnitsOf, pause: int | None) -> Iterator[Pair]:
+    """The pairs in units. A prompt ends with `pause`, if there is one, as inside a corpus."""
+    nothing = np.zeros(0, np.uint16)
+    for pair in pairs:
+        prompt = nothing if pair.prompt is None else units_of(pair.prompt)
+        if pause is not None and prompt.size:
+            prompt = np.append(prompt, np.uint16(pause))
+        yield Pair(pair.id, prompt, units_of(pair.positive), units_of(pair.negative), pair.group)
+
+
+class Listener:
+    """Encodes clips, without the silence at their ends; each is kept in `work` as soon as done.
+
+    So an interrupted import goes on where it was. `work` belongs to one tokeniser.
+    """
+
+    def __init__(self, tokeniser: Tokeniser, folder: Path, work: Path) -> None:
+        self.tokeniser, self.folder, self.work = tokeniser, folder, work
+        self._done: dict[str, Units] = {}
+        if work.is_file():
+            for line in work.read_bytes().split(b"\n")[:-1]:  # a torn last line is done again
+                record = json.loads(line)
+                self._done[record["sha256"]] = np.array(record["units"], np.uint16)
+
+    def __call__(self, clip: Clip) -> Units:
+        from slam_core.build import trimmed
+
+        path = clip.path if clip.content is not None else self.folder / clip.path
+        recording = open_audio(path, clip.content)
+        content = path.read_bytes() if clip.content is None else clip.content
+        digest = hashlib.sha256(content).hexdigest()
+        if digest not in self._done:
+            heard = self.tokeniser.encode_blocks(recording.blocks)
+            self._done[digest] = deduplicate(trimmed(heard, self.tokeniser.pause))
+            line = json.dumps({"sha256": digest, "units": self._done[digest].tolist()})
+            with self.work.open("ab") as file:
+                file.write(line.encode() + b"\n")
+        return self._done[digest]
+
+
+class Table:
+    """Units of clips from JSON lines: {"file": ..., "units": [...]}, or as `corpus import` reads.
+
+    A file is found by the end of its path, as far as both the table and the benchmark tell it.
+    """
+
+    def __init__(self, path: Path, inventory: int) -> None:
+        self.path = path
+        self._units: dict[tuple[str, ...], Units] = {}
+        self._by_name: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for where, record in json_lines(path):
+            fields = ("file", "file_name", "filename", "id")
+            told = next((text for f in fields if (text := text_of(record, f, where))), None)
+            if told is None:
+                raise SlamError(f"{where}: there is no field {' or '.join(fields)}: name the clip")
+            key = _parts(Path(told))
+            if key in self._units:
+                raise SlamError(f"{where}: {told!r} was there before: remove one")
+            self._units[key] = deduplicate(raw_units(record, where, inventory))
+            self._by_name[key[-1]].append(key)
+
+    def names(self) -> list[Path]:
+        """The names of the clips, for benchmarks that tell pairs by them."""
+        return sorted(Path(*key) for key in self._units)
+
+    def __call__(self, clip: Clip) -> Units:
+        wanted = _parts(clip.path)
+        found = [key for key in self._by_name.get(wanted[-1], []) if _agree(key, wanted)]
+        if len(found) != 1:
+            what = "no units" if not found else f"{len(found)} lines with units"
+            raise SlamError(f"{self.path} has {what} of {clip.path}: give each clip one line")
+        return self._units[found[0]]
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    suffix = path.suffix.lower() in SUFFIXES
+    return (path.with_suffix("") if suffix else path).parts
+
+
+def _agree(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    shorter = min(len(a), len(b))
+    return a[-shorter:] == b[-shorter:]
