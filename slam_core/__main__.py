@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slam_core import corpus_commands, format_commands, scratch
+from slam_core import corpus_commands, format_commands, preference_commands, scratch
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(corpus_commands.app, name="corpus")
 app.add_typer(format_commands.benchmarks, name="benchmark")
+app.add_typer(preference_commands.app, name="preferences")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

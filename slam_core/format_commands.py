@@ -1,25 +1,22 @@
-"""Commands for files of other programs: `corpus export`, `benchmark import`, `preferences ...`."""
+"""Commands for files of other programs: `corpus export`, `corpus survey`, `benchmark import`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from slam_core.corpora import SPLITS, Pair, PairsManifest, open_corpus, sha256_of, write_pairs
+from slam_core.corpora import SPLITS, PairsManifest, open_corpus, write_pairs
 from slam_core.corpus_commands import app as corpus_app
 from slam_core.corpus_commands import say
 from slam_core.errors import UsageError
 
-if TYPE_CHECKING:
-    from slam_core.benchmarks.encode import UnitsOf
-
+T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-benchmarks = typer.Typer(help="Pair benchmarks: import, export.", no_args_is_help=True)
+benchmarks = typer.Typer(help="Released pair benchmarks.", no_args_is_help=True)
 
 
 @corpus_app.command()
@@ -91,65 +88,26 @@ def import_benchmark(
 
     An interrupted import goes on where it was.
     """
-    from slam_core.benchmarks.encode import in_units
+    from slam_core.benchmarks.encode import in_units, source_of
     from slam_core.benchmarks.layouts import audio_pairs
 
     if (out / "pairs.json").exists():
         raise UsageError(f"{out} holds a pair set: give another --out or remove it")
     made_by = {"made_by": "python -m slam_core benchmark import", "layout": layout}
-    source = _source(folder, out, tokeniser, units, inventory)
+    source = source_of(folder, out, tokeniser, units, inventory)
     pairs = in_units(audio_pairs(layout, folder, source.names), source.units_of, source.pause)
     manifest = write_pairs(
         out,
-        _counted(pairs),
+        counted(pairs),
         name=out.name,
         inventory=source.inventory,
         provenance={**made_by, **source.record},
     )
-    if source.work:
-        source.work.unlink(missing_ok=True)
-    _tell_pairs(out, manifest)
+    source.finish()
+    tell_pairs(out, manifest)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where the units of clips come from."""
-
-    units_of: UnitsOf
-    names: list[Path] | None  # of clips; None: the audio files there are
-    pause: int | None
-    inventory: int
-    record: dict[str, str]
-    work: Path | None = None
-
-
-def _source(
-    folder: Path, out: Path, tokeniser: str | None, units: Path | None, inventory: int | None
-) -> _Source:
-    from slam_core.benchmarks.encode import Listener, Table
-
-    if units is not None:
-        if inventory is None or tokeniser is not None:
-            raise UsageError("--units needs --inventory (number of unit ids) and no --tokeniser")
-        record = {"units": units.name, "units_sha256": sha256_of(units)}
-        table = Table(units, inventory)
-        return _Source(table, table.names(), None, inventory, record)
-    if inventory is not None:
-        raise UsageError("--inventory goes with --units; a tokeniser knows its own")
-    import torch
-
-    from slam_core.units import DEFAULT, Tokeniser
-
-    torch.set_num_threads(1)  # as in `corpus build`: the same units on every machine
-    encoder = Tokeniser.load(tokeniser or DEFAULT)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.{encoder.revision}.work")
-    record = {"tokeniser": encoder.config.name, "tokeniser_revision": encoder.revision}
-    listener = Listener(encoder, folder, work)
-    return _Source(listener, None, encoder.pause, encoder.inventory, record, work)
-
-
-def _counted(pairs: Iterable[Pair]) -> Iterator[Pair]:
+def counted(pairs: Iterable[T]) -> Iterator[T]:
     """Say how many pairs are done, now and then."""
     for number, pair in enumerate(pairs, 1):
         yield pair
@@ -157,6 +115,7 @@ def _counted(pairs: Iterable[Pair]) -> Iterator[Pair]:
             say(f"{number} pairs")
 
 
-def _tell_pairs(out: Path, manifest: PairsManifest) -> None:
+def tell_pairs(out: Path, manifest: PairsManifest) -> None:
+    """Say what a pair set holds."""
     dropped = f", {manifest.dropped} dropped: a side is empty or both are the same units"
     say(f"{out}: {manifest.items} pairs{dropped if manifest.dropped else ''}")

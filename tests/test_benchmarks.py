@@ -281,7 +281,7 @@ def test_slamkit_folders(tmp_path: Path) -> None:
 def test_salmon_and_spoken_swag_in_parquet(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
     pytest.importorskip("pyarrow.parquet")
-    clips = sorted((EMBEDDED / "clips").glob("*.wav"))[:3]
+    clips = [excerpt(tmp_path / f"{i}.wav", 2 * i) for i in range(3)]
     audio = [{"bytes": clip.read_bytes(), "path": clip.name} for clip in clips]
     salmon = {"task": "rir_consistency", "ind": 3, "positive_audio": audio[0]}
     swag = {"speaker": "af_heart", "prompt_text": "a", "chosen_text": "b", "rejected_text": "c"}
@@ -297,7 +297,7 @@ def test_salmon_and_spoken_swag_in_parquet(tmp_path: Path) -> None:
     (item,) = open_pairs(tmp_path / "out").items
     assert item.id == "train-00000-of-00001/0"
     assert item.prompt[-1] == 500
-    assert len(item.positive) > 5
+    assert len(item.positive) > 2
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([salmon]), path)
     with pytest.raises(SlamError, match="row 1 has nothing under negative_audio"):
         list(audio_pairs("parquet", tmp_path / "swag"))

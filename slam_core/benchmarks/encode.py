@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ import numpy as np
 
 from slam_core.audio import SUFFIXES, open_audio
 from slam_core.benchmarks.pairs import AudioPair, Clip
-from slam_core.corpora import Pair, Units, deduplicate
-from slam_core.errors import SlamError
+from slam_core.corpora import Pair, Units, deduplicate, sha256_of
+from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import json_lines, text_of
 from slam_core.formats.tokens import raw_units
 
@@ -26,12 +27,16 @@ UnitsOf = Callable[[Clip], Units]  # de-duplicated
 
 def in_units(pairs: Iterable[AudioPair], units_of: UnitsOf, pause: int | None) -> Iterator[Pair]:
     """The pairs in units. A prompt ends with `pause`, if there is one, as inside a corpus."""
-    nothing = np.zeros(0, np.uint16)
     for pair in pairs:
-        prompt = nothing if pair.prompt is None else units_of(pair.prompt)
-        if pause is not None and prompt.size:
-            prompt = np.append(prompt, np.uint16(pause))
-        yield Pair(pair.id, prompt, units_of(pair.positive), units_of(pair.negative), pair.group)
+        yield pair_in_units(pair, units_of, pause)
+
+
+def pair_in_units(pair: AudioPair, units_of: UnitsOf, pause: int | None) -> Pair:
+    """One pair of `in_units`."""
+    prompt = np.zeros(0, np.uint16) if pair.prompt is None else units_of(pair.prompt)
+    if pause is not None and prompt.size:
+        prompt = np.append(prompt, np.uint16(pause))
+    return Pair(pair.id, prompt, units_of(pair.positive), units_of(pair.negative), pair.group)
 
 
 class Listener:
@@ -96,6 +101,55 @@ class Table:
             what = "no units" if not found else f"{len(found)} lines with units"
             raise SlamError(f"{self.path} has {what} of {clip.path}: give each clip one line")
         return self._units[found[0]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the units of clips come from."""
+
+    units_of: UnitsOf
+    names: list[Path] | None  # of clips; None: the audio files there are
+    pause: int | None
+    inventory: int
+    record: dict[str, str]  # for the provenance
+    work: Path | None = None
+
+    def finish(self) -> None:
+        """Remove what was kept for the case of an interruption."""
+        if self.work:
+            self.work.unlink(missing_ok=True)
+
+
+def source_of(
+    folder: Path,
+    out: Path,
+    tokeniser: str | None = None,
+    units: Path | None = None,
+    inventory: int | None = None,
+) -> Source:
+    """A tokeniser (by default the embedded one), or with `units` a table; keeps work beside `out`.
+
+    UsageError for options that do not go together.
+    """
+    if units is not None:
+        if inventory is None or tokeniser is not None:
+            raise UsageError("--units needs --inventory (number of unit ids) and no --tokeniser")
+        table = Table(units, inventory)
+        record = {"units": units.name, "units_sha256": sha256_of(units)}
+        return Source(table, table.names(), None, inventory, record)
+    if inventory is not None:
+        raise UsageError("--inventory goes with --units; a tokeniser knows its own")
+    import torch
+
+    from slam_core.units import DEFAULT, Tokeniser
+
+    torch.set_num_threads(1)  # as in `corpus build`: the same units on every machine
+    encoder = Tokeniser.load(tokeniser or DEFAULT)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.with_name(f".{out.name}.{encoder.revision}.work")
+    record = {"tokeniser": encoder.config.name, "tokeniser_revision": encoder.revision}
+    listener = Listener(encoder, folder, work)
+    return Source(listener, None, encoder.pause, encoder.inventory, record, work)
 
 
 def _parts(path: Path) -> tuple[str, ...]:

@@ -27,6 +27,9 @@ class AudioPair:
     prompt: Clip | None
     positive: Clip
     negative: Clip
+    split: str = ""  # where the data set tells one
+    context: str = ""  # the text of the prompt, where it is told
+    text: str = ""  # of prompt and positive
 
 
 def stem(name: Path) -> str:

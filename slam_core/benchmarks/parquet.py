@@ -14,6 +14,7 @@ from typing import Any
 from slam_core.benchmarks.pairs import AudioPair, Clip
 from slam_core.errors import SlamError
 from slam_core.formats.parquet import audio_in, parquet_files, rows
+from slam_core.splits import named, named_in
 
 _POSITIVE = ("positive_audio", "positive", "chosen")
 _NEGATIVE = ("negative_audio", "negative", "rejected")
@@ -23,6 +24,7 @@ def parquet(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     """The rows of all .parquet files; the group is the task or type, the id the row if not told."""
     for path in parquet_files(folder):
         name = path.relative_to(folder).with_suffix("") if folder.is_dir() else Path(path.stem)
+        split = named(path.stem) or (named_in(folder, path) if folder.is_dir() else "")
         for number, (where, row) in enumerate(rows(path, ())):
             group = str(row.get("task") or row.get("type") or "")
             told = next((row[k] for k in ("id", "ind") if row.get(k) is not None), None)
@@ -32,7 +34,9 @@ def parquet(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
                 prompt = Clip(*audio_in(row["prompt"], f"{where}, prompt", path.parent))
             positive = _side(row, _POSITIVE, where, path.parent)
             negative = _side(row, _NEGATIVE, where, path.parent)
-            yield AudioPair(id, group, prompt, positive, negative)
+            context, chosen = (row.get(f"{side}_text") or "" for side in ("prompt", "chosen"))
+            text = f"{context} {chosen}".strip()
+            yield AudioPair(id, group, prompt, positive, negative, split, context, text)
 
 
 def _side(row: dict[str, Any], names: Sequence[str], where: str, folder: Path) -> Clip:

@@ -17,7 +17,7 @@ needs `num_units` = K + 1 there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slam_core.corpora import Units
@@ -80,8 +80,8 @@ def tokens(file_name: str, units: Units) -> dict[str, Any]:
     return {"file_name": file_name, "audio_repr": spelled(units)}
 
 
-def preference(id: str, sides: Iterable[tuple[str, Units]]) -> dict[str, Any]:
-    """A line of preference data from ("prompt", units), ("chosen", ...), ("rejected", ...)."""
-    listed = list(sides)
-    paths = {f"{side}_path": f"{id}_{side}.wav" for side, _ in listed}
-    return {**paths, **{side: {"units": units.tolist()} for side, units in listed}}
+def preference(id: str, sides: Mapping[str, Units]) -> dict[str, Any]:
+    """A line of preference data; sides are prompt, chosen and rejected. There is no audio: the
+    paths keep the id."""
+    paths = {f"{side}_path": f"{id}_{side}.wav" for side in sides}
+    return {**paths, **{side: {"units": units.tolist()} for side, units in sides.items()}}
