@@ -9,7 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from slam_core import benchmark_commands, corpus_commands, scratch, tokeniser_commands
+from slam_core import (
+    benchmark_commands,
+    corpus_commands,
+    preference_commands,
+    scratch,
+    tokeniser_commands,
+)
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
@@ -20,6 +26,7 @@ app = typer.Typer(
 app.add_typer(corpus_commands.app, name="corpus")
 app.add_typer(tokeniser_commands.app, name="tokeniser")
 app.add_typer(benchmark_commands.app, name="benchmark")
+app.add_typer(preference_commands.app, name="preferences")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

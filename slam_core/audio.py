@@ -5,10 +5,11 @@ Files are read with soundfile (the extra `audio`), or without it as PCM WAV by t
 
 from __future__ import annotations
 
+import io
 import math
 import wave
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Recording:
     rate: int  # of the file
     channels: int
     samples: int  # for each channel, as the file declares
+    content: bytes | None = field(default=None, repr=False)  # of a file that lies in another
 
     @property
     def seconds(self) -> float:
@@ -68,41 +70,50 @@ class Recording:
             )
 
 
-def open_audio(path: Path) -> Recording:
-    """Look at an audio file's header; SlamError if it is empty, truncated or no audio."""
+def open_audio(path: Path, content: bytes | None = None) -> Recording:
+    """Look at an audio file's header; SlamError if it is empty, truncated or no audio.
+
+    With `content`, these bytes are the file, and `path` says where they come from.
+    """
     try:
-        empty = path.stat().st_size == 0
+        size = path.stat().st_size if content is None else len(content)
     except OSError as error:
         raise SlamError(f"cannot read {path}: {error.strerror}") from None
-    if empty:
+    if size == 0:
         raise SlamError(f"{path} is an empty file: remove it or export it again")
-    if soundfile is None and path.suffix.lower() != ".wav":
+    wav = path.suffix.lower() == ".wav" if content is None else content[:4] == b"RIFF"
+    if soundfile is None and not wav:
         raise SlamError(f"{path} needs soundfile to be read: pip install 'slam-suite[audio]'")
     try:
         if soundfile is None:
-            with wave.open(str(path)) as file:
+            with wave.open(_file(path, content)) as file:
                 shape = file.getframerate(), file.getnchannels(), file.getnframes()
         else:
-            info = soundfile.info(str(path))
+            info = soundfile.info(_file(path, content))
             shape = info.samplerate, info.channels, info.frames
     except (RuntimeError, wave.Error, EOFError) as error:
         raise SlamError(f"{path} is not audio that can be read ({error}): remove it") from None
-    _check_riff_size(path)
+    _check_riff_size(path, content)
     if shape[2] == 0:
         raise SlamError(f"{path} holds no samples: remove it or export it again")
-    return Recording(path, *shape)
+    return Recording(path, *shape, content)
 
 
-def _check_riff_size(path: Path) -> None:
+def _file(path: Path, content: bytes | None) -> Any:
+    """What soundfile and `wave` open."""
+    return str(path) if content is None else io.BytesIO(content)
+
+
+def _check_riff_size(path: Path, content: bytes | None) -> None:
     """A WAV header declares its size; libsndfile silently reads what is there."""
-    with path.open("rb") as file:
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
         head = file.read(12)
+        size = file.seek(0, io.SEEK_END)
     declared = int.from_bytes(head[4:8], "little") + 8
     streamed = declared in (8, 2**32 + 7)  # written to a pipe: the size was not known
-    if head[:4] == b"RIFF" and not streamed and declared > path.stat().st_size:
+    if head[:4] == b"RIFF" and not streamed and declared > size:
         raise SlamError(
-            f"{path} is truncated: {path.stat().st_size:,} bytes of {declared:,}; "
-            "copy or export it again"
+            f"{path} is truncated: {size:,} bytes of {declared:,}; copy or export it again"
         )
 
 
@@ -110,12 +121,12 @@ def _read(recording: Recording) -> Iterator[npt.NDArray[np.float32]]:
     """(samples, channels) float32 blocks at the file's own rate."""
     block = _BLOCK * recording.rate
     if soundfile is None:
-        with wave.open(str(recording.path)) as file:
+        with wave.open(_file(recording.path, recording.content)) as file:
             while content := file.readframes(block):
                 yield _pcm(content, file.getsampwidth()).reshape(-1, recording.channels)
         return
     try:
-        with soundfile.SoundFile(str(recording.path)) as file:
+        with soundfile.SoundFile(_file(recording.path, recording.content)) as file:
             while len(samples := file.read(block, dtype="float32", always_2d=True)):
                 yield samples
     except RuntimeError as error:

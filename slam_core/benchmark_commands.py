@@ -1,14 +1,13 @@
-"""`python -m slam_core benchmark ...`: pair sets and preferences of a corpus, read aloud or cut.
+"""`python -m slam_core benchmark ...`: pair sets of a corpus, read aloud or cut from it.
 
-A benchmark is `<corpus>/pairs/<name>`; preferences are two pair sets, `train` and `held_out` below
-`<corpus>/preferences/<name>`, whose positive is the chosen and whose negative the rejected end.
+A benchmark is `<corpus>/pairs/<name>`. Released ones are imported by `benchmark import`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,17 +21,14 @@ from slam_core.ngrams import remeasure
 if TYPE_CHECKING:
     from slam_core.pairs import Reader
 
-app = typer.Typer(help="Pair benchmarks and preferences.", no_args_is_help=True)
+app = typer.Typer(help="Pair benchmarks: make, import.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
-Name = Annotated[str, typer.Argument(help="The corpus that gets the pair set.")]
-Called = Annotated[str, typer.Option("--name", help="Name of the pair set.")]
+Name = Annotated[str, typer.Argument(help="The corpus that gets them.")]
+Called = Annotated[str, typer.Option("--name", help="What to call them.")]
 CastName = Annotated[str, typer.Option(help="Who reads: hibari, flite, mixed (extra `tts`).")]
 TokeniserName = Annotated[str | None, typer.Option(help="Default: the embedded tokeniser.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many pairs.")]
-Preferences = Annotated[
-    bool, typer.Option("--preferences", help="Preferences for DPO instead of a benchmark.")
-]
 
 
 @app.command()
@@ -48,10 +44,10 @@ def words(
     """Words against non-words, read aloud (after sWUGGY)."""
     from slam_core.pairs import words
 
-    opened, reader = open_corpus(corpus), _reader(corpus, tokeniser, cast)
+    opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = words(source, reader, least_count=least_count, limit=limit)
     command = f"words {opened.name} {source.name} --least-count {least_count} --limit {limit}"
-    _write(opened, made, name, command, cast, source=source)
+    _write(opened, made, name, command, cast, source)
 
 
 @app.command()
@@ -62,19 +58,17 @@ def texts(
     each: Annotated[int | None, typer.Option(min=1, help="So many pairs of each group.")] = None,
     cast: CastName = "hibari",
     tokeniser: TokeniserName = None,
-    preferences: Preferences = False,
 ) -> None:
     """Text pairs, read aloud: {"id", "positive", "negative"} and, if any, "prompt" and "group".
 
-    BLiMP's released files are such pairs, too. With --preferences a tenth, by a checksum of the
-    prompt, is held out.
+    BLiMP's released files are such pairs, too.
     """
     from slam_core.pairs import texts
 
-    opened, reader = open_corpus(corpus), _reader(corpus, tokeniser, cast)
+    opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = texts(source, reader, each)
     command = f"texts {opened.name} {source.name}{f' --each {each}' if each else ''}"
-    _write(opened, made, name, command, cast, preferences, source)
+    _write(opened, made, name, command, cast, source)
 
 
 @app.command()
@@ -93,7 +87,7 @@ def cloze(
     from slam_core.pairs import cloze
 
     opened = open_corpus(corpus)
-    reader = _reader(corpus, tokeniser, cast) if texts else None
+    reader = open_reader(corpus, tokeniser, cast) if texts else None
     made = cloze(source, opened, wrong, texts, reader)
     spoken = f" --texts {texts.name}" if texts else ""
     command = f"cloze {opened.name} {source.name} --wrong {wrong}{spoken}"
@@ -108,22 +102,13 @@ def endings(
     limit: Limit = 1000,
     cast: CastName = "mixed",
     tokeniser: TokeniserName = None,
-    preferences: Preferences = False,
 ) -> None:
-    """A story's end against one that does not follow, read aloud by the same person.
-
-    Benchmarks take held-out stories, --preferences the training ones and, held out, those of the
-    validation split.
-    """
+    """A held-out story's end against one that does not follow, read aloud by the same person."""
     from slam_core.pairs import HELD_OUT, endings
 
-    opened, reader = open_corpus(corpus), _reader(corpus, tokeniser, cast)
-    command = f"endings {opened.name} --kind {kind} --limit {limit}"
-    parts = {"train": ("train",), "held_out": ("validation",)} if preferences else {"": HELD_OUT}
-    for part, splits in parts.items():
-        made = endings(opened, kind, reader, splits, limit)
-        _write_one(opened, made, name, command, cast, part)
-    _measure(opened, preferences)
+    opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
+    made = endings(opened, kind, reader, HELD_OUT, limit)
+    _write(opened, made, name, f"endings {opened.name} --kind {kind} --limit {limit}", cast)
 
 
 @app.command()
@@ -137,12 +122,13 @@ def consistency(
     """Two sentences by one speaker, against the second by another (after SALMon)."""
     from slam_core.pairs import consistency
 
-    opened, reader = open_corpus(corpus), _reader(corpus, tokeniser, cast)
+    opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = consistency(opened, reader, limit)
     _write(opened, made, name, f"consistency {opened.name} --limit {limit}", cast)
 
 
-def _reader(corpus: str, tokeniser: str | None, cast: str) -> Reader:
+def open_reader(corpus: str, tokeniser: str | None, cast: str) -> Reader:
+    """A reader with the tokeniser that the corpus was made with; UsageError if it is another."""
     import torch
 
     from slam_core.pairs import Reader
@@ -166,64 +152,37 @@ def _write(
     name: str,
     command: str,
     cast: str | None,
-    preferences: bool = False,
     source: Path | None = None,
 ) -> None:
-    """Write one pair set, or with `preferences` two, and measure the n-grams on it."""
-    if not preferences:
-        _write_one(corpus, made, name, command, cast, "", source)
-    else:
-        from slam_core.splits import drawn
-
-        every = list(_watched(made))
-        for part in ("train", "held_out"):
-            mine = [p for p in every if (drawn(_context(p), 0, 0.1) == "test") == (part != "train")]
-            _write_one(corpus, mine, name, command, cast, part, source)
-    _measure(corpus, preferences)
-
-
-def _context(pair: Pair) -> str:
-    """Pairs of one prompt are held out together."""
-    return pair.prompt.tobytes().hex() or pair.id
-
-
-def _write_one(
-    corpus: Corpus,
-    made: Iterable[Pair],
-    name: str,
-    command: str,
-    cast: str | None,
-    part: str,
-    source: Path | None = None,
-) -> None:
-    """Write `<corpus>/pairs/<name>`, or with `part` `<corpus>/preferences/<name>/<part>`."""
-    folder = corpus.folder / (f"preferences/{name}/{part}" if part else f"pairs/{name}")
-    said = "".join(
-        [f" --name {name}", f" --cast {cast}" if cast else "", " --preferences" if part else ""]
-    )
-    record: dict[str, Any] = {
-        "made_by": f"python -m slam_core benchmark {command}{said}",
-        "corpus": corpus.revision,
-    }
-    if source:
-        record |= {"source": source.name, "source_sha256": sha256_of(source)}
-    called = f"{corpus.name}/{name}{f'/{part}' if part else ''}"
-    items = list(_watched(made))
-    if part != "train":
-        refuse_trained(called, items, [corpus])
+    """Write `<corpus>/pairs/<name>` and measure the n-grams on it."""
+    folder = corpus.folder / "pairs" / name
+    items = list(watched(made))
+    refuse_trained(f"{corpus.name}/{name}", items, [corpus])
     manifest = write_pairs(
-        folder, items, name=called, inventory=corpus.inventory, provenance=record
+        folder,
+        items,
+        name=f"{corpus.name}/{name}",
+        inventory=corpus.inventory,
+        provenance=made_by(corpus, f"benchmark {command} --name {name}", cast, source),
     )
     same = f", {manifest.dropped} dropped because their sides are empty or the same units"
     say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
+    remeasure(corpus)
 
 
-def _measure(corpus: Corpus, preferences: bool) -> None:
-    if not preferences:
-        remeasure(corpus)
+def made_by(
+    corpus: Corpus, command: str, cast: str | None, source: Path | None = None
+) -> dict[str, str]:
+    """The provenance of pairs that a command made for a corpus."""
+    record = {
+        "made_by": f"python -m slam_core {command}{f' --cast {cast}' if cast else ''}",
+        "corpus": corpus.revision,
+    }
+    if source and source.is_file():
+        record |= {"source": source.name, "source_sha256": sha256_of(source)}
+    return record
 
 
-def _watched(made: Iterable[Pair]) -> Iterable[Pair]:
-    """Show how many pairs were made; a list is ready."""
-    console = Console(stderr=True)
-    return made if isinstance(made, list) else track(made, "pairs", console=console)
+def watched(made: Iterable[Pair]) -> Iterable[Pair]:
+    """Show how many pairs were made."""
+    return track(made, "pairs", console=Console(stderr=True))

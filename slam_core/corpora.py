@@ -245,7 +245,7 @@ class Corpus:
     @cached_property
     def _documents(self) -> dict[str, list[Document]]:
         listed: dict[str, list[Document]] = {split: [] for split in self.manifest.splits}
-        for line in (self.folder / "documents.jsonl").read_text().splitlines():
+        for line in (self.folder / "documents.jsonl").read_bytes().splitlines():
             document = Document.model_validate_json(line)
             listed[document.split].append(document)
         return listed

@@ -17,8 +17,9 @@ from slam_core import build_commands
 from slam_core.build_commands import finish
 from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_file, write_pairs
 from slam_core.errors import SlamError, UsageError
+from slam_core.formats.durations import kept
+from slam_core.formats.tokens import Reading, read_documents
 from slam_core.ngrams import remeasure
-from slam_core.token_files import read_documents
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
@@ -29,33 +30,40 @@ app.command()(build_commands.stories)
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A .jsonl(.gz) file, or a folder of them.")],
+    source: Annotated[Path, typer.Argument(help="A .jsonl(.gz) or .parquet file, or a folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
     inventory: Annotated[int, typer.Option(min=2, max=65_536, help="Number of unit ids.")],
     rate: Annotated[float, typer.Option(min=0.1, help="Units a second before de-duplication.")],
     tokeniser: Annotated[str, typer.Option(help="What made the units, for the record.")],
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
+    unit_rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Units a second, where lines tell no time.")
+    ] = None,
+    durations: Annotated[bool, typer.Option(help="Keep the frames of each unit, if known.")] = True,
     val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
     test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
 ) -> None:
-    """Make a corpus from units of another tokeniser.
+    """Make a corpus from units of another tokeniser, slamkit's features and tokens among them.
 
-    One document a line: {"units": [...]} and, if known, "id", "split" (train, validation, test),
-    "seconds" and "speaker". Repetitions are removed.
+    One document a line: {"units": [...]}, or slamkit's "audio_repr" or "input_ids", and, if known,
+    "id" (or "file_name"), "split" (train, validation, test), "seconds", "speaker" and "duration"
+    (frames of each unit). Of several files, those named after a split are one. Repetitions are
+    removed.
     """
     if (out / "corpus.json").exists():
         raise UsageError(f"{out} holds a corpus: give another --out or remove it")
-    documents = read_documents(
-        source, inventory=inventory, rate=rate, validation=val_share, test=test_share
-    )
+    encoded = read_documents(source, Reading(inventory, rate, unit_rate, val_share, test_share))
+    record = {"made_by": "python -m slam_core corpus import", "source": source.name}
+    if unit_rate is not None:
+        record["seconds"] = f"where unknown, from {unit_rate:g} units a second"
     manifest = write_corpus(
         out,
-        documents,
+        kept(out, encoded) if durations else (one.document for one in encoded),
         name=name or out.name,
         inventory=inventory,
         rate=rate,
         tokeniser=tokeniser,
-        provenance={"made_by": "python -m slam_core corpus import", "source": source.name},
+        provenance=record,
     )
     finish(out, manifest)
 

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from slam_core.build import speak
 from slam_core.corpora import Corpus, Document, Pair, Units
@@ -88,16 +95,17 @@ class TextPair(BaseModel):
     """One line of a file of text pairs; other fields are not looked at.
 
     A line of BLiMP as released (Warstadt et al. 2020, arXiv:1912.00582) is one, too: its group is
-    the paradigm.
+    the paradigm. So is a line of `preferences texts`, with chosen and rejected.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
-    positive: str
-    negative: str
+    positive: str = Field(validation_alias=AliasChoices("positive", "chosen"))
+    negative: str = Field(validation_alias=AliasChoices("negative", "rejected"))
     prompt: str = ""
     group: str = ""
+    context: str = ""  # what pairs of one question share
 
     @model_validator(mode="before")
     @classmethod
@@ -115,26 +123,32 @@ class TextPair(BaseModel):
 def texts(source: Path, reader: Reader, each: int | None = None) -> Iterator[Pair]:
     """Text pairs read aloud, each by a speaker that its id decides.
 
-    `source` is a file, or a folder of files, with a JSON object a line (`TextPair`); SlamError
-    names the line that is none. `each` pairs of a group are taken, by a checksum of their ids.
+    `source` is a file, or a folder of files, of lines `TextPair`. `each` pairs of a group are
+    taken, by a checksum of their ids.
     """
     groups: dict[str, list[TextPair]] = {}
-    for pair in _text_pairs(source):
+    for pair in text_pairs(source):
         groups.setdefault(pair.group, []).append(pair)
     for pairs in groups.values():
         chosen = sorted(pairs, key=lambda p: seed_of("each", p.id))[:each] if each else pairs
         for pair in chosen:
-            speaker, seed = reader.cast.speaker_of(pair.id), seed_of("pair", pair.id)
-            yield Pair(
-                pair.id,
-                reader.prompt([pair.prompt], speaker, seed + 1000),
-                reader([pair.positive], speaker, seed),
-                reader([pair.negative], speaker, seed),
-                pair.group,
-            )
+            yield spoken(pair, reader)
 
 
-def _text_pairs(source: Path) -> Iterator[TextPair]:
+def spoken(pair: TextPair, reader: Reader) -> Pair:
+    """One text pair read aloud."""
+    speaker, seed = reader.cast.speaker_of(pair.id), seed_of("pair", pair.id)
+    return Pair(
+        pair.id,
+        reader.prompt([pair.prompt], speaker, seed + 1000),
+        reader([pair.positive], speaker, seed),
+        reader([pair.negative], speaker, seed),
+        pair.group,
+    )
+
+
+def text_pairs(source: Path) -> Iterator[TextPair]:
+    """The lines of a file, or of the files of a folder; SlamError names one that is no pair."""
     seen: set[str] = set()
     files = sorted(source.glob("*.jsonl*")) if source.is_dir() else [source]
     if not files or not files[0].is_file():

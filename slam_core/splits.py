@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from pathlib import Path
+
+_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 def drawn(id: str, validation: float, test: float) -> str:
@@ -14,6 +25,20 @@ def drawn(id: str, validation: float, test: float) -> str:
     if place < test:
         return "test"
     return "validation" if place < test + validation else "train"
+
+
+def named(name: str) -> str:
+    """The split that a file or folder is named after, as in 'train-clean-100' or 'tokens_val'; ''
+    where it names none or several."""
+    words = re.split("[^a-z]+", name.lower())
+    found = {_NAMES[word] for word in words if word in _NAMES}
+    return found.pop() if len(found) == 1 else ""
+
+
+def named_in(folder: Path, file: Path) -> str:
+    """The split that the nearest folder above a file, up to `folder` itself, is named after."""
+    inside = file.relative_to(folder).parent.parts
+    return next((split for part in (*reversed(inside), folder.name) if (split := named(part))), "")
 
 
 def seed_of(*parts: object) -> int:

@@ -1,0 +1,53 @@
+"""A pair of a benchmark before it is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slam_core.audio import SUFFIXES
+from slam_core.errors import SlamError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A file, relative to the folder of the benchmark, or the bytes of one."""
+
+    path: Path
+    content: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class AudioPair:
+    """A prompt, where the benchmark has it apart, and two continuations or whole utterances."""
+
+    id: str
+    group: str  # paradigm or part, '' if the benchmark has none
+    prompt: Clip | None
+    positive: Clip
+    negative: Clip
+    split: str = ""  # where the data set tells one
+    context: str = ""  # the text of the prompt, where it is told
+    text: str = ""  # of prompt and positive
+
+
+def stem(name: Path) -> str:
+    """The name without the suffix of an audio file; other dots belong to it."""
+    return name.stem if name.suffix.lower() in SUFFIXES else name.name
+
+
+def audio_names(folder: Path) -> list[Path]:
+    """The audio files below a folder, relative to it, sorted."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    return sorted(p.relative_to(folder) for p in found)
+
+
+def unique(pairs: Iterable[AudioPair]) -> Iterator[AudioPair]:
+    """The same pairs; SlamError at an id that was there before."""
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.id in seen:
+            raise SlamError(f"two pairs have the id {pair.id!r}: the benchmark is there twice")
+        seen.add(pair.id)
+        yield pair

@@ -1,0 +1,106 @@
+"""sWUGGY and sBLIMP of the ZeroSpeech challenge 2021 (Nguyen et al. 2020, arXiv:2011.11588).
+
+    lexical/dev/gold.csv     id, filename, voice, frequency, word, phones, length, correct
+    syntactic/dev/gold.csv   id, filename, voice, type, subtype, correct, transcription
+
+beside the .wav files that `filename` names without suffix. A pair is two lines with one id and
+voice (and for sBLIMP one type and subtype), `correct` 1 and 0; read as in
+github.com/zerospeech/zerospeech2021, zerospeech2021/lexical.py and syntactic.py.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slam_core.benchmarks.pairs import AudioPair, Clip, stem
+from slam_core.errors import SlamError, UsageError
+
+
+def swuggy(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
+    """Words against non-words; the group is the band of the word's frequency in LibriSpeech."""
+    gold = _gold(folder, "lexical")
+    for key, right, wrong in _pairs(gold, ("id", "voice"), needed=("id",)):
+        yield _pair(folder, gold, key, _band(right), (right, wrong))
+
+
+def sblimp(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
+    """Grammatical against ungrammatical sentences; the group is type/subtype."""
+    gold = _gold(folder, "syntactic")
+    keys = ("type", "subtype", "id", "voice")
+    for key, right, wrong in _pairs(gold, keys, needed=("type", "subtype", "id")):
+        yield _pair(folder, gold, key, "/".join(key.split("/")[:2]), (right, wrong))
+
+
+@dataclass(frozen=True)
+class _Line:
+    where: str
+    row: dict[str, str]
+
+
+def _gold(folder: Path, task: str) -> Path:
+    for path in (folder / "gold.csv", folder / task / "dev" / "gold.csv"):
+        if path.is_file():
+            return path
+    raise UsageError(
+        f"{folder} holds no gold.csv and no {task}/dev/gold.csv: give the folder of the data set "
+        f"or of its part (the test part has its gold.csv apart)"
+    )
+
+
+def _pairs(
+    gold: Path, keys: Sequence[str], needed: Sequence[str]
+) -> Iterator[tuple[str, _Line, _Line]]:
+    """Each key with its correct and its incorrect line, in the order of the keys."""
+    sides: dict[str, dict[str, _Line]] = {}
+    for line in _lines(gold, ("filename", "correct", *needed)):
+        key = "/".join(line.row[k] for k in keys if k in line.row)
+        correct = line.row["correct"]
+        if correct not in ("0", "1"):
+            raise SlamError(f"{line.where}: correct is {correct!r}: it must be 0 or 1")
+        held = sides.setdefault(key, {})
+        if correct in held:
+            raise SlamError(f"{line.where}: pair {key} has a line with correct {correct} already")
+        held[correct] = line
+    for key, held in sorted(sides.items()):
+        if len(held) < 2:
+            (line,) = held.values()
+            raise SlamError(f"{line.where}: pair {key} has no other line: copy {gold.name} again")
+        yield key, held["1"], held["0"]
+
+
+def _lines(gold: Path, needed: Sequence[str]) -> Iterator[_Line]:
+    try:
+        with gold.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            header = table.fieldnames or []
+            if missing := [name for name in needed if name not in header]:
+                raise SlamError(f"{gold} has no column {', '.join(missing)}: it has {header}")
+            for row in table:
+                where = f"{gold}, line {table.line_num}"
+                if None in row or None in row.values() or not row["filename"]:
+                    raise SlamError(f"{where} does not fit the header: copy {gold.name} again")
+                yield _Line(where, row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SlamError(f"{gold} is no UTF-8 CSV ({error}): copy it again") from None
+
+
+def _pair(folder: Path, gold: Path, key: str, group: str, lines: tuple[_Line, _Line]) -> AudioPair:
+    inside = gold.parent.relative_to(folder)
+    right, wrong = (Clip(inside / f"{stem(Path(line.row['filename']))}.wav") for line in lines)
+    return AudioPair(key, group, None, right, wrong)
+
+
+def _band(line: _Line) -> str:
+    """The bands of the challenge: oov, 1-5, 6-20, 21-100, >100 occurrences; '' if not told."""
+    text = line.row.get("frequency", "")
+    if not text:
+        return ""
+    try:
+        count = float(text)
+    except ValueError:
+        raise SlamError(f"{line.where}: frequency is {text!r}: it must be a number") from None
+    bands = ((1, "oov"), (5, "1-5"), (20, "6-20"), (100, "21-100"))
+    return next((name for most, name in bands if count < most), ">100")

@@ -1,0 +1,1 @@
+"""Files of other programs: unit corpora, audio data sets, manifests. No torch here."""

@@ -1,0 +1,127 @@
+"""Audio data sets as a stream of utterances, whatever the layout they lie in."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from slam_core.audio import RATE, Recording, Wave, open_audio
+from slam_core.errors import SlamError
+
+_ROUNDING = 0.1  # seconds by which an end may lie after the audio's
+
+
+class Audio(Protocol):
+    """What an utterance opens: a `Recording`, or an excerpt of one."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def converted(self) -> str: ...
+
+    def blocks(self) -> Iterator[Wave]:
+        """Mono float32 at 16 kHz; may be called again and again."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A document to be encoded. `open` can be pickled, and raises SlamError for bad audio."""
+
+    id: str
+    split: str
+    speaker: str
+    text: str  # '' where the data set has none
+    open: Callable[[], Audio]
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The seconds [start, end) of a recording."""
+
+    recording: Recording
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+    @property
+    def converted(self) -> str:
+        return self.recording.converted
+
+    def blocks(self) -> Iterator[Wave]:
+        """Mono float32 at 16 kHz; what comes after the excerpt is not read."""
+        low, high, at = round(self.start * RATE), round(self.end * RATE), 0
+        for block in self.recording.blocks():
+            if at >= high:
+                return
+            part = block[max(0, low - at) : high - at]
+            at += len(block)
+            if len(part):
+                yield part
+
+
+def open_excerpt(path: Path, start: float = 0.0, end: float | None = None) -> Audio:
+    """A file, or [start, end) of it in seconds; SlamError if that is not inside."""
+    recording = open_audio(path)
+    if start == 0.0 and end is None:
+        return recording
+    stop = recording.seconds if end is None else min(end, recording.seconds)
+    if start >= stop or (end or 0.0) > recording.seconds + _ROUNDING:
+        until = "its end" if end is None else f"{end:g} s"
+        raise SlamError(
+            f"{path} lasts {recording.seconds:.2f} s, but {start:g} s to {until} is asked for: "
+            "correct start and end"
+        )
+    return Excerpt(recording, start, stop)
+
+
+def unique(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+    """The same utterances; SlamError at an id that was there before."""
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise SlamError(f"two utterances have the id {utterance.id!r}: rename one")
+        seen.add(utterance.id)
+        yield utterance
+
+
+@dataclass
+class Survey:
+    """What a data set holds, from the headers of its audio."""
+
+    utterances: Counter[str] = field(default_factory=Counter)  # by split
+    seconds: dict[str, float] = field(default_factory=dict)  # by split
+    speakers: set[str] = field(default_factory=set)
+    conversions: Counter[str] = field(default_factory=Counter)  # '' is mono at 16 kHz
+    bad: list[str] = field(default_factory=list)  # complaints
+
+
+def survey(utterances: Iterable[Utterance], *, strict: bool = False) -> Survey:
+    """Open every utterance. `strict`: SlamError for the first that is bad or needs conversion."""
+    found = Survey()
+    for utterance in utterances:
+        try:
+            audio = utterance.open()
+        except SlamError as error:
+            if strict:
+                raise
+            found.bad.append(str(error))
+            continue
+        if strict and audio.converted:
+            raise SlamError(
+                f"utterance {utterance.id!r}: {audio.converted}, and --strict is set: "
+                f"make it mono at {RATE} Hz, or leave out --strict to have it converted"
+            )
+        found.utterances[utterance.split] += 1
+        so_far = found.seconds.get(utterance.split, 0.0)
+        found.seconds[utterance.split] = math.fsum([so_far, audio.seconds])
+        found.speakers.add(utterance.speaker)
+        found.conversions[audio.converted] += 1
+    return found

@@ -1,0 +1,225 @@
+"""`python -m slam_core preferences ...`: pairs to prefer, from texts, units or audio."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slam_core.benchmark_commands import (
+    Called,
+    CastName,
+    Name,
+    TokeniserName,
+    made_by,
+    open_reader,
+    watched,
+)
+from slam_core.corpora import Corpus, open_corpus, open_pairs
+from slam_core.corpus_commands import say
+from slam_core.errors import SlamError, UsageError
+from slam_core.format_commands import counted, tell_pairs
+from slam_core.formats import slamkit
+from slam_core.formats.lines import replacing
+from slam_core.preferences import (
+    Preference,
+    filtered,
+    from_slamkit,
+    triples,
+    write_preferences,
+)
+
+if TYPE_CHECKING:
+    from slam_core.benchmarks.encode import Source
+
+app = typer.Typer(help="Preference data: texts, import, export.", no_args_is_help=True)
+Most = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Leave out pairs with a higher auto-BLEU-2; Slam: 0.3."),
+]
+
+
+class Wrong(StrEnum):
+    """How many pairs a question makes."""
+
+    one = "one"
+    all = "all"
+
+
+class On(StrEnum):
+    """What repetition is measured on."""
+
+    text = "text"
+    units = "units"
+
+
+class Layout(StrEnum):
+    """What preference data lie in."""
+
+    slamkit = "slamkit"
+    parquet = "parquet"
+
+
+@app.command()
+def texts(
+    source: Annotated[Path, typer.Argument(help="Multiple choice, .jsonl(.gz): HellaSwag, SWAG.")],
+    out: Annotated[Path, typer.Option(help="The .jsonl to write.")],
+    wrong: Annotated[
+        Wrong, typer.Option(help="A pair with one wrong ending, or each.")
+    ] = Wrong.one,
+    max_auto_bleu: Most = None,
+) -> None:
+    """Make texts to be read aloud: a line {id, context, prompt, chosen, rejected} a pair."""
+    if out.exists():
+        raise UsageError(f"{out} exists: give another --out or remove it")
+    taken = seen = 0
+    with replacing(out) as file:
+        for triple in triples(source, wrong.value):
+            seen += 1
+            if max_auto_bleu is None or triple.repetition <= max_auto_bleu:
+                taken += 1
+                file.write(json.dumps(asdict(triple), ensure_ascii=False).encode() + b"\n")
+        if not taken:
+            raise SlamError(f"{source}: none of {seen} pairs is left: raise --max-auto-bleu")
+    say(f"{out}: {taken} pairs, {seen - taken} left out for their repetitions")
+
+
+@app.command()
+def speak(
+    corpus: Name,
+    source: Annotated[Path, typer.Argument(help="The .jsonl that `texts` wrote.")],
+    name: Called,
+    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of contexts.")] = 0.1,
+    cast: CastName = "hibari",
+    tokeniser: TokeniserName = None,
+) -> None:
+    """Read texts aloud into CORPUS/preferences/NAME/train and held_out (extra `tts`)."""
+    from slam_core.pairs import spoken, text_pairs
+
+    opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
+    asked = list(text_pairs(source))
+    pairs = watched(spoken(one, reader) for one in asked)
+    made = [Preference(p, one.context or p.id) for p, one in zip(pairs, asked, strict=True)]
+    command = f"preferences speak {opened.name} {source.name} --name {name} --held-out {held_out:g}"
+    _write(opened, name, made, held_out, made_by(opened, command, cast, source))
+
+
+@app.command()
+def endings(
+    corpus: Annotated[str, typer.Argument(help="A corpus that `corpus stories` made.")],
+    name: Called = "endings",
+    kind: Annotated[str, typer.Option(help="Kind of wrong ending: story, topic, ...")] = "story",
+    limit: Annotated[int, typer.Option(min=2, help="Pairs to train; a tenth held out.")] = 4000,
+    cast: CastName = "mixed",
+    tokeniser: TokeniserName = None,
+) -> None:
+    """Prefer the end that follows from a story, of the training split; held out, of validation."""
+    from slam_core.pairs import endings
+
+    opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
+    parts = (("train", limit), ("validation", -(-limit // 10)))
+    made = [
+        Preference(pair, pair.id, split)
+        for split, most in parts
+        for pair in watched(endings(opened, kind, reader, (split,), most))
+    ]
+    command = f"preferences endings {opened.name} --name {name} --kind {kind} --limit {limit}"
+    _write(opened, name, made, 0.1, made_by(opened, command, cast))
+
+
+def _write(
+    corpus: Corpus, name: str, made: list[Preference], held_out: float, record: dict[str, str]
+) -> None:
+    folder = corpus.folder / "preferences" / name
+    written = write_preferences(
+        folder, made, held_out=held_out, inventory=corpus.inventory, provenance=record
+    )
+    for part, manifest in written.items():
+        tell_pairs(folder / part, manifest)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A .jsonl(.gz), a .parquet, or a folder of them.")],
+    corpus: Annotated[str, typer.Option(help="The corpus whose preferences they become.")],
+    name: Annotated[str, typer.Option(help="What to call them.")],
+    layout: Annotated[Layout, typer.Option(help="slamkit's units, or audio as SpokenSwag.")],
+    tokeniser: Annotated[
+        str | None, typer.Option(help="parquet: a folder made by `codebook`.")
+    ] = None,
+    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of contexts.")] = 0.1,
+    max_auto_bleu: Most = None,
+    on: Annotated[On, typer.Option(help="What auto-BLEU is measured on.")] = On.text,
+) -> None:
+    """Write CORPUS/preferences/NAME/train and held_out, pair sets whose positive is the chosen one.
+
+    No context is in both. Where .parquet files are named after train and validation, these decide.
+    """
+    opened = open_corpus(corpus)
+    folder = opened.folder / "preferences" / name
+    if (folder / "held_out" / "pairs.json").exists():  # the last file written
+        raise UsageError(f"{folder} exists: give another --name or remove it")
+    record: dict[str, str] = {"layout": layout.value, "source": source.name}
+    encoder: Source | None = None
+    if layout is Layout.slamkit:
+        if tokeniser is not None:
+            raise UsageError("--tokeniser goes with --layout parquet: slamkit's files hold units")
+        found = from_slamkit(source, opened.inventory)
+    else:
+        from slam_core.benchmarks.encode import source_of
+
+        encoder = source_of(source, folder, tokeniser)
+        if encoder.inventory != opened.inventory:
+            raise UsageError(
+                f"the tokeniser has {encoder.inventory} unit ids, corpus {opened.name} has "
+                f"{opened.inventory}: give the --tokeniser that made the corpus"
+            )
+        record |= encoder.record
+        found = counted(_heard(source, encoder))
+    if max_auto_bleu is not None:
+        record["max_auto_bleu"] = f"{max_auto_bleu:g} on {on.value}"
+        found = filtered(found, max_auto_bleu, on.value)
+    made = write_preferences(
+        folder,
+        found,
+        held_out=held_out,
+        inventory=opened.inventory,
+        provenance={"made_by": "python -m slam_core preferences import", **record},
+    )
+    if encoder:
+        encoder.finish()
+    for part, manifest in made.items():
+        tell_pairs(folder / part, manifest)
+
+
+def _heard(source: Path, encoder: Source) -> Iterator[Preference]:
+    from slam_core.benchmarks.encode import pair_in_units
+    from slam_core.benchmarks.layouts import audio_pairs
+
+    for pair in audio_pairs("parquet", source):
+        told = pair_in_units(pair, encoder.units_of, encoder.pause)
+        yield Preference(told, pair.context or pair.id, pair.split, pair.text or None)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="A pair set: .../preferences/NAME/train.")],
+    out: Annotated[Path, typer.Option(help="The .jsonl to write.")],
+) -> None:
+    """Write preferences for slamkit; `import --layout slamkit` reads them back."""
+    if out.exists():
+        raise UsageError(f"{out} exists: give another --out or remove it")
+    pairs = open_pairs(folder)
+    with replacing(out) as file:
+        for item in pairs.items:
+            sides = {"prompt": item.prompt, "chosen": item.positive, "rejected": item.negative}
+            file.write(json.dumps(slamkit.preference(item.id, sides)).encode() + b"\n")
+    inventory = pairs.manifest.inventory
+    say(
+        f"{out}: {len(pairs)} pairs; slamkit reads them with tokeniser.params.num_units={inventory}"
+    )
