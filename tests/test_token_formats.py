@@ -143,7 +143,7 @@ def test_own_formats_keep_everything(tmp_path: Path, to: str) -> None:
     assert contents(second) == contents(first)
     assert second.revision == first.revision
     assert contents(second)[0]["duration"] == [2, 3, 1]
-    assert contents(second)[0]["sentences"] == (1, 1)
+    assert contents(second)[0]["sentences"] == [(0, 1), (2, 3)]
 
 
 def test_datasets_reads_what_was_exported(features: Path, tmp_path: Path) -> None:
