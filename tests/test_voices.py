@@ -123,3 +123,31 @@ def test_flite_reads_in_other_voices() -> None:
     with pytest.raises(UsageError, match="flite-rms cannot read phones"):
         cast.pronounce(["fˈɑks"], FLITE_SPEAKERS[0], 1)
     assert len({s.name for s in CASTS["mixed"]}) == 10
+
+
+def test_stories_become_a_corpus_that_grows(cast: Cast, tmp_path: Path) -> None:
+    """A larger corpus holds the smaller one; every word has its units."""
+    from typer.testing import CliRunner
+
+    from slam_core.corpora import iterate, open_corpus
+    from slam_core.corpus_commands import app
+    from slam_core.stories import story
+
+    found = []
+    for count in (2, 3):
+        out = tmp_path / f"stories{count}"
+        command = ["stories", "--out", str(out), "--count", str(count), "--cast", "hibari"]
+        done = CliRunner().invoke(app, [*command, "--level", "1", "--val-share", "0.4"])
+        assert done.exit_code == 0, done.output
+        corpus = open_corpus(out, verify=True)
+        made = {
+            d.id: (s, u.tolist()) for s in corpus.manifest.splits for d, u in iterate(corpus, s)
+        }
+        found.append(made)
+        for id, text in corpus.texts.items():
+            assert text.sentences == story(int(id[3:]), 1).sentences
+            assert all(spans is not None for spans in text.words)
+    smaller, larger = found
+    assert set(smaller) == {"l1-000000", "l1-000001"}
+    assert set(larger) == {*smaller, "l1-000002"}
+    assert all(larger[id] == smaller[id] for id in smaller)

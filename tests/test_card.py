@@ -1,0 +1,63 @@
+"""The data card says what the files hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from typer.testing import CliRunner
+
+from slam_core.corpora import Pair, Spoken, Text, open_corpus, write_corpus, write_pairs
+from slam_core.corpus_commands import app
+from slam_core.ngrams import remeasure
+
+
+def test_a_card_is_counted_from_the_files(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    text = Text(
+        id="a", sentences=("One fox ran.", "In 1892."), words=(((0, 2), (2, 3), (3, 4)), None)
+    )
+    units = np.array([1, 2, 3, 1, 9, 2, 4], np.uint16)
+    documents = [
+        Spoken("a", "train", units, 3600.0, "anna", (4, 2), text),
+        Spoken("b", "train", units[:4], 1800.0, "bob"),
+        Spoken("c", "validation", units[:3], 720.0, "bob", (3,)),
+    ]
+    provenance = {
+        "made_by": "python -m slam_core corpus build TEXTS --out toy",
+        "kind": "synthetic speech",
+        "voice": "letters 1.0",
+        "left_out": {"d": "it has passages of the held-out c"},
+    }
+    settings = {"inventory": 10, "rate": 25.0, "tokeniser": "letters-k9", "provenance": provenance}
+    manifest = write_corpus(folder, documents, name="toy", **settings)
+    one = Pair("i", units[:2], units[2:3], units[3:4], "islands")
+    made = {"made_by": "python -m slam_core benchmark texts toy T"}
+    write_pairs(folder / "pairs" / "p", [one], name="toy/p", inventory=10, provenance=made)
+    for part in ("train", "held_out"):
+        where = folder / "preferences" / "q" / part
+        write_pairs(where, [one], name=f"toy/q/{part}", inventory=10, provenance=made)
+    (folder / "ABOUT.md").write_text("Tales that nobody knows.\n")
+    measured = remeasure(open_corpus(folder), 3)
+    done = CliRunner().invoke(app, ["card", str(folder)])
+    assert done.exit_code == 0, done.output
+    card = (folder / "DATACARD.md").read_text()
+    assert card.startswith("# toy: 1.7 hours of synthetic speech, as units\n\nTales that nobody")
+    for line in (
+        f"`{manifest.revision}`",
+        "`letters-k9`: 25 frames a second",
+        "    python -m slam_core corpus build TEXTS --out toy\n",
+        "1 documents were left out as leaked or repeated",
+        "| train | 2 | 1.50 | 11 | 0.00 |",
+        "| validation | 1 | 0.20 | 3 | 0.00 |",
+        "| bob | 0.50 | 0.20 |",
+        "2 sentences, 5 words of 5 types; 60.0% of the words are aligned",
+        f"| 1 | {measured.nats_per_unit['validation'][1]:.4f} |",
+        "5 of 10 ids are in use, PAUSE takes 9.1%",
+        "| `toy/p` | 1 | 0 | 1 |",
+        "| `toy/q/held_out` | 1 | 0 | 1 |",
+        "`python -m slam_core benchmark texts toy T`",
+    ):
+        assert line in card, line
+    again = CliRunner().invoke(app, ["card", str(folder)])
+    assert again.exit_code == 0
