@@ -473,10 +473,12 @@ def write_corpus(
     lines: list[str] = []
     texts: list[str] = []
     waiting: dict[str, list[Units]] = {}
+    held: dict[str, int] = {}  # units waiting
     totals: dict[str, SplitTotals] = {}
 
     def flush(split: str) -> None:
         units = np.concatenate(waiting.pop(split))
+        held[split] = 0
         file = f"{split}-{sum(s.split == split for s in shards):05d}.units"
         content = pack(units, inventory)
         sha256 = write_file(folder / file, content)
@@ -488,10 +490,10 @@ def write_corpus(
         units, split = document.units, document.split
         if units.size > 1 and (units[1:] == units[:-1]).any():
             raise SlamError(f"document {document.id!r} repeats a unit: de-duplicate it first")
-        held = sum(part.size for part in waiting.get(split, []))
-        if held and held + units.size > shard_units:
+        if held.get(split) and held[split] + units.size > shard_units:
             flush(split)
         waiting.setdefault(split, []).append(units)
+        held[split] = held.get(split, 0) + units.size
         so_far = totals.get(split, SplitTotals(documents=0, units=0, seconds=0.0))
         placed = Document(
             id=document.id,

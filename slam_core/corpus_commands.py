@@ -58,7 +58,7 @@ def import_(
         record["seconds"] = f"where unknown, from {unit_rate:g} units a second"
     manifest = write_corpus(
         out,
-        kept(out, encoded) if durations else (one.document for one in encoded),
+        kept(out, encoded, keep=durations),
         name=name or out.name,
         inventory=inventory,
         rate=rate,

@@ -205,7 +205,7 @@ def test_one_context_cannot_be_held_out_and_trained_on(tmp_path: Path) -> None:
 
 
 def test_spoken_swag_from_its_parquet(tmp_path: Path) -> None:
-    """Excerpts of a clip of the package stand for SpokenSwag's; its validation is held out."""
+    """Speech of the package stands in for SpokenSwag's; its validation part is what is held out."""
     pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
     pytest.importorskip("pyarrow.parquet")
     clips = [excerpt(tmp_path / f"{i}.wav", 2 * i) for i in range(3)]

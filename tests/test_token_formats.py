@@ -167,8 +167,11 @@ def test_durations_are_kept_only_if_all_are_known(tmp_path: Path) -> None:
     (corpus.folder / "train.durations").write_bytes(b"\1\0\1\0")
     with pytest.raises(SlamError, match=r"train\.durations is missing or does not have"):
         list(unpacked(corpus))
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "durations.json").write_text("{}")  # of an interrupted import
     corpus = imported(tmp_path / "known.jsonl", tmp_path / "without", "--no-durations")
     assert durations_of(corpus) is None
+    assert contents(corpus)[0].keys() == {"id", "split", "seconds", "speaker", "units"}
 
 
 def test_files_named_after_splits_decide_them(tmp_path: Path) -> None:

@@ -22,13 +22,15 @@ from slam_core.formats.lines import replacing
 from slam_core.formats.tokens import Encoded
 
 
-def kept(folder: Path, encoded: Iterable[Encoded]) -> Iterator[Spoken]:
+def kept(folder: Path, encoded: Iterable[Encoded], *, keep: bool = True) -> Iterator[Spoken]:
     """The documents, while their durations go to `folder`; unless all are known, none stay there.
 
-    `durations.json` is complete when the last document has been taken.
+    `durations.json` is written when the last document has been taken, and one of an import that was
+    interrupted goes before the first.
     """
+    (folder / "durations.json").unlink(missing_ok=True)
     digests: dict[str, Any] = {}
-    known = True
+    known = keep
     with ExitStack() as stack:
         files: dict[str, IO[bytes]] = {}
         for one in encoded:
@@ -75,6 +77,8 @@ def durations_of(corpus: Corpus) -> Durations | None:
                 f"corpus again, or remove {listed.name} to go on without durations"
             )
         streams[split] = np.memmap(path, "<u2", "r").view(np.ndarray)
+        if len(streams[split]) != corpus.units(split):
+            raise SlamError(f"{path} is of another corpus: remove {listed} to go on without it")
     return Durations(streams)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import replacing
 
-_ROWS = 1000  # of documents in memory while writing
+_UNITS = 1 << 18  # in memory for each split while writing, or one longer document
 _READ = 16  # rows in memory while reading: a row may hold minutes of audio
 
 
@@ -78,6 +78,7 @@ def write_documents(out: Path, documents: Iterable[tuple[str, dict[str, Any]]]) 
     pyarrow = arrow()
     writers: dict[str, Any] = {}
     waiting: dict[str, list[dict[str, Any]]] = {}
+    counts: dict[str, int] = {}  # of units waiting
     schema: Any = None
     with ExitStack() as stack:
         for split, document in documents:
@@ -89,9 +90,11 @@ def write_documents(out: Path, documents: Iterable[tuple[str, dict[str, Any]]]) 
                 writers[split] = stack.enter_context(writer)
             held = waiting.setdefault(split, [])
             held.append(document)
-            if len(held) == _ROWS:
+            counts[split] = counts.get(split, 0) + len(document["units"])
+            if counts[split] >= _UNITS:
                 writers[split].write_table(pyarrow.Table.from_pylist(held, schema))
                 held.clear()
+                counts[split] = 0
         for split, held in waiting.items():
             writers[split].write_table(pyarrow.Table.from_pylist(held, schema))
     return [_file(out, split) for split in writers]
