@@ -14,10 +14,11 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ from slam_core.corpora import (
     write_file,
 )
 from slam_core.errors import SlamError, UsageError
+from slam_core.formats.utterances import Audio, Utterance
 from slam_core.splits import drawn, seed_of
 from slam_core.units import Tokeniser
 from slam_core.voices import Cast, Reading
@@ -55,7 +57,8 @@ _SPLIT_FOLDERS = {
 
 @dataclass(frozen=True)
 class Source:
-    """What becomes a document: a file of audio or text, or a text in memory (`content`).
+    """What becomes a document: a file of audio or text, a text in memory (`content`), or an
+    utterance of a data set (`open`, `speaker`).
 
     The id of a file is its path without split folder and suffix.
     """
@@ -66,11 +69,17 @@ class Source:
     sha256: str
     path: Path = Path()
     content: str | None = None
+    open: Callable[[], Audio] | None = None
+    speaker: str | None = None
 
     @property
     def where(self) -> str:
-        """For messages: the file, or the id of a text in memory."""
-        return str(self.path) if self.content is None else self.id
+        """For messages: the file, or else the id."""
+        return self.id if self.path == Path() else str(self.path)
+
+    def audio(self) -> Audio:
+        """The recording; SlamError if it cannot be read."""
+        return self.open() if self.open else open_audio(self.path)
 
     @property
     def size(self) -> int:
@@ -112,6 +121,13 @@ def story_sources(
             split = drawn(told.key, validation, test)
             sources.append(Source(told.id, split, "text", sha256, content=content))
     return sources
+
+
+def utterance_sources(layout: str, where: str, utterances: Iterable[Utterance]) -> Iterator[Source]:
+    """The utterances of a data set. An interrupted build knows them by data set and id alone."""
+    sha256 = hashlib.sha256(f"{layout}\0{where}".encode()).hexdigest()
+    for one in utterances:
+        yield Source(one.id, one.split, "audio", sha256, open=one.open, speaker=one.speaker)
 
 
 def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Source], list[Path]]:
@@ -159,12 +175,13 @@ class Encoder:
         return self._read_aloud(source, self.cast) if self.cast else self._listen(source)
 
     def _listen(self, source: Source) -> Spoken:
-        units = self.tokeniser.encode_blocks(open_audio(source.path).blocks)
+        units = self.tokeniser.encode_blocks(source.audio().blocks)
         units = trimmed(units, self.tokeniser.pause)
         if not len(units):
-            raise SlamError(f"{source.path} holds no speech: remove it")
+            raise SlamError(f"{source.where} holds no speech: remove it")
         seconds = len(units) / self.tokeniser.config.rate
-        speaker = source.id.rpartition("/")[0] or "unknown"  # the folder it lies in
+        # For a file it is the folder that it lies in.
+        speaker = source.speaker or source.id.rpartition("/")[0] or "unknown"
         return Spoken(source.id, source.split, deduplicate(units), seconds, speaker)
 
     def _read_aloud(self, source: Source, cast: Cast) -> Spoken:
@@ -283,10 +300,13 @@ def _work(source: Source, cached: Path) -> str | None:
 
 
 def encode_all(
-    jobs: list[tuple[Source, Path]], settings: Settings, workers: int
+    jobs: Iterable[tuple[Source, Path]], settings: Settings, workers: int
 ) -> Iterator[tuple[Source, str | None]]:
-    """Encode sources into their cache files, in any order; yields each with its complaint."""
-    if workers == 1 or len(jobs) == 1:
+    """Encode sources into their cache files, in any order; yields each with its complaint.
+
+    `jobs` are taken a few at a time, so a stream of them need not fit in memory.
+    """
+    if workers == 1:
         threads = torch.get_num_threads()
         try:
             _start_worker(settings)
@@ -297,10 +317,16 @@ def encode_all(
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, _start_worker, (settings,)) as pool:
-        futures = {pool.submit(_work, *job): job[0] for job in jobs}
+        running: dict[Future[str | None], Source] = {}
+        waiting = iter(jobs)
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while True:
+                for source, cached in islice(waiting, 4 * workers - len(running)):
+                    running[pool.submit(_work, source, cached)] = source
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
         except BrokenProcessPool:
             raise SlamError(
                 "a worker process was killed, perhaps for want of memory (each takes about 1 GB): "
@@ -313,24 +339,41 @@ def encode_all(
 class Plan:
     """A build before it runs: what is to be encoded, what is in the cache, where it goes."""
 
-    def __init__(self, sources: list[Source], settings: Settings, out: Path, command: str) -> None:
-        self.sources, self.settings, self.out, self.command = sources, settings, out, command
+    def __init__(
+        self, sources: Iterable[Source], settings: Settings, out: Path, command: str
+    ) -> None:
+        self.sources = list(sources)
+        self.settings, self.out, self.command = settings, out, command
         self.work = out.with_name(f".{out.name}.work")
         self.tokeniser = Tokeniser.load(settings.tokeniser)
         self.cast = Cast(settings.cast) if settings.cast else None
         voices = f"{settings.cast}: {self.cast.version}" if self.cast else ""
-        made_by = (self.tokeniser.revision, voices, str(settings.keep_text), _READING)
-        self.cached = {
-            s.id: self.work / f"{_digest(*made_by, s.kind, s.id, s.sha256)}.json" for s in sources
-        }
-        placed = "".join(f"{s.split}\0{self.cached[s.id].name}\0" for s in sources)
-        self.digest = _digest(placed)
+        self._made_by = (self.tokeniser.revision, voices, str(settings.keep_text), _READING)
+
+    def cached(self, source: Source) -> Path:
+        """Where a document is kept until the corpus is assembled."""
+        name = _digest(*self._made_by, source.kind, source.id, source.sha256)
+        return self.work / f"{name}.json"
+
+    @property
+    def digest(self) -> str:
+        """A checksum over all that goes into the corpus."""
+        placed = (f"{s.split}\0{self.cached(s).name}\0" for s in self.sources)
+        return _digest("".join(placed))
+
+    def passing(self, stream: Iterable[Source]) -> Iterator[tuple[Source, Path]]:
+        """Add the sources of a stream to the plan, and hand on those that are not in the cache."""
+        for source in stream:
+            self.sources.append(replace(source, open=None))
+            cached = self.cached(source)
+            if not cached.exists():
+                yield source, cached
 
     @property
     def missing(self) -> list[tuple[Source, Path]]:
         """Sources that are not in the cache, the largest first so that no worker ends late."""
-        todo = [(s, self.cached[s.id]) for s in self.sources if not self.cached[s.id].exists()]
-        return sorted(todo, key=lambda job: -job[0].size)
+        todo = ((source, self.cached(source)) for source in self.sources)
+        return sorted((job for job in todo if not job[1].exists()), key=lambda job: -job[0].size)
 
     def finished(self) -> Manifest | None:
         """The manifest if `out` holds this very corpus; UsageError if it holds another."""
@@ -372,7 +415,7 @@ class Plan:
         return manifest
 
     def _document(self, source: Source) -> Spoken:
-        record = json.loads(self.cached[source.id].read_bytes())
+        record = json.loads(self.cached(source).read_bytes())
         units = np.array(record["units"], dtype=np.uint16)
         text = Text.model_validate(record["text"]) if record["text"] else None
         spoken = (record["seconds"], record["speaker"], tuple(record["sentences"]), text)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from slam_core.corpora import Manifest, open_corpus
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
 
 if TYPE_CHECKING:
@@ -27,8 +27,12 @@ Tokeniser = Annotated[
 
 
 def build(
-    source: Annotated[Path, typer.Argument(help="A folder of audio, or of .txt files.")],
+    source: Annotated[Path, typer.Argument(help="A folder of audio or of .txt, or a data set.")],
     out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(help="A data set: librispeech, librilight, parquet, manifest, hub (an id)."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
     cast: Annotated[str, typer.Option(help="Who reads texts: hibari, flite, mixed.")] = "hibari",
     keep_text: Annotated[bool, typer.Option(help="Store texts and the units of words.")] = False,
@@ -44,10 +48,19 @@ def build(
     Texts are one document a file and one sentence a line, read aloud (extra `tts`). A training
     text that quotes a held-out one, or repeats another, is left out.
     """
-    from slam_core.build import Plan, Settings, find_sources
+    from slam_core.build import Plan, Settings, find_sources, utterance_sources
     from slam_core.leaks import screened
     from slam_core.units import DEFAULT
 
+    if layout:
+        from slam_core.formats.layouts import utterances
+
+        said = f"build {source.name} --out {out.name} --layout {layout}"
+        plan = Plan([], Settings(tokeniser or DEFAULT, None), out, said)
+        found = utterances(layout, str(source), val_share, test_share)
+        stream = utterance_sources(layout, str(source), found)
+        _build(plan, name or out.name, jobs, strict=strict, stream=stream)
+        return
     sources, ignored = find_sources(source, val_share, test_share)
     audio = sources[0].kind == "audio"
     sources, left_out = (sources, {}) if audio else screened(sources)
@@ -95,24 +108,34 @@ def _build(
     *,
     strict: bool = False,
     left_out: dict[str, str] | None = None,
+    stream: Iterator[Source] | None = None,
 ) -> None:
-    """Encode what is missing, with progress, and assemble the corpus."""
+    """Encode what is missing, of the plan or of a stream, and assemble the corpus."""
     from slam_core.build import encode_all
 
-    if done := plan.finished():
+    if not stream and (done := plan.finished()):
         say(f"{plan.out} is already built from these sources: revision {done.revision}")
         return
-    missing = plan.missing
+    if (plan.out / "corpus.json").exists():
+        raise UsageError(f"{plan.out} holds a corpus: give another --out or remove it")
     skipped: dict[str, str] = {}
-    total = len(plan.sources)
-    say(f"{total} documents, {total - len(missing)} of them encoded before; writing {plan.out}")
-    for one, complaint in _watched(encode_all(missing, plan.settings, jobs), len(missing)):
+    if stream:
+        say(f"a stream of documents; writing {plan.out}")
+        missing: Iterable[tuple[Source, Path]] = plan.passing(stream)
+        total = None
+    else:
+        missing = plan.missing
+        total = len(missing)
+        held = len(plan.sources) - total
+        say(f"{len(plan.sources)} documents, {held} of them encoded before; writing {plan.out}")
+    for one, complaint in _watched(encode_all(missing, plan.settings, jobs), total):
         if complaint:
             skipped[one.id] = complaint
-    if not plan.cast:
+    if not plan.cast and not stream:
         _say_conversions(s.path for s in plan.sources if s.id not in skipped)
     for complaint in skipped.values():
         say(f"skipped: {complaint}")
+    total = len(plan.sources)
     if skipped and strict:
         raise SlamError(
             f"{len(skipped)} of {total} files cannot be used (listed above) and --strict is set: "
@@ -124,7 +147,7 @@ def _build(
     finish(plan.out, manifest)
 
 
-def _watched(encoded: Iterable[Encoded], total: int) -> Iterator[Encoded]:
+def _watched(encoded: Iterable[Encoded], total: int | None) -> Iterator[Encoded]:
     """Show progress."""
     columns = (
         TextColumn("{task.description}"),

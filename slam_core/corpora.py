@@ -31,13 +31,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from slam_core.errors import SlamError, UsageError
 
 Units = npt.NDArray[np.uint16]
 
 FORMAT = 2
+READABLE = (1, FORMAT)  # format 1 had [start, stop] of sentences in place of their lengths
 SPLITS = ("train", "validation", "test")
 EMBEDDED = Path(__file__).parent / "embedded"
 _SIDES = ("prompt", "positive", "negative")
@@ -153,6 +154,11 @@ class Document(_Record):
     seconds: float  # of audio, leading and trailing silence excluded
     speaker: str
     sentences: tuple[int, ...] = ()  # units of each; one PAUSE stands between two that have any
+
+    @field_validator("sentences", mode="before")
+    @classmethod
+    def _lengths(cls, sentences: Any) -> Any:
+        return [s[1] - s[0] if isinstance(s, list) else s for s in sentences]
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -418,7 +424,7 @@ def _read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SlamError(f"{path} is no corpus manifest: {first['msg']} (at {where})") from None
-    if manifest.format != FORMAT:
+    if manifest.format not in READABLE:
         raise SlamError(
             f"{path} has format {manifest.format}, this version reads {FORMAT}: rebuild the corpus"
         )

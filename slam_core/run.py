@@ -119,7 +119,13 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             f"benchmark '{benchmark}' has {pairs.manifest.inventory} units, run {run} was trained "
             f"on {vocab - 1}: they come from different tokenisers"
         )
-    refuse_trained(pairs.name, pairs.items, [open_corpus(s.corpus) for s in spec.data.sources])
+    for source in spec.data.sources:
+        try:
+            trained = open_corpus(source.corpus)
+        except UsageError:
+            say(f"corpus '{source.corpus}' is not here: {pairs.name} is not sought in it")
+            continue
+        refuse_trained(pairs.name, pairs.items, [trained])
     with scratch.claim(run):
         before = _scores(run, folder, pairs)
         # A kill between two metrics leaves one: both, or neither is taken for there.

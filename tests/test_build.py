@@ -66,6 +66,39 @@ def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
     assert made.revision in corpus("info", tmp_path / "out1").output
 
 
+def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Path) -> None:
+    """A manifest with an excerpt and a bad line: splits and speakers are its own, in any order."""
+    clips = [f"{path}" for path in CLIPS[:3]]
+    rows = [
+        f"one,{clips[0]},train,anna,0.2,2.5",
+        f"two,{clips[1]},validation,bob,,",
+        f"three,{clips[2]},train,carl,,",
+        f"four,{clips[0]},train,anna,90,91",
+    ]
+    source = tmp_path / "mine.csv"
+    source.write_text("\n".join(["id,audio,split,speaker,start,end", *rows]) + "\n")
+    revisions = set()
+    for jobs in (1, 2):
+        out = tmp_path / f"out{jobs}"
+        done = corpus("build", source, "--out", out, "--layout", "manifest", "--jobs", jobs)
+        assert done.exit_code == 0, done.output
+        assert "skipped: " in done.output
+        assert "90 s to 91 s is asked for" in done.output
+        revisions.add(open_corpus(out, verify=True).revision)
+    assert len(revisions) == 1
+    made = open_corpus(out)
+    assert [(d.id, d.speaker) for d in made.documents("train")] == [
+        ("one", "anna"),
+        ("three", "carl"),
+    ]
+    assert made.documents("train")[0].seconds <= 2.3
+    assert list(made.manifest.provenance["skipped"]) == ["four"]
+    again = corpus("build", source, "--out", out, "--layout", "manifest")
+    assert isinstance(again.exception, UsageError)
+    other = corpus("build", source, "--out", tmp_path / "x", "--layout", "timit")
+    assert "no layout 'timit'" in str(other.exception)
+
+
 def test_another_source_is_not_written_over(recordings: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert corpus("build", recordings, "--out", out).exit_code == 0

@@ -151,12 +151,18 @@ def test_damage_is_named(tmp_path: Path) -> None:
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path) -> None:
     write(tmp_path, documents())
     manifest = tmp_path / "corpus.json"
-    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(SlamError, match="has format 1, this version reads 2"):
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(SlamError, match="has format 3, this version reads 2"):
         open_corpus(tmp_path)
     manifest.write_text("{}")
     with pytest.raises(SlamError, match="is no corpus manifest"):
         open_corpus(tmp_path)
+
+
+def test_sentences_of_the_first_format_are_read() -> None:
+    old = '{"id":"d","split":"train","start":0,"units":9,"seconds":1.0,"speaker":"a",'
+    document = corpora.Document.model_validate_json(old + '"sentences":[[0,4],[5,5],[6,9]]}')
+    assert document.sentences == (4, 0, 3)
 
 
 def test_names_are_sought_in_the_environment(
