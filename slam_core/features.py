@@ -27,7 +27,7 @@ from slam_core.provenance import pick_device
 from slam_core.tokeniser_config import Encoder, Mfcc, Pretrained, WhisperBlocks
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "whisper")
-_BATCH = 120 * RATE  # samples encoded at once, padding included
+_BATCH = {"cpu": 30 * RATE, "cuda": 240 * RATE}  # samples encoded at once, padding included
 
 
 class Extractor(Protocol):
@@ -183,7 +183,7 @@ class PretrainedExtractor:
         for _, group in groupby(by_length, key=lambda i: 0 if masked else len(waves[i])):
             alike = list(group)
             padded = 30 * RATE if self._whisper else len(waves[alike[-1]])
-            size = max(1, _BATCH // padded)
+            size = max(1, _BATCH[self._device.type] // padded)
             yield from (alike[i : i + size] for i in range(0, len(alike), size))
 
     @torch.inference_mode()
