@@ -21,7 +21,7 @@ from slam_core.stories.draw import Draw
 from slam_core.stories.plots import PLOTS
 from slam_core.stories.world import Cast, Seat, World
 
-GOLDEN = {1: "ce6a87d059cc2c0b", 2: "e9f2780970fe1b23", 3: "5b690cccb3794260"}
+GOLDEN = {1: "ce6a87d059cc2c0b", 2: "e9f2780970fe1b23", 3: "3cd339b377caf58c"}
 
 
 @cache

@@ -340,7 +340,7 @@ def bravery(w: World) -> None:
     w.say(
         f"The {t.noun} fell into a dark cave.",
         f"The {t.noun} was lost in a dark cave.",
-        f"Then the {t.noun} flew into a dark cave.",
+        f"Then the {t.noun} rolled into a dark cave.",
     )
     w.scene()
     w.say("The cave was deep and cold.", "Nobody could see what was in the cave.")
