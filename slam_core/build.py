@@ -107,18 +107,25 @@ class Settings:
 
 
 def story_sources(
-    levels: Iterable[int], count: int, validation: float, test: float
+    levels: Iterable[int], count: int, train: int | None, validation: float, test: float
 ) -> list[Source]:
-    """The first `count` stories of each level. Stories of the same facts share a split."""
+    """The first `count` stories of each level, but at most `train` of them to train on.
+
+    Stories of the same facts share a split.
+    """
     from slam_core.stories import story
 
     sources = []
     for level in sorted(set(levels)):
+        left = count if train is None else train
         for number in range(count):
             told = story(number, level)
+            split = drawn(told.key, validation, test)
+            left -= split == "train"
+            if split == "train" and left < 0:
+                continue
             content = "\n".join(told.sentences)
             sha256 = hashlib.sha256(content.encode()).hexdigest()
-            split = drawn(told.key, validation, test)
             sources.append(Source(told.id, split, "text", sha256, content=content))
     return sources
 

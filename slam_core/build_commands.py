@@ -77,6 +77,7 @@ def build(
 def stories(
     out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
     count: Annotated[int, typer.Option(min=1, help="Stories of each level.")] = 1000,
+    train: Annotated[int | None, typer.Option(help="At most so many of them to train on.")] = None,
     level: Annotated[list[int] | None, typer.Option(help="1 (easy) to 3; again for more.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
     cast: Annotated[str, typer.Option(help="Who reads: hibari, flite, mixed.")] = "mixed",
@@ -88,15 +89,17 @@ def stories(
     """Make a corpus of stories that the suite writes itself, with texts and the units of words.
 
     Story n of a level is always the same, so a larger corpus holds the smaller one, in the same
-    splits. Needs the extra `tts`.
+    splits; with the same --count, another --train leaves the held-out stories as they are. Needs
+    the extra `tts`.
     """
     from slam_core.build import Plan, Settings, story_sources
     from slam_core.units import DEFAULT
 
     levels = sorted(set(level or (1, 2, 3)))
-    sources = story_sources(levels, count, val_share, test_share)
+    sources = story_sources(levels, count, train, val_share, test_share)
     said = "".join(f" --level {one}" for one in levels)
-    command = f"stories --out {out.name} --count {count}{said} --cast {cast}"
+    most = "" if train is None else f" --train {train}"
+    command = f"stories --out {out.name} --count {count}{most}{said} --cast {cast}"
     settings = Settings(tokeniser or DEFAULT, cast, keep_text=True)
     _build(Plan(sources, settings, out, command), name or out.name, jobs)
 

@@ -155,3 +155,15 @@ def test_levels_are_graded() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_cause_does_not_stand_next_to_the_end(level: int) -> None:
     assert min(s.gap for s in some(level)) >= 1
+
+
+def test_fewer_stories_to_train_on_leave_the_held_out_ones() -> None:
+    from slam_core.build import story_sources
+
+    every = story_sources((1, 3), 60, None, 0.2, 0.1)
+    fewer = story_sources((1, 3), 60, 5, 0.2, 0.1)
+    assert [s for s in fewer if s.split != "train"] == [s for s in every if s.split != "train"]
+    assert Counter(s.id[:2] for s in fewer if s.split == "train") == {"l1": 5, "l3": 5}
+    assert {s.split for s in every} == {"train", "validation", "test"}
+    larger = {s.id: s for s in story_sources((3,), 90, None, 0.2, 0.1)}
+    assert all(larger[s.id] == s for s in every if s.id.startswith("l3"))
