@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 from worlds import SPEECH, isoflop_grid, noisy
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "results/README.md", "THIRD_PARTY.md"),
-    "analysis/README.md",
+    *("analysis/README.md", "slam_core/README.md"),
 ]
+GROUPS = ("corpus", "tokeniser", "benchmark", "preferences")
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -28,19 +31,37 @@ def commands() -> list[tuple[str, ...]]:
         words = line.split()
         if words[0] == "python":
             module, words = words[2], words[3:]
+        group: tuple[str, ...] = ()
         for part in " ".join(words).split("  ")[0].split(" | "):
             name = part.split()
-            found.append((module, *(name[:2] if name[0] == "corpus" else name[:1])))
+            if name[0] in GROUPS:
+                group, name = (name[0],), name[1:]
+            found.append((module, *group, name[0]))
     return sorted(set(found))
+
+
+def help_of(module: str, *words: str) -> str:
+    """What `python -m module words --help` prints."""
+    app = importlib.import_module(f"{module}.__main__").app
+    done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_commands_of_the_readme_exist(command: tuple[str, ...]) -> None:
-    module, *words = command
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words, "--help"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
+    assert "Usage" in help_of(*command)
+
+
+def test_options_of_the_data_guide_exist() -> None:
+    text = (ROOT / "slam_core/README.md").read_text()
+    lines = re.findall(r"python -m slam_core ([^#`\n]+)", text)
+    assert len(lines) > 20
+    for line in lines:
+        words = line.split()
+        known = help_of("slam_core", *words[: 2 if words[0] in GROUPS else 1])
+        for option in (w for w in words if w.startswith("--")):
+            assert option in known, line
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
