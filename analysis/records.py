@@ -208,7 +208,8 @@ def _scores(
     values: dict[str, Floats] = {}
     items: dict[str, Floats] = {}
     for score in read(folder, Score).values():
-        if (i := row.get((score.run, score.attempt))) is None:
+        i = row.get((score.run, score.attempt))
+        if i is None or not score.metric.startswith("accuracy"):
             continue
         name = score.benchmark
         if score.metric != "accuracy":

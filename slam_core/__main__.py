@@ -90,10 +90,10 @@ def show(
 @app.command()
 def score(
     run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
-    benchmark: Annotated[str, typer.Option(help="Say tales/swuggy, or a pair-set folder.")],
+    benchmark: Annotated[str, typer.Option(help="A pair set, say tales/swuggy, or a corpus.")],
     as_json: Json = False,
 ) -> None:
-    """Score a finished run on a pair benchmark, by likelihood."""
+    """Score a finished run: accuracy on a pair benchmark, or NLL on a corpus' validation split."""
     from slam_core.run import score as score_run
 
     scores = score_run(scratch.find(run), benchmark, say=_say_aside if as_json else _say)
@@ -103,7 +103,7 @@ def score(
     for s in scores:
         print(
             f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}, "
-            f"{s.items} items, chance {s.chance:.2f}"
+            f"{s.items} {'units' if s.metric == 'nll' else 'items'}, chance {s.chance:.2f}"
         )
 
 

@@ -349,14 +349,27 @@ class Pairs:
         return len(self.items)
 
 
+def _homes() -> list[Path]:
+    named = os.environ.get("SLAM_CORPORA")
+    return [EMBEDDED, *([Path(named)] if named else [])]
+
+
+def _folders(name_or_path: str | Path) -> list[Path]:
+    """Where a corpus may be, if it is anywhere."""
+    places = [*(home / str(name_or_path) for home in _homes()), Path(name_or_path)]
+    return [folder for folder in places if (folder / "corpus.json").is_file()]
+
+
+def is_corpus(name_or_path: str | Path) -> bool:
+    """Whether `find` would find it."""
+    return bool(_folders(name_or_path))
+
+
 def find(name_or_path: str | Path) -> Path:
     """Folder of a corpus: an embedded name, a name under $SLAM_CORPORA, or a path."""
-    homes = [EMBEDDED]
-    if os.environ.get("SLAM_CORPORA"):
-        homes.append(Path(os.environ["SLAM_CORPORA"]))
-    for folder in [*(home / str(name_or_path) for home in homes), Path(name_or_path)]:
-        if (folder / "corpus.json").is_file():
-            return folder
+    if found := _folders(name_or_path):
+        return found[0]
+    homes = _homes()
     known = sorted({p.parent.name for home in homes for p in home.glob("*/corpus.json")})
     raise UsageError(
         f"no corpus {str(name_or_path)!r}: known by name are {', '.join(known) or 'none'}; "

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import Pairs, open_corpus, open_pairs
+from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
@@ -109,16 +109,53 @@ def _attempt(
 
 
 def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
-    """Score a finished run on a pair benchmark and record it; each benchmark is scored once."""
+    """Score a finished run on a pair benchmark, or on the validation split of a corpus, and record
+    it; each benchmark is scored once."""
     folder, spec = finished(run)
-    journal = Journal(folder)
-    pairs = open_pairs(benchmark)
+    pairs = corpus = None
+    if is_corpus(benchmark):
+        corpus = open_corpus(benchmark, verify=True)
+        name, revision, inventory = f"{corpus.name}/validation", corpus.revision, corpus.inventory
+        metrics: tuple[str, ...] = ("nll",)
+    else:
+        pairs = open_pairs(benchmark)
+        name, revision, inventory = pairs.name, pairs.revision, pairs.manifest.inventory
+        metrics = metrics_of(pairs)
     vocab = spec.model.vocab or 0
-    if pairs.manifest.inventory + 1 != vocab:
+    if inventory + 1 != vocab:
         raise UsageError(
-            f"benchmark '{benchmark}' has {pairs.manifest.inventory} units, run {run} was trained "
-            f"on {vocab - 1}: they come from different tokenisers"
+            f"benchmark '{benchmark}' has {inventory} units, run {run} was trained on {vocab - 1}: "
+            "they come from different tokenisers"
         )
+    if pairs:
+        _refuse_trained(spec, pairs, say)
+    with scratch.claim(run):
+        before = _scores(run, folder, name, revision)
+        # A kill between two metrics leaves one: both, or neither is taken for there.
+        if len(before) == len(metrics):
+            say(f"run {run} has its scores on {name} already")
+            return before
+        known = {s.metric for s in before}
+        model = load(folder, spec)
+        found: dict[str, dict[str, float]] = {}
+        if pairs:
+            nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
+            for metric, (value, stderr) in accuracies(nlls).items():
+                found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
+                found[metric] |= {"chance": 0.5}
+        elif corpus:
+            heard = validation(model, corpus, spec.data.context, None)
+            found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
+            found["nll"] |= {"chance": math.log(vocab)}
+        for metric, numbers in found.items():
+            if metric not in known:
+                journal = Journal(folder)
+                journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
+    return _scores(run, folder, name, revision)
+
+
+def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:
+    """SlamError if an item occurs in what the run was trained on, as far as that is here."""
     for source in spec.data.sources:
         try:
             trained = open_corpus(source.corpus)
@@ -126,36 +163,13 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             say(f"corpus '{source.corpus}' is not here: {pairs.name} is not sought in it")
             continue
         refuse_trained(pairs.name, pairs.items, [trained])
-    with scratch.claim(run):
-        before = _scores(run, folder, pairs)
-        # A kill between two metrics leaves one: both, or neither is taken for there.
-        if len(before) == len(metrics_of(pairs)):
-            say(f"run {run} has its scores on {pairs.name} already")
-            return before
-        known = {s.metric for s in before}
-        model = load(folder, spec)
-        nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
-        for metric, (value, stderr) in accuracies(nlls).items():
-            if metric in known:
-                continue
-            journal.write(
-                "score",
-                benchmark=pairs.name,
-                revision=pairs.revision,
-                metric=metric,
-                value=value,
-                stderr=stderr,
-                items=len(pairs),
-                chance=0.5,
-            )
-    return _scores(run, folder, pairs)
 
 
-def _scores(run: str, folder: Path, pairs: Pairs) -> list[Score]:
+def _scores(run: str, folder: Path, name: str, revision: str) -> list[Score]:
     return [
         s
         for s in scores_of(run, folder.name, Journal(folder).events())
-        if (s.benchmark, s.revision) == (pairs.name, pairs.revision)
+        if (s.benchmark, s.revision) == (name, revision)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,29 @@ def test_score_is_recorded_once(
     assert first[0]["value"] > 0.9  # sparse chain against noise
     events = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_text()
     assert events.count('"score"') == 1
+
+
+def test_a_run_is_scored_on_another_corpus(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """NLL of a validation split, here of the run's own corpus: what the run itself recorded."""
+    assert main(["run", str(spec_file)]) == 0
+    capsys.readouterr()
+    for _ in range(2):
+        assert main(["score", tiny_spec.id, "--benchmark", str(tiny_corpus), "--json"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first == second
+    (score,) = first
+    assert (score["benchmark"], score["metric"]) == ("tiny/validation", "nll")
+    assert score["chance"] == pytest.approx(math.log(22))
+    assert main(["show", tiny_spec.id, "--json"]) == 0
+    (recorded,) = json.loads(capsys.readouterr().out)["end"]["validation"].values()
+    assert score["value"] == pytest.approx(recorded["nll"], rel=1e-12)
+    assert score["items"] == recorded["units"]
 
 
 def test_a_score_cut_short_is_completed(
