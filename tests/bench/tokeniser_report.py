@@ -38,6 +38,15 @@ from slam_core.units import Tokeniser
 from slam_core.voices import SPEAKERS, Voice
 
 SENTENCES = 600
+WHISPER = "Whisper tiny.en block 3"
+FEATURES = {"embedded": WHISPER, DEFAULT: WHISPER, "mfcc-25hz": "MFCC"}
+TOKENISERS = (
+    ("embedded", 500),
+    (DEFAULT, 500),
+    (DEFAULT, 100),
+    ("mfcc-25hz", 500),
+    ("mfcc-25hz", 100),
+)
 Recorded = dict[str, tuple[Path, Alignment]]  # by recording id
 
 
@@ -124,26 +133,28 @@ def main() -> None:
         "test": test_audio(options.speech),
         "recorded": recorded_audio(data, options.work, voice),
     }
-    folders = {("embedded", 500): Path(DEFAULT)}
-    for encoder, k in ((DEFAULT, 500), (DEFAULT, 100), ("mfcc-25hz", 500), ("mfcc-25hz", 100)):
+    rows: list[dict[str, Any]] = []
+    for encoder, k in TOKENISERS:
         folder = options.work / f"{encoder}-{k}"
-        if not (folder / "tokeniser.json").exists():
+        if encoder != "embedded" and not (folder / "tokeniser.json").exists():
             fit(RECIPES[encoder], files, folder, name=folder.name, k=k, provenance={})
-        folders[(encoder.replace(DEFAULT, "whisper"), k)] = folder
-    rows = []
-    for (encoder, k), folder in folders.items():
-        tokeniser = Tokeniser.load(str(folder))
+        tokeniser = Tokeniser.load(DEFAULT if encoder == "embedded" else folder)
         heard = {name: encoded(tokeniser, ones) for name, ones in audio.items()}
         rate = tokeniser.config.rate
         codebook = "as embedded" if encoder == "embedded" else "direct, fitted here"
-        row = {"features": encoder, "k": k, "codebook": codebook}
+        row = {"features": FEATURES[encoder], "k": k, "codebook": codebook}
         rows.append(row | measured(heard, rate, tokeniser.inventory))
         if k == 500 and encoder != "mfcc-25hz":
             own = encoder != "embedded"
             groups = nested(tokeniser, files, folder, 100) if own else load_coarse(100)
             codebook = f"nested in the 500 {'fitted here' if own else 'embedded'}"
-            row = {"features": encoder, "k": 100, "codebook": codebook}
+            row = {"features": FEATURES[encoder], "k": 100, "codebook": codebook}
             rows.append(row | measured(heard, rate, 101, groups))
+        save(rows)
+
+
+def save(rows: list[dict[str, Any]]) -> None:
+    """Store the rows that there are; after each tokeniser, so that a part is kept."""
     speech = {
         "unseen_voices": "Kokoro-82M (int8 ONNX), ten voices of other languages reading English",
         "recorded": "32 LJSpeech utterances; edit distances to hibari's readings of their texts",
