@@ -38,6 +38,19 @@ from slam_core.units import Tokeniser
 from slam_core.voices import SPEAKERS, Voice
 
 SENTENCES = 600
+AGAINST_PHONES = (
+    *("frames", "pnmi", "pnmi_stderr", "pnmi_of_shuffled_labels"),
+    *("phone_purity", "cluster_purity"),
+)
+WHISPER = "Whisper tiny.en block 3"
+FEATURES = {"embedded": WHISPER, DEFAULT: WHISPER, "mfcc-25hz": "MFCC"}
+TOKENISERS = (
+    ("embedded", 500),
+    (DEFAULT, 500),
+    (DEFAULT, 100),
+    ("mfcc-25hz", 500),
+    ("mfcc-25hz", 100),
+)
 Recorded = dict[str, tuple[Path, Alignment]]  # by recording id
 
 
@@ -100,7 +113,23 @@ def measured(
     recorded = report(alone, rate, inventory)
     recorded["edit_distance"] = report(both, rate, inventory)["edit_distance"]
     test = report(list(heard["test"].values()), rate, inventory)
-    return {"rate": rate, "unseen_voices": test, "recorded": recorded}
+    speech = report([without_silence(one) for one in heard["test"].values()], rate, inventory)
+    test["without_silence"] = {name: speech[name] for name in AGAINST_PHONES}
+    found: dict[str, Any] = rounded({"unseen_voices": test, "recorded": recorded})
+    return {"rate": rate} | found
+
+
+def without_silence(one: Encoded) -> Encoded:
+    """Silence is a phone like others to PNMI, and PAUSE hears it: this is of the rest."""
+    phones = tuple(phone for phone in one.about.phones if phone[0] != "SIL")
+    return replace(one, about=replace(one.about, phones=phones))
+
+
+def rounded(value: Any) -> Any:
+    """Floats in a nest of dicts to four digits after the point."""
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def nested(tokeniser: Tokeniser, files: list[Path], folder: Path, k: int) -> Units:
@@ -124,26 +153,28 @@ def main() -> None:
         "test": test_audio(options.speech),
         "recorded": recorded_audio(data, options.work, voice),
     }
-    folders = {("embedded", 500): Path(DEFAULT)}
-    for encoder, k in ((DEFAULT, 500), (DEFAULT, 100), ("mfcc-25hz", 500), ("mfcc-25hz", 100)):
+    rows: list[dict[str, Any]] = []
+    for encoder, k in TOKENISERS:
         folder = options.work / f"{encoder}-{k}"
-        if not (folder / "tokeniser.json").exists():
+        if encoder != "embedded" and not (folder / "tokeniser.json").exists():
             fit(RECIPES[encoder], files, folder, name=folder.name, k=k, provenance={})
-        folders[(encoder.replace(DEFAULT, "whisper"), k)] = folder
-    rows = []
-    for (encoder, k), folder in folders.items():
-        tokeniser = Tokeniser.load(str(folder))
+        tokeniser = Tokeniser.load(DEFAULT if encoder == "embedded" else folder)
         heard = {name: encoded(tokeniser, ones) for name, ones in audio.items()}
         rate = tokeniser.config.rate
         codebook = "as embedded" if encoder == "embedded" else "direct, fitted here"
-        row = {"features": encoder, "k": k, "codebook": codebook}
+        row = {"features": FEATURES[encoder], "k": k, "codebook": codebook}
         rows.append(row | measured(heard, rate, tokeniser.inventory))
         if k == 500 and encoder != "mfcc-25hz":
             own = encoder != "embedded"
             groups = nested(tokeniser, files, folder, 100) if own else load_coarse(100)
             codebook = f"nested in the 500 {'fitted here' if own else 'embedded'}"
-            row = {"features": encoder, "k": 100, "codebook": codebook}
+            row = {"features": FEATURES[encoder], "k": 100, "codebook": codebook}
             rows.append(row | measured(heard, rate, 101, groups))
+        save(rows)
+
+
+def save(rows: list[dict[str, Any]]) -> None:
+    """Store the rows that there are; after each tokeniser, so that a part is kept."""
     speech = {
         "unseen_voices": "Kokoro-82M (int8 ONNX), ten voices of other languages reading English",
         "recorded": "32 LJSpeech utterances; edit distances to hibari's readings of their texts",
