@@ -9,13 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from slam_core import (
-    benchmark_commands,
-    corpus_commands,
-    preference_commands,
-    scratch,
-    tokeniser_commands,
-)
+from slam_core import scratch
+from slam_core.commands import benchmark, corpus, preferences, tokeniser
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
@@ -23,10 +18,10 @@ from slam_core.spec import RunSpec, parse_override, read_spec
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-app.add_typer(corpus_commands.app, name="corpus")
-app.add_typer(tokeniser_commands.app, name="tokeniser")
-app.add_typer(benchmark_commands.app, name="benchmark")
-app.add_typer(preference_commands.app, name="preferences")
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(tokeniser.app, name="tokeniser")
+app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(preferences.app, name="preferences")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

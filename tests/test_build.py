@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 
 from slam_core import build
 from slam_core.codebook import k_means
+from slam_core.commands.corpus import app
 from slam_core.corpora import EMBEDDED, open_corpus
-from slam_core.corpus_commands import app
 from slam_core.errors import SlamError, UsageError
 from slam_core.units import Tokeniser
 
@@ -142,7 +142,7 @@ def test_a_killed_build_continues(recordings: Path, tmp_path: Path) -> None:
     for i in range(12):
         shutil.copy(CLIPS[1], recordings / "train" / f"more{i}.wav")
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "slam_core.corpus_commands", "build", recordings, "--out", out]
+    command = [sys.executable, "-m", "slam_core.commands.corpus", "build", recordings, "--out", out]
     killed = subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.DEVNULL)
     work = tmp_path / ".out.work"
     deadline = time.monotonic() + 60

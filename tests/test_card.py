@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from typer.testing import CliRunner
 
+from slam_core.commands.corpus import app
 from slam_core.corpora import Pair, Spoken, Text, open_corpus, write_corpus, write_pairs
-from slam_core.corpus_commands import app
 from slam_core.ngrams import remeasure
 
 

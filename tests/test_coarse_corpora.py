@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from slam_core import coarse
 from slam_core.coarse import load_coarse
+from slam_core.commands.corpus import app
 from slam_core.corpora import Pair, Spoken, Text, open_corpus, open_pairs, write_corpus, write_pairs
-from slam_core.corpus_commands import app
 from slam_core.errors import UsageError
 
 SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {"kind": "toy"}}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from slam_core.build import Source
+from slam_core.commands.corpus import app
 from slam_core.corpora import Pair, Spoken, open_corpus, write_corpus, write_pairs
-from slam_core.corpus_commands import app
 from slam_core.errors import SlamError
 from slam_core.leaks import refuse_trained, screened, trained_on
 

@@ -129,8 +129,8 @@ def test_stories_become_a_corpus_that_grows(cast: Cast, tmp_path: Path) -> None:
     """A larger corpus holds the smaller one; every word has its units."""
     from typer.testing import CliRunner
 
+    from slam_core.commands.corpus import app
     from slam_core.corpora import iterate, open_corpus
-    from slam_core.corpus_commands import app
     from slam_core.stories import story
 
     found = []

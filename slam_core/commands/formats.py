@@ -9,10 +9,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from slam_core.benchmark_commands import app as benchmarks
+from slam_core.commands.benchmark import app as benchmarks
+from slam_core.commands.corpus import app as corpus_app
+from slam_core.commands.corpus import say
 from slam_core.corpora import SPLITS, PairsManifest, open_corpus, write_pairs
-from slam_core.corpus_commands import app as corpus_app
-from slam_core.corpus_commands import say
 from slam_core.errors import UsageError
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slam_core.benchmark_commands import (
+from slam_core.commands.benchmark import (
     Called,
     CastName,
     Name,
@@ -20,10 +20,10 @@ from slam_core.benchmark_commands import (
     open_reader,
     watched,
 )
+from slam_core.commands.corpus import say
+from slam_core.commands.formats import counted, tell_pairs
 from slam_core.corpora import Corpus, open_corpus, open_pairs
-from slam_core.corpus_commands import say
 from slam_core.errors import SlamError, UsageError
-from slam_core.format_commands import counted, tell_pairs
 from slam_core.formats import slamkit
 from slam_core.formats.lines import replacing
 from slam_core.preferences import (

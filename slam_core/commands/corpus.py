@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from slam_core import build_commands
-from slam_core.build_commands import finish
+from slam_core.commands import build as building
+from slam_core.commands.build import finish
 from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_file, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.durations import kept
@@ -24,8 +24,8 @@ from slam_core.ngrams import remeasure
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
-app.command()(build_commands.build)
-app.command()(build_commands.stories)
+app.command()(building.build)
+app.command()(building.stories)
 
 
 @app.command("import")
