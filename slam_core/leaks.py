@@ -4,9 +4,10 @@ Fairy tales come in many collections, so a folder of books often holds the stori
 set again. Two texts share a *passage* if they have `PASSAGE` words in a row in common, whatever the
 punctuation; formulas of the genre ("once upon a time there lived a king and a queen") are shorter.
 
-In units, two recordings of one text hardly ever agree for long, so `STRETCH` units in a row (two
+In units, two recordings of one text hardly ever agree for long, so `STRETCH` units in a row (five
 seconds) that occur in two places are the same recording: a held-out document or a benchmark's item
-that was trained on.
+that was trained on. Something shorter was if all of it occurs, down to `SHORTEST` units (two
+seconds); a synthetic voice may say a short sentence twice in the same way.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from slam_core.build import Source
 
 PASSAGE = 20  # words
-STRETCH = 40  # units
+STRETCH, SHORTEST = 100, 40  # units
 REPEATED = 0.1  # share of a training text's passages that earlier ones may have
 
 _BASE = 0x9E3779B97F4A7C15  # of hashes; odd, so that it has an inverse
@@ -73,15 +74,15 @@ def _readable(source: Source) -> list[str]:
         return []  # the build will name it
 
 
-def trained_on(corpus: Corpus, held_out: Mapping[str, Units], length: int = STRETCH) -> list[str]:
-    """The ids of the sequences that have `length` units in a row in common with `train`.
+def trained_on(corpus: Corpus, held_out: Mapping[str, Units]) -> list[str]:
+    """The ids of the sequences that have `STRETCH` units in a row, or all of theirs, in `train`.
 
-    A sequence shorter than `length` tells nothing and is never among them.
+    A sequence shorter than `SHORTEST` tells nothing and is never among them.
     """
-    names = [id for id, units in held_out.items() if units.size >= length]
+    names = [id for id, units in held_out.items() if units.size >= SHORTEST]
     if not names or "train" not in corpus.manifest.splits:
         return []
-    windows = [_windows(held_out[id], length) for id in names]
+    windows = [_windows(held_out[id], SHORTEST) for id in names]
     owner = np.repeat(np.arange(len(names)), [len(w) for w in windows])
     start = np.concatenate([np.arange(len(w)) for w in windows])
     keys = np.concatenate(windows)
@@ -92,16 +93,18 @@ def trained_on(corpus: Corpus, held_out: Mapping[str, Units], length: int = STRE
     maybe[keys & low_bits] = True
     found: set[int] = set()
     total, step = corpus.units("train"), 1 << 20
-    for low in range(0, max(total - length + 1, 0), step):
-        units = corpus.read("train", low, min(low + step + length - 1, total))
-        seen = _windows(units, length)
+    for low in range(0, max(total - SHORTEST + 1, 0), step):
+        units = corpus.read("train", low, min(low + step + STRETCH, total))
+        seen = _windows(units, SHORTEST)
         candidates = np.flatnonzero(maybe[seen & low_bits])
         at = np.minimum(np.searchsorted(keys, seen[candidates]), len(keys) - 1)
         equal = keys[at] == seen[candidates]
         for here, first in zip(candidates[equal], at[equal], strict=True):
             for k in range(first, int(np.searchsorted(keys, keys[first], side="right"))):
-                same = held_out[names[owner[k]]][start[k] : start[k] + length]
-                if owner[k] not in found and np.array_equal(same, units[here : here + length]):
+                whole = held_out[names[owner[k]]]
+                need = min(STRETCH, whole.size)
+                same = whole[start[k] : start[k] + need]
+                if same.size == need and np.array_equal(same, units[here : here + need]):
                     found.add(int(owner[k]))
     return [names[k] for k in sorted(found)]
 
