@@ -89,6 +89,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score a finished run: accuracy on a pair benchmark, or NLL on a corpus' validation split."""
+    from slam_core.run import group_scores
     from slam_core.run import score as score_run
 
     scores = score_run(scratch.find(run), benchmark, say=_say_aside if as_json else _say)
@@ -100,6 +101,9 @@ def score(
             f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}, "
             f"{s.items} {'units' if s.metric == 'nll' else 'items'}, chance {s.chance:.2f}"
         )
+    for row in group_scores(scores[0].run, scores[0].benchmark, scores[0].revision):
+        shown = (f"{m} {row[m][0]:.3f} ± {row[m][1]:.3f}" for m in row if m.startswith("accuracy"))
+        print(f"  {row['group']}: {', '.join(shown)}, {row['items']} items")
 
 
 @app.command()

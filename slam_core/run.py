@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs
+from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
@@ -140,6 +143,7 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         found: dict[str, dict[str, float]] = {}
         if pairs:
             nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
+            write_file(items_file(folder, name, revision), _items(pairs, nlls))
             for metric, (value, stderr) in accuracies(nlls).items():
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
@@ -152,6 +156,39 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
     return _scores(run, folder, name, revision)
+
+
+def items_file(folder: Path, benchmark: str, revision: str) -> Path:
+    """Where an attempt keeps the item-level NLLs of a pair benchmark, a JSON object a line."""
+    return folder / "items" / f"{benchmark.replace('/', '-')}-{revision}.jsonl"
+
+
+def _items(pairs: Pairs, nlls: dict[str, npt.NDArray[np.float64]]) -> bytes:
+    """id, group and the NLLs of `pair_nlls` of every item."""
+    rows = (
+        {"id": item.id, "group": item.group} | {side: values[i] for side, values in nlls.items()}
+        for i, item in enumerate(pairs.items)
+    )
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def group_scores(run: str, benchmark: str, revision: str) -> list[dict[str, Any]]:
+    """Accuracies of a scored run by the groups of a pair benchmark, with standard errors.
+
+    {group, items, metric: (value, standard error)}; nothing for a benchmark without groups, or one
+    that was scored when items were not kept.
+    """
+    path = items_file(scratch.attempts(run)[-1], benchmark, revision)
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    sides = [side for side in rows[0] if side not in ("id", "group")]
+    found = []
+    for group in sorted({row["group"] for row in rows} - {""}):
+        mine = [row for row in rows if row["group"] == group]
+        nlls = {side: np.array([row[side] for row in mine]) for side in sides}
+        found.append({"group": group, "items": len(mine), **accuracies(nlls)})
+    return found
 
 
 def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_score_is_recorded_once(
     for i in range(60):
         real = corpus.read("test", i * 8, i * 8 + 8)
         noise = rng.permutation(21)[:8].astype(np.uint16)
-        items.append(Pair(f"i{i:02d}", real[:0], real, noise))
+        items.append(Pair(f"i{i:02d}", real[:0], real, noise, "even" if i % 2 == 0 else "odd"))
     folder = tmp_path / "pairs"
     write_pairs(folder, items, name="tiny/real", inventory=21, provenance={})
     assert main(["run", str(spec_file)]) == 0
@@ -71,6 +72,11 @@ def test_score_is_recorded_once(
     assert first == second
     assert first[0]["benchmark"] == "tiny/real"
     assert first[0]["value"] > 0.9  # sparse chain against noise
+    assert main(["score", tiny_spec.id, "--benchmark", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    by_group = [float(value) for value in re.findall(r"(?:even|odd): accuracy ([\d.]+)", shown)]
+    assert sum(by_group) / 2 == pytest.approx(first[0]["value"], abs=1e-3)
+    assert shown.count("30 items") == 2
     events = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_text()
     assert events.count('"score"') == 1
 
