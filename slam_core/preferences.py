@@ -185,7 +185,7 @@ def write_preferences(
         part: write_pairs(
             folder / part,
             pairs,
-            name=f"{folder.name}/{part}",
+            name=f"{folder.parents[1].name}/{folder.name}/{part}",
             inventory=inventory,
             provenance=provenance,
         )
