@@ -1,5 +1,5 @@
 PYTHON ?= python3
-EXTRAS ?= audio,test,deepspeed
+EXTRAS ?= audio,tts,test,deepspeed
 BIN = .venv/bin
 # The demo keeps to its own folder, so that the results in git stay what they are.
 DEMO ?= demo
