@@ -11,8 +11,6 @@ differs, and at one pace, so that nothing but the text, or the voice, can tell t
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from pydantic import (
 from slam_core.build import speak
 from slam_core.corpora import Corpus, Document, Pair, Units
 from slam_core.errors import SlamError, UsageError
+from slam_core.formats.lines import json_files, json_lines
 from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
 from slam_core.voices import Cast, Speaker
@@ -150,19 +149,16 @@ def spoken(pair: TextPair, reader: Reader) -> Pair:
 def text_pairs(source: Path) -> Iterator[TextPair]:
     """The lines of a file, or of the files of a folder; SlamError names one that is no pair."""
     seen: set[str] = set()
-    files = sorted(source.glob("*.jsonl*")) if source.is_dir() else [source]
-    if not files or not files[0].is_file():
-        raise UsageError(f"{source} is no .jsonl file and no folder with some")
-    for file in files:
-        for number, line in enumerate(_lines(file), 1):
+    for file in json_files(source):
+        for where, record in json_lines(file):
             try:
-                pair = TextPair.model_validate_json(line)
+                pair = TextPair.model_validate(record)
             except ValidationError as error:
                 first = error.errors()[0]
                 field = ".".join(map(str, first["loc"])) or "the line"
-                raise SlamError(f"{file}, line {number}: {field}: {first['msg']}") from None
+                raise SlamError(f"{where}: {field}: {first['msg']}") from None
             if pair.id in seen:
-                raise SlamError(f"{file}, line {number}: the id {pair.id!r} was there before")
+                raise SlamError(f"{where}: the id {pair.id!r} was there before")
             seen.add(pair.id)
             yield pair
 
@@ -188,8 +184,7 @@ def cloze(
             raise SlamError(f"{source} names the story {story!r}, which {corpus.name} has not")
         return documents[story]
 
-    for line in _lines(source):
-        item = json.loads(line)
+    for _, item in json_lines(source):
         story, i = item["story"], item["i"]
         other, j = item[wrong]
         at = document(story)
@@ -272,9 +267,3 @@ def _sentences(folder: Path, story: str) -> list[str]:
     if len(files) != 1:
         raise SlamError(f"{folder} holds {len(files)} files {story}.txt: there must be one")
     return [line for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _lines(path: Path) -> list[str]:
-    content = path.read_bytes()
-    text = gzip.decompress(content) if path.suffix == ".gz" else content
-    return [line for line in text.decode().splitlines() if line.strip()]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from slam_core.benchmarks import named, zerospeech
-from slam_core.benchmarks.pairs import AudioPair, audio_names, unique
+from slam_core.benchmarks.pairs import AudioPair, audio_names
 from slam_core.benchmarks.parquet import parquet
 from slam_core.errors import UsageError
+from slam_core.formats.lines import unique
 
 LAYOUTS: dict[str, Callable[[Path, Sequence[Path]], Iterator[AudioPair]]] = {
     "swuggy": zerospeech.swuggy,
@@ -32,4 +33,4 @@ def audio_pairs(
     if not folder.exists():
         raise UsageError(f"{folder} does not exist: give the folder of the benchmark")
     listed = audio_names(folder) if names is None else sorted(names)
-    return unique(LAYOUTS[layout](folder, listed))
+    return unique(LAYOUTS[layout](folder, listed), "pairs", "the benchmark is there twice")

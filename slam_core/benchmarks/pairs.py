@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slam_core.audio import SUFFIXES
-from slam_core.errors import SlamError
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,3 @@ def audio_names(folder: Path) -> list[Path]:
     """The audio files below a folder, relative to it, sorted."""
     found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     return sorted(p.relative_to(folder) for p in found)
-
-
-def unique(pairs: Iterable[AudioPair]) -> Iterator[AudioPair]:
-    """The same pairs; SlamError at an id that was there before."""
-    seen: set[str] = set()
-    for pair in pairs:
-        if pair.id in seen:
-            raise SlamError(f"two pairs have the id {pair.id!r}: the benchmark is there twice")
-        seen.add(pair.id)
-        yield pair

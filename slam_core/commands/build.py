@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from slam_core.commands.progress import watched
 from slam_core.corpora import Manifest, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
 
 if TYPE_CHECKING:
     from slam_core.build import Plan, Source
-
-    Encoded = tuple[Source, str | None]
 
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
@@ -131,7 +129,7 @@ def _build(
         total = len(missing)
         held = len(plan.sources) - total
         say(f"{len(plan.sources)} documents, {held} of them encoded before; writing {plan.out}")
-    for one, complaint in _watched(encode_all(missing, plan.settings, jobs), total):
+    for one, complaint in watched(encode_all(missing, plan.settings, jobs), total):
         if complaint:
             skipped[one.id] = complaint
     if not plan.cast and not stream:
@@ -148,21 +146,6 @@ def _build(
         raise SlamError(f"none of the {total} files can be used (see above)")
     manifest = plan.assemble(name, dict(sorted(skipped.items())), left_out or {})
     finish(plan.out, manifest)
-
-
-def _watched(encoded: Iterable[Encoded], total: int | None) -> Iterator[Encoded]:
-    """Show progress."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("encoding", total=total)
-        for one in encoded:
-            progress.advance(task)
-            yield one
 
 
 def _say_conversions(paths: Iterable[Path]) -> None:

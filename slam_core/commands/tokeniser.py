@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from slam_core.commands.progress import watched
 from slam_core.corpora import open_corpus, write_file
 from slam_core.errors import SlamError, UsageError
 from slam_core.tokeniser_config import (
@@ -264,14 +264,4 @@ def _watched(encoder: Tokeniser, files: dict[str, Path]) -> Iterator[list[Outcom
     """Encode files and show progress."""
     from slam_core.unit_files import encode_files
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("encoding", total=len(files))
-        for batch in encode_files(encoder, files):
-            progress.advance(task, len(batch))
-            yield batch
+    return watched(encode_files(encoder, files), len(files), len)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from slam_core.errors import UsageError
 from slam_core.formats import hub, librivox
+from slam_core.formats.lines import unique
 from slam_core.formats.manifest import manifest
-from slam_core.formats.utterances import Utterance, unique
+from slam_core.formats.utterances import Utterance
 
 LAYOUTS: dict[str, Callable[[Path, float, float], Iterator[Utterance]]] = {
     "librispeech": librivox.librispeech,
@@ -27,7 +28,7 @@ def utterances(
     shares are for data sets that do not tell splits.
     """
     if layout == "hub":
-        return unique(hub.by_id(source, validation, test))
+        return unique(hub.by_id(source, validation, test), "utterances", "rename one")
     if layout not in LAYOUTS:
         raise UsageError(f"no layout {layout!r}: there are {', '.join((*LAYOUTS, 'hub'))}")
-    return unique(LAYOUTS[layout](Path(source), validation, test))
+    return unique(LAYOUTS[layout](Path(source), validation, test), "utterances", "rename one")

@@ -7,10 +7,10 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,16 @@ from slam_core.corpora import SPLITS, Units
 from slam_core.errors import SlamError, UsageError
 
 Record = Mapping[str, Any]
+
+
+class Named(Protocol):
+    """Whatever has an id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Record]]:
@@ -60,6 +70,16 @@ def json_files(source: Path) -> list[Path]:
     if not files or not files[0].is_file():
         raise UsageError(f"{source} is no .jsonl file and no folder with some: nothing to import")
     return files
+
+
+def unique(things: Iterable[N], what: str, remedy: str) -> Iterator[N]:
+    """The same things; SlamError at an id that was there before."""
+    seen: set[str] = set()
+    for thing in things:
+        if thing.id in seen:
+            raise SlamError(f"two {what} have the id {thing.id!r}: {remedy}")
+        seen.add(thing.id)
+        yield thing
 
 
 def integers_of(value: Any, where: str, field: str) -> list[int]:

@@ -82,16 +82,6 @@ def open_excerpt(path: Path, start: float = 0.0, end: float | None = None) -> Au
     return Excerpt(recording, start, stop)
 
 
-def unique(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
-    """The same utterances; SlamError at an id that was there before."""
-    seen: set[str] = set()
-    for utterance in utterances:
-        if utterance.id in seen:
-            raise SlamError(f"two utterances have the id {utterance.id!r}: rename one")
-        seen.add(utterance.id)
-        yield utterance
-
-
 @dataclass
 class Survey:
     """What a data set holds, from the headers of its audio."""
