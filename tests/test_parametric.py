@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import SPEECH, chinchilla, isoflop_grid, noisy, points, published
 
@@ -25,6 +25,8 @@ def assert_law(found: Law, true: Law, rel: float) -> None:
         assert getattr(found, name) == pytest.approx(getattr(true, name), rel=rel), name
 
 
+# The second start of this one has B at 0, where nothing hangs on beta.
+@example(e=1.875, a=663.0, b=5.0, alpha=0.15, beta=0.150390625)
 @settings(max_examples=25, deadline=None)
 @given(
     e=st.floats(0.5, 3),

@@ -251,9 +251,10 @@ def descend(
         lower = reached <= work.value * (1 + 1e-15)
         damping = np.where(lower, np.maximum(work.damping / 8, _LEAST), work.damping * 10)
         work.damping = np.where(fresh, work.damping, damping)
-        if fresh.any():
-            rows = np.flatnonzero(fresh)
-            work.scale[rows] = model.at(work.trial[rows]).lengths(work.spread[rows])
+        # As MINPACK's lmder does: an unknown that nothing hung on at first (alpha where A was 0)
+        # gets its length once something does.
+        lengths = np.where(lower[:, None], state.lengths(work.spread), 0.0)
+        work.scale = np.maximum(work.scale, lengths)
         work.accept(lower, work.trial, reached, state.gradient(pull), state.hessian(inside, pull))
         work.rounds += 1
         lost = fresh & ~lower  # the model has no value where it was to start
@@ -294,7 +295,7 @@ class _Window:
         self.damping = np.full(many, _FIRST)
         self.gradient = np.zeros((many, unknowns))
         self.hessian = np.zeros((many, unknowns, unknowns))
-        self.scale = np.ones((many, unknowns))
+        self.scale = np.zeros((many, unknowns))
         self.closing = np.zeros(many, dtype=bool)
         self.rounds = np.zeros(many, dtype=np.int64)
         # Data that all problems share stay one row.
@@ -330,7 +331,7 @@ class _Window:
         if len(at):
             self.row[at] = room
             self.theta[at] = self.trial[at] = self.start[room]
-            self.value[at], self.damping[at] = np.inf, _FIRST
+            self.value[at], self.damping[at], self.scale[at] = np.inf, _FIRST, 0.0
             self.closing[at], self.rounds[at] = False, 0
             if self.z.ndim == 2:
                 self.z[at] = self._z[room]
