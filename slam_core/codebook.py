@@ -7,7 +7,7 @@ are taken from behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,13 @@ from slam_core.gate import Gate, Window, pieces
 from slam_core.tokeniser_config import Config, Recipe, WhisperBlocks, read_config
 
 
-def speech_features(extractor: Extractor, cut: Gate | Window, files: Iterable[Path]) -> Tensor:
-    """(frames, width) features of all speech in the files; with a gate without pauses."""
+def speech_features(
+    extractor: Extractor, cut: Gate | Window, files: Iterable[Path], enough: float
+) -> Tensor:
+    """(frames, width) features of the speech in the files, until there are `enough` frames; with
+    a gate without pauses."""
     parts = [torch.zeros(0, extractor.width)]
+    frames = 0
     for file in files:
         silent, cut_out = pieces(open_audio(file).blocks, cut, extractor.hop)
         for piece in cut_out:
@@ -35,6 +39,9 @@ def speech_features(extractor: Extractor, cut: Gate | Window, files: Iterable[Pa
             kept = ~silent[piece.start : piece.start + piece.count]
             own = features[piece.skip : piece.skip + piece.count]
             parts.append(own[torch.from_numpy(kept)])
+            frames += len(parts[-1])
+            if frames >= enough:
+                return torch.cat(parts)
     return torch.cat(parts)
 
 
@@ -88,21 +95,24 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
 def fit(
     recipe: Recipe,
-    files: Sequence[Path],
+    files: Iterable[Path],
     out: Path,
     *,
     name: str,
     k: int,
     seed: int = 0,
+    minutes: float = float("inf"),
     provenance: dict[str, Any],
     report: Callable[[int, float], Any] = lambda start, inertia: None,
 ) -> Config:
-    """Write to `out` a tokeniser of `k` units by k-means on the speech in `files`."""
+    """Write to `out` a tokeniser of `k` units by k-means on the speech in `files`, the first
+    `minutes` of it: their features are in memory together."""
     _check_free(out)
     extractor = open_encoder(recipe.encoder, recipe.folder)
-    features = speech_features(extractor, _cut(recipe), files)
+    enough = minutes * 60 * RATE / extractor.hop
+    features = speech_features(extractor, _cut(recipe), files, enough)
     mean, sd = features.mean(0), features.std(0) + 1e-5
-    centroids, inertia = k_means((features - mean) / sd, k, seed=seed, report=report)
+    centroids, inertia = k_means(features.sub_(mean).div_(sd), k, seed=seed, report=report)
     fitted = {
         **provenance,
         "minutes_of_speech": round(len(features) * extractor.hop / RATE / 60, 1),

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from slam_core.__main__ import app
 from slam_core.audio import open_audio
-from slam_core.codebook import read_centroids
+from slam_core.codebook import read_centroids, speech_features
 from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.errors import SlamError, UsageError
-from slam_core.gate import windows
+from slam_core.features import open_encoder
+from slam_core.gate import Window, windows
 from slam_core.tokeniser_config import DEFAULT, RECIPES, Pretrained, parse_encoder
 from slam_core.units import Tokeniser
 
@@ -67,6 +68,18 @@ def hubert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_embedded_revision_is_what_built_corpora_record() -> None:
     assert Tokeniser.load().revision == "2b41cd43d48a"
     assert open_corpus("tales").manifest.provenance["tokeniser_revision"] == "2b41cd43d48a"
+
+
+def test_features_are_gathered_until_there_are_enough() -> None:
+    recipe = RECIPES["mfcc-50hz"]
+    extractor = open_encoder(recipe.encoder, recipe.folder)
+    clips = sorted(CLIPS.glob("*.wav"))
+    one, two, everything = (
+        len(speech_features(extractor, Window(), files, 1e9))
+        for files in (clips[:1], clips[:2], clips)
+    )
+    assert len(speech_features(extractor, Window(), clips, one)) == one
+    assert len(speech_features(extractor, Window(), clips, one + 1)) == two < everything
 
 
 def test_a_codebook_of_ones_own(tmp_path: Path) -> None:

@@ -56,27 +56,39 @@ def fit(
     ] = None,
     gate: Gated = None,
     seed: int = 0,
+    minutes: Annotated[
+        float, typer.Option(min=0.01, help="Speech at most; its features are in memory together.")
+    ] = 300,
     name: Name = None,
     source: Annotated[str, typer.Option(help="What the audio is, for the record.")] = "",
 ) -> None:
-    """Fit k-means on the features of the speech in a folder: a tokeniser of one's own."""
+    """Fit k-means on the features of the speech in a folder: a tokeniser of one's own.
+
+    Files are heard in an order that their names and the seed decide, until there is enough.
+    """
     import torch
 
     from slam_core.codebook import fit as fit_codebook
+    from slam_core.splits import seed_of
     from slam_core.unit_files import find_audio
 
     torch.set_num_threads(1)  # the same centroids from the same audio
     recipe = _recipe(encoder, gate)
-    files = list(find_audio(audio).values())
+    found = find_audio(audio)
+    files = [found[id] for id in sorted(found, key=lambda id: seed_of("fit", seed, id))]
     units = k or recipe.units
-    say(f"features of {len(files)} files, then k-means with {units} centroids")
+    say(
+        f"features of {len(files)} files, until {minutes:g} minutes of speech are heard; then "
+        f"k-means with {units} centroids"
+    )
     config = fit_codebook(
         recipe,
-        files,
+        watched(files, len(files)),
         out,
         name=name or out.name,
         k=units,
         seed=seed,
+        minutes=minutes,
         provenance={"source": source} if source else {},
         report=lambda start, inertia: say(f"start {start}: inertia {inertia:.4f}"),
     )
