@@ -1,9 +1,9 @@
 """What runs of different budgets have in common, trained once.
 
-Runs of a WSD or constant schedule whose warm-up is in steps, and which differ in nothing but budget
-and cool-down, take the same steps, bit for bit, until the first of them cools down. Such a run leaves
-its state where its cool-down begins, and one that has not begun starts from the furthest state left
-within its own reach:
+Runs of a WSD or constant schedule whose warm-up is in steps, and which differ in nothing but
+budget and cool-down, take the same steps, bit for bit, until the first of them cools down. Such a
+run leaves its state where its cool-down begins, and one that is to begin starts from the furthest
+state that it would have come through itself:
 
     $SLAM_OUT/prefixes/<prefix id>/step-<step>/    a checkpoint, and origin.json
 

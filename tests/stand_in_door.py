@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slam_core import scratch
+from slam_core import prefix, scratch
 from slam_core.results import Journal, state_of
 from slam_core.spec import read_spec, resolve
 
@@ -75,6 +75,8 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
             rate=640,
         )
         saved.write_text(str(step))
+        if step == prefix.branch_step(spec):
+            prefix.leave(spec, folder, step * 0.1, lambda state: None)
         if count <= act["kill"] and step >= act["steps"] // 2:
             os.kill(os.getpid(), signal.SIGKILL)
         if act["mute"]:

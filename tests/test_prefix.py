@@ -18,6 +18,8 @@ from conftest import numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from test_kill_run import train_in_a_child
+from test_train import StopAt
 
 from slam_core import prefix, scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
@@ -26,8 +28,6 @@ from slam_core.results import Journal, Result, Spent, fold
 from slam_core.run import execute
 from slam_core.spec import Optim, RunSpec
 from slam_core.train import Limits, checkpoints
-from test_kill_run import train_in_a_child
-from test_train import StopAt
 
 WSD = {"optim.schedule": "wsd", "optim.warmup": 0.0, "optim.warmup_steps": 5}
 
@@ -234,9 +234,9 @@ def test_the_record_of_a_run_that_reused_nothing_is_what_it_was() -> None:
 def test_damaged_states_are_noted_and_not_used(
     trunk: RunSpec, slam_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = steps(trunk, 60)
+    spec = steps(trunk, 20)
     reference = alone(spec, tmp_path / "alone", monkeypatch)
-    execute(trunk, say=quiet)
+    execute(steps(trunk, 10), say=quiet)
     (state,) = prefix.left(spec)
     whole = tmp_path / "whole"
     shutil.copytree(state, whole)
@@ -266,7 +266,7 @@ def test_damaged_states_are_noted_and_not_used(
         assert "remove that folder" in said[0]
         assert "\n" not in said[0]
         same(spec, reference)
-        for folder in (scratch.run_folder(spec.id), prefix.root() / state.parent.name / "step-48"):
+        for folder in (scratch.run_folder(spec.id), prefix.root() / state.parent.name / "step-16"):
             shutil.rmtree(folder)
         shutil.rmtree(state)
         shutil.copytree(whole, state)
