@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 import sweeps.studies
 from slam_core import prefix, scratch
 from slam_core.results import Curve, Journal, Result, read
+from slam_core.run import execute
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
@@ -110,7 +112,7 @@ def test_each_run_starts_from_the_one_before(trunk: Trunk, base: RunSpec) -> Non
     order = [(60, 0.5), (60, 0.2), (100, 0.5), (100, 0.2)]  # cool-downs from 30, 48, 50, 80
     at = {(spec.budget.amount, spec.optim.decay): run for run, spec in both.items()}
     assert forerunners({**both, cosine.id: cosine}) == {
-        at[run]: at[before] for before, run in zip(order, order[1:], strict=False)
+        at[run]: at[before] for before, run in pairwise(order)
     }
     iso = IsoFlop(name="i", base=base, budgets=(2e8, 4e8), sizes=("10k", "20k"))
     assert len(forerunners({spec.id: spec for spec in iso.runs().values()})) == 2
@@ -138,14 +140,14 @@ def test_the_next_starts_when_the_one_before_begins_to_cool_down(
     trunk: Trunk, tmp_path: Path
 ) -> None:
     specs = by_budget(trunk)
-    for amount, spec in specs.items():
-        act(spec.id, steps=int(amount), pause=0.01)
+    for amount, follower in ((40, specs[60].id), (60, specs[100].id), (100, "")):
+        act(specs[amount].id, steps=amount, meet=follower)
     code, _ = stand_in(trunk, tmp_path)
     assert code == 0
     one, two, three = (times(specs[amount].id) for amount in (40, 60, 100))
     assert one["start"] < two["start"] < three["start"]
-    for before, after in ((one, two), (two, three)):
-        assert after["start"] < before["done"]
+    assert two["start"] < one["done"]
+    assert three["start"] < two["done"]
     state = prefix.root() / str(prefix.prefix_id(specs[40])) / "step-32"
     assert two["start"] >= state.stat().st_mtime - 0.01
 
@@ -163,7 +165,7 @@ def test_a_run_that_leaves_nothing_is_waited_for_to_its_end(trunk: Trunk, tmp_pa
     assert prefix.reach(specs[100]) == 48
 
 
-def test_sizes_run_side_by_side_the_dearest_chain_first(base: RunSpec, slam_out: Path) -> None:
+def test_sizes_run_side_by_side(base: RunSpec, slam_out: Path) -> None:
     study = Together(
         name="both",
         parts=(
@@ -172,15 +174,14 @@ def test_sizes_run_side_by_side_the_dearest_chain_first(base: RunSpec, slam_out:
         ),
     )
     runs = study.runs()
-    for spec in runs.values():
-        act(spec.id, steps=int(spec.budget.amount), pause=0.01)
-    code, said = stand_in(study, slam_out.parent / "results")
+    first = {size: runs[f"llama-{size}-40-s0"].id for size in ("10k", "20k")}
+    act(first["10k"], steps=40, meet=first["20k"])
+    act(first["20k"], steps=40, meet=first["10k"])
+    code, _ = stand_in(study, slam_out.parent / "results")
     assert code == 0
-    starts = {label: times(spec.id)["start"] for label, spec in runs.items()}
-    done = {label: times(spec.id)["done"] for label, spec in runs.items()}
-    assert starts["llama-20k-40-s0"] < done["llama-10k-40-s0"]
-    assert starts["llama-10k-40-s0"] < done["llama-20k-40-s0"]
-    assert said
+    begun = {size: times(run)["start"] for size, run in first.items()}
+    ended = {size: times(run)["done"] for size, run in first.items()}
+    assert max(begun.values()) < min(ended.values())
 
 
 def test_urgency_counts_what_is_to_come_after(tiny_spec: RunSpec) -> None:
@@ -205,12 +206,12 @@ def test_a_branched_run_is_followed_from_its_branch(trunk: Trunk) -> None:
 def test_a_real_trunk_saves_what_it_says(
     trunk: Trunk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = tmp_path / "results"
-    options = ["--on", "local", "--workers", "2", "--threads", "1", "--results", str(results)]
-    assert main(["launch", "toy", *options]) == 0
+    results, specs = tmp_path / "results", by_budget(trunk)
+    for amount in sorted(specs):
+        execute(specs[amount], say=lambda text: None)
+    assert main(["launch", "toy", "--on", "local", "--results", str(results)]) == 0
     said = capsys.readouterr().out
     assert said.count("as first steps that they share are trained once (40% saved)") == 2
-    specs = by_budget(trunk)
     found = {result.run: result for result in read(results, Result).values()}
     reused = {amount: found[spec.id].spent.reused_tokens for amount, spec in specs.items()}
     assert reused == {40: None, 60: 32 * 64, 100: 48 * 64}
