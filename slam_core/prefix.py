@@ -110,8 +110,8 @@ def origin(folder: Path) -> Origin:
 def leave(spec: RunSpec, attempt: Path, seconds: float, write: Callable[[Path], None]) -> None:
     """Leave the state at the branch step of a run for others; `write` fills an empty folder.
 
-    Whole or not at all. Where another run left the same state, that one stays. `OSError` or
-    `SlamError` if it cannot be written.
+    Whole or not at all. Where another run left the same state, that one stays. `OSError`, or
+    what `write` raises, if it cannot be written.
     """
     name, step = prefix_id(spec), branch_step(spec)
     assert name is not None

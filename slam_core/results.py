@@ -277,7 +277,7 @@ def curve_of(run: str, attempt: str, events: list[Event]) -> Curve:
                 points[event["step"]] = event["tokens"], event["seconds"], event["loss"]
     rows = [(step, *points[step]) for step in sorted(points)]
     columns = {name: [row[k] for row in rows] for k, name in enumerate(_COLUMNS)}
-    return Curve(run=run, attempt=attempt, **columns)
+    return Curve.model_validate({"run": run, "attempt": attempt, **columns})
 
 
 def _branch(events: list[Event]) -> Event | None:

@@ -97,7 +97,7 @@ class Optim(_Value):
 
     `warmup`, `decay` are shares of the budget; `floor` is a share of `lr`: where cosine, linear and
     WSD end. Norms and biases are not decayed. `warmup_steps` stands for `warmup` (which is 0 then):
-    the same warm-up whatever the budget, as runs need that share a trunk (`slam_core.prefix`).
+    the same warm-up whatever the budget, as runs need that share steps (`slam_core.prefix`).
     """
 
     name: Literal["adamw"] = "adamw"

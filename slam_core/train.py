@@ -253,7 +253,7 @@ class Loop:
         moments = load_file(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
         # The step counter of a fused optimiser lives with its parameters.
-        states = {
+        states: dict[torch.Tensor, Any] = {
             parameter: {
                 key: moments[f"{key}/{name}"].to(self.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
