@@ -14,6 +14,9 @@ DEMO = RunSpec(
     budget=Budget(amount=6e11, unit="flops"),
 )
 
+# The same with a schedule whose runs share their first steps whatever their budget.
+DEMO_WSD = DEMO.but({"optim.schedule": "wsd", "optim.warmup": 0.0, "optim.warmup_steps": 40})
+
 # A few minutes of two CPU cores: well below the bigram, and above chance on words.
 TINY = RunSpec(
     model=Model(family="qwen2", size="3m"),
@@ -46,6 +49,7 @@ def _cuervo(size: str, params: int, sequences: int) -> RunSpec:
 
 RECIPES: dict[str, RunSpec] = {
     "demo": DEMO,
+    "demo-wsd": DEMO_WSD,
     "tiny": TINY,
     "cuervo-20m": _CUERVO,
     "cuervo-85m": _cuervo("cuervo-85m", 85_339_392, 128),

@@ -15,7 +15,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from slam_core.errors import NoSpace, SlamError
 from slam_core.flops import Counts
@@ -30,11 +36,28 @@ class _Fact(BaseModel):
 
 
 class Spent(_Fact):
-    """What a run consumed: optimiser steps, units trained on, and training seconds."""
+    """What a run consumed: optimiser steps, units trained on, and training seconds.
+
+    `reused_tokens` and `reused_seconds` of these were spent by another run, from whose state this
+    one branched (`slam_core.prefix`); absent where none were.
+    """
 
     steps: int
     tokens: int
     seconds: float
+    reused_tokens: int | None = None
+    reused_seconds: float | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second of the run's own steps; None if they took no time."""
+        seconds = self.seconds - (self.reused_seconds or 0.0)
+        return (self.tokens - (self.reused_tokens or 0)) / seconds if seconds > 0 else None
+
+    @model_serializer(mode="wrap")
+    def _without_the_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run that reuses nothing is the record that it always was.
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class Validation(_Fact):
@@ -188,6 +211,7 @@ class Journal:
         return list(read_lines(self.path))
 
 
+_COLUMNS = ("steps", "tokens", "seconds", "loss")
 ENDS: dict[str, State] = {"done": "done", "diverged": "diverged", "failed": "failed"}
 
 
@@ -208,42 +232,60 @@ def state_of(events: list[Event], held: bool) -> State:
 
 
 def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Curve | None]:
-    """The records of one attempt; (None, None) while it has not come to an end.
-
-    A resume goes back to its checkpoint: what was logged beyond it did not happen.
-    """
+    """The records of one attempt; (None, None) while it has not come to an end."""
     start = next((e for e in events if e["event"] == "start"), None)
     end = next((e for e in reversed(events) if e["event"] in ("done", "diverged")), None)
     if start is None or end is None or state_of(events, held=False) not in ("done", "diverged"):
         return None, None
-    points: dict[int, Event] = {}
-    for event in events:
-        if event["event"] == "progress":
-            points[event["step"]] = event
-        elif event["event"] in ("start", "resume"):
-            reached = event.get("step", 0) if event["event"] == "resume" else 0
-            points = {step: e for step, e in points.items() if step <= reached}
-    ordered = [points[step] for step in sorted(points)]
+    curve, branch = curve_of(run, attempt, events), _branch(events)
+    reused: Event = {}
+    provenance = start["provenance"]
+    if branch is not None:
+        reused = {f"reused_{name}": branch[name] for name in ("tokens", "seconds")}
+        provenance = provenance | {"branch": {k: branch[k] for k in ("run", "attempt", "step")}}
     result = Result(
         run=run,
         attempt=attempt,
         state=end["event"],
         spec=start["spec"],
         counts=start["counts"],
-        spent=end["spent"],
-        train_loss=ordered[-1]["loss"] if ordered else None,
+        spent=Spent(**end["spent"], **reused),
+        train_loss=curve.loss[-1] if curve.loss else None,
         validation=end.get("validation", {}),
-        provenance=start["provenance"],
-    )
-    curve = Curve(
-        run=run,
-        attempt=attempt,
-        steps=[e["step"] for e in ordered],
-        tokens=[e["tokens"] for e in ordered],
-        seconds=[e["seconds"] for e in ordered],
-        loss=[e["loss"] for e in ordered],
+        provenance=provenance,
     )
     return result, curve
+
+
+def curve_of(run: str, attempt: str, events: list[Event]) -> Curve:
+    """The training curve of an attempt so far, from step 0.
+
+    A resume goes back to its checkpoint: what was logged beyond it did not happen. A branch brings
+    the curve of the steps that it did not take itself.
+    """
+    points: dict[int, tuple[int, float, float]] = {}
+    for event in events:
+        match event["event"]:
+            case "start":
+                points = {}
+            case "branch":
+                steps, *rest = (event["curve"][name] for name in _COLUMNS)
+                points = dict(zip(steps, zip(*rest, strict=True), strict=True))
+            case "resume":
+                points = {step: at for step, at in points.items() if step <= event["step"]}
+            case "progress":
+                points[event["step"]] = event["tokens"], event["seconds"], event["loss"]
+    rows = [(step, *points[step]) for step in sorted(points)]
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(_COLUMNS)}
+    return Curve.model_validate({"run": run, "attempt": attempt, **columns})
+
+
+def _branch(events: list[Event]) -> Event | None:
+    """How the attempt began, if from another run's state; a new start forgets an earlier one."""
+    for event in reversed(events):
+        if event["event"] in ("start", "branch"):
+            return event if event["event"] == "branch" else None
+    return None
 
 
 def scores_of(run: str, attempt: str, events: list[Event]) -> list[Score]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from slam_core import scratch
+from slam_core import prefix, scratch
 from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
@@ -87,8 +88,9 @@ def _attempt(
             steps=loop.total,
             provenance=provenance(device),
         )
+        _branch(spec, loop, journal, say)
     try:
-        spent = loop.spend()
+        spent = loop.spend(lambda: _leave(spec, loop, folder, say))
     except Diverged as stop:
         say(f"run {spec.id} diverged: {stop}")
         journal.write("diverged", spent=stop.spent.model_dump())
@@ -109,6 +111,35 @@ def _attempt(
     for name, value in found.items():
         say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit")
     return "done"
+
+
+def _branch(spec: RunSpec, loop: Loop, journal: Journal, say: Say) -> None:
+    """Start from the furthest state that a run of the same first steps has left, if one has."""
+    for folder in prefix.left(spec):
+        try:
+            origin = prefix.origin(folder)
+            loop.load(folder)
+        except (SlamError, OSError, SafetensorError, LookupError, ValueError) as error:
+            say(f"a state to start from is not used: {error}")
+            continue
+        curve = origin.curve
+        journal.write(
+            "branch",
+            **origin.model_dump(include={"step", "tokens", "seconds"}),
+            run=curve.run,
+            attempt=curve.attempt,
+            curve=curve.model_dump(exclude={"run", "attempt"}),
+        )
+        say(f"run {spec.id} starts at step {origin.step} of {loop.total}, from run {curve.run}")
+        return
+
+
+def _leave(spec: RunSpec, loop: Loop, attempt: Path, say: Say) -> None:
+    """Leave the state for runs of the same first steps; they can do without it."""
+    try:
+        prefix.leave(spec, attempt, loop.spent.seconds, loop.write)
+    except (OSError, SafetensorError) as error:
+        say(f"the state at step {loop.step} is not left for longer runs: {error}")
 
 
 def score(run: str, benchmark: str, *, say: Say) -> list[Score]:

@@ -96,7 +96,8 @@ class Optim(_Value):
     """AdamW and a schedule over progress through the budget (0 to 1).
 
     `warmup`, `decay` are shares of the budget; `floor` is a share of `lr`: where cosine, linear and
-    WSD end. Norms and biases are not decayed.
+    WSD end. Norms and biases are not decayed. `warmup_steps` stands for `warmup` (which is 0 then):
+    the same warm-up whatever the budget, as runs need that share steps (`slam_core.prefix`).
     """
 
     name: Literal["adamw"] = "adamw"
@@ -110,10 +111,16 @@ class Optim(_Value):
     warmup: float = Field(default=0.01, ge=0, lt=1)
     floor: float = Field(default=0.1, ge=0, le=1)
     decay: float = Field(default=0.2, gt=0, le=1)
+    warmup_steps: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
-        if self.schedule == "inverse_sqrt" and self.warmup == 0:
+        if self.warmup_steps is not None and self.warmup > 0:
+            raise ValueError(
+                f"both warmup {self.warmup} (a share) and warmup_steps {self.warmup_steps} are "
+                "given; set warmup to 0 for a warm-up in steps"
+            )
+        if self.schedule == "inverse_sqrt" and not (self.warmup or self.warmup_steps):
             raise ValueError("inverse_sqrt starts from its warm-up; give a warmup above 0")
         if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise ValueError(
@@ -166,6 +173,15 @@ class RunSpec(_Value):
     precision: Literal["fp32", "bf16"] = "fp32"
     semantics: Literal[1] = 1
 
+    @model_validator(mode="after")
+    def _steps_are_known(self) -> Self:
+        if self.optim.warmup_steps is not None and self.budget.unit == "seconds":
+            raise ValueError(
+                "optim.warmup_steps needs a budget whose steps are known beforehand, not one in "
+                "seconds; give optim.warmup, a share of the budget"
+            )
+        return self
+
     @property
     def id(self) -> str:
         """12 hex digits of the sha256 of the canonical form of the resolved spec."""
@@ -178,20 +194,31 @@ class RunSpec(_Value):
 
     @property
     def steps(self) -> int | None:
-        """Optimiser steps that the budget buys, at least one; None for a budget in seconds."""
+        """Optimiser steps that the budget buys, at least one; None for a budget in seconds.
+
+        `UsageError` if a warm-up in steps does not fit into them.
+        """
         resolved = resolve(self)
         amount, batch = resolved.budget.amount, resolved.data.batch
         match resolved.budget.unit:
             case "steps":
-                return max(1, round(amount))
+                total = max(1, round(amount))
             case "tokens":
-                return max(1, round(amount / batch))
+                total = max(1, round(amount / batch))
             case "flops":
                 convention = resolved.budget.convention
                 assert convention is not None
-                return max(1, round(amount / (self.counts.flops(convention) * batch)))
+                total = max(1, round(amount / (self.counts.flops(convention) * batch)))
             case "seconds":
                 return None
+        optim = self.optim
+        room = total * (1 - optim.decay) if optim.schedule == "wsd" else total - 1
+        if optim.warmup_steps is not None and optim.warmup_steps > room:
+            raise UsageError(
+                f"optim.warmup_steps is {optim.warmup_steps}, a budget of {total} steps has room "
+                f"for {int(room)}; warm up for fewer steps or raise the budget"
+            )
+        return total
 
     def canonical(self) -> str:
         """Sorted JSON of the resolved spec, encoded by declared type, without the Nones.

@@ -27,6 +27,7 @@ from torch import nn
 
 from slam_core.errors import Interrupted, NoSpace, SlamError
 from slam_core.optim import optimiser, rate
+from slam_core.prefix import branch_step
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
 
@@ -97,6 +98,7 @@ class Loop:
         self.device = next(model.parameters()).device
         self.optimiser = optimiser(spec.optim, model)
         self.total = spec.steps
+        self.branch = branch_step(spec)
         self.step = 0
         self.seconds = 0.0
         self.logged = 0
@@ -117,8 +119,11 @@ class Loop:
             steps=self.step, tokens=self.step * self.spec.data.batch, seconds=round(self.seconds, 3)
         )
 
-    def spend(self) -> Spent:
-        """Train until the budget is spent. `Diverged`, or `Interrupted` after saving."""
+    def spend(self, at_branch: Callable[[], None] = lambda: None) -> Spent:
+        """Train until the budget is spent. `Diverged`, or `Interrupted` after saving.
+
+        `at_branch` is called after the last step that longer runs take alike.
+        """
         self.model.train()
         self._mark = saved = time.monotonic()
         with _stop_requests() as asked:
@@ -129,6 +134,10 @@ class Loop:
                     self._clock()
                 if due:
                     self._log()
+                if self.step == self.branch:
+                    self._clock()
+                    at_branch()
+                    self._mark = time.monotonic()
                 if asked or time.monotonic() - saved > self.limits.save_every:
                     self._clock()
                     self.save()
@@ -150,7 +159,7 @@ class Loop:
         # the first step is not lost to a warm-up from zero, the last one is at the floor.
         progress = (self.step + 1) / self.total if self.total is not None else self.progress
         for group in self.optimiser.param_groups:
-            group["lr"] = rate(self.spec.optim, progress)
+            group["lr"] = rate(self.spec.optim, progress, self.total)
         bf16 = self.spec.precision == "bf16"
         for micro in torch.split(rows, self._rows):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -164,7 +173,12 @@ class Loop:
         self.logged += 1
 
     def _due(self) -> bool:
-        """Whether this step ends one of the `POINTS` intervals of the budget."""
+        """Whether this step ends one of the `POINTS` intervals of the budget.
+
+        Steps that longer runs take alike are logged alike, eight times in every doubling.
+        """
+        if self.step <= self.branch:
+            return self.step % (1 << max(0, self.step.bit_length() - 4)) == 0
         if self.total is not None:
             return self.step * POINTS // self.total > (self.step - 1) * POINTS // self.total
         return self.logged >= max(1, self.step // POINTS)
@@ -203,13 +217,7 @@ class Loop:
         shutil.rmtree(draft, ignore_errors=True)
         try:
             draft.mkdir()
-            save_file(_weights(self.model), draft / "model.safetensors")
-            save_file(self._moments(), draft / "optimiser.safetensors")
-            state = {"step": self.step, "seconds": self.seconds, "logged": self.logged}
-            (draft / "state.json").write_text(json.dumps(state))
-            (draft / "DONE").touch()
-            for path in [*draft.iterdir(), draft]:
-                _flush(path)
+            self.write(draft)
             shutil.rmtree(final, ignore_errors=True)
             draft.rename(final)
             _flush(folder)
@@ -223,27 +231,42 @@ class Loop:
             if old != final:
                 shutil.rmtree(old, ignore_errors=True)
 
+    def write(self, folder: Path) -> None:
+        """Write all that the next step reads into an empty folder, and flush it to the disk."""
+        save_file(_weights(self.model), folder / "model.safetensors")
+        save_file(self._moments(), folder / "optimiser.safetensors")
+        state = {"step": self.step, "seconds": self.seconds, "logged": self.logged}
+        (folder / "state.json").write_text(json.dumps(state))
+        (folder / "DONE").touch()
+        for path in [*folder.iterdir(), folder]:
+            _flush(path)
+
     def resume(self) -> bool:
         """Take up the newest checkpoint of the attempt, if it has one."""
         found = checkpoints(self.journal.path.parent)
-        if not found:
-            return False
-        folder = found[-1]
-        load_weights(self.model, folder)
+        if found:
+            self.load(found[-1])
+        return bool(found)
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `write` wrote. What cannot be read changes nothing."""
         moments = load_file(folder / "optimiser.safetensors")
-        for name, parameter in self.model.named_parameters():
-            # The step counter of a fused optimiser lives with its parameters.
-            self.optimiser.state[parameter] = {
+        state = json.loads((folder / "state.json").read_text())
+        # The step counter of a fused optimiser lives with its parameters.
+        states: dict[torch.Tensor, Any] = {
+            parameter: {
                 key: moments[f"{key}/{name}"].to(self.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
+            for name, parameter in self.model.named_parameters()
+        }
+        load_weights(self.model, folder)
+        self.optimiser.state.update(states)
         torch.set_rng_state(moments["rng/cpu"])
         if "rng/cuda" in moments and self.device.type == "cuda":
             torch.cuda.set_rng_state(moments["rng/cuda"], self.device)
         self.loss_sum = moments["loss_sum"].to(self.device)
-        state = json.loads((folder / "state.json").read_text())
         self.step, self.seconds, self.logged = state["step"], state["seconds"], state["logged"]
-        return True
 
     def _moments(self) -> dict[str, torch.Tensor]:
         tensors = {"loss_sum": self.loss_sum, "rng/cpu": torch.get_rng_state()}

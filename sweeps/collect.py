@@ -7,21 +7,25 @@ from pathlib import Path
 
 from slam_core import scratch
 from slam_core.results import Curve, Journal, Result, Score, fold, merge, scores_of
+from sweeps.sharing import Saving, had
 
 
 @dataclass(frozen=True)
 class Collected:
-    """How many records were new, and how many runs have not come to an end yet."""
+    """How many records were new, how many runs have not come to an end yet, and what the others
+    saved by sharing first steps."""
 
     runs: int
     scores: int
     unfinished: int
+    saving: Saving
 
     def __str__(self) -> str:
-        return (
+        said = (
             f"collected {self.runs} new results and {self.scores} new scores; "
             f"{self.unfinished} runs in {scratch.root()} have no result yet"
         )
+        return f"{said}; {self.saving}" if self.saving else said
 
 
 def collect(results: Path) -> Collected:
@@ -47,4 +51,4 @@ def collect(results: Path) -> Collected:
     fresh_scores = merge(results, scores, Score)
     fresh = merge(results, ended, Result)
     unfinished = len(set(runs) - {result.run for result in ended})
-    return Collected(fresh, fresh_scores, unfinished)
+    return Collected(fresh, fresh_scores, unfinished, had(ended))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -120,6 +120,59 @@ class IsoFlop(_Value):
         return self.sizes.sizes(budget) if isinstance(self.sizes, Around) else self.sizes
 
 
+class Trunk(_Value):
+    """Every size of every family at every budget, for each seed, where a size is trained once, to
+    its largest budget, and cooled down from there at each of the others: many points for little
+    more than the FLOPs of the largest.
+
+    `budgets` in `unit`; FLOPs in the convention of the base. Each point is an ordinary WSD run,
+    the same trained alone. Points of one trunk share their noise as well as their steps.
+    """
+
+    name: str
+    base: RunSpec
+    budgets: tuple[float, ...] = Field(min_length=1)
+    unit: Literal["tokens", "steps", "flops"] = "tokens"
+    sizes: tuple[str, ...] = Field(min_length=1)
+    families: tuple[str, ...] = ("llama",)
+    seeds: tuple[int, ...] = (0,)
+    scaled: tuple[Scaled, ...] = ()
+
+    @model_validator(mode="after")
+    def _shareable(self) -> Self:
+        optim = self.base.optim
+        if optim.schedule != "wsd" or optim.warmup_steps is None:
+            raise ValueError(
+                "a trunk needs a base with optim.schedule wsd, optim.warmup_steps and "
+                "optim.warmup 0, so that its budgets differ in their cool-downs alone"
+            )
+        if hung := [law.field for law in self.scaled if law.by == "budget.amount"]:
+            raise ValueError(
+                f"{', '.join(hung)} would differ between the budgets of a trunk; scale it by "
+                "params, model.width or model.layers"
+            )
+        return self
+
+    def runs(self) -> dict[str, RunSpec]:
+        """Labels such as `llama-0.18m-3e6-s0`."""
+        convention = self.base.budget.convention if self.unit == "flops" else None
+        labelled = (
+            (
+                f"{family}-{size}-{_short(budget)}-s{seed}",
+                {
+                    "model.family": family,
+                    "model.size": size,
+                    "budget": {"amount": budget, "unit": self.unit, "convention": convention},
+                    "seed": seed,
+                },
+            )
+            for family, size, seed, budget in itertools.product(
+                self.families, self.sizes, self.seeds, self.budgets
+            )
+        )
+        return _specs(self.name, self.base, labelled, self.scaled)
+
+
 class Grid(_Value):
     """The product of `cross`, each point with every row of `zipped` (columns of equal length).
 
@@ -168,7 +221,7 @@ class Together(_Value):
     """Several grids as one study, say a full one and a sparse one of another family."""
 
     name: str
-    parts: tuple[IsoFlop | Grid, ...] = Field(min_length=1)
+    parts: tuple[IsoFlop | Trunk | Grid, ...] = Field(min_length=1)
 
     def runs(self) -> dict[str, RunSpec]:
         """The parts' runs under the parts' labels; `UsageError` if two runs share a label."""

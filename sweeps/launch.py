@@ -21,6 +21,7 @@ from sweeps.grid import Study
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import ENDED, Plan, makespan, plan
 from sweeps.queue import last_words
+from sweeps.sharing import forerunners
 from sweeps.table import duration
 from sweeps.watch import Bars, Lines
 
@@ -63,6 +64,8 @@ def launch(
     say(str(collect(results)))
     left = plan(study, results)
     say(f"{study.name}: {left.census()}")
+    if left.had:
+        say(f"{study.name}: {left.had}")
     ends = [ending.state for ending in endings.values()]
     if len(ends) < len(jobs) or "interrupted" in ends:
         say(f"go on with: {command}")
@@ -112,9 +115,10 @@ def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:
     if len(costs) < len(hours):
         # Of runs with about equal FLOPs the one with more steps takes longer.
         wanted.sort(key=lambda run: -(run.tokens or 0))
-        costs = [float(f"{run.flops or 1.0:.1e}") for run in wanted]
+        costs = [float(f"{run.own_flops or 1.0:.1e}") for run in wanted]
+    before = forerunners({run.id: run.spec for run in wanted})
     return [
-        Job(run.id, run.label, run.spec, cost, retry=retry and run.state == "failed")
+        Job(run.id, run.label, run.spec, cost, retry and run.state == "failed", before.get(run.id))
         for run, cost in zip(wanted, costs, strict=True)
     ]
 

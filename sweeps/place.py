@@ -30,7 +30,8 @@ class Job:
     """One run to bring to its end. `label` is for people; `cost` compares it with the other jobs
     of its list, in any unit: dear ones start first.
 
-    `retry`: start a new attempt if the latest failed.
+    `retry`: start a new attempt if the latest failed. `after`: the run of the same list whose
+    first steps this one takes over, once they are done; begun earlier it is right, only dearer.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Job:
     spec: RunSpec
     cost: float
     retry: bool = False
+    after: str | None = None
 
 
 @dataclass(frozen=True)

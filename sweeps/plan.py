@@ -16,6 +16,7 @@ from slam_core.corpora import open_corpus
 from slam_core.results import Result, State, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
+from sweeps.sharing import Saving, had, reused
 from sweeps.table import brief, duration, scientific, table
 
 # Up to four epochs of repeated data are almost as good as new data (Muennighoff et al. 2023).
@@ -28,8 +29,9 @@ ENDED: tuple[State, ...] = ("done", "diverged")
 @dataclass(frozen=True)
 class Planned:
     """One run. `params` is the total number, `tokens` are units trained on, `flops` count in the
-    convention of the budget (6ND if it has none). None where a budget in seconds leaves it open,
-    and for `hours` where no similar run has been timed."""
+    convention of the budget (6ND if it has none). `reused` of the tokens are trained by another run
+    of the study, so `hours` are for the others. None where a budget in seconds leaves it open, and
+    for `hours` where no similar run has been timed."""
 
     id: str
     labels: tuple[str, ...]
@@ -37,6 +39,7 @@ class Planned:
     params: int
     steps: int | None
     tokens: int | None
+    reused: int
     flops: float | None
     epochs: float | None
     hours: float | None
@@ -45,6 +48,13 @@ class Planned:
     @property
     def label(self) -> str:
         return self.labels[0]
+
+    @property
+    def own_flops(self) -> float | None:
+        """FLOPs of the tokens that the run trains on itself."""
+        if self.flops is None or self.tokens is None:
+            return None
+        return self.flops * (1 - self.reused / self.tokens)
 
     def record(self) -> dict[str, Any]:
         """What `--json` prints of it."""
@@ -55,6 +65,7 @@ class Planned:
             "params": self.params,
             "steps": self.steps,
             "tokens": self.tokens,
+            "reused": self.reused,
             "flops": self.flops,
             "units_per_param": self.tokens / self.params if self.tokens else None,
             "epochs": self.epochs,
@@ -65,11 +76,22 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's runs in the order of declaration, each once. `devices`: where speeds come from."""
+    """A study's runs in the order of declaration, each once. `devices`: where speeds come from;
+    `had`: what the finished runs saved by sharing first steps."""
 
     study: str
     runs: tuple[Planned, ...]
     devices: tuple[str, ...]
+    had: Saving
+
+    @property
+    def saving(self) -> Saving:
+        """What sharing first steps saves if each run starts once it can."""
+        alone, own = (
+            sum(flops or 0.0 for flops in column)
+            for column in zip(*((run.flops, run.own_flops) for run in self.runs), strict=True)
+        )
+        return Saving(alone, own)
 
     def having(self, *states: State) -> list[Planned]:
         return [run for run in self.runs if run.state in states]
@@ -99,6 +121,8 @@ class Plan:
         lines = [table(["label", "id", *numbers, "state"], rows, numbers), ""]
         total = sum(run.flops or 0.0 for run in self.runs)
         lines.append(f"{self.study}: {self.census()}; {scientific(total)} FLOPs in all")
+        if self.saving:
+            lines.append(f"{self.study}: {self.saving}")
         lines += [
             f"{', '.join(run.labels)} are one run ({run.id}): it is trained once"
             for run in self.runs
@@ -124,11 +148,13 @@ def plan(study: Study, results: Path) -> Plan:
         specs.setdefault(spec.id, spec)
     known = list(read(results, Result).values())
     ended = {result.run: result.state for result in known}
-    speeds = _Speeds(known)
+    speeds, shared = _Speeds(known), reused(specs)
     runs = tuple(
-        _planned(run, tuple(labels[run]), spec, ended, speeds) for run, spec in specs.items()
+        _planned(run, tuple(labels[run]), spec, shared.get(run, 0), ended, speeds)
+        for run, spec in specs.items()
     )
-    return Plan(study.name, runs, tuple(sorted(speeds.used)))
+    saved = had({result.run: result for result in known if result.run in specs}.values())
+    return Plan(study.name, runs, tuple(sorted(speeds.used)), saved)
 
 
 def census(states: Iterable[State]) -> str:
@@ -155,6 +181,7 @@ def _planned(
     run: str,
     labels: tuple[str, ...],
     spec: RunSpec,
+    reused: int,
     ended: Mapping[str, State],
     speeds: _Speeds,
 ) -> Planned:
@@ -168,9 +195,10 @@ def _planned(
         params=spec.counts.total,
         steps=steps,
         tokens=tokens,
+        reused=reused,
         flops=spec.counts.flops(convention) * tokens if tokens else None,
         epochs=_epochs(spec, tokens) if tokens else None,
-        hours=speeds.hours(spec, tokens),
+        hours=speeds.hours(spec, tokens - reused if tokens else None),
         state=state_of_run(run, ended),
     )
 
@@ -196,8 +224,7 @@ class _Speeds:
         self.used: set[str] = set()
         self._timed: dict[tuple[Any, ...], list[tuple[int, float, str]]] = {}
         for result in results:
-            if result.state == "done" and result.spent.seconds > 0:
-                rate = result.spent.tokens / result.spent.seconds
+            if result.state == "done" and (rate := result.spent.rate) is not None:
                 device = str(result.provenance.get("device", "an unknown device"))
                 entry = (result.counts.total, rate, device)
                 self._timed.setdefault(self._kind(result.run_spec()), []).append(entry)

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from types import FrameType
 
-from slam_core import scratch
+from slam_core import prefix, scratch
 from slam_core.errors import SlamError
 from slam_core.results import Journal
 from sweeps.place import Ending, Job, Watcher
@@ -58,8 +58,11 @@ class Queue:
         watcher: Watcher,
     ):
         self.slots, self.fork, self.watcher = slots, fork, watcher
-        # The longest first, so that the tail is short; in the order given where they are equal.
-        self.waiting = sorted(jobs, key=lambda job: -job.cost)
+        self.jobs = {job.run: job for job in jobs}
+        # The longest first, so that the tail is short, each with those that are to come after it;
+        # in the order given where they are equal.
+        urgency = _urgency(jobs)
+        self.waiting = sorted(jobs, key=lambda job: -urgency[job.run])
         self.running: dict[str, _Child] = {}
         self.elsewhere: dict[str, Job] = {}
         self.endings: dict[str, Ending] = {}
@@ -112,7 +115,10 @@ class Queue:
 
     def _start(self) -> None:
         while self.waiting and not self.stops and (slot := self._free_slot()):
-            job = self.waiting.pop(0)
+            job = next((job for job in self.waiting if not self._early(job)), None)
+            if job is None:
+                return
+            self.waiting.remove(job)
             if self._adopt(job) or self._over(job):
                 continue
             try:
@@ -132,6 +138,13 @@ class Queue:
                 continue
             self._refused = 0
             self.watcher.started(job, slot.name)
+
+    def _early(self, job: Job) -> bool:
+        """Whether the run whose first steps this one takes over has yet to do them."""
+        first = self.jobs.get(job.after or "")
+        if first is None or first.run in self.endings:
+            return False
+        return prefix.reach(job.spec) < prefix.branch_step(first.spec)
 
     def _free_slot(self) -> Slot | None:
         mine = {one.slot.name for one in self.running.values()}
@@ -197,6 +210,19 @@ class Queue:
     def _end(self, job: Job, ending: Ending) -> None:
         self.endings[job.run] = ending
         self.watcher.ended(job, ending)
+
+
+def _urgency(jobs: Sequence[Job]) -> dict[str, float]:
+    """Run id -> cost of a job and of all that come after it, one after the other."""
+    next_of = {job.after: job for job in jobs if job.after is not None}
+    urgency = {}
+    for job in jobs:
+        one: Job | None = job
+        urgency[job.run] = 0.0
+        while one is not None:
+            urgency[job.run] += one.cost
+            one = next_of.get(one.run)
+    return urgency
 
 
 def last_words(run: str, code: int | None = None) -> str:

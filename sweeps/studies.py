@@ -1,7 +1,7 @@
 """The declared studies, by name. Data: imports and one literal (a test insists)."""
 
-from slam_core.recipes import DEMO
-from sweeps.grid import Around, IsoFlop, Scaled, Study, Together
+from slam_core.recipes import DEMO, DEMO_WSD
+from sweeps.grid import Around, IsoFlop, Scaled, Study, Together, Trunk
 
 STUDIES: dict[str, Study] = {
     # IsoFLOP curves on the embedded corpus, for two CPU cores: a minimum for every budget, and the
@@ -35,6 +35,16 @@ STUDIES: dict[str, Study] = {
         sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
         families=("qwen2",),
         seeds=(0, 1, 2),
+        scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+    ),
+    # The demo's budgets from one training run a size, cooled down at each of them.
+    "demo-trunk": Trunk(
+        name="demo-trunk",
+        base=DEMO_WSD,
+        budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+        unit="flops",
+        sizes=("45k", "90k", "180k"),
+        families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),
     # A minute: to see that an installation works.

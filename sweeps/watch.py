@@ -82,6 +82,8 @@ class Tail:
                 now.total = event["steps"]
                 self._budget = event["spec"]["budget"]["amount"]
                 now.step, now.share = 0, 0.0
+            case "branch":
+                now.step, now.seconds = event["step"], event["seconds"]
             case "resume":
                 now.step = event["step"]
             case "progress":

@@ -1,7 +1,8 @@
 """A door for tests of the queue: claims, counts and writes events as a run does, without torch.
 
 What a run does is in `act.json` of its folder: `steps`, `pause` seconds a step, `kill` (the first
-so many tries die by SIGKILL at half way), `fail` (a sentence), `mute` (exit 1 without a word).
+so many tries die by SIGKILL at half way), `fail` (a sentence), `mute` (exit 1 without a word),
+`meet` (a run that must have begun before this one cools down).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slam_core import scratch
+from slam_core import prefix, scratch
 from slam_core.results import Journal, state_of
 from slam_core.spec import read_spec, resolve
 
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda n, frame: asked.append(n))
     home = scratch.run_folder(spec.id)
     act: dict[str, Any] = {"steps": 10, "pause": 0.0, "kill": 0, "fail": "", "mute": False}
+    act["meet"] = ""
     if (home / "act.json").exists():
         act |= json.loads((home / "act.json").read_text())
     try:
@@ -75,6 +77,10 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
             rate=640,
         )
         saved.write_text(str(step))
+        if step == prefix.branch_step(spec):
+            prefix.leave(spec, folder, step * 0.1, lambda state: None)
+            while act["meet"] and not scratch.attempts(act["meet"]):
+                time.sleep(0.02)
         if count <= act["kill"] and step >= act["steps"] // 2:
             os.kill(os.getpid(), signal.SIGKILL)
         if act["mute"]:
