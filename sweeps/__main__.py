@@ -27,11 +27,26 @@ RESULTS = Path("results")
 
 
 @app.command()
-def plan(name: Name, as_json: Json = False, results: Results = RESULTS) -> None:
-    """What would run: ids, sizes, FLOPs, times, states. Launches nothing."""
+def plan(
+    name: Name,
+    device: Annotated[
+        str | None, typer.Option(help="Times for this device (say a100), not from finished runs.")
+    ] = None,
+    mfu: Annotated[float | None, typer.Option(help="Share of the device's peak reached.")] = None,
+    price: Annotated[float | None, typer.Option(help="Of an hour of one device.")] = None,
+    as_json: Json = False,
+    results: Results = RESULTS,
+) -> None:
+    """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
     from sweeps import plan as plans
+    from sweeps.times import Assumed
 
-    planned = plans.plan(study(name), results)
+    if mfu is not None and device is None:
+        raise UsageError("--mfu goes with --device: times of finished runs need no share of a peak")
+    if price is not None and price <= 0:
+        raise UsageError(f"--price is {price:g}; give what an hour of one device costs")
+    times = Assumed(device, mfu) if device is not None else None
+    planned = plans.plan(study(name), results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
     if not as_json and len(planned.having(*plans.ENDED)) < len(planned.runs):
         print(f"next: python -m sweeps launch {name} --on local")

@@ -75,12 +75,10 @@ def _number(spec: RunSpec, path: str) -> float | None:
     """A number of the resolved spec by its dotted field, or `params`, all parameters."""
     if path == "params":
         return spec.counts.total
-    node: Any = resolve(spec).model_dump()
+    node: Any = resolve(spec)
     for key in path.split("."):
-        if isinstance(node, dict):
-            node = node.get(key)
-        elif isinstance(node, list | tuple) and key.isdigit() and int(key) < len(node):
-            node = node[int(key)]
+        if isinstance(node, tuple) and key.isdigit():
+            node = node[int(key)] if int(key) < len(node) else None
         else:
-            return None
+            node = getattr(node, key, None) if isinstance(node, BaseModel) else None
     return node if isinstance(node, int | float) and not isinstance(node, bool) else None

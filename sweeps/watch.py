@@ -17,7 +17,7 @@ from slam_core import scratch
 from slam_core.results import Result, State, read
 from sweeps.grid import Study
 from sweeps.place import Ending, Job
-from sweeps.plan import state_of_run
+from sweeps.plan import states_of
 from sweeps.queue import last_words
 from sweeps.table import brief, duration, table
 
@@ -239,10 +239,11 @@ def status_table(statuses: Sequence[Status]) -> str:
 
 def states(study: Study | None, results: Path) -> dict[str, tuple[str, State]]:
     """Run id -> (label, state): of a study, or of every run with a folder."""
-    ended = {result.run: result.state for result in read(results, Result).values()}
+    known = read(results, Result).values()
     if study is None:
-        return {run: ("", state_of_run(run, ended)) for run in scratch.known_runs()}
-    found: dict[str, tuple[str, State]] = {}
+        runs = scratch.known_runs()
+        return {run: ("", state) for run, state in states_of(runs, known).items()}
+    labels: dict[str, str] = {}
     for label, spec in study.runs().items():
-        found.setdefault(spec.id, (label, state_of_run(spec.id, ended)))
-    return found
+        labels.setdefault(spec.id, label)
+    return {run: (labels[run], state) for run, state in states_of(labels, known).items()}

@@ -141,9 +141,7 @@ def test_a_fraction_and_its_complement(base: RunSpec, tiny_corpus: Path, tmp_pat
     )
     spec = three.of(mix(base, tiny_corpus, other, third).but({"data.sources.0.weight": 0.2}))
     assert spec.data.sources[2].weight == 0.3
-    with pytest.raises(
-        UsageError, match=r"sources\.1\.weight is 0\.0: input should be greater"
-    ):
+    with pytest.raises(UsageError, match=r"sources\.1\.weight is 0\.0: input should be greater"):
         rest.of(study.base.but({"data.sources.0.weight": 1.0}))
     with pytest.raises(UsageError, match=r"'data\.sources\.4\.weight' is no number of a run"):
         Complement(field="optim.lr", to=("data.sources.4.weight",)).of(study.base)

@@ -70,7 +70,7 @@ def test_state_and_time_come_from_results_when_scratch_is_gone(
     assert [run.state for run in planned.runs] == ["done", "missing", "missing"]
     # 36 s for the same size: a hundredth of an hour each.
     assert [run.hours for run in planned.runs] == pytest.approx([0.01] * 3)
-    assert planned.devices == ("abacus",)
+    assert planned.basis == "times are from finished runs on abacus"
 
 
 def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Path) -> None:
@@ -85,6 +85,43 @@ def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Pat
     near, far = plan(sizes, tmp_path / "results").runs
     assert near.hours == pytest.approx(0.01)
     assert far.hours is None
+
+
+def test_hours_and_cost_of_a_device_are_said_to_be_assumed(
+    study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(next(iter(study.runs().values())))
+    where = ["--results", str(tmp_path)]
+    assert main(["plan", "toy", "--device", "a100", "--price", "2", "--json", *where]) == 0
+    said = json.loads(capsys.readouterr().out)
+    run = said["runs"][0]
+    # 6N and attention over the whole square, 40 % of 312 TFLOP/s.
+    attention = 12 * 1 * 16 * 16
+    hours = (6 * run["params"] + attention) * run["tokens"] / (0.4 * 312e12) / 3600
+    assert run["hours"] == pytest.approx(hours)
+    assert run["cost"] == pytest.approx(2 * hours)
+    assert said["total"]["cost"] == pytest.approx(6 * hours)
+    assert (said["left"]["runs"], said["left"]["hours"]) == (2, pytest.approx(2 * hours))
+    assert "an assumption: give your own with --mfu" in said["basis"]
+    assert "3 runs are declared in fp32" in said["basis"]
+    assert main(["plan", "toy", "--device", "a100", "--mfu", "0.2", *where]) == 0
+    assert "at 20% of its 312 TFLOP/s in bf16 (as stated)" in capsys.readouterr().out
+    for wrong in (["--device", "abacus"], ["--mfu", "0.3"], ["--device", "a100", "--mfu", "40"]):
+        assert main(["plan", "toy", *wrong, *where]) == 2
+    said = capsys.readouterr().err
+    assert "no device 'abacus'; there are a100, " in said
+    assert main(["plan", "toy", "--price", "-1", *where]) == 2
+
+
+def test_cost_of_measured_hours_and_of_those_unknown(study: Grid, tmp_path: Path) -> None:
+    finish(next(iter(study.runs().values())))
+    collect(tmp_path)
+    both = Grid(name="both", base=study.base, zipped={"model.width": (16, 512), "seed": (0, 0)})
+    planned = plan(both, tmp_path, price=3.0)
+    assert [run.cost for run in planned.runs] == [pytest.approx(0.03), None]
+    assert "in all: 36 s of one device, cost 0.03 at 3 an hour, and 1 runs of unknown time" in str(
+        planned
+    )
 
 
 def test_collect_is_idempotent_and_skips_the_unfinished(
