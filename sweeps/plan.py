@@ -132,11 +132,7 @@ class Plan:
         left = _total(run for run in self.runs if run.state not in ENDED)
         lines = [
             f"{what}: {duration(sums['hours'])} of one device"
-            + (
-                f", cost {sums['cost']:.2f} at {self.price:g} an hour"
-                if sums["cost"] is not None
-                else ""
-            )
+            + (f", cost {sums['cost']:.2f} at {self.price:g} an hour" if self.price else "")
             + (f", and {sums['untimed']} runs of unknown time" if sums["untimed"] else "")
             for what, sums in (("in all", _total(self.runs)), ("left", left))
         ]
