@@ -295,6 +295,14 @@ def read(folder: Path, kind: type[Record]) -> dict[tuple[str, ...], Record]:
     return records
 
 
+def keys(folder: Path, kind: type[Result] | type[Curve]) -> set[tuple[str, str]]:
+    """(run, attempt) of the records of a kind in a results folder, without a check of the rest."""
+    return {
+        (str(line.get("run")), str(line.get("attempt")))
+        for line in read_lines(folder / FILES[kind])
+    }
+
+
 def merge(folder: Path, records: Iterable[Record], kind: type[Record]) -> int:
     """Set union of `records` into a results folder; the number that was new.
 
@@ -305,6 +313,9 @@ def merge(folder: Path, records: Iterable[Record], kind: type[Record]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SlamError(f"cannot make the folder {folder}: {error.strerror}") from None
+    records = list(records)
+    if not records:
+        return 0
     path = folder / FILES[kind]
     known = read(folder, kind)
     before = set(known)

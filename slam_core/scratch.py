@@ -42,9 +42,9 @@ def run_folder(run: str) -> Path:
     return root() / run
 
 
-def known_runs() -> list[str]:
-    """Ids of the runs that have a folder, sorted."""
-    return [name for name in _folders(root()) if _RUN_ID.fullmatch(name)]
+def known_runs(home: Path | None = None) -> list[str]:
+    """Ids of the runs that have a folder below `home` (by default $SLAM_OUT), sorted."""
+    return [name for name in _folders(home or root()) if _RUN_ID.fullmatch(name)]
 
 
 def _folders(home: Path) -> list[str]:
@@ -65,9 +65,10 @@ def find(start: str) -> str:
     return found[0]
 
 
-def attempts(run: str) -> list[Path]:
-    """The attempt folders of a run, oldest first (their names begin with the UTC time)."""
-    folder = run_folder(run)
+def attempts(run: str, home: Path | None = None) -> list[Path]:
+    """The attempt folders of a run below `home` (by default $SLAM_OUT), oldest first (their names
+    begin with the UTC time)."""
+    folder = (home or root()) / run
     return [folder / name for name in _folders(folder)]
 
 

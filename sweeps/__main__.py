@@ -128,11 +128,19 @@ def cancel(name: Name) -> None:
 
 
 @app.command()
-def collect(results: Results = RESULTS) -> None:
-    """Fold every ended run below $SLAM_OUT into the results folder. Safe to repeat."""
+def collect(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="A scratch folder, say another machine's; repeatable."),
+    ] = None,
+    as_json: Json = False,
+    results: Results = RESULTS,
+) -> None:
+    """Fold every ended run below $SLAM_OUT, or the folders given, into the results. Repeatable."""
     from sweeps import collect as collecting
 
-    print(collecting.collect(results))
+    collected = collecting.collect(results, folders or ())
+    print(json.dumps(collected.record()) if as_json else collected)
 
 
 def study(name: str) -> Study:

@@ -33,8 +33,10 @@ class Local:
     """The visible GPUs, `per_gpu` runs each, or the CPU cores shared out by threads.
 
     `workers`: runs at a time, if it should be another number. A run starts beside another only
-    where there is memory for it: `memory` GiB, or what the runs of the launch have shown to need. `door`: the module whose `main`
-    runs one spec; `preload`: what every run imports, imported once for all of them.
+    where there is memory for it: `memory` GiB, or what the runs of the launch have shown to need.
+
+    `door`: the module whose `main` runs one spec; `preload`: what every run imports, imported once
+    for all of them.
     """
 
     workers: int | None = None
@@ -87,7 +89,8 @@ class Local:
 
     def describe(self) -> str:
         devices, threads = gpus(), self.threads
-        what = f"{len(devices)} GPUs" if devices else f"{cores()} CPU cores, no GPU"
+        count = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}"
+        what = count if devices else f"{cores()} CPU cores, no GPU"
         return (
             f"{socket.gethostname()}: {what}; {self.width} runs at a time, {threads} "
             f"{'thread' if threads == 1 else 'threads'} each"

@@ -22,6 +22,7 @@ class Memory:
     def __init__(self, stated: int | None = None):
         self.stated = stated
         self.seen = 0
+        self.lack = ""  # what the last device asked had too little of
         self._asked = float("-inf")
         self._kills = oom_kills()
 
@@ -43,7 +44,10 @@ class Memory:
             return False
         self._asked = time.monotonic()
         free = free_on_gpu(gpu) if gpu is not None else free_on_host()
-        return free is None or free >= need * (1 + sum(held is None for held in beside))
+        enough = free is None or free >= need * (1 + sum(held is None for held in beside))
+        where = f"GPU {gpu}" if gpu is not None else "this host"
+        self.lack = "" if enough else f"{_gib(free)} are free on {where}, a run takes {_gib(need)}"
+        return enough
 
     def saw(self, held: Iterable[int | None]) -> None:
         """Take note of what runs have held at most."""
@@ -54,6 +58,10 @@ class Memory:
         tell."""
         before, self._kills = self._kills, oom_kills()
         return self._kills is None or self._kills != before
+
+
+def _gib(size: int | None) -> str:
+    return f"{(size or 0) / GIB:.1f} GiB"
 
 
 def free_on_gpu(gpu: str) -> int | None:

@@ -79,6 +79,7 @@ class Queue:
         self._looked = 0.0
         self._refused = 0
         self._full = False
+        self._lacking = False
 
     def work(self) -> dict[str, Ending]:
         obeyed = 0
@@ -128,9 +129,7 @@ class Queue:
                 continue
             try:
                 before = _journal_end(job.run)
-                self.running[job.run] = _Child(
-                    job, slot, self.fork(job, slot), before, Tail(job.run)
-                )
+                process = self.fork(job, slot)
             except (EOFError, ConnectionError):
                 # The fork server was killed; the next start makes a new one.
                 self.waiting.insert(0, job)
@@ -144,6 +143,7 @@ class Queue:
                 self._end(job, Ending("failed", str(error)))
                 continue
             self._refused = 0
+            self.running[job.run] = _Child(job, slot, process, before, Tail(job.run))
             self.watcher.started(job, slot.name)
 
     def _free_slot(self) -> Slot | None:
@@ -159,7 +159,11 @@ class Queue:
         beside = [one for one in self.running.values() if one.slot.gpu == slot.gpu]
         if beside and self.alone & {job.run, *(one.job.run for one in beside)}:
             return False
-        return self.memory.room(slot.gpu, [one.tail.look().memory for one in beside])
+        fits = self.memory.room(slot.gpu, [one.tail.look().memory for one in beside])
+        if self.memory.lack and not self._lacking:
+            self.watcher.note(f"waiting with the next run: {self.memory.lack}")
+        self._lacking = bool(self.memory.lack)
+        return fits
 
     def _adopt(self, job: Job) -> bool:
         """Wait for a run that a live process has, instead of starting it."""
@@ -201,7 +205,7 @@ class Queue:
             how = signal.Signals(-code).name if code < 0 else "an unknown cause"
             self._again(job, f"killed by {how}", starved)
         elif _out_of_memory(job.run, one.before):
-            self._again(job, "out of memory on its GPU", starved=True)
+            self._again(job, "stopped", starved=True)
         elif code == 75:
             if _stopped_since(job.run, one.before):
                 self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
@@ -216,12 +220,12 @@ class Queue:
         if starved:
             self.alone.add(job.run)
         if self.killed[job.run] <= RETRIES:
-            alone = ", alone on its device" if starved else ""
-            self.watcher.note(f"{job.label} ({job.run}) interrupted: {how}; again{alone}")
+            alone = " for want of memory; again, alone on its device" if starved else "; again"
+            self.watcher.note(f"{job.label} ({job.run}) interrupted: {how}{alone}")
             self.waiting.insert(0, job)
         else:
-            hint = ", maybe for want of memory" if starved else ""
-            reason = f"ended early {self.killed[job.run]} times, last {how}{hint}"
+            hint = " for want of memory" if starved else ""
+            reason = f"{how} {self.killed[job.run]} times{hint}"
             self._end(job, Ending("interrupted", reason))
 
     def _end(self, job: Job, ending: Ending) -> None:

@@ -189,10 +189,8 @@ def watch(looks: Looks) -> None:
         for report in looks:
             print(f"{report}\n", flush=True)
         return
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        report = None
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         for report in looks:
             text = Text(report.fitting(console.height), no_wrap=True, overflow="ellipsis")
             live.update(text, refresh=True)
-        live.update(Text(""), refresh=True)
     print(report)

@@ -12,7 +12,7 @@ import pytest
 
 import sweeps.studies
 from slam_core import scratch
-from slam_core.results import Journal
+from slam_core.results import Curve, Journal, Score, read
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
@@ -137,6 +137,39 @@ def test_collect_is_idempotent_and_skips_the_unfinished(
     before = (tmp_path / "results" / "runs.jsonl").read_bytes()
     assert collect(tmp_path / "results").runs == 0
     assert (tmp_path / "results" / "runs.jsonl").read_bytes() == before
+
+
+def test_collect_takes_scores_that_came_later_and_other_machines_folders(
+    study: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, three = study.runs().values()
+    results = tmp_path / "results"
+    for machine, done, begun in (("near", one, three), ("far", two, None)):
+        monkeypatch.setenv("SLAM_OUT", str(tmp_path / machine))
+        finish(done)
+        if begun is not None:
+            scratch.new_attempt(begun.id)
+    far = scratch.attempts(two.id)[0]
+    folders = ["--from", str(tmp_path / "near"), "--from", str(tmp_path / "far")]
+    command = ["collect", "--json", "--results", str(results)]
+    assert main([*command, *folders]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["results"], said["scores"], said["unfinished"]) == (2, 0, 1)
+    found = {"revision": "r", "value": 0.5, "stderr": 0.1, "items": 3, "chance": 0.5}
+    for metric in ("accuracy", "other"):
+        Journal(far).write("score", benchmark="b", metric=metric, **found)
+    for fresh in (2, 0):
+        assert main(command) == 0  # $SLAM_OUT is the far one
+        said = json.loads(capsys.readouterr().out)
+        assert (said["results"], said["scores"], said["unfinished"]) == (0, fresh, 0)
+    assert [s.metric for s in read(results, Score).values()] == ["accuracy", "other"]
+    # What is lost from the results comes back from the journals.
+    (results / "curves.jsonl").unlink()
+    assert main([*command, *folders]) == 0
+    assert len(read(results, Curve)) == 2
+    capsys.readouterr()
+    assert main([*command, "--from", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere to collect from" in capsys.readouterr().err
 
 
 def test_json_is_what_scripts_read(
