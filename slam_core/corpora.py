@@ -25,7 +25,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -395,9 +395,15 @@ def open_corpus(name_or_path: str | Path, *, verify: bool = False) -> Corpus:
     return corpus
 
 
-def revision_of(name_or_path: str | Path) -> str:
-    """The revision of a corpus, from its manifest alone."""
-    return _read_manifest(find(name_or_path)).revision
+def planned(name_or_path: str | Path) -> Corpus:
+    """`open_corpus` for a plan of thousands of runs: opened again if its manifest is another."""
+    folder = find(name_or_path)
+    return _opened(folder, (folder / "corpus.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _opened(folder: Path, changed: int) -> Corpus:
+    return open_corpus(folder)
 
 
 def open_pairs(name_or_path: str | Path) -> Pairs:

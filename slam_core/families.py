@@ -185,18 +185,26 @@ def nearest_shape(family_name: str, params: float, vocab: int, tied: bool) -> Sh
     Depth follows 0.283 width^0.564, which runs through (2, 32), (12, 768) and (21, 2048); a
     departure from it costs half a departure from the parameter count, both in logs.
     """
+    # log(total / params), and not a difference of logs: which of two is nearer must not hang on
+    # how the logarithm was taken.
+    return min(
+        _offered(family_name, vocab, tied),
+        key=lambda one: abs(math.log(one[0] / params)) + one[1],
+    )[2]
+
+
+@lru_cache
+def _offered(family_name: str, vocab: int, tied: bool) -> list[tuple[int, float, Shape]]:
+    """The shapes for free sizes: total parameters, what their depth costs, shape."""
     fam = family(family_name)
-    best: tuple[float, Shape] | None = None
+    offered = []
     for width in _widths():
         usual = 0.283 * width**0.564
         for layers in range(max(2, math.floor(0.7 * usual)), max(2, math.ceil(1.4 * usual)) + 1):
             shape = _free_shape(fam, layers, width)
             total = fam.params(shape, vocab, tied).total
-            cost = abs(math.log(total / params)) + 0.5 * abs(math.log(layers / usual))
-            if best is None or cost < best[0]:
-                best = (cost, shape)
-    assert best is not None
-    return best[1]
+            offered.append((total, 0.5 * abs(math.log(layers / usual)), shape))
+    return offered
 
 
 def _widths() -> list[int]:

@@ -183,19 +183,27 @@ def read_lines(path: Path) -> Iterator[Event]:
     A file that is not there has no lines. A line is torn if it does not parse: appends are whole
     lines, so only a kill or a full disk makes one.
     """
+    for line in _lines(path):
+        yield from _parsed(line)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(record, dict):
-                    yield record
+            yield from lines
     except FileNotFoundError:
         return
     except OSError as error:
         raise SlamError(f"cannot read {path}: {error.strerror}; is it the right folder?") from None
+
+
+def _parsed(line: bytes) -> Iterator[Event]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return
+    if isinstance(record, dict):
+        yield record
 
 
 class Journal:
@@ -210,7 +218,18 @@ class Journal:
     def events(self) -> list[Event]:
         return list(read_lines(self.path))
 
+    def backwards(self) -> Iterator[Event]:
+        """The events, newest first: how an attempt ended is told without parsing all of it."""
+        for line in reversed(list(_lines(self.path))):
+            yield from _parsed(line)
 
+    def state(self) -> State:
+        """The state of the attempt while nobody works on it."""
+        return _ending(self.backwards())
+
+
+# The reason of a `stopped` event that nobody asked for.
+OUT_OF_MEMORY = "out of memory"
 _COLUMNS = ("steps", "tokens", "seconds", "loss")
 ENDS: dict[str, State] = {"done": "done", "diverged": "diverged", "failed": "failed"}
 
@@ -221,14 +240,18 @@ def state_of(events: list[Event], held: bool) -> State:
     `held`: a live process holds the run's claim. A killed job is `interrupted` without anybody
     having written so.
     """
-    if held:
-        return "running"
-    for event in reversed(events):
+    return "running" if held else _ending(reversed(events))
+
+
+def _ending(newest_first: Iterable[Event]) -> State:
+    state: State = "missing"
+    for event in newest_first:
         if event["event"] in ENDS:
             return ENDS[event["event"]]
         if event["event"] in ("start", "resume"):
             return "interrupted"
-    return "interrupted" if events else "missing"
+        state = "interrupted"
+    return state
 
 
 def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Curve | None]:
@@ -314,6 +337,14 @@ def read(folder: Path, kind: type[Record]) -> dict[tuple[str, ...], Record]:
     return records
 
 
+def keys(folder: Path, kind: type[Result] | type[Curve]) -> set[tuple[str, str]]:
+    """(run, attempt) of the records of a kind in a results folder, without a check of the rest."""
+    return {
+        (str(line.get("run")), str(line.get("attempt")))
+        for line in read_lines(folder / FILES[kind])
+    }
+
+
 def merge(folder: Path, records: Iterable[Record], kind: type[Record]) -> int:
     """Set union of `records` into a results folder; the number that was new.
 
@@ -324,6 +355,9 @@ def merge(folder: Path, records: Iterable[Record], kind: type[Record]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SlamError(f"cannot make the folder {folder}: {error.strerror}") from None
+    records = list(records)
+    if not records:
+        return 0
     path = folder / FILES[kind]
     known = read(folder, kind)
     before = set(known)

@@ -22,9 +22,9 @@ from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import Journal, Score, State, scores_of, state_of
+from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
-from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights
+from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights, truncated
 
 Say = Callable[[str], None]
 
@@ -57,6 +57,12 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         except Interrupted as stop:
             journal.write("stopped", reason=str(stop))
             raise
+        except torch.cuda.OutOfMemoryError:
+            journal.write("stopped", reason=OUT_OF_MEMORY)
+            raise SlamError(
+                f"the GPU has no memory left for run {spec.id}; lower --micro-batch, or the number "
+                "of runs beside it (--per-gpu), and run again: it goes on from its last checkpoint"
+            ) from None
         except NoSpace:
             raise  # interrupted, not failed: the next start goes on from the last checkpoint
         except Exception as error:
@@ -76,6 +82,8 @@ def _attempt(
         )
     mix = Mix(spec.data, spec.seed)
     loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
+    for damaged in truncated(folder):
+        say(f"{damaged} is truncated: going on from what was saved before it")
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core.errors import SlamError, UsageError
-from slam_core.results import Journal, State, state_of
+from slam_core.results import Journal, State
 
 _RUN_ID = re.compile("[0-9a-f]{12}")
 
@@ -42,11 +42,18 @@ def run_folder(run: str) -> Path:
     return root() / run
 
 
-def known_runs() -> list[str]:
-    """Ids of the runs that have a folder, sorted."""
-    if not root().is_dir():
+def known_runs(home: Path | None = None) -> list[str]:
+    """Ids of the runs that have a folder below `home` (by default $SLAM_OUT), sorted."""
+    return [name for name in _folders(home or root()) if _RUN_ID.fullmatch(name)]
+
+
+def _folders(home: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; one listing, without a look at each."""
+    try:
+        with os.scandir(home) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(p.name for p in root().iterdir() if _RUN_ID.fullmatch(p.name) and p.is_dir())
 
 
 def find(start: str) -> str:
@@ -58,18 +65,22 @@ def find(start: str) -> str:
     return found[0]
 
 
-def attempts(run: str) -> list[Path]:
-    """The attempt folders of a run, oldest first (their names begin with the UTC time)."""
-    folder = run_folder(run)
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_dir())
+def attempts(run: str, home: Path | None = None) -> list[Path]:
+    """The attempt folders of a run below `home` (by default $SLAM_OUT), oldest first (their names
+    begin with the UTC time)."""
+    folder = (home or root()) / run
+    return [folder / name for name in _folders(folder)]
 
 
 def new_attempt(run: str) -> Path:
-    """A fresh attempt folder; names are unique across machines, so results merge."""
+    """A fresh attempt folder, the newest whatever the clock says; names are unique across machines,
+    so results merge."""
     now = time.time()
     stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}"
+    tried = attempts(run)
+    if tried and tried[-1].name > stamp:
+        # The clock went back, or the last one is of this millisecond: `~` sorts after all of ours.
+        stamp = tried[-1].name + "~"
     folder = run_folder(run) / f"{stamp}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     return folder
@@ -80,7 +91,7 @@ def state(run: str) -> State:
     if holder(run) is not None:
         return "running"
     tried = attempts(run)
-    return state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
+    return Journal(tried[-1]).state() if tried else "missing"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -255,12 +255,15 @@ def resolve(spec: RunSpec) -> RunSpec:
 @lru_cache(maxsize=65_536)
 def _resolve(spec: RunSpec) -> RunSpec:
     model, data, budget = spec.model, spec.data, spec.budget
-    if any(source.revision is None for source in data.sources):
+    if model.vocab is None or any(source.revision is None for source in data.sources):
+        opened = [corpora.planned(source.corpus) for source in data.sources]
         sources = tuple(
-            s if s.revision else s.model_copy(update={"revision": corpora.revision_of(s.corpus)})
-            for s in data.sources
+            source if source.revision else source.model_copy(update={"revision": corpus.revision})
+            for source, corpus in zip(data.sources, opened, strict=True)
         )
         data = data.model_copy(update={"sources": sources})
+        if model.vocab is None:
+            model = model.model_copy(update={"vocab": _vocab(opened)})
     positions = family(model.family).learned_positions
     if positions and data.context > positions:
         raise UsageError(
@@ -268,16 +271,16 @@ def _resolve(spec: RunSpec) -> RunSpec:
             "lower the context or choose a family with rotary positions"
         )
     tied = family(model.family).tied if model.tied is None else model.tied
-    vocab = model.vocab or _vocab(data)
-    model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
+    assert model.vocab is not None
+    model = model.model_copy(update={"tied": tied, **_shape(model, model.vocab, tied)})
     if budget.unit == "flops" and budget.convention is None:
         budget = budget.model_copy(update={"convention": "6nd"})
     done = spec.model_copy(update={"model": model, "data": data, "budget": budget})
     return spec if done == spec else done
 
 
-def _vocab(data: Data) -> int:
-    sizes = {s.corpus: corpora.open_corpus(s.corpus).vocab for s in data.sources}
+def _vocab(opened: Sequence[corpora.Corpus]) -> int:
+    sizes = {corpus.folder.name: corpus.vocab for corpus in opened}
     if len(set(sizes.values())) > 1:
         said = ", ".join(f"{name}: {size}" for name, size in sizes.items())
         raise UsageError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import time
@@ -195,6 +196,7 @@ class Loop:
             loss=loss,
             lr=self.optimiser.param_groups[0]["lr"],
             rate=round(self.spent.tokens / max(self.seconds, 1e-9)),
+            memory=_held(self.device),
         )
         self.loss_sum.zero_()
         self.logged = 0
@@ -208,13 +210,17 @@ class Loop:
         self._mark = now
 
     def save(self) -> None:
-        """Write `checkpoint-<step>/`, whole or not at all, then drop the older ones."""
+        """Write `checkpoint-<step>/`, whole or not at all. The one before is kept until the end, to
+        go back to if this one is damaged."""
         folder = self.journal.path.parent
         final = folder / f"checkpoint-{self.step}"
-        if (final / "DONE").exists():
+        found = checkpoints(folder)
+        if final in found:
             return
         draft = folder / "checkpoint.draft"
         shutil.rmtree(draft, ignore_errors=True)
+        for old in found[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
         try:
             draft.mkdir()
             self.write(draft)
@@ -227,8 +233,8 @@ class Loop:
                 f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
                 "space and run again: it goes on from the checkpoint before"
             ) from error
-        for old in checkpoints(folder):
-            if old != final:
+        if self.progress >= 1:
+            for old in found:
                 shutil.rmtree(old, ignore_errors=True)
 
     def write(self, folder: Path) -> None:
@@ -237,12 +243,13 @@ class Loop:
         save_file(self._moments(), folder / "optimiser.safetensors")
         state = {"step": self.step, "seconds": self.seconds, "logged": self.logged}
         (folder / "state.json").write_text(json.dumps(state))
-        (folder / "DONE").touch()
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+        (folder / "DONE").write_text(json.dumps(sizes))
         for path in [*folder.iterdir(), folder]:
             _flush(path)
 
     def resume(self) -> bool:
-        """Take up the newest checkpoint of the attempt, if it has one."""
+        """Take up the newest whole checkpoint of the attempt, if it has one."""
         found = checkpoints(self.journal.path.parent)
         if found:
             self.load(found[-1])
@@ -250,7 +257,7 @@ class Loop:
 
     def load(self, folder: Path) -> None:
         """Go on from what `write` wrote. What cannot be read changes nothing."""
-        moments = load_file(folder / "optimiser.safetensors")
+        moments = _tensors(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
         # The step counter of a fused optimiser lives with its parameters.
         states: dict[torch.Tensor, Any] = {
@@ -280,25 +287,57 @@ class Loop:
 
 def checkpoints(attempt: Path) -> list[Path]:
     """Whole checkpoints of an attempt, oldest first."""
-    whole = [p.parent for p in attempt.glob("checkpoint-*/DONE")]
-    return sorted(whole, key=lambda p: int(p.name.partition("-")[2]))
+    return [folder for folder in _saved(attempt) if _whole(folder)]
+
+
+def truncated(attempt: Path) -> list[Path]:
+    """Checkpoints that were whole once and are not now, oldest first."""
+    return [folder for folder in _saved(attempt) if not _whole(folder)]
+
+
+def _saved(attempt: Path) -> list[Path]:
+    done = [path.parent for path in attempt.glob("checkpoint-*/DONE")]
+    return sorted(done, key=lambda p: int(p.name.partition("-")[2]))
+
+
+def _whole(checkpoint: Path) -> bool:
+    """Whether every file has the size it was written with; DONE says which (nothing, once)."""
+    try:
+        sizes = json.loads((checkpoint / "DONE").read_text() or "{}")
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
     """Fill `model` with a checkpoint's weights; `SlamError` if the file is damaged."""
+    weights = _tensors(checkpoint / "model.safetensors")
     try:
-        weights = load_file(checkpoint / "model.safetensors")
         if weights.keys() != dict(model.named_parameters()).keys():
             raise RuntimeError("its tensors are not those of the model")
         # Not strict: a tied head has a name of its own in the model, and none in the file.
         model.load_state_dict(weights, strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
         raise SlamError(f"{checkpoint} is damaged ({error}); remove that folder") from None
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SlamError(f"{path.parent} is damaged ({error}); remove that folder") from None
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters by name; a tied head appears once, under the embedding's name."""
     return {name: p.detach().contiguous() for name, p in model.named_parameters()}
+
+
+def _held(device: torch.device) -> int:
+    """Bytes that this process has held at most: tensors on a GPU, else all of its memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _flush(path: Path) -> None:

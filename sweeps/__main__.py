@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,11 +26,26 @@ RESULTS = Path("results")
 
 
 @app.command()
-def plan(name: Name, as_json: Json = False, results: Results = RESULTS) -> None:
-    """What would run: ids, sizes, FLOPs, times, states. Launches nothing."""
+def plan(
+    name: Name,
+    device: Annotated[
+        str | None, typer.Option(help="Times for this device (say a100), not from finished runs.")
+    ] = None,
+    mfu: Annotated[float | None, typer.Option(help="Share of the device's peak reached.")] = None,
+    price: Annotated[float | None, typer.Option(help="Of an hour of one device.")] = None,
+    as_json: Json = False,
+    results: Results = RESULTS,
+) -> None:
+    """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
     from sweeps import plan as plans
+    from sweeps.times import Assumed
 
-    planned = plans.plan(study(name), results)
+    if mfu is not None and device is None:
+        raise UsageError("--mfu goes with --device: times of finished runs need no share of a peak")
+    if price is not None and price <= 0:
+        raise UsageError(f"--price is {price:g}; give what an hour of one device costs")
+    times = Assumed(device, mfu) if device is not None else None
+    planned = plans.plan(study(name), results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
     if not as_json and len(planned.having(*plans.ENDED)) < len(planned.runs):
         print(f"next: python -m sweeps launch {name} --on local")
@@ -44,6 +58,8 @@ def launch(
     retry: Annotated[bool, typer.Option(help="Also the runs that failed.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="So many runs at most.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    per_gpu: Annotated[int | None, typer.Option(help="Runs at a time on each GPU.")] = None,
+    memory: Annotated[float | None, typer.Option(help="GiB that a run needs, if known.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
@@ -54,10 +70,12 @@ def launch(
     from sweeps.place import Resources
 
     chosen = study(name)
-    place = place_called(on, workers, Resources(threads, micro_batch, save_every))
+    place = place_called(on, Resources(threads, micro_batch, save_every), workers, per_gpu, memory)
     given = {
         "--limit": limit,
         "--workers": workers,
+        "--per-gpu": per_gpu,
+        "--memory": memory,
         "--threads": threads,
         "--micro-batch": micro_batch,
         "--save-every": save_every,
@@ -82,25 +100,20 @@ def status(
     as_json: Json = False,
     results: Results = RESULTS,
 ) -> None:
-    """Where runs stand: state, step, loss, speed, and why one failed."""
-    from sweeps import watch as watching
-    from sweeps.plan import census
+    """Where runs stand: state, progress, loss, speed, time left, and why one failed."""
+    from sweeps import status as statuses
 
-    while True:
-        states = watching.states(study(name) if name else None, results)
-        statuses = [watching.status_of(run, label, state) for run, (label, state) in states.items()]
-        total = census(state for _, state in states.values())
-        if as_json:
-            print(json.dumps({"runs": [one.record() for one in statuses]}), flush=True)
-        else:
-            clear = "\x1b[H\x1b[2J" if watch and sys.stdout.isatty() else ""
-            print(f"{clear}{watching.status_table(statuses)}\n\n{total}", flush=True)
-        if not watch or all(one.state != "running" for one in statuses):
-            break
-        try:
-            time.sleep(2)
-        except KeyboardInterrupt:
-            break
+    looks = statuses.Looks(study(name) if name else None, results)
+    try:
+        if watch and not as_json:
+            statuses.watch(looks)
+            return
+        for report in looks:
+            print(json.dumps(report.record()) if as_json else report, flush=True)
+            if not watch:
+                break
+    except KeyboardInterrupt:
+        return
 
 
 @app.command()
@@ -115,11 +128,19 @@ def cancel(name: Name) -> None:
 
 
 @app.command()
-def collect(results: Results = RESULTS) -> None:
-    """Fold every ended run below $SLAM_OUT into the results folder. Safe to repeat."""
+def collect(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="A scratch folder, say another machine's; repeatable."),
+    ] = None,
+    as_json: Json = False,
+    results: Results = RESULTS,
+) -> None:
+    """Fold every ended run below $SLAM_OUT, or the folders given, into the results. Repeatable."""
     from sweeps import collect as collecting
 
-    print(collecting.collect(results))
+    collected = collecting.collect(results, folders or ())
+    print(json.dumps(collected.record()) if as_json else collected)
 
 
 def study(name: str) -> Study:
@@ -133,13 +154,19 @@ def study(name: str) -> Study:
     raise UsageError(f"no study '{name}'; there are {', '.join(sorted(STUDIES))}{hint}")
 
 
-def place_called(name: str, workers: int | None, resources: Resources) -> Place:
+def place_called(
+    name: str,
+    resources: Resources,
+    workers: int | None,
+    per_gpu: int | None,
+    memory: float | None,
+) -> Place:
     """The place called `name`; `UsageError` with the known ones."""
     from sweeps.local import Local
 
     if name != "local":
         raise UsageError(f"--on {name}: no such place; there is local (this machine)")
-    return Local(workers, resources)
+    return Local(workers, resources, per_gpu, memory)
 
 
 def main(arguments: list[str] | None = None) -> int:

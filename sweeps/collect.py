@@ -1,54 +1,83 @@
-"""Fold the runs in $SLAM_OUT into the results folder: a set union of facts."""
+"""Fold the runs below scratch folders into the results folder: a set union of facts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from slam_core import scratch
-from slam_core.results import Curve, Journal, Result, Score, fold, merge, scores_of
+from slam_core.errors import UsageError
+from slam_core.results import Curve, Event, Journal, Result, Score, fold, keys, merge, scores_of
 from sweeps.sharing import Saving, had
 
 
 @dataclass(frozen=True)
 class Collected:
-    """How many records were new, how many runs have not come to an end yet, and what the others
-    saved by sharing first steps."""
+    """How many records were new, how many runs below `folders` have no result yet, and what the
+    new results saved by sharing first steps."""
 
     runs: int
     scores: int
     unfinished: int
+    folders: tuple[Path, ...]
     saving: Saving
 
     def __str__(self) -> str:
         said = (
             f"collected {self.runs} new results and {self.scores} new scores; "
-            f"{self.unfinished} runs in {scratch.root()} have no result yet"
+            f"{self.unfinished} runs in {', '.join(map(str, self.folders))} have no result yet"
         )
         return f"{said}; {self.saving}" if self.saving else said
 
+    def record(self) -> dict[str, object]:
+        return {
+            "results": self.runs,
+            "scores": self.scores,
+            "unfinished": self.unfinished,
+            "folders": [str(folder) for folder in self.folders],
+        }
 
-def collect(results: Path) -> Collected:
-    """Add every ended attempt to `results`. Idempotent.
 
+def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
+    """Add every ended attempt below `folders` (by default $SLAM_OUT) to `results`. Idempotent.
+
+    Of an attempt whose result is there, only the scores that were added since it ended are read.
     `SlamError` if a record contradicts the one there: facts are not edited.
     """
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise UsageError(f"no folder {', '.join(missing)} to collect from")
+    folders = tuple(folders) or (scratch.root(),)
+    there = keys(results, Result) & keys(results, Curve)
     ended: list[Result] = []
     curves: list[Curve] = []
     scores: list[Score] = []
-    runs = scratch.known_runs()
-    for run in runs:
-        for attempt in scratch.attempts(run):
-            events = Journal(attempt).events()
-            result, curve = fold(run, attempt.name, events)
-            if result is None or curve is None:
-                continue
-            ended.append(result)
-            curves.append(curve)
-            scores += scores_of(run, attempt.name, events)
+    runs = [(folder, run) for folder in folders for run in scratch.known_runs(folder)]
+    over: set[str] = set()
+    for folder, run in runs:
+        for attempt in scratch.attempts(run, folder):
+            journal = Journal(attempt)
+            if (run, attempt.name) in there:
+                over.add(run)
+                scores += scores_of(run, attempt.name, _since_the_end(journal))
+            elif journal.state() in ("done", "diverged"):
+                events = journal.events()
+                result, curve = fold(run, attempt.name, events)
+                if result is not None and curve is not None:
+                    over.add(run)
+                    ended.append(result)
+                    curves.append(curve)
+                    scores += scores_of(run, attempt.name, events)
     # The result last: whoever sees it finds its curve and scores there.
     merge(results, curves, Curve)
     fresh_scores = merge(results, scores, Score)
     fresh = merge(results, ended, Result)
-    unfinished = len(set(runs) - {result.run for result in ended})
-    return Collected(fresh, fresh_scores, unfinished, had(ended))
+    unfinished = len({run for _, run in runs} - over)
+    return Collected(fresh, fresh_scores, unfinished, folders, had(ended))
+
+
+def _since_the_end(journal: Journal) -> list[Event]:
+    """The events since a run ended: it is scored only then."""
+    newer = takewhile(lambda e: e["event"] not in ("done", "diverged"), journal.backwards())
+    return list(newer)[::-1]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slam_core.errors import UsageError
-from slam_core.spec import RunSpec, resolve
+from slam_core.spec import RunSpec
+from sweeps.priors import Around
+from sweeps.rules import Rule, Scaled
+from sweeps.table import exact
 
 
 class Study(Protocol):
@@ -32,57 +35,6 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Scaled(_Value):
-    """A field that follows a power law: `field = value * (by / at) ** power`.
-
-    `by` is a number of the resolved spec (`model.width`, `model.layers`, `budget.amount`) or
-    `params`, the total number of parameters. Rounded to 3 significant digits, so that ids do not
-    hang on the last bit of a power.
-    """
-
-    field: str
-    value: float
-    by: str
-    at: float = Field(gt=0)
-    power: float
-
-    def of(self, spec: RunSpec) -> RunSpec:
-        """`spec` with the field set."""
-        value = self.value * (self._quantity(spec) / self.at) ** self.power
-        return spec.but({self.field: float(f"{value:.3g}")})
-
-    def _quantity(self, spec: RunSpec) -> float:
-        if self.by == "params":
-            return spec.counts.total
-        node: Any = resolve(spec).model_dump()
-        for key in self.by.split("."):
-            node = node.get(key) if isinstance(node, dict) else None
-        if not isinstance(node, int | float) or node <= 0:
-            raise UsageError(
-                f"scaled {self.field}: '{self.by}' is no positive number of a run; "
-                "use params, model.width, model.layers or budget.amount"
-            )
-        return node
-
-
-class Around(_Value):
-    """Sizes around the optimum that a prior law predicts: N*(C) = params (C / at)^power.
-
-    `factors` multiply the predicted optimum; each product names a free size, of which the family's
-    well-proportioned shape may differ by up to a quarter (`slam_core.families.nearest_shape`).
-    """
-
-    params: float = Field(gt=0)
-    at: float = Field(gt=0)
-    power: float
-    factors: tuple[float, ...] = Field(min_length=1)
-
-    def sizes(self, budget: float) -> tuple[str, ...]:
-        """Free sizes such as `103k` at a budget in FLOPs."""
-        optimum = self.params * (budget / self.at) ** self.power
-        return tuple(_free_size(optimum * factor) for factor in self.factors)
-
-
 class IsoFlop(_Value):
     """Every size of every family at every budget of training FLOPs, for each seed.
 
@@ -96,14 +48,14 @@ class IsoFlop(_Value):
     sizes: Annotated[tuple[str, ...], Field(min_length=1)] | Around
     families: tuple[str, ...] = ("llama",)
     seeds: tuple[int, ...] = (0,)
-    scaled: tuple[Scaled, ...] = ()
+    scaled: tuple[Rule, ...] = ()
 
     def runs(self) -> dict[str, RunSpec]:
         """Labels such as `llama-0.18m-1e12-s0`."""
         convention = self.base.budget.convention
         labelled = (
             (
-                f"{family}-{size}-{_short(budget)}-s{seed}",
+                f"{family}-{size}-{exact(budget)}-s{seed}",
                 {
                     "model.family": family,
                     "model.size": size,
@@ -117,7 +69,14 @@ class IsoFlop(_Value):
         return _specs(self.name, self.base, labelled, self.scaled)
 
     def sizes_at(self, budget: float) -> tuple[str, ...]:
-        return self.sizes.sizes(budget) if isinstance(self.sizes, Around) else self.sizes
+        if not isinstance(self.sizes, Around):
+            return self.sizes
+        return self.sizes.sizes(budget, self.base.budget.convention or "6nd")
+
+
+# Values of a field, or named ones where a value is more than a word or a number.
+Values = tuple[Any, ...] | dict[str, Any]
+Columns = dict[str, Values]
 
 
 class Trunk(_Value):
@@ -136,7 +95,7 @@ class Trunk(_Value):
     sizes: tuple[str, ...] = Field(min_length=1)
     families: tuple[str, ...] = ("llama",)
     seeds: tuple[int, ...] = (0,)
-    scaled: tuple[Scaled, ...] = ()
+    scaled: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _shareable(self) -> Self:
@@ -146,7 +105,8 @@ class Trunk(_Value):
                 "a trunk needs a base with optim.schedule wsd, optim.warmup_steps and "
                 "optim.warmup 0, so that its budgets differ in their cool-downs alone"
             )
-        if hung := [law.field for law in self.scaled if law.by == "budget.amount"]:
+        laws = [rule for rule in self.scaled if isinstance(rule, Scaled)]
+        if hung := [law.field for law in laws if law.by == "budget.amount"]:
             raise ValueError(
                 f"{', '.join(hung)} would differ between the budgets of a trunk; scale it by "
                 "params, model.width or model.layers"
@@ -158,7 +118,7 @@ class Trunk(_Value):
         convention = self.base.budget.convention if self.unit == "flops" else None
         labelled = (
             (
-                f"{family}-{size}-{_short(budget)}-s{seed}",
+                f"{family}-{size}-{exact(budget)}-s{seed}",
                 {
                     "model.family": family,
                     "model.size": size,
@@ -174,16 +134,23 @@ class Trunk(_Value):
 
 
 class Grid(_Value):
-    """The product of `cross`, each point with every row of `zipped` (columns of equal length).
+    """The product of `cross`, each point with every row of `zipped` (columns of equal length) and
+    with every point of every one of `cases`.
 
-    Keys are dotted fields, as in `RunSpec.but`.
+    Keys are dotted fields, as in `RunSpec.but`; values stand in a tuple, or by name:
+    `{"data.sources": {"tales": (Source(...),), "mix": (Source(...), Source(...))}}`.
+
+    `cases` make a space conditional: each is a product of its own. Sizes per family are
+    `({"model.family": ("llama",), "model.size": ("50k", "90k")}, {"model.family": ("qwen2",),
+    "model.size": ("60k",)})`. `scaled` are set last, in their order.
     """
 
     name: str
     base: RunSpec
-    cross: dict[str, tuple[Any, ...]] = {}
-    zipped: dict[str, tuple[Any, ...]] = {}
-    scaled: tuple[Scaled, ...] = ()
+    cross: Columns = {}
+    zipped: Columns = {}
+    cases: tuple[Columns, ...] = ()
+    scaled: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _rectangular(self) -> Self:
@@ -191,30 +158,61 @@ class Grid(_Value):
         if len(set(lengths.values())) > 1:
             said = ", ".join(f"{field}: {length}" for field, length in lengths.items())
             raise ValueError(f"zipped columns have different lengths ({said})")
-        for field, values in {**self.cross, **self.zipped}.items():
-            if not values:
-                raise ValueError(f"{field} has no values; give one or leave the field out")
+        for columns in (self.cross, self.zipped, *self.cases):
+            for field, values in columns.items():
+                if not values:
+                    raise ValueError(f"{field} has no values; give one or leave the field out")
         if twice := set(self.cross) & set(self.zipped):
             raise ValueError(f"{', '.join(sorted(twice))} is both crossed and zipped")
+        if twice := (set(self.cross) | set(self.zipped)) & set().union(*self.cases):
+            raise ValueError(f"{', '.join(sorted(twice))} is in a case and outside of it")
         return self
 
     def runs(self) -> dict[str, RunSpec]:
-        """Labels such as `lr=0.003,size=85m`."""
-        fields = [*self.cross, *self.zipped]
-        rows = list(zip(*self.zipped.values(), strict=True)) or [()]
-        points = [(*point, *row) for *point, row in itertools.product(*self.cross.values(), rows)]
+        """Labels such as `lr=0.003,size=85m`: of each field the last part, or as many as it takes
+        to tell it from the others."""
+        points = [
+            shared + row + case
+            for shared in _product(self.cross)
+            for row in _rows(self.zipped)
+            for block in self.cases or ({},)
+            for case in _product(block)
+        ]
+        columns = _columns({value.field for point in points for value in point})
         labelled = (
             (
-                ",".join(
-                    f"{_column(field, fields)}={_said(self, field, value)}"
-                    for field, value in zip(fields, point, strict=True)
-                )
-                or self.name,
-                {field: _plain(value) for field, value in zip(fields, point, strict=True)},
+                ",".join(f"{columns[value.field]}={value.said}" for value in point) or self.name,
+                {value.field: _plain(value.value) for value in point},
             )
             for point in points
         )
         return _specs(self.name, self.base, labelled, self.scaled)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A field, a value of it, and how a label says it."""
+
+    field: str
+    value: Any
+    said: str
+
+
+_Point = tuple[_Chosen, ...]
+
+
+def _chosen(field: str, values: Values) -> list[_Chosen]:
+    if isinstance(values, dict):
+        return [_Chosen(field, value, name) for name, value in values.items()]
+    return [_Chosen(field, value, _said(value, place)) for place, value in enumerate(values, 1)]
+
+
+def _product(columns: Columns) -> list[_Point]:
+    return list(itertools.product(*(_chosen(*column) for column in columns.items())))
+
+
+def _rows(columns: Columns) -> list[_Point]:
+    return list(zip(*(_chosen(*column) for column in columns.items()), strict=True)) or [()]
 
 
 class Together(_Value):
@@ -240,47 +238,42 @@ def _specs(
     name: str,
     base: RunSpec,
     labelled: Iterable[tuple[str, Mapping[str, Any]]],
-    scaled: Iterable[Scaled],
+    scaled: Iterable[Rule],
 ) -> dict[str, RunSpec]:
     runs: dict[str, RunSpec] = {}
     for label, changes in labelled:
         if label in runs:
             raise UsageError(f"study {name} declares '{label}' twice; drop one of the values")
         spec = base.but(changes)
-        for law in scaled:
-            spec = law.of(spec)
+        for rule in scaled:
+            spec = rule.of(spec)
         runs[label] = spec
     return runs
 
 
-def _column(field: str, fields: list[str]) -> str:
-    """The last part of a dotted field, or all of it where the last part is another's too."""
-    last = field.rpartition(".")[2]
-    return last if sum(f.rpartition(".")[2] == last for f in fields) == 1 else field
+def _columns(fields: set[str]) -> dict[str, str]:
+    """For each dotted field the fewest of its last parts that no other field ends with."""
+    parts = {field: field.split(".") for field in fields}
+
+    def shortest(field: str) -> str:
+        mine = parts[field]
+        for k in range(1, len(mine)):
+            if sum(other[-k:] == mine[-k:] for other in parts.values()) == 1:
+                return ".".join(mine[-k:])
+        return field
+
+    return {field: shortest(field) for field in fields}
 
 
-def _said(grid: Grid, field: str, value: Any) -> str:
-    """A value inside a label: itself if simple, else its number among the field's values."""
+def _said(value: Any, place: int) -> str:
+    """A value inside a label: itself if simple, else its place among the field's values."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, int | float):
-        return _short(value)
-    return f"#{(grid.cross.get(field) or grid.zipped[field]).index(value) + 1}"
-
-
-def _short(number: float) -> str:
-    """`1e12` for 1000000000000.0: the fewest digits that are this number."""
-    if number == 0 or 1e-4 <= abs(number) < 1e6:
-        return repr(number).removesuffix(".0")
-    return f"{Decimal(repr(number)).normalize():e}".replace("e+", "e")
-
-
-def _free_size(params: float) -> str:
-    """`103k`, `1.24m`: three digits of a number of parameters, as sizes are written."""
-    scale, unit = next(((s, u) for s, u in ((1e9, "b"), (1e6, "m")) if params >= s), (1e3, "k"))
-    return f"{_short(float(f'{params / scale:.3g}'))}{unit}"
+        return exact(value)
+    return f"#{place}"
 
 
 def _plain(value: Any) -> Any:

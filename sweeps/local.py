@@ -21,6 +21,7 @@ from slam_core.corpora import write_file
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import resolve
 from sweeps import child
+from sweeps.memory import GIB, Memory
 from sweeps.place import Ending, Job, Resources, Watcher
 from sweeps.queue import Queue, Slot
 
@@ -29,23 +30,38 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Local:
-    """The visible GPUs, one run each, or the CPU cores shared out by threads.
+    """The visible GPUs, `per_gpu` runs each, or the CPU cores shared out by threads.
 
-    `workers`: runs at a time, if it should be another number. `door`: the module whose `main`
-    runs one spec; `preload`: what every run imports, imported once for all of them.
+    `workers`: runs at a time, if it should be another number. A run starts beside another only
+    where there is memory for it: `memory` GiB, or what the runs of the launch have shown to need.
+
+    `door`: the module whose `main` runs one spec; `preload`: what every run imports, imported once
+    for all of them.
     """
 
     workers: int | None = None
     resources: Resources = field(default_factory=Resources)
+    per_gpu: int | None = None
+    memory: float | None = None
     door: str = "slam_core.__main__"
     preload: tuple[str, ...] = ("slam_core.run",)
 
     name = "local"
 
     def __post_init__(self) -> None:
-        for said, number in (("--workers", self.workers), ("--threads", self.resources.threads)):
+        for said, number in (
+            ("--workers", self.workers),
+            ("--per-gpu", self.per_gpu),
+            ("--threads", self.resources.threads),
+        ):
             if number is not None and number < 1:
                 raise UsageError(f"{said} is {number}; it must be at least 1")
+        if self.memory is not None and self.memory <= 0:
+            raise UsageError(f"--memory is {self.memory:g}; it is what a run needs, in GiB")
+        if self.per_gpu is not None and self.workers is not None:
+            raise UsageError("--workers and --per-gpu both say how many runs; give one of them")
+        if self.per_gpu is not None and not gpus():
+            raise UsageError("--per-gpu goes with GPUs and none is visible; give --workers")
 
     @property
     def threads(self) -> int:
@@ -53,11 +69,11 @@ class Local:
         if self.resources.threads is not None:
             return self.resources.threads
         devices = gpus()
-        return max(1, min(8, cores() // len(devices))) if devices else 1
+        return max(1, min(8, cores() // max(1, self.width))) if devices else 1
 
     @property
     def width(self) -> int:
-        return self.workers or len(gpus()) or max(1, cores() // self.threads)
+        return self.workers or len(gpus()) * (self.per_gpu or 1) or max(1, cores() // self.threads)
 
     def slots(self) -> list[Slot]:
         threads = dict.fromkeys(THREADS, str(self.threads))
@@ -73,14 +89,16 @@ class Local:
 
     def describe(self) -> str:
         devices, threads = gpus(), self.threads
-        what = f"{len(devices)} GPUs" if devices else f"{cores()} CPU cores, no GPU"
+        count = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}"
+        what = count if devices else f"{cores()} CPU cores, no GPU"
         return (
             f"{socket.gethostname()}: {what}; {self.width} runs at a time, {threads} "
             f"{'thread' if threads == 1 else 'threads'} each"
         )
 
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> Mapping[str, Ending]:
-        return Queue(self.slots(), self.fork, jobs, watcher).work()
+        stated = int(self.memory * GIB) if self.memory is not None else None
+        return Queue(self.slots(), self.fork, jobs, watcher, Memory(stated)).work()
 
     def fork(self, job: Job, slot: Slot) -> ForkServerProcess:
         """Start one run; `SlamError` if its spec cannot be written down."""

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import heapq
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
-from slam_core.corpora import open_corpus
+from slam_core.corpora import planned as opened
 from slam_core.results import Result, State, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
 from sweeps.sharing import Saving, had, reused
 from sweeps.table import brief, duration, scientific, table
+from sweeps.times import Measured, Times
 
 # Up to four epochs of repeated data are almost as good as new data (Muennighoff et al. 2023).
 EPOCHS = 4
-# A finished run tells the speed of another if their sizes differ by no more than this factor.
-ALIKE = 1.5
 ENDED: tuple[State, ...] = ("done", "diverged")
 
 
@@ -30,8 +27,8 @@ ENDED: tuple[State, ...] = ("done", "diverged")
 class Planned:
     """One run. `params` is the total number, `tokens` are units trained on, `flops` count in the
     convention of the budget (6ND if it has none). `reused` of the tokens are trained by another run
-    of the study, so `hours` are for the others. None where a budget in seconds leaves it open, and
-    for `hours` where no similar run has been timed."""
+    of the study, so `hours` are for the others; they and `cost` are of one device. None where a
+    budget in seconds leaves it open, where the hours cannot be told, and without a price."""
 
     id: str
     labels: tuple[str, ...]
@@ -43,6 +40,7 @@ class Planned:
     flops: float | None
     epochs: float | None
     hours: float | None
+    cost: float | None
     state: State
 
     @property
@@ -70,18 +68,21 @@ class Planned:
             "units_per_param": self.tokens / self.params if self.tokens else None,
             "epochs": self.epochs,
             "hours": self.hours,
+            "cost": self.cost,
             "state": self.state,
         }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's runs in the order of declaration, each once. `devices`: where speeds come from;
-    `had`: what the finished runs saved by sharing first steps."""
+    """A study's runs in the order of declaration, each once. `basis` says where hours come from,
+    `price` is that of an hour of one device, `had` what the finished runs saved by sharing first
+    steps."""
 
     study: str
     runs: tuple[Planned, ...]
-    devices: tuple[str, ...]
+    basis: str
+    price: float | None
     had: Saving
 
     @property
@@ -100,7 +101,16 @@ class Plan:
         return census(run.state for run in self.runs)
 
     def record(self) -> dict[str, Any]:
-        return {"study": self.study, "runs": [run.record() for run in self.runs]}
+        """What `--json` prints. Totals are over the runs whose numbers are known."""
+        left = [run for run in self.runs if run.state not in ENDED]
+        return {
+            "study": self.study,
+            "basis": self.basis,
+            "price": self.price,
+            "total": _total(self.runs),
+            "left": _total(left),
+            "runs": [run.record() for run in self.runs],
+        }
 
     def __str__(self) -> str:
         numbers = ["params", "units", "per-param", "FLOPs", "epochs", "time"]
@@ -114,10 +124,12 @@ class Plan:
                 scientific(run.flops),
                 f"{run.epochs:.2g}" if run.epochs is not None else "",
                 duration(run.hours),
+                *([f"{run.cost:.2f}" if run.cost is not None else ""] if self.price else []),
                 run.state,
             ]
             for run in self.runs
         ]
+        numbers += ["cost"] if self.price else []
         lines = [table(["label", "id", *numbers, "state"], rows, numbers), ""]
         total = sum(run.flops or 0.0 for run in self.runs)
         lines.append(f"{self.study}: {self.census()}; {scientific(total)} FLOPs in all")
@@ -134,27 +146,54 @@ class Plan:
                 f"runs that see their corpus more than {EPOCHS} times: {len(repeated)} (up to "
                 f"{max(run.epochs or 0 for run in repeated):.2g}); repetition is part of their loss"
             )
-        if self.devices:
-            lines.append(f"times are from finished runs on {', '.join(self.devices)}")
+        lines += self._costs()
         return "\n".join(lines)
 
+    def _costs(self) -> list[str]:
+        """Hours and cost of all and of what is left, and what they rest on."""
+        if not self.basis:
+            return []
+        left = _total(run for run in self.runs if run.state not in ENDED)
+        lines = [
+            f"{what}: {duration(sums['hours'])} of one device"
+            + (f", cost {sums['cost']:.2f} at {self.price:g} an hour" if self.price else "")
+            + (f", and {sums['untimed']} runs of unknown time" if sums["untimed"] else "")
+            for what, sums in (("in all", _total(self.runs)), ("left", left))
+        ]
+        return [*lines, self.basis]
 
-def plan(study: Study, results: Path) -> Plan:
-    """The runs of a study and where they stand; `results` is a folder of records."""
+
+def plan(
+    study: Study, results: Path, times: Times | None = None, price: float | None = None
+) -> Plan:
+    """The runs of a study and where they stand; `results` is a folder of records.
+
+    `times`: where hours come from, by default similar runs among the results.
+    """
     labels: dict[str, list[str]] = {}
     specs: dict[str, RunSpec] = {}
     for label, spec in study.runs().items():
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
-    known = list(read(results, Result).values())
-    ended = {result.run: result.state for result in known}
-    speeds, shared = _Speeds(known), reused(specs)
+    known = read(results, Result).values()
+    states, shared = states_of(specs, known), reused(specs)
+    times = times or Measured(known)
     runs = tuple(
-        _planned(run, tuple(labels[run]), spec, shared.get(run, 0), ended, speeds)
+        _planned(run, tuple(labels[run]), spec, shared.get(run, 0), states[run], times, price)
         for run, spec in specs.items()
     )
     saved = had({result.run: result for result in known if result.run in specs}.values())
-    return Plan(study.name, runs, tuple(sorted(speeds.used)), saved)
+    return Plan(study.name, runs, times.basis(), price, saved)
+
+
+def states_of(runs: Iterable[str], results: Iterable[Result]) -> dict[str, State]:
+    """Run id -> state. A collected result stands, though its scratch folder be gone; else what the
+    folder says."""
+    ended: dict[str, State] = {result.run: result.state for result in results}
+    here = set(scratch.known_runs())
+    return {
+        run: ended.get(run) or (scratch.state(run) if run in here else "missing") for run in runs
+    }
 
 
 def census(states: Iterable[State]) -> str:
@@ -162,11 +201,6 @@ def census(states: Iterable[State]) -> str:
     counts = Counter(states)
     said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return f"{counts.total()} runs: {said or 'none'}"
-
-
-def state_of_run(run: str, ended: Mapping[str, State]) -> State:
-    """A collected result stands, though its scratch folder be gone; else what the folder says."""
-    return ended.get(run) or scratch.state(run)
 
 
 def makespan(hours: Iterable[float], width: int) -> float:
@@ -182,12 +216,14 @@ def _planned(
     labels: tuple[str, ...],
     spec: RunSpec,
     reused: int,
-    ended: Mapping[str, State],
-    speeds: _Speeds,
+    state: State,
+    times: Times,
+    price: float | None,
 ) -> Planned:
     steps = spec.steps
     tokens = steps * spec.data.batch if steps else None
     convention = resolve(spec).budget.convention or "6nd"
+    hours = times.hours(spec, tokens - reused if tokens else None)
     return Planned(
         id=run,
         labels=labels,
@@ -198,50 +234,30 @@ def _planned(
         reused=reused,
         flops=spec.counts.flops(convention) * tokens if tokens else None,
         epochs=_epochs(spec, tokens) if tokens else None,
-        hours=speeds.hours(spec, tokens - reused if tokens else None),
-        state=state_of_run(run, ended),
+        hours=hours,
+        cost=hours * price if hours is not None and price is not None else None,
+        state=state,
     )
+
+
+def _total(runs: Iterable[Planned]) -> dict[str, Any]:
+    """Sums over runs; `untimed` counts those whose hours are not known."""
+    runs = list(runs)
+    hours = [run.hours for run in runs if run.hours is not None]
+    costs = [run.cost for run in runs if run.cost is not None]
+    return {
+        "runs": len(runs),
+        "flops": sum(run.flops or 0.0 for run in runs),
+        "hours": sum(hours),
+        "cost": sum(costs),
+        "untimed": len(runs) - len(hours),
+    }
 
 
 def _epochs(spec: RunSpec, tokens: int) -> float:
     """Times that the most repeated source is seen."""
     weights = sum(source.weight for source in spec.data.sources)
     return max(
-        tokens * source.weight / weights / _training_units(source.corpus)
+        tokens * source.weight / weights / max(1, opened(source.corpus).units("train"))
         for source in spec.data.sources
     )
-
-
-@lru_cache
-def _training_units(corpus: str) -> int:
-    return max(1, open_corpus(corpus).units("train"))
-
-
-class _Speeds:
-    """Units per second of finished runs, to tell the time of similar ones."""
-
-    def __init__(self, results: Sequence[Result]):
-        self.used: set[str] = set()
-        self._timed: dict[tuple[Any, ...], list[tuple[int, float, str]]] = {}
-        for result in results:
-            if result.state == "done" and (rate := result.spent.rate) is not None:
-                device = str(result.provenance.get("device", "an unknown device"))
-                entry = (result.counts.total, rate, device)
-                self._timed.setdefault(self._kind(result.run_spec()), []).append(entry)
-
-    @staticmethod
-    def _kind(spec: RunSpec) -> tuple[Any, ...]:
-        return (spec.model.family, spec.data.context, spec.data.batch, spec.precision)
-
-    def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
-        """Training time if a run of the same kind and about the size is known, else None."""
-        if tokens is None:
-            return spec.budget.amount / 3600
-        params = spec.counts.total
-        timed = self._timed.get(self._kind(spec), [])
-        near = min(timed, key=lambda one: abs(math.log(one[0] / params)), default=None)
-        if near is None or not 1 / ALIKE <= near[0] / params <= ALIKE:
-            return None
-        self.used.add(near[2])
-        # Operations per second carry over, not units per second.
-        return tokens / (near[1] * near[0] / params) / 3600

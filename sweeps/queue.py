@@ -20,8 +20,10 @@ from types import FrameType
 
 from slam_core import prefix, scratch
 from slam_core.errors import SlamError
-from slam_core.results import Journal
+from slam_core.results import OUT_OF_MEMORY, Event, Journal
+from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
+from sweeps.watch import Tail
 
 POLL = 0.2  # seconds between looks at the journals and at runs held elsewhere
 RETRIES = 2  # new starts of a run that a signal killed
@@ -38,13 +40,19 @@ class Slot:
     def claim(self) -> str:
         return f"slots/{socket.gethostname()}-{self.name}"
 
+    @property
+    def gpu(self) -> str | None:
+        """The GPU that its run sees; None without one."""
+        return self.environment.get("CUDA_VISIBLE_DEVICES")
+
 
 @dataclass
 class _Child:
     job: Job
     slot: Slot
     process: ForkServerProcess
-    since: float  # Unix time
+    before: tuple[str, int]  # where the run's journal ended
+    tail: Tail
 
 
 class Queue:
@@ -56,8 +64,10 @@ class Queue:
         fork: Callable[[Job, Slot], ForkServerProcess],
         jobs: Sequence[Job],
         watcher: Watcher,
+        memory: Memory | None = None,
     ):
         self.slots, self.fork, self.watcher = slots, fork, watcher
+        self.memory = memory or Memory()
         self.jobs = {job.run: job for job in jobs}
         # The longest first, so that the tail is short, each with those that are to come after it;
         # in the order given where they are equal.
@@ -67,10 +77,12 @@ class Queue:
         self.elsewhere: dict[str, Job] = {}
         self.endings: dict[str, Ending] = {}
         self.killed: Counter[str] = Counter()
+        self.alone: set[str] = set()  # ran out of memory beside others
         self.stops: list[int] = []
         self._looked = 0.0
         self._refused = 0
         self._full = False
+        self._lacking = False
 
     def work(self) -> dict[str, Ending]:
         obeyed = 0
@@ -114,16 +126,16 @@ class Queue:
                 self.waiting.insert(0, job)
 
     def _start(self) -> None:
-        while self.waiting and not self.stops and (slot := self._free_slot()):
+        while self.waiting and not self.stops:
             job = next((job for job in self.waiting if not self._early(job)), None)
-            if job is None:
+            if job is None or not (slot := self._free_slot(job)):
                 return
             self.waiting.remove(job)
             if self._adopt(job) or self._over(job):
                 continue
             try:
-                since = time.time()
-                self.running[job.run] = _Child(job, slot, self.fork(job, slot), since)
+                before = _journal_end(job.run)
+                process = self.fork(job, slot)
             except (EOFError, ConnectionError):
                 # The fork server was killed; the next start makes a new one.
                 self.waiting.insert(0, job)
@@ -137,6 +149,7 @@ class Queue:
                 self._end(job, Ending("failed", str(error)))
                 continue
             self._refused = 0
+            self.running[job.run] = _Child(job, slot, process, before, Tail(job.run))
             self.watcher.started(job, slot.name)
 
     def _early(self, job: Job) -> bool:
@@ -146,14 +159,24 @@ class Queue:
             return False
         return prefix.reach(job.spec) < prefix.branch_step(first.spec)
 
-    def _free_slot(self) -> Slot | None:
+    def _free_slot(self, job: Job) -> Slot | None:
+        """A slot in which there is memory for a job."""
         mine = {one.slot.name for one in self.running.values()}
-        free = (s for s in self.slots if s.name not in mine and scratch.holder(s.claim) is None)
-        slot = next(free, None)
-        if slot is None and not mine and not self._full:
+        free = [s for s in self.slots if s.name not in mine and scratch.holder(s.claim) is None]
+        if not free and not mine and not self._full:
             self.watcher.note("every slot is taken by runs of another launch; waiting for one")
-        self._full = slot is None and not mine
-        return slot
+        self._full = not free and not mine
+        return next((slot for slot in free if self._fits(job, slot)), None)
+
+    def _fits(self, job: Job, slot: Slot) -> bool:
+        beside = [one for one in self.running.values() if one.slot.gpu == slot.gpu]
+        if beside and self.alone & {job.run, *(one.job.run for one in beside)}:
+            return False
+        fits = self.memory.room(slot.gpu, [one.tail.look().memory for one in beside])
+        if self.memory.lack and not self._lacking:
+            self.watcher.note(f"waiting with the next run: {self.memory.lack}")
+        self._lacking = bool(self.memory.lack)
+        return fits
 
     def _adopt(self, job: Job) -> bool:
         """Wait for a run that a live process has, instead of starting it."""
@@ -179,6 +202,7 @@ class Queue:
         one.process.close()
         assert code is not None
         job, state = one.job, scratch.state(one.job.run)
+        self.memory.saw([one.tail.look().memory])
         if state in ("done", "diverged"):
             self._end(job, Ending(state))
         elif state == "running":
@@ -190,22 +214,32 @@ class Queue:
         elif self.stops:
             self._end(job, Ending("interrupted", "stopped; it goes on from its last checkpoint"))
         elif code < 0 or code == 255:  # 255: multiprocessing lost sight of the child
-            self.killed[job.run] += 1
+            starved = code == -signal.SIGKILL and self.memory.killed()
             how = signal.Signals(-code).name if code < 0 else "an unknown cause"
-            if self.killed[job.run] <= RETRIES:
-                self.watcher.note(f"{job.label} ({job.run}) interrupted: killed by {how}; again")
-                self.waiting.insert(0, job)
-            else:
-                hint = ", maybe for want of memory" if code == -signal.SIGKILL else ""
-                reason = f"killed {self.killed[job.run]} times, last by {how}{hint}"
-                self._end(job, Ending("interrupted", reason))
+            self._again(job, f"killed by {how}", starved)
+        elif _out_of_memory(job.run, one.before):
+            self._again(job, "stopped", starved=True)
         elif code == 75:
-            if _stopped_since(job.run, one.since):
+            if _stopped_since(job.run, one.before):
                 self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
             else:
                 self.waiting.insert(0, job)  # its slot was taken in between
         else:
             self._end(job, Ending("failed", last_words(job.run, code)))
+
+    def _again(self, job: Job, how: str, starved: bool) -> None:
+        """Start a run again that died, a few times; one that lacked memory without neighbours."""
+        self.killed[job.run] += 1
+        if starved:
+            self.alone.add(job.run)
+        if self.killed[job.run] <= RETRIES:
+            alone = " for want of memory; again, alone on its device" if starved else "; again"
+            self.watcher.note(f"{job.label} ({job.run}) interrupted: {how}{alone}")
+            self.waiting.insert(0, job)
+        else:
+            hint = " for want of memory" if starved else ""
+            reason = f"{how} {self.killed[job.run]} times{hint}"
+            self._end(job, Ending("interrupted", reason))
 
     def _end(self, job: Job, ending: Ending) -> None:
         self.endings[job.run] = ending
@@ -241,11 +275,32 @@ def last_words(run: str, code: int | None = None) -> str:
     return said.removeprefix("error: ") or f"exit code {code} without a word; see {log}"
 
 
-def _stopped_since(run: str, since: float) -> bool:
-    """Whether somebody asked this very process to stop."""
+def _journal_end(run: str) -> tuple[str, int]:
+    """Latest attempt and the size of its journal. A clock may be put back; a journal only grows."""
     tried = scratch.attempts(run)
-    events = Journal(tried[-1]).events() if tried else []
-    return bool(events) and events[-1]["event"] == "stopped" and events[-1]["time"] >= since
+    journal = Journal(tried[-1]).path if tried else None
+    if journal is None or not journal.exists():
+        return "", 0
+    return tried[-1].name, journal.stat().st_size
+
+
+def _last_event(run: str, before: tuple[str, int]) -> Event | None:
+    """The last event of a run's journal, if it was written after `before`."""
+    tried = scratch.attempts(run)
+    if not tried or _journal_end(run) == before:
+        return None
+    return next(Journal(tried[-1]).backwards(), None)
+
+
+def _stopped_since(run: str, before: tuple[str, int]) -> bool:
+    """Whether somebody asked this very process to stop."""
+    last = _last_event(run, before)
+    return last is not None and last["event"] == "stopped"
+
+
+def _out_of_memory(run: str, before: tuple[str, int]) -> bool:
+    last = _last_event(run, before)
+    return last is not None and last["event"] == "stopped" and last["reason"] == OUT_OF_MEMORY
 
 
 @contextmanager

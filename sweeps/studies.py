@@ -1,7 +1,9 @@
 """The declared studies, by name. Data: imports and one literal (a test insists)."""
 
 from slam_core.recipes import DEMO, DEMO_WSD
-from sweeps.grid import Around, IsoFlop, Scaled, Study, Together, Trunk
+from sweeps.grid import IsoFlop, Study, Together, Trunk
+from sweeps.priors import Around
+from sweeps.rules import Scaled
 
 STUDIES: dict[str, Study] = {
     # IsoFLOP curves on the embedded corpus, for two CPU cores: a minimum for every budget, and the

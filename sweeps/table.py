@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 
 def table(
@@ -44,3 +45,10 @@ def duration(hours: float | None) -> str:
         if hours >= 1.5 * size:
             return f"{hours / size:.3g} {unit}"
     return f"{hours * 3600:.2g} s"
+
+
+def exact(number: float) -> str:
+    """`1e12` for 1000000000000.0: the fewest digits that are this number."""
+    if number == 0 or 1e-4 <= abs(number) < 1e6:
+        return repr(number).removesuffix(".0")
+    return f"{Decimal(repr(number)).normalize():e}".replace("e+", "e")

@@ -1,11 +1,11 @@
-"""Where runs stand: their journals read as they grow, shown as bars, as lines, or as a table."""
+"""How a launch goes: the journals of its runs read as they grow, shown as bars or as lines."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,19 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from slam_core import scratch
-from slam_core.results import Result, State, read
-from sweeps.grid import Study
+from slam_core.results import ENDS, State
 from sweeps.place import Ending, Job
-from sweeps.plan import state_of_run
-from sweeps.queue import last_words
-from sweeps.table import brief, duration, table
+from sweeps.table import brief, duration
 
 EVERY = 60.0  # seconds between status lines where there is no terminal
 
 
 @dataclass
 class Standing:
-    """How far an attempt is. `total` steps (None for a budget in seconds), `rate` in units/s."""
+    """How far an attempt is. `total` steps (None for a budget in seconds), `rate` in units/s, `eta`
+    in seconds of training; `memory` is the most it has held, in bytes."""
 
     step: int = 0
     total: int | None = None
@@ -34,6 +32,10 @@ class Standing:
     loss: float | None = None
     rate: float | None = None
     seconds: float = 0.0
+    eta: float | None = None
+    memory: int | None = None
+    params: int = 0
+    work: float = 0.0  # parameters times units of the whole budget
     at: float | None = None  # Unix time of the last event
 
     def __str__(self) -> str:
@@ -44,11 +46,15 @@ class Standing:
 
 
 class Tail:
-    """Follows the journal of a run's latest attempt; each look reads only what is new."""
+    """Follows the journal of a run's latest attempt; each look reads only what is new.
+
+    `state` is that of the attempt while nobody works on it.
+    """
 
     def __init__(self, run: str):
         self.run = run
         self.standing = Standing()
+        self.state: State = "missing"
         self._attempt: Path | None = None
         self._offset = 0
         self._budget: float | None = None
@@ -75,22 +81,30 @@ class Tail:
         return self.standing
 
     def _take(self, event: dict[str, Any]) -> None:
-        now = self.standing
+        now, name = self.standing, event["event"]
         now.at = event["time"]
-        match event["event"]:
+        self.state = ENDS.get(name, self.state if self.state in ENDS.values() else "interrupted")
+        match name:
             case "start":
-                now.total = event["steps"]
-                self._budget = event["spec"]["budget"]["amount"]
-                now.step, now.share = 0, 0.0
+                self._start(event)
             case "branch":
                 now.step, now.seconds = event["step"], event["seconds"]
             case "resume":
-                now.step = event["step"]
+                self.state, now.step = "interrupted", event["step"]
             case "progress":
                 now.step, now.loss, now.rate = event["step"], event["loss"], event["rate"]
                 now.seconds = event["seconds"]
+                now.memory = max(event.get("memory", 0), now.memory or 0) or None
         done = now.step if now.total else now.seconds
         now.share = min(1.0, done / (now.total or self._budget or 1.0))
+        now.eta = now.seconds * (1 / now.share - 1) if now.share and now.seconds else None
+
+    def _start(self, event: dict[str, Any]) -> None:
+        now, spec, counts = self.standing, event["spec"], event.get("counts", {})
+        self.state, self._budget = "interrupted", spec["budget"]["amount"]
+        now.step, now.share, now.total = 0, 0.0, event["steps"]
+        now.params = sum(counts.get(part, 0) for part in ("embedding", "positions", "body", "head"))
+        now.work = now.params * (now.total or 0) * spec["data"]["batch"]
 
 
 class Lines:
@@ -191,60 +205,3 @@ class Bars(Lines):
                 self._bars.update(self._tasks[run], completed=standing.share, detail=str(standing))
         detail = f"{self.count} of {len(self.jobs)} runs"
         self._bars.update(self._all, completed=self._over + under_way, detail=detail)
-
-
-@dataclass(frozen=True)
-class Status:
-    """One line of `status`."""
-
-    id: str
-    label: str
-    state: State
-    standing: Standing
-    reason: str
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "label": self.label,
-            "state": self.state,
-            **asdict(self.standing),
-            "reason": self.reason,
-        }
-
-
-def status_of(run: str, label: str, state: State) -> Status:
-    reason = last_words(run) if state == "failed" else ""
-    return Status(run, label, state, Tail(run).look(), reason)
-
-
-def status_table(statuses: Sequence[Status]) -> str:
-    rows = [
-        [
-            one.label,
-            one.id,
-            one.state,
-            f"{one.standing.step}/{one.standing.total or '?'}" if one.standing.at else "",
-            f"{one.standing.loss:.3f}" if one.standing.loss is not None else "",
-            brief(one.standing.rate),
-            duration((time.time() - one.standing.at) / 3600) if one.standing.at else "",
-            one.reason,
-        ]
-        for one in statuses
-    ]
-    numbers = ["step", "loss", "units/s", "last event"]
-    headers = ["label", "id", "state", *numbers, "reason"]
-    if not any(one.label for one in statuses):
-        headers, rows = headers[1:], [row[1:] for row in rows]
-    return table(headers, rows, numbers)
-
-
-def states(study: Study | None, results: Path) -> dict[str, tuple[str, State]]:
-    """Run id -> (label, state): of a study, or of every run with a folder."""
-    ended = {result.run: result.state for result in read(results, Result).values()}
-    if study is None:
-        return {run: ("", state_of_run(run, ended)) for run in scratch.known_runs()}
-    found: dict[str, tuple[str, State]] = {}
-    for label, spec in study.runs().items():
-        found.setdefault(spec.id, (label, state_of_run(spec.id, ended)))
-    return found

@@ -2,7 +2,9 @@
 
 What a run does is in `act.json` of its folder: `steps`, `pause` seconds a step, `kill` (the first
 so many tries die by SIGKILL at half way), `fail` (a sentence), `mute` (exit 1 without a word),
-`meet` (a run that must have begun before this one cools down).
+`meet` (a run that must have begun before this one cools down), `memory` (bytes it says it holds),
+`starve` (the first so many tries find no memory on the GPU), `oom` (a memory cgroup in which the
+first try takes more than there is).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core import prefix, scratch
-from slam_core.results import Journal, state_of
+from slam_core.results import OUT_OF_MEMORY, Journal, state_of
 from slam_core.spec import read_spec, resolve
 
 
@@ -29,7 +31,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda n, frame: asked.append(n))
     home = scratch.run_folder(spec.id)
     act: dict[str, Any] = {"steps": 10, "pause": 0.0, "kill": 0, "fail": "", "mute": False}
-    act["meet"] = ""
+    act |= {"meet": "", "memory": 0, "starve": 0, "oom": ""}
     if (home / "act.json").exists():
         act |= json.loads((home / "act.json").read_text())
     try:
@@ -75,6 +77,7 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
             loss=1 / step,
             lr=0.1,
             rate=640,
+            memory=act["memory"],
         )
         saved.write_text(str(step))
         if step == prefix.branch_step(spec):
@@ -83,6 +86,14 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
                 time.sleep(0.02)
         if count <= act["kill"] and step >= act["steps"] // 2:
             os.kill(os.getpid(), signal.SIGKILL)
+        if count <= act["starve"]:
+            journal.write("stopped", reason=OUT_OF_MEMORY)
+            return 1
+        if act["oom"] and count == 1:
+            (Path(act["oom"]) / "cgroup.procs").write_text(str(os.getpid()))
+            hoard = []
+            while True:
+                hoard.append(bytearray(os.urandom(1 << 20)))
         if act["mute"]:
             return 1
         if act["fail"] and not retry:

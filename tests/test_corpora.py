@@ -103,7 +103,7 @@ def test_revision_follows_the_units_and_nothing_else(tmp_path: Path) -> None:
     made = documents()
     first = write(tmp_path / "a", made).revision
     assert write(tmp_path / "b", made, name="other name").revision == first
-    assert corpora.revision_of(tmp_path / "b") == first
+    assert corpora.planned(tmp_path / "b").revision == first
     changed = made[0].units.copy()
     changed[0] = (changed[0] + 200) % 400
     made[0] = Spoken("d0", "train", deduplicate(changed), made[0].seconds, "anna", (1,))

@@ -1,4 +1,4 @@
-"""A disk that fills up, for real: a small tmpfs (needs root; skipped elsewhere)."""
+"""A disk that fills up or is read-only, for real: a small tmpfs (needs root; else skipped)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import numbers
 
+import sweeps.studies
 from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.run import execute
 from slam_core.spec import RunSpec
+from sweeps.__main__ import main as sweep
+from sweeps.grid import Grid
 
 
 @pytest.fixture
@@ -53,3 +56,32 @@ def test_a_full_disk_is_said_and_survived(
     assert main(["run", str(spec_file)]) == 0
     assert len(scratch.attempts(tiny_spec.id)) == 1
     assert numbers(tiny_spec.id) == reference
+
+
+def test_a_read_only_folder_is_said_and_can_still_be_read(
+    small_disk: Path,
+    tmp_path: Path,
+    tiny_spec: RunSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SLAM_OUT", str(small_disk))
+    study = Grid(name="toy", base=tiny_spec, cross={"seed": (0, 1)})
+    monkeypatch.setitem(sweeps.studies.STUDIES, "toy", study)
+    spec_file = tmp_path / "run.json"
+    spec_file.write_text(tiny_spec.but({"seed": 1}).model_dump_json())
+    execute(tiny_spec.but({"seed": 0}), say=lambda text: None)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    capsys.readouterr()
+    where = ["--results", str(tmp_path / "results")]
+    for command in (main(["run", str(spec_file)]), sweep(["launch", "toy", "--on", "local"])):
+        assert command == 1
+        error = capsys.readouterr().err
+        assert "Read-only file system" in error
+        assert "SLAM_OUT to another folder" in error or "set SLAM_OUT to a folder" in error
+    assert sweep(["status", "toy", *where]) == 0
+    assert "2 runs: 1 done, 1 missing" in capsys.readouterr().out
+    assert sweep(["collect", *where]) == 0
+    assert "collected 1 new results" in capsys.readouterr().out
+    assert sweep(["collect", "--results", str(small_disk / "results")]) == 1
+    assert "cannot make the folder" in capsys.readouterr().err

@@ -6,12 +6,17 @@ import ast
 from pathlib import Path
 
 import pytest
+from conftest import write_tiny_corpus
 from pydantic import ValidationError
 
+import analysis.published
 import sweeps.studies
 from slam_core.errors import UsageError
 from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
-from sweeps.grid import Around, Grid, IsoFlop, Scaled, Together
+from sweeps import grid
+from sweeps.grid import Grid, IsoFlop, Together
+from sweeps.priors import PRIORS, Around
+from sweeps.rules import Complement, Scaled
 
 
 @pytest.fixture
@@ -80,6 +85,124 @@ def test_scaled_by_no_number_is_refused(base: RunSpec) -> None:
     law = Scaled(field="optim.lr", value=1e-2, by="model.family", at=64, power=-0.5)
     with pytest.raises(UsageError, match=r"model\.family' is no positive number"):
         law.of(base.but({"model.size": "1m"}))
+
+
+def test_sizes_around_the_optimum_of_a_published_law(base: RunSpec) -> None:
+    """The constants and the optimum are those of the analysis."""
+    for name, prior in PRIORS.items():
+        published = analysis.published.law(name)
+        law = published.law
+        assert (law.A, law.B, law.alpha, law.beta) == (prior.A, prior.B, prior.alpha, prior.beta)
+        assert (published.params, published.flops) == ("total", "6nd")
+        assert published.citation == prior.citation
+        for flops in (1e12, 3e18):
+            assert prior.params(flops) == pytest.approx(law.optimum(flops).n)
+    around = Around(law="cuervo-speech", factors=(0.5, 1))
+    # 59.3M: as in the table slam_predicted_optimal_recomputed.
+    assert around.sizes(3.01e18) == ("29.7m", "59.3m")
+    counted = base.but({"budget.convention": None})
+    study = IsoFlop(name="s", base=counted, budgets=(1e12,), sizes=around)
+    assert list(study.runs()) == ["llama-19.9k-1e12-s0", "llama-39.8k-1e12-s0"]
+    with pytest.raises(UsageError, match="counts C as 6ND and the budgets are in 'causal'"):
+        IsoFlop(name="s", base=base, budgets=(1e12,), sizes=around).runs()
+
+
+def test_a_prior_is_one_law(base: RunSpec) -> None:
+    with pytest.raises(ValidationError, match="no law 'cuervo'; there are cuervo-speech, "):
+        Around(law="cuervo", factors=(1,))
+    with pytest.raises(ValidationError, match="has its own constants"):
+        Around(law="besiroglu", power=0.5, factors=(1,))
+    with pytest.raises(ValidationError, match="give params, at and power, or the name of a law"):
+        Around(params=1e5, factors=(1,))
+
+
+def mix(base: RunSpec, *folders: Path) -> RunSpec:
+    return base.but(
+        {
+            "model.size": "20k",
+            "data.sources": [{"corpus": str(folder), "weight": 0.5} for folder in folders],
+        }
+    )
+
+
+def test_a_fraction_and_its_complement(base: RunSpec, tiny_corpus: Path, tmp_path: Path) -> None:
+    other, third = write_tiny_corpus(tmp_path / "other"), write_tiny_corpus(tmp_path / "third")
+    rest = Complement(field="data.sources.1.weight", to=("data.sources.0.weight",))
+    study = Grid(
+        name="mix",
+        base=mix(base, tiny_corpus, other),
+        cross={"data.sources.0.weight": (0.1, 0.9, 0.7)},
+        scaled=(rest,),
+    )
+    found = {label: [s.weight for s in r.data.sources] for label, r in study.runs().items()}
+    assert found == {"weight=0.1": [0.1, 0.9], "weight=0.9": [0.9, 0.1], "weight=0.7": [0.7, 0.3]}
+    three = Complement(
+        field="data.sources.2.weight", to=("data.sources.0.weight", "data.sources.1.weight")
+    )
+    spec = three.of(mix(base, tiny_corpus, other, third).but({"data.sources.0.weight": 0.2}))
+    assert spec.data.sources[2].weight == 0.3
+    with pytest.raises(UsageError, match=r"sources\.1\.weight is 0\.0: input should be greater"):
+        rest.of(study.base.but({"data.sources.0.weight": 1.0}))
+    with pytest.raises(UsageError, match=r"'data\.sources\.4\.weight' is no number of a run"):
+        Complement(field="optim.lr", to=("data.sources.4.weight",)).of(study.base)
+
+
+def test_cases_make_a_space_conditional(base: RunSpec) -> None:
+    study = Grid(
+        name="g",
+        base=base,
+        cross={"seed": (0, 1)},
+        cases=(
+            {"model.family": ("llama",), "model.size": ("20k", "cuervo-20m")},
+            {"model.family": ("qwen2",), "model.size": ("30k",), "optim.beta2": (0.9,)},
+        ),
+    )
+    assert list(study.runs()) == [
+        "seed=0,family=llama,size=20k",
+        "seed=0,family=llama,size=cuervo-20m",
+        "seed=0,family=qwen2,size=30k,beta2=0.9",
+        "seed=1,family=llama,size=20k",
+        "seed=1,family=llama,size=cuervo-20m",
+        "seed=1,family=qwen2,size=30k,beta2=0.9",
+    ]
+    with pytest.raises(ValidationError, match="seed is in a case and outside of it"):
+        Grid(name="g", base=base, cross={"seed": (0,)}, cases=({"seed": (1,)},))
+    with pytest.raises(ValidationError, match=r"optim\.lr has no values"):
+        Grid(name="g", base=base, cases=({"optim.lr": ()},))
+    with pytest.raises(UsageError, match="'cuervo-20m' is no size of qwen2"):
+        Grid(
+            name="g",
+            base=base,
+            cross={"model.size": ("cuervo-20m",), "model.family": ("llama", "qwen2")},
+            scaled=(Scaled(field="optim.lr", value=1e-2, by="params", at=64, power=-0.5),),
+        ).runs()
+
+
+def test_values_may_have_names_and_labels_stay_apart(base: RunSpec, tiny_corpus: Path) -> None:
+    both = mix(base, tiny_corpus).data.sources
+    study = Grid(
+        name="g",
+        base=mix(base, tiny_corpus),
+        cross={"data.sources": {"tiny": both}, "data.sources.0.weight": (1.0, 2.0)},
+        zipped={"optim.beta1": (0.9,), "seed": {"first": 0}},
+    )
+    assert list(study.runs()) == [
+        "sources=tiny,weight=1,beta1=0.9,seed=first",
+        "sources=tiny,weight=2,beta1=0.9,seed=first",
+    ]
+    two = Grid(
+        name="g",
+        base=base,
+        cross={"data.sources.0.weight": (0.2,), "data.sources.1.weight": (0.8,)},
+    )
+    with pytest.raises(UsageError, match="has 1 items"):
+        two.runs()
+    assert grid._columns({"a.0.weight", "a.1.weight", "weight", "b.lr"}) == {
+        "a.0.weight": "0.weight",
+        "a.1.weight": "1.weight",
+        "weight": "weight",
+        "b.lr": "lr",
+    }
 
 
 def test_grid_crosses_and_zips(base: RunSpec) -> None:

@@ -153,7 +153,7 @@ def test_a_run_that_is_killed_again_and_again_is_given_up(toy: Toy) -> None:
     toy.act(first, kill=99)
     assert toy.launch(2) == 75
     assert toy.tries(first) == 3
-    assert "killed 3 times, last by SIGKILL, maybe for want of memory" in toy.text()
+    assert "killed by SIGKILL 3 times" in toy.text()
     assert scratch.state(second) == "done"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import sweeps.studies
 from slam_core import scratch
-from slam_core.results import Journal
+from slam_core.results import Curve, Journal, Score, read
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
@@ -70,7 +70,7 @@ def test_state_and_time_come_from_results_when_scratch_is_gone(
     assert [run.state for run in planned.runs] == ["done", "missing", "missing"]
     # 36 s for the same size: a hundredth of an hour each.
     assert [run.hours for run in planned.runs] == pytest.approx([0.01] * 3)
-    assert planned.devices == ("abacus",)
+    assert planned.basis == "times are from finished runs on abacus"
 
 
 def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Path) -> None:
@@ -87,6 +87,43 @@ def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Pat
     assert far.hours is None
 
 
+def test_hours_and_cost_of_a_device_are_said_to_be_assumed(
+    study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(next(iter(study.runs().values())))
+    where = ["--results", str(tmp_path)]
+    assert main(["plan", "toy", "--device", "a100", "--price", "2", "--json", *where]) == 0
+    said = json.loads(capsys.readouterr().out)
+    run = said["runs"][0]
+    # 6N and attention over the whole square, 40 % of 312 TFLOP/s.
+    attention = 12 * 1 * 16 * 16
+    hours = (6 * run["params"] + attention) * run["tokens"] / (0.4 * 312e12) / 3600
+    assert run["hours"] == pytest.approx(hours)
+    assert run["cost"] == pytest.approx(2 * hours)
+    assert said["total"]["cost"] == pytest.approx(6 * hours)
+    assert (said["left"]["runs"], said["left"]["hours"]) == (2, pytest.approx(2 * hours))
+    assert "an assumption: give your own with --mfu" in said["basis"]
+    assert "3 runs are declared in fp32" in said["basis"]
+    assert main(["plan", "toy", "--device", "a100", "--mfu", "0.2", *where]) == 0
+    assert "at 20% of its 312 TFLOP/s in bf16 (as stated)" in capsys.readouterr().out
+    for wrong in (["--device", "abacus"], ["--mfu", "0.3"], ["--device", "a100", "--mfu", "40"]):
+        assert main(["plan", "toy", *wrong, *where]) == 2
+    said = capsys.readouterr().err
+    assert "no device 'abacus'; there are a100, " in said
+    assert main(["plan", "toy", "--price", "-1", *where]) == 2
+
+
+def test_cost_of_measured_hours_and_of_those_unknown(study: Grid, tmp_path: Path) -> None:
+    finish(next(iter(study.runs().values())))
+    collect(tmp_path)
+    both = Grid(name="both", base=study.base, zipped={"model.width": (16, 512), "seed": (0, 0)})
+    planned = plan(both, tmp_path, price=3.0)
+    assert [run.cost for run in planned.runs] == [pytest.approx(0.03), None]
+    assert "in all: 36 s of one device, cost 0.03 at 3 an hour, and 1 runs of unknown time" in str(
+        planned
+    )
+
+
 def test_collect_is_idempotent_and_skips_the_unfinished(
     study: Grid, tmp_path: Path, slam_out: Path
 ) -> None:
@@ -100,6 +137,39 @@ def test_collect_is_idempotent_and_skips_the_unfinished(
     before = (tmp_path / "results" / "runs.jsonl").read_bytes()
     assert collect(tmp_path / "results").runs == 0
     assert (tmp_path / "results" / "runs.jsonl").read_bytes() == before
+
+
+def test_collect_takes_scores_that_came_later_and_other_machines_folders(
+    study: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, three = study.runs().values()
+    results = tmp_path / "results"
+    for machine, done, begun in (("near", one, three), ("far", two, None)):
+        monkeypatch.setenv("SLAM_OUT", str(tmp_path / machine))
+        finish(done)
+        if begun is not None:
+            scratch.new_attempt(begun.id)
+    far = scratch.attempts(two.id)[0]
+    folders = ["--from", str(tmp_path / "near"), "--from", str(tmp_path / "far")]
+    command = ["collect", "--json", "--results", str(results)]
+    assert main([*command, *folders]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["results"], said["scores"], said["unfinished"]) == (2, 0, 1)
+    found = {"revision": "r", "value": 0.5, "stderr": 0.1, "items": 3, "chance": 0.5}
+    for metric in ("accuracy", "other"):
+        Journal(far).write("score", benchmark="b", metric=metric, **found)
+    for fresh in (2, 0):
+        assert main(command) == 0  # $SLAM_OUT is the far one
+        said = json.loads(capsys.readouterr().out)
+        assert (said["results"], said["scores"], said["unfinished"]) == (0, fresh, 0)
+    assert [s.metric for s in read(results, Score).values()] == ["accuracy", "other"]
+    # What is lost from the results comes back from the journals.
+    (results / "curves.jsonl").unlink()
+    assert main([*command, *folders]) == 0
+    assert len(read(results, Curve)) == 2
+    capsys.readouterr()
+    assert main([*command, "--from", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere to collect from" in capsys.readouterr().err
 
 
 def test_json_is_what_scripts_read(

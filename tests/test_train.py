@@ -233,3 +233,61 @@ def test_bf16_trains_close_to_fp32(tiny_spec: RunSpec, slam_out: Path) -> None:
     full, mixed = (outcome(s.id)[0].validation["tiny"].nll for s in (tiny_spec, half))
     assert mixed != full
     assert mixed == pytest.approx(full, abs=0.1)
+
+
+def stopped_at(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, *steps: int) -> Path:
+    """Stop and save a run after each of `steps`; its attempt folder."""
+    with monkeypatch.context() as patch:
+        patch.setattr("slam_core.run.Mix", StopAt)
+        for step in steps:
+            patch.setattr(StopAt, "at", step - 1)
+            with pytest.raises(Interrupted):
+                execute(spec, say=quiet)
+    return scratch.attempts(spec.id)[-1]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimiser.safetensors", "state.json"])
+def test_a_truncated_checkpoint_costs_the_steps_since_the_one_before(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    execute(tiny_spec, say=quiet)
+    whole, losses = outcome(tiny_spec.id)
+    shutil.rmtree(slam_out)
+    folder = stopped_at(tiny_spec, monkeypatch, 10, 20, 30)
+    assert [p.name for p in checkpoints(folder)] == ["checkpoint-20", "checkpoint-30"]
+    damaged = folder / "checkpoint-30" / file
+    os.truncate(damaged, damaged.stat().st_size - 1)
+    said: list[str] = []
+    assert execute(tiny_spec, say=said.append) == "done"
+    assert "checkpoint-30 is truncated: going on from what was saved before it" in said[0]
+    assert "goes on at step 20" in said[1]
+    again, resumed = outcome(tiny_spec.id)
+    assert (again.validation, resumed) == (whole.validation, losses)
+    # The last one is enough, once it is there.
+    assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-60"]
+
+
+def test_without_any_whole_checkpoint_a_run_begins_again(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(tiny_spec, say=quiet)
+    whole, losses = outcome(tiny_spec.id)
+    shutil.rmtree(slam_out)
+    folder = stopped_at(tiny_spec, monkeypatch, 10)
+    (folder / "checkpoint-10" / "optimiser.safetensors").unlink()
+    assert execute(tiny_spec, say=quiet) == "done"
+    again, resumed = outcome(tiny_spec.id)
+    assert (again.validation, again.spent.steps, resumed) == (whole.validation, 60, losses)
+
+
+def test_a_damaged_checkpoint_of_the_right_size_is_named(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stopped_at(tiny_spec, monkeypatch, 10)
+    for name in ("model", "optimiser"):
+        path = folder / "checkpoint-10" / f"{name}.safetensors"
+        content = path.read_bytes()
+        path.write_bytes(b"\xff" * 8 + content[8:])
+        with pytest.raises(SlamError, match=r"checkpoint-10 is damaged .*; remove that folder"):
+            execute(tiny_spec, retry=True, say=quiet)
+        path.write_bytes(content)

@@ -1,0 +1,84 @@
+"""Fields that follow from others: a power law of the model's size, what is left of a total.
+
+Rules are values inside a declaration. Each sets one field of a spec that is otherwise complete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slam_core.errors import UsageError
+from slam_core.spec import RunSpec, resolve
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scaled(_Value):
+    """A field that follows a power law: `field = value * (by / at) ** power`.
+
+    `by` is a number of the resolved spec (`model.width`, `model.layers`, `budget.amount`) or
+    `params`, the total number of parameters. Rounded to 3 significant digits, so that ids do not
+    hang on the last bit of a power.
+    """
+
+    field: str
+    value: float
+    by: str
+    at: float = Field(gt=0)
+    power: float
+
+    def of(self, spec: RunSpec) -> RunSpec:
+        """`spec` with the field set."""
+        value = self.value * (self._by(spec) / self.at) ** self.power
+        return spec.but({self.field: float(f"{value:.3g}")})
+
+    def _by(self, spec: RunSpec) -> float:
+        number = _number(spec, self.by)
+        if number is None or number <= 0:
+            raise UsageError(
+                f"scaled {self.field}: '{self.by}' is no positive number of a run; "
+                "use params, model.width, model.layers or budget.amount"
+            )
+        return number
+
+
+class Complement(_Value):
+    """A field that is what others leave of a total: `field = total - sum(to)`.
+
+    Two weights of a mix that sum to 1: `Complement(field="data.sources.1.weight",
+    to=("data.sources.0.weight",))`. Rounded to 12 digits, so that 1 - 0.9 is 0.1. What must be
+    positive may not be left with nothing: a pure mix is a case of its own.
+    """
+
+    field: str
+    to: tuple[str, ...] = Field(min_length=1)
+    total: float = 1.0
+
+    def of(self, spec: RunSpec) -> RunSpec:
+        """`spec` with the field set."""
+        parts = [_number(spec, field) for field in self.to]
+        if None in parts:
+            wrong = self.to[parts.index(None)]
+            raise UsageError(f"complement {self.field}: '{wrong}' is no number of a run")
+        rest = self.total - sum(part for part in parts if part is not None)
+        return spec.but({self.field: float(f"{rest:.12g}")})
+
+
+Rule = Scaled | Complement
+
+
+def _number(spec: RunSpec, path: str) -> float | None:
+    """A number of the resolved spec by its dotted field, or `params`, all parameters."""
+    if path == "params":
+        return spec.counts.total
+    node: Any = resolve(spec)
+    for key in path.split("."):
+        if isinstance(node, tuple) and key.isdigit():
+            node = node[int(key)] if int(key) < len(node) else None
+        else:
+            node = getattr(node, key, None) if isinstance(node, BaseModel) else None
+    return node if isinstance(node, int | float) and not isinstance(node, bool) else None

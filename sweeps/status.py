@@ -1,0 +1,196 @@
+"""Where runs stand: states, progress, speed and time left, of a study or of all runs there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from slam_core import scratch
+from slam_core.results import FILES, Result, State, read
+from sweeps.grid import Study
+from sweeps.plan import ENDED, census
+from sweeps.queue import last_words
+from sweeps.table import brief, duration, table
+from sweeps.watch import Standing, Tail
+
+EVERY = 2.0  # seconds between two looks
+BAR = 12  # characters
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line of `status`."""
+
+    id: str
+    label: str
+    state: State
+    standing: Standing
+    reason: str
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "label": self.label,
+            "state": self.state,
+            **asdict(self.standing),
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """All lines of one look. `eta`: seconds until the whole is done at the speed that the running
+    runs have together; None if none runs or their speed is not known yet."""
+
+    runs: tuple[Status, ...]
+    eta: float | None
+
+    def record(self) -> dict[str, Any]:
+        return {"eta": self.eta, "runs": [one.record() for one in self.runs]}
+
+    def __str__(self) -> str:
+        return "\n".join([*self._table(self.runs), "", self.summary()])
+
+    def summary(self) -> str:
+        total = census(one.state for one in self.runs)
+        rate = sum(one.standing.rate or 0.0 for one in self.runs if one.state == "running")
+        speed = f"; {brief(rate)} units/s" if rate else ""
+        left = f"; {duration(self.eta / 3600)} left" if self.eta is not None else ""
+        return total + speed + left
+
+    def fitting(self, height: int) -> str:
+        """As much as a terminal of `height` lines shows: running runs first, then the newest."""
+        rank: dict[State, int] = {"running": 0, "interrupted": 1, "failed": 1, "missing": 3}
+        runs = sorted(self.runs, key=lambda one: rank.get(one.state, 2))
+        room = max(1, height - 5)
+        more = [f"... and {len(runs) - room} more"] if len(runs) > room else []
+        return "\n".join([*self._table(runs[:room]), *more, "", self.summary()])
+
+    def _table(self, runs: Sequence[Status]) -> list[str]:
+        rows = [[one.label, one.id, one.state, *_cells(one), one.reason] for one in runs]
+        numbers = ["step", "loss", "units/s", "left", "last event"]
+        headers = ["label", "id", "state", "progress", *numbers, "reason"]
+        if not any(one.label for one in runs):
+            headers, rows = headers[1:], [row[1:] for row in rows]
+        return table(headers, rows, numbers).split("\n")
+
+
+def _cells(one: Status) -> list[str]:
+    now = one.standing
+    if now.at is None and not now.step:
+        return [""] * 6
+    full = round(now.share * BAR)
+    return [
+        "█" * full + "░" * (BAR - full),
+        f"{now.step}/{now.total or '?'}",
+        f"{now.loss:.3f}" if now.loss is not None else "",
+        brief(now.rate),
+        duration(now.eta / 3600) if now.eta is not None and one.state == "running" else "",
+        # A clock that was put back has seen no event yet.
+        duration(max(0.0, time.time() - now.at) / 3600) if now.at is not None else "",
+    ]
+
+
+class Looks:
+    """Repeated looks: each reads only what journals and results have gained since the last."""
+
+    def __init__(self, study: Study | None, results: Path):
+        self.results = results
+        self._labels: dict[str, str] | None = None
+        self._work: dict[str, float] = {}
+        self._tails: dict[str, Tail] = {}
+        self._stamp: tuple[int, int] | None = None
+        self._ended: dict[str, Result] = {}
+        if study is not None:
+            self._labels = {}
+            for label, spec in study.runs().items():
+                self._labels.setdefault(spec.id, label)
+                self._work[spec.id] = spec.counts.total * (spec.steps or 0) * spec.data.batch
+
+    def look(self) -> Report:
+        self._read_results()
+        here = scratch.known_runs()
+        known = set(here)
+        labels = dict.fromkeys(here, "") if self._labels is None else self._labels
+        runs = tuple(self._status(run, label, run in known) for run, label in labels.items())
+        return Report(runs, self._eta(runs))
+
+    def __iter__(self) -> Iterator[Report]:
+        """Looks, until nothing runs."""
+        while True:
+            report = self.look()
+            yield report
+            if all(one.state != "running" for one in report.runs):
+                return
+            time.sleep(EVERY)
+
+    def _read_results(self) -> None:
+        try:
+            found = (self.results / FILES[Result]).stat()
+        except FileNotFoundError:
+            return
+        stamp = (found.st_mtime_ns, found.st_size)
+        if stamp != self._stamp:
+            self._ended = {r.run: r for r in read(self.results, Result).values()}
+            self._stamp = stamp
+
+    def _status(self, run: str, label: str, here: bool) -> Status:
+        """A collected result stands, though its scratch folder be gone."""
+        if run in self._ended:
+            result = self._ended[run]
+            return Status(run, label, result.state, _stood(result), "")
+        if not here:
+            return Status(run, label, "missing", Standing(), "")
+        tail = self._tails.setdefault(run, Tail(run))
+        running = scratch.holder(run) is not None
+        standing = tail.look()
+        state: State = "running" if running else tail.state
+        return Status(run, label, state, standing, last_words(run) if state == "failed" else "")
+
+    def _eta(self, runs: Sequence[Status]) -> float | None:
+        """What is left in units times parameters, over what the running runs do of it a second."""
+        left = speed = 0.0
+        longest = 0.0
+        for one in runs:
+            now = one.standing
+            if one.state in ENDED or one.state == "failed":
+                continue
+            left += self._work.get(one.id, now.work) * (1 - now.share)
+            if one.state == "running" and now.rate is not None:
+                speed += now.params * now.rate
+                longest = max(longest, now.eta or 0.0)
+        return max(left / speed, longest) if speed else None
+
+
+def _stood(result: Result) -> Standing:
+    """Where a collected run ended."""
+    spent = result.spent
+    return Standing(
+        step=spent.steps,
+        total=spent.steps,
+        share=1.0,
+        loss=result.train_loss,
+        rate=round(spent.tokens / spent.seconds) if spent.seconds else None,
+        seconds=spent.seconds,
+    )
+
+
+def watch(looks: Looks) -> None:
+    """Show looks until nothing runs: in place on a terminal, one after the other elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        for report in looks:
+            print(f"{report}\n", flush=True)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for report in looks:
+            text = Text(report.fitting(console.height), no_wrap=True, overflow="ellipsis")
+            live.update(text, refresh=True)
+    print(report)

@@ -1,0 +1,101 @@
+"""How long a run will take: from finished runs like it, or from a device and the share of it used.
+
+Hours are of one device, training only.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from slam_core.errors import UsageError
+from slam_core.results import Result
+from slam_core.spec import RunSpec
+from sweeps.devices import device
+
+# A finished run tells the speed of another if their sizes differ by no more than this factor.
+ALIKE = 1.5
+# Cuervo & Marxer 2024 report 0.32 to 0.63 for 20M to 823M parameters on A100s (their release).
+MFU = 0.4
+
+
+class Times(Protocol):
+    """Where the hours of a plan come from."""
+
+    def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
+        """Hours of one device, or None if they cannot be told. `tokens` is None for a budget in
+        seconds, which is its own answer."""
+        ...
+
+    def basis(self) -> str:
+        """A sentence on what the hours told so far rest on; empty if none were told."""
+        ...
+
+
+class Measured:
+    """Operations per second of finished runs of the same family, context, batch and precision."""
+
+    def __init__(self, results: Iterable[Result]):
+        self._used: set[str] = set()
+        self._timed: dict[tuple[Any, ...], list[tuple[int, float, str]]] = {}
+        for result in results:
+            if result.state == "done" and (rate := result.spent.rate) is not None:
+                made_on = str(result.provenance.get("device", "an unknown device"))
+                entry = (result.counts.total, rate * result.counts.total, made_on)
+                self._timed.setdefault(self._kind(result.spec), []).append(entry)
+        for timed in self._timed.values():
+            timed.sort()
+
+    @staticmethod
+    def _kind(spec: dict[str, Any]) -> tuple[Any, ...]:
+        data = spec["data"]
+        return (spec["model"]["family"], data["context"], data["batch"], spec["precision"])
+
+    def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
+        if tokens is None:
+            return spec.budget.amount / 3600
+        params = spec.counts.total
+        kind = (spec.model.family, spec.data.context, spec.data.batch, spec.precision)
+        timed = self._timed.get(kind, [])
+        place = bisect_left(timed, (params,))
+        beside = timed[max(0, place - 1) : place + 1]
+        near = min(beside, key=lambda one: abs(math.log(one[0] / params)), default=None)
+        if near is None or not 1 / ALIKE <= near[0] / params <= ALIKE:
+            return None
+        self._used.add(near[2])
+        # Operations per second carry over, not units per second.
+        return tokens * params / near[1] / 3600
+
+    def basis(self) -> str:
+        return f"times are from finished runs on {', '.join(sorted(self._used))}" * bool(self._used)
+
+
+class Assumed:
+    """A device at a share `mfu` of its peak in bf16. FLOPs count as that share is defined: 6N and
+    attention over the whole square (the convention `attention`; PaLM, arXiv:2204.02311, App. B).
+    """
+
+    def __init__(self, name: str, mfu: float | None):
+        self.device, self.given, self.mfu = device(name), mfu is not None, mfu or MFU
+        if not 0 < self.mfu <= 1:
+            raise UsageError(f"--mfu is {mfu}; it is a share of the peak, above 0 and up to 1")
+        self._fp32 = 0
+
+    def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
+        if tokens is None:
+            return spec.budget.amount / 3600
+        self._fp32 += spec.precision == "fp32"
+        flops = spec.counts.flops("attention") * tokens
+        return flops / (self.device.peak * self.mfu) / 3600
+
+    def basis(self) -> str:
+        stated = "as stated" if self.given else "an assumption: give your own with --mfu"
+        said = (
+            f"times are for one {self.device.title} at {self.mfu:.0%} of its "
+            f"{self.device.peak / 1e12:g} TFLOP/s in bf16 ({stated})"
+        )
+        if self._fp32:
+            said += f"; {self._fp32} runs are declared in fp32 and will take longer"
+        return said
