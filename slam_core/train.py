@@ -227,8 +227,9 @@ class Loop:
                 "space and run again: it goes on from the checkpoint before"
             ) from error
         if self.progress >= 1:
-            for old in found:
-                shutil.rmtree(old, ignore_errors=True)
+            for old in _saved(folder):
+                if old != final:
+                    shutil.rmtree(old, ignore_errors=True)
 
     def resume(self) -> bool:
         """Take up the newest whole checkpoint of the attempt, if it has one."""
