@@ -234,8 +234,9 @@ class Loop:
                 "space and run again: it goes on from the checkpoint before"
             ) from error
         if self.progress >= 1:
-            for old in found:
-                shutil.rmtree(old, ignore_errors=True)
+            for old in _saved(folder):
+                if old != final:
+                    shutil.rmtree(old, ignore_errors=True)
 
     def write(self, folder: Path) -> None:
         """Write all that the next step reads into an empty folder, and flush it to the disk."""

@@ -74,11 +74,14 @@ def test_a_read_only_folder_is_said_and_can_still_be_read(
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     capsys.readouterr()
     where = ["--results", str(tmp_path / "results")]
-    for command in (main(["run", str(spec_file)]), sweep(["launch", "toy", "--on", "local"])):
-        assert command == 1
+    for command, arguments in (
+        (main, ["run", str(spec_file)]),
+        (sweep, ["launch", "toy", "--on", "local", *where]),
+    ):
+        assert command(arguments) == 1
         error = capsys.readouterr().err
         assert "Read-only file system" in error
-        assert "SLAM_OUT to another folder" in error or "set SLAM_OUT to a folder" in error
+        assert "set SLAM_OUT to a folder you can write" in error
     assert sweep(["status", "toy", *where]) == 0
     assert "2 runs: 1 done, 1 missing" in capsys.readouterr().out
     assert sweep(["collect", *where]) == 0

@@ -280,14 +280,12 @@ def test_without_any_whole_checkpoint_a_run_begins_again(
     assert (again.validation, again.spent.steps, resumed) == (whole.validation, 60, losses)
 
 
+@pytest.mark.parametrize("name", ["model", "optimiser"])
 def test_a_damaged_checkpoint_of_the_right_size_is_named(
-    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     folder = stopped_at(tiny_spec, monkeypatch, 10)
-    for name in ("model", "optimiser"):
-        path = folder / "checkpoint-10" / f"{name}.safetensors"
-        content = path.read_bytes()
-        path.write_bytes(b"\xff" * 8 + content[8:])
-        with pytest.raises(SlamError, match=r"checkpoint-10 is damaged .*; remove that folder"):
-            execute(tiny_spec, retry=True, say=quiet)
-        path.write_bytes(content)
+    path = folder / "checkpoint-10" / f"{name}.safetensors"
+    path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
+    with pytest.raises(SlamError, match=r"checkpoint-10 is damaged .*; remove that folder"):
+        execute(tiny_spec, say=quiet)
