@@ -207,15 +207,21 @@ def state_of(events: list[Event], held: bool) -> State:
     return "interrupted" if events else "missing"
 
 
-def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Curve | None]:
-    """The records of one attempt; (None, None) while it has not come to an end.
+# Who stopped a run that a search does not want to the end.
+PRUNER = "pruner"
+
+
+def stopped_by(events: list[Event]) -> str | None:
+    """Who stopped an attempt that has not gone on since, or None."""
+    last = events[-1] if events else {"event": ""}
+    return str(last.get("by", "")) if last["event"] == "stopped" else None
+
+
+def logged(events: list[Event]) -> list[Event]:
+    """The progress events of an attempt in the order of steps.
 
     A resume goes back to its checkpoint: what was logged beyond it did not happen.
     """
-    start = next((e for e in events if e["event"] == "start"), None)
-    end = next((e for e in reversed(events) if e["event"] in ("done", "diverged")), None)
-    if start is None or end is None or state_of(events, held=False) not in ("done", "diverged"):
-        return None, None
     points: dict[int, Event] = {}
     for event in events:
         if event["event"] == "progress":
@@ -223,7 +229,16 @@ def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Cu
         elif event["event"] in ("start", "resume"):
             reached = event.get("step", 0) if event["event"] == "resume" else 0
             points = {step: e for step, e in points.items() if step <= reached}
-    ordered = [points[step] for step in sorted(points)]
+    return [points[step] for step in sorted(points)]
+
+
+def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Curve | None]:
+    """The records of one attempt; (None, None) while it has not come to an end."""
+    start = next((e for e in events if e["event"] == "start"), None)
+    end = next((e for e in reversed(events) if e["event"] in ("done", "diverged")), None)
+    if start is None or end is None or state_of(events, held=False) not in ("done", "diverged"):
+        return None, None
+    ordered = logged(events)
     result = Result(
         run=run,
         attempt=attempt,

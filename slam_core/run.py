@@ -54,7 +54,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         try:
             return _attempt(spec, folder, journal, device, limits or Limits(), say)
         except Interrupted as stop:
-            journal.write("stopped", reason=str(stop))
+            journal.write("stopped", reason=str(stop), by=stop.by)
             raise
         except NoSpace:
             raise  # interrupted, not failed: the next start goes on from the last checkpoint
@@ -73,6 +73,7 @@ def _attempt(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
+    scratch.forget_stop(folder)
     mix = Mix(spec.data, spec.seed)
     loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
     if loop.resume():
