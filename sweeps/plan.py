@@ -16,6 +16,7 @@ from slam_core.corpora import open_corpus
 from slam_core.results import Result, State, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
+from sweeps.search import runs_of
 from sweeps.table import brief, duration, scientific, table
 
 # Up to four epochs of repeated data are almost as good as new data (Muennighoff et al. 2023).
@@ -119,7 +120,7 @@ def plan(study: Study, results: Path) -> Plan:
     """The runs of a study and where they stand; `results` is a folder of records."""
     labels: dict[str, list[str]] = {}
     specs: dict[str, RunSpec] = {}
-    for label, spec in study.runs().items():
+    for label, spec in runs_of(study, results).items():
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
     known = list(read(results, Result).values())
@@ -131,11 +132,11 @@ def plan(study: Study, results: Path) -> Plan:
     return Plan(study.name, runs, tuple(sorted(speeds.used)))
 
 
-def census(states: Iterable[State]) -> str:
+def census(states: Iterable[str], what: str = "runs") -> str:
     """`40 runs: 12 done, 28 missing`."""
     counts = Counter(states)
     said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    return f"{counts.total()} runs: {said or 'none'}"
+    return f"{counts.total()} {what}: {said or 'none'}"
 
 
 def state_of_run(run: str, ended: Mapping[str, State]) -> State:

@@ -20,7 +20,7 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import Journal
+from slam_core.results import PRUNER, Journal, stopped_by
 from sweeps.place import Ending, Job, Watcher
 
 POLL = 0.2  # seconds between looks at the journals and at runs held elsewhere
@@ -65,6 +65,7 @@ class Queue:
         self.endings: dict[str, Ending] = {}
         self.killed: Counter[str] = Counter()
         self.stops: list[int] = []
+        self._since = time.time()
         self._looked = 0.0
         self._refused = 0
         self._full = False
@@ -88,6 +89,7 @@ class Queue:
                     for one in [c for c in self.running.values() if c.process.sentinel in ended]:
                         self._reap(one)
                     self.watcher.tick()
+                    self._refill()
             finally:
                 for one in self.running.values():
                     one.process.terminate()
@@ -108,7 +110,10 @@ class Queue:
         for job in list(self.elsewhere.values()):
             if scratch.holder(job.run) is None:
                 del self.elsewhere[job.run]
-                self.waiting.insert(0, job)
+                if _stopped_since(job.run, self._since, PRUNER):
+                    self._end(job, Ending("interrupted", "pruned; its state is saved"))
+                else:
+                    self.waiting.insert(0, job)
 
     def _start(self) -> None:
         while self.waiting and not self.stops and (slot := self._free_slot()):
@@ -132,6 +137,11 @@ class Queue:
                 continue
             self._refused = 0
             self.watcher.started(job, slot.name)
+
+    def _refill(self) -> None:
+        busy = len(self.running) + len(self.waiting) + len(self.elsewhere)
+        if not self.stops and (room := len(self.slots) - busy) > 0:
+            self.waiting += self.watcher.more(room)
 
     def _free_slot(self) -> Slot | None:
         mine = {one.slot.name for one in self.running.values()}
@@ -185,7 +195,7 @@ class Queue:
             else:
                 hint = ", maybe for want of memory" if code == -signal.SIGKILL else ""
                 reason = f"killed {self.killed[job.run]} times, last by {how}{hint}"
-                self._end(job, Ending("interrupted", reason))
+                self._end(job, Ending("interrupted", reason, lost=True))
         elif code == 75:
             if _stopped_since(job.run, one.since):
                 self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
@@ -215,11 +225,12 @@ def last_words(run: str, code: int | None = None) -> str:
     return said.removeprefix("error: ") or f"exit code {code} without a word; see {log}"
 
 
-def _stopped_since(run: str, since: float) -> bool:
-    """Whether somebody asked this very process to stop."""
+def _stopped_since(run: str, since: float, by: str | None = None) -> bool:
+    """Whether somebody asked this very process to stop; `by` whom, if that matters."""
     tried = scratch.attempts(run)
     events = Journal(tried[-1]).events() if tried else []
-    return bool(events) and events[-1]["event"] == "stopped" and events[-1]["time"] >= since
+    who = stopped_by(events)
+    return who is not None and by in (None, who) and bool(events[-1]["time"] >= since)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,7 +26,8 @@ class Uniform(_Value):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _ordered(self)
+        _refuse_empty(self.low, self.high)
+        return self
 
 
 class LogUniform(_Value):
@@ -37,7 +38,8 @@ class LogUniform(_Value):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _ordered(self)
+        _refuse_empty(self.low, self.high)
+        return self
 
 
 class Int(_Value):
@@ -49,7 +51,8 @@ class Int(_Value):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        return _ordered(self)
+        _refuse_empty(self.low, self.high)
+        return self
 
 
 class OneOf(_Value):
@@ -140,7 +143,7 @@ def combinations(
 
 def cells(space: Space, limit: int = 10_000) -> list[Drawn] | None:
     """Every point of a space that can be counted, up to `limit` of them; else None."""
-    found = []
+    found: list[Drawn] = []
     for chosen in combinations(space, _counted):
         drawn = at(space, chosen)
         named = (name.partition("[")[0] for name in drawn.params)
@@ -225,10 +228,6 @@ def _rounded(value: Any, part: Distribution) -> Any:
     return min(max(float(f"{value:.{12 if stepped else 4}g}"), part.low), part.high)
 
 
-Interval = TypeVar("Interval", Uniform, LogUniform, Int)
-
-
-def _ordered(interval: Interval) -> Interval:
-    if not interval.low < interval.high:
-        raise ValueError(f"low {interval.low} is not below high {interval.high}")
-    return interval
+def _refuse_empty(low: float, high: float) -> None:
+    if not low < high:
+        raise ValueError(f"low {low} is not below high {high}")

@@ -19,6 +19,7 @@ from sweeps.grid import Study
 from sweeps.place import Ending, Job
 from sweeps.plan import state_of_run
 from sweeps.queue import last_words
+from sweeps.search import runs_of
 from sweeps.table import brief, duration, table
 
 EVERY = 60.0  # seconds between status lines where there is no terminal
@@ -127,6 +128,9 @@ class Lines:
         self._said = time.monotonic()
         self.say(text)
 
+    def more(self, room: int) -> Sequence[Job]:
+        return ()
+
     def tick(self) -> None:
         if time.monotonic() - self._said > EVERY and self.tails:
             at = "; ".join(f"{job.label} {tail.look()}" for job, tail, _ in self.tails.values())
@@ -168,6 +172,9 @@ class Bars(Lines):
 
     def started(self, job: Job, where: str) -> None:
         super().started(job, where)
+        if job.run not in self._weights:  # it entered while others ran
+            self._weights[job.run] = job.cost
+            self._bars.update(self._all, total=sum(self._weights.values()))
         if job.run not in self._tasks:
             self._tasks[job.run] = self._bars.add_task(f"  {job.label}", total=1.0, detail=where)
 
@@ -243,6 +250,6 @@ def states(study: Study | None, results: Path) -> dict[str, tuple[str, State]]:
     if study is None:
         return {run: ("", state_of_run(run, ended)) for run in scratch.known_runs()}
     found: dict[str, tuple[str, State]] = {}
-    for label, spec in study.runs().items():
+    for label, spec in runs_of(study, results).items():
         found.setdefault(spec.id, (label, state_of_run(spec.id, ended)))
     return found
