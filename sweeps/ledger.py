@@ -39,6 +39,8 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 # Seconds after which a journal's lock is taken from a writer that was killed.
 GRACE = 5
+# Packages of database drivers whose name is another one.
+DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 STATES: dict[str, TrialState] = {
     "missing": TrialState.WAITING,
     "running": TrialState.RUNNING,
@@ -311,8 +313,8 @@ def _database(url: str) -> BaseStorage:
     try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
-        driver = make_url(url).drivername
-        hint = "pip install psycopg2-binary" if driver.startswith("postgresql") else "install it"
+        driver = getattr(error.__cause__, "name", None) or make_url(url).drivername
+        package = DRIVERS.get(driver, driver)
         raise SlamError(
-            f"no driver for {driver} here ({error.__cause__ or error}); {hint}"
+            f"the storage {shown(url)} needs {driver}, which is not here: pip install {package}"
         ) from None

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,15 @@ def grid(tiny_spec: RunSpec, slam_out: Path) -> Grid:
 def finish(spec: RunSpec, nll: float, end: str = "done") -> None:
     """Write what a run that came to its end leaves."""
     spec = resolve(spec)
-    journal = Journal(scratch.new_attempt(spec.id))
+    attempt = scratch.new_attempt(spec.id)
+    (attempt / "spec.json").write_text(spec.canonical())
+    journal = Journal(attempt)
     tree = spec.model_dump(mode="json", exclude_none=True)
     counts = spec.counts.model_dump()
     journal.write("start", spec=tree, counts=counts, steps=60, provenance={"device": "none"})
     for step in range(6, 61, 6):
-        journal.write(
-            "progress", step=step, tokens=64 * step, seconds=0.1 * step, loss=nll + 1 / step
-        )
+        so_far = {"tokens": 64 * step, "seconds": 0.1 * step, "loss": nll + 1 / step}
+        journal.write("progress", step=step, **so_far)
     spent = {"steps": 60, "tokens": 3840, "seconds": 6.0}
     found = {"tiny": {"nll": nll, "stderr": 0.1, "units": 100}} if end == "done" else {}
     journal.write(end, spent=spent, validation=found)
@@ -177,25 +179,32 @@ def test_a_lock_left_by_a_killed_writer_is_taken_over(grid: Grid, tmp_path: Path
     assert not path.with_name("journal.log.lock").is_symlink()
 
 
-def check_database(grid: Grid, results: Path, url: str) -> None:
-    before = facts(some(grid, results, Ledger("grid", url)))
-    keep(grid, results, Ledger("grid", url))
-    assert facts(Ledger("grid", url).trials()) == before
-    optuna.delete_study(study_name="grid", storage=url)
-    keep(grid, results, Ledger("grid", url))
-    assert facts(Ledger("grid", url).trials()) == before
-    keep(grid, results, Ledger("grid"))
-    assert facts(Ledger("grid").trials()) == before
+def check_database(base: RunSpec, results: Path, url: str) -> None:
+    grid = Grid(name="small", base=base, cross={"optim.lr": (1e-3, 3e-3, 1e-2)})
+    first, second, _ = grid.runs().values()
+    finish(first, 2.0)
+    keep(grid, results, Ledger("small", url))
+    finish(second, 3.0)
+    keep(grid, results, Ledger("small", url))
+    before = facts(Ledger("small", url).trials())
+    assert [state for _, state, *_ in before].count("COMPLETE") == 2
+    optuna.delete_study(study_name="small", storage=url)
+    keep(grid, results, Ledger("small", url))
+    assert facts(Ledger("small", url).trials()) == before
+    keep(grid, results, Ledger("small"))
+    assert facts(Ledger("small").trials()) == before
 
 
-def test_sqlite(grid: Grid, tmp_path: Path) -> None:
-    check_database(grid, tmp_path, f"sqlite:///{tmp_path}/ledger.db")
+def test_sqlite(tiny_spec: RunSpec, slam_out: Path, tmp_path: Path) -> None:
+    check_database(tiny_spec, tmp_path, f"sqlite:///{tmp_path}/ledger.db")
 
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[str]:
     """A server of its own on a free port; its URL, with a password."""
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    driver = next((d for d in ("psycopg", "psycopg2") if find_spec(d)), None)
+    if driver is None:
+        pytest.skip("neither psycopg nor psycopg2 is installed")
     missing = [name for name in ("initdb", "pg_ctl") if shutil.which(name) is None]
     if missing:
         pytest.skip(f"PostgreSQL is not installed ({', '.join(missing)} not on PATH)")
@@ -231,7 +240,7 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         options = f"-p {port} -c listen_addresses=127.0.0.1 -k {home}"
         run("pg_ctl", "-D", str(home), "-l", str(home / "log"), "-w", "-o", options, "start")
         try:
-            yield f"postgresql://slam:s3cr%3At%2Fword@127.0.0.1:{port}/postgres"
+            yield f"postgresql+{driver}://slam:s3cr%3At%2Fword@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "-D", str(home), "-m", "immediate", "stop")
     finally:
@@ -246,7 +255,7 @@ def test_postgresql(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    check_database(grid, tmp_path, postgres)
+    check_database(grid.base, tmp_path, postgres)
     monkeypatch.setitem(studies.STUDIES, "grid", grid)
     monkeypatch.setenv("SLAM_STORAGE", postgres)
     assert main(["ledger", "grid", "--results", str(tmp_path)]) == 0
@@ -254,7 +263,7 @@ def test_postgresql(
     wrong = postgres.replace("s3cr", "wr0ng")
     assert main(["ledger", "grid", "--results", str(tmp_path), "--storage", wrong]) == 1
     said = capsys.readouterr()
-    assert "postgresql://slam:***@127.0.0.1" in said.out
+    assert "://slam:***@127.0.0.1" in said.out
     assert 'optuna-dashboard "$SLAM_STORAGE"' in said.out
     assert "password authentication failed" in said.err
     for text in (said.out, said.err):
@@ -266,10 +275,14 @@ def test_secrets_are_not_shown_and_strange_storages_refused(grid: Grid, tmp_path
     assert shown("mysql://u:geheim@h/d?password=geheim") == "mysql://u:***@h/d"
     with pytest.raises(UsageError, match="read through pickles"):
         keep(grid, tmp_path, Ledger("grid", "redis://h"))
-    nobody = "postgresql://u:geheim@127.0.0.1:1/d"
-    with pytest.raises(SlamError) as refused:
-        keep(grid, tmp_path, Ledger("grid", nobody))
+    nowhere = f"sqlite:///{tmp_path}/none/ledger.db?password=geheim"
+    with pytest.raises(SlamError, match="cannot be written") as refused:
+        keep(grid, tmp_path, Ledger("grid", nowhere))
     assert "geheim" not in str(refused.value)
+    if find_spec("MySQLdb") is None:
+        with pytest.raises(SlamError, match="pip install mysqlclient") as refused:
+            keep(grid, tmp_path, Ledger("grid", "mysql://u:geheim@h/d"))
+        assert "geheim" not in str(refused.value)
 
 
 def test_the_command_says_where_the_ledger_is_and_what_matters(
