@@ -58,7 +58,7 @@ def conduct(
                     if driver.stopped:
                         break
     say(str(collect(results)))
-    for line in summary(driver.complete(), driver.outcomes):
+    for line in summary(search, driver.complete(), driver.outcomes):
         say(line)
     if driver.stopped:
         say(f"go on with: {command}")
@@ -73,7 +73,7 @@ def conduct(
 
 
 def summary(
-    complete: Sequence[tuple[Point, float]], outcomes: Mapping[str, Outcome]
+    search: Search, complete: Sequence[tuple[Point, float]], outcomes: Mapping[str, Outcome]
 ) -> Iterator[str]:
     """The best trial, what it changes in the base, and how far chance goes."""
     if not complete:
@@ -83,7 +83,7 @@ def summary(
     yield f"  {'runs' if len(best.runs) > 1 else 'run'} {', '.join(best.runs)}"
     yield "  " + " ".join(
         f"--set {field}={chosen if isinstance(chosen, str) else json.dumps(chosen)}"
-        for field, chosen in best.changes.items()
+        for field, chosen in {**search.at, **best.changes}.items()
     )
     replicates = [list(outcomes[point.key].seeds.values()) for point, _ in complete]
     if len(best.runs) == 1:

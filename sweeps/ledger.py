@@ -112,7 +112,8 @@ def importances(study: Study, results: Path) -> dict[str, float]:
         raise SlamError(f"{study.name} has {len(done)} done trials; importances need at least 4")
     memory = optuna.create_study(study_name=study.name)
     memory.add_trials(done)
-    return optuna.importance.get_param_importances(memory)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    return optuna.importance.get_param_importances(memory, evaluator=evaluator)
 
 
 class Ledger:

@@ -26,7 +26,8 @@ _OPEN = object()  # a value that is to be read off a run
 
 
 class Search(BaseModel):
-    """Minimise a validation NLL over a space of fields.
+    """Minimise a validation NLL over a space of fields. `at`: fields that differ from the base's
+    in all trials.
 
     `objective`: the corpus whose NLL counts; the base's only one if not said. `seeds` are
     replicates: a trial's value is the mean over them. `sampler_seed` is the sampler's own.
@@ -37,6 +38,7 @@ class Search(BaseModel):
 
     name: str
     base: RunSpec
+    at: dict[str, Any] = {}
     space: dict[str, Part] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     objective: str | None = None
@@ -91,7 +93,7 @@ class Search(BaseModel):
 
     def spec(self, drawn: Drawn, seed: int) -> RunSpec:
         """The run of a point with a seed; `UsageError` if a field or value is none of a run's."""
-        spec = self.base.but({**drawn.changes, "seed": seed})
+        spec = self.base.but({**self.at, **drawn.changes, "seed": seed})
         for law in self.scaled:
             spec = law.of(spec)
         return spec

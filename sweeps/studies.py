@@ -2,6 +2,8 @@
 
 from slam_core.recipes import DEMO
 from sweeps.grid import Around, IsoFlop, Scaled, Study, Together
+from sweeps.search import Search
+from sweeps.space import LogUniform, Uniform
 
 STUDIES: dict[str, Study] = {
     # IsoFLOP curves on the embedded corpus, for two CPU cores: a minimum for every budget, and the
@@ -36,6 +38,19 @@ STUDIES: dict[str, Study] = {
         families=("qwen2",),
         seeds=(0, 1, 2),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+    ),
+    # What learning rate, second moment and warm-up suit the demo's models: two minutes.
+    "demo-rates": Search(
+        name="demo-rates",
+        base=DEMO,
+        at={"model.size": "60k", "budget.amount": 1e11},
+        space={
+            "optim.lr": LogUniform(low=1e-3, high=1e-1),
+            "optim.beta2": Uniform(low=0.9, high=0.999),
+            "optim.warmup": Uniform(low=0.02, high=0.3),
+        },
+        pruner="median",
+        trials=16,
     ),
     # A minute: to see that an installation works.
     "smoke": IsoFlop(

@@ -249,6 +249,12 @@ def test_a_shape_may_be_searched(tiny_spec: RunSpec) -> None:
     assert search.label(drawn[0]) == "layers=1,width=16"
 
 
+def test_plans_need_no_optuna() -> None:
+    code = "import sys, sweeps.studies, sweeps.watch, sweeps.launch; print('optuna' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_wrong_declarations_are_refused_in_words(tiny_spec: RunSpec) -> None:
     def refused(match: str, **how: Any) -> None:
         with pytest.raises(ValidationError, match=match):
