@@ -24,9 +24,16 @@ class NoSpace(SlamError):
 
 
 class Interrupted(SlamError):
-    """Stopped early, state saved, resumable. Commands exit with 75."""
+    """Stopped early, state saved, resumable. Commands exit with 75.
+
+    `by`: the signal, or who asked through the run's folder.
+    """
 
     exit_code = 75
+
+    def __init__(self, message: str, by: str = ""):
+        super().__init__(message)
+        self.by = by
 
 
 def exit_code(commands: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:

@@ -254,6 +254,16 @@ def _ending(newest_first: Iterable[Event]) -> State:
     return state
 
 
+# Who stopped a run that a search does not want to the end.
+PRUNER = "pruner"
+
+
+def stopped_by(events: list[Event]) -> str | None:
+    """Who stopped an attempt that has not gone on since, or None."""
+    last = events[-1] if events else {"event": ""}
+    return str(last.get("by", "")) if last["event"] == "stopped" else None
+
+
 def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Curve | None]:
     """The records of one attempt; (None, None) while it has not come to an end."""
     start = next((e for e in events if e["event"] == "start"), None)

@@ -55,7 +55,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         try:
             return _attempt(spec, folder, journal, device, limits or Limits(), say)
         except Interrupted as stop:
-            journal.write("stopped", reason=str(stop))
+            journal.write("stopped", reason=str(stop), by=stop.by)
             raise
         except torch.cuda.OutOfMemoryError:
             journal.write("stopped", reason=OUT_OF_MEMORY)
@@ -80,6 +80,7 @@ def _attempt(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
+    scratch.forget_stop(folder)
     mix = Mix(spec.data, spec.seed)
     loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
     for damaged in truncated(folder):

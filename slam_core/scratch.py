@@ -86,6 +86,28 @@ def new_attempt(run: str) -> Path:
     return folder
 
 
+def ask_to_stop(attempt: Path, by: str) -> None:
+    """Leave word in an attempt's folder: its run, on whatever node, saves and stops when it logs.
+
+    The word holds for the process at work; whoever starts the run again wants it to go on.
+    """
+    draft = attempt / "STOP.draft"
+    draft.write_text(by)
+    draft.rename(attempt / "STOP")
+
+
+def asked_to_stop(attempt: Path) -> str | None:
+    """Who asked the run to stop through its folder, if anybody did."""
+    try:
+        return (attempt / "STOP").read_text()
+    except OSError:
+        return None
+
+
+def forget_stop(attempt: Path) -> None:
+    (attempt / "STOP").unlink(missing_ok=True)
+
+
 def state(run: str) -> State:
     """The state of a run: of its latest attempt, or `running` while its claim is held."""
     if holder(run) is not None:

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from slam_core import scratch
 from slam_core.errors import Interrupted, NoSpace, SlamError
 from slam_core.optim import optimiser, rate
 from slam_core.prefix import branch_step
@@ -135,6 +136,7 @@ class Loop:
                     self._clock()
                 if due:
                     self._log()
+                    asked += self._told_to_stop()
                 if self.step == self.branch:
                     self._clock()
                     at_branch()
@@ -143,7 +145,8 @@ class Loop:
                     self._clock()
                     self.save()
                     if asked and self.progress < 1:
-                        raise Interrupted(f"stopped by {asked[0]} at step {self.step}; state saved")
+                        said = f"stopped by {asked[0]} at step {self.step}; state saved"
+                        raise Interrupted(said, by=asked[0])
                     self._mark = saved = time.monotonic()
         if self.logged:
             self._log()  # under a budget in seconds the last interval is a partial one
@@ -200,6 +203,11 @@ class Loop:
         )
         self.loss_sum.zero_()
         self.logged = 0
+
+    def _told_to_stop(self) -> list[str]:
+        """Who asked through the attempt's folder, which reaches a run on another node."""
+        by = scratch.asked_to_stop(self.journal.path.parent)
+        return [] if by is None else [by]
 
     def _clock(self) -> None:
         """Charge the time since the last call; saving and validating are not charged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from slam_core.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
     from sweeps.grid import Study
+    from sweeps.ledger import Ledger
     from sweeps.place import Place, Resources
 
 app = typer.Typer(
@@ -22,6 +24,12 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="Name of a study.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Ledger: a database's URL or a journal file. $SLAM_STORAGE keeps passwords to itself."
+    ),
+]
 RESULTS = Path("results")
 
 
@@ -48,7 +56,7 @@ def plan(
     planned = plans.plan(study(name), results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
     if not as_json and len(planned.having(*plans.ENDED)) < len(planned.runs):
-        print(f"next: python -m sweeps launch {name} --on local")
+        print(f"next: {go_on(name)} --on local")
 
 
 @app.command()
@@ -70,6 +78,8 @@ def launch(
     from sweeps.place import Resources
 
     chosen = study(name)
+    if go_on(name) != f"python -m sweeps launch {name}":
+        raise UsageError(f"study {name} is a search: {go_on(name)} --on {on}")
     place = place_called(on, Resources(threads, micro_batch, save_every), workers, per_gpu, memory)
     given = {
         "--limit": limit,
@@ -91,6 +101,91 @@ def launch(
         after=f"python -m analysis fit {name}",
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def search(
+    name: Name,
+    on: Annotated[str, typer.Option(help="Where: local.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="So many in all.")] = None,
+    retry: Annotated[bool, typer.Option(help="Also the trials that failed.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
+    save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
+    storage: Storage = None,
+    results: Results = RESULTS,
+) -> None:
+    """Ask a sampler for runs and tell it how they came out, until so many trials are over."""
+    from sweeps.search import Search
+
+    chosen = study(name)
+    if not isinstance(chosen, Search):
+        raise UsageError(f"study {name} is no search: python -m sweeps launch {name} --on {on}")
+    from sweeps import launch as launches
+    from sweeps.conduct import conduct
+    from sweeps.place import Resources
+
+    place = place_called(on, Resources(threads, micro_batch, save_every), workers)
+    ledger = ledger_of(name, storage)
+    given = {
+        "--trials": trials,
+        "--workers": workers,
+        "--threads": threads,
+        "--micro-batch": micro_batch,
+        "--save-every": save_every,
+        "--storage": ledger.option if storage else None,
+    }
+    options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
+    raise typer.Exit(
+        conduct(
+            chosen,
+            trials or chosen.trials,
+            place,
+            results,
+            ledger,
+            retry=retry,
+            command=launches.again(name, on, results, options, verb="search"),
+        )
+    )
+
+
+@app.command()
+def ledger(
+    name: Name,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep it up until nothing runs.")] = False,
+    storage: Storage = None,
+    results: Results = RESULTS,
+) -> None:
+    """Make a study's Optuna ledger say what its runs say, and tell how to look at it."""
+    from sweeps.ledger import keep
+    from sweeps.plan import census
+
+    chosen, kept = study(name), ledger_of(name, storage)
+    with kept.held():
+        while True:
+            states = keep(chosen, results, kept)
+            print(f"{name}: {census(states, 'trials')}, in {kept.where}", flush=True)
+            if not watch or "running" not in states:
+                break
+            try:
+                time.sleep(10)
+            except KeyboardInterrupt:
+                break
+    print(f"next: {kept.dashboard}")
+
+
+@app.command()
+def importance(name: Name, as_json: Json = False, results: Results = RESULTS) -> None:
+    """How much each field of a study has to do with being among its better trials (PED-ANOVA)."""
+    from sweeps.ledger import importances
+
+    shares = importances(study(name), results)
+    if as_json:
+        print(json.dumps(shares))
+        return
+    for field, share in shares.items():
+        print(f"{share:6.1%}  {field}")
 
 
 @app.command()
@@ -124,7 +219,7 @@ def cancel(name: Name) -> None:
     if not launches.cancel(study(name)):
         print(f"nothing of {name} is running on this host")
     else:
-        print(f"go on with: python -m sweeps launch {name} --on local")
+        print(f"go on with: {go_on(name)} --on local")
 
 
 @app.command()
@@ -154,12 +249,27 @@ def study(name: str) -> Study:
     raise UsageError(f"no study '{name}'; there are {', '.join(sorted(STUDIES))}{hint}")
 
 
+def ledger_of(name: str, storage: str | None) -> Ledger:
+    """The ledger of a study; runs do not inherit the URL."""
+    from sweeps.ledger import Ledger
+
+    kept = os.environ.pop("SLAM_STORAGE", None)
+    return Ledger(name, storage or kept)
+
+
+def go_on(name: str) -> str:
+    """The command that works on a study."""
+    from sweeps.search import Search
+
+    return f"python -m sweeps {'search' if isinstance(study(name), Search) else 'launch'} {name}"
+
+
 def place_called(
     name: str,
     resources: Resources,
     workers: int | None,
-    per_gpu: int | None,
-    memory: float | None,
+    per_gpu: int | None = None,
+    memory: float | None = None,
 ) -> Place:
     """The place called `name`; `UsageError` with the known ones."""
     from sweeps.local import Local

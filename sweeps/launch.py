@@ -50,7 +50,7 @@ def launch(
     `command` is what launches this study again; `after` what a user does once all is there.
     """
     planned = plan(study, results)
-    with _presence(study.name) as others:
+    with presence(study.name) as others:
         jobs = _chosen(planned, retry, limit)
         for line in _announcement(planned, place, jobs, retry, others):
             say(line)
@@ -160,7 +160,7 @@ def _launches(study: str) -> list[str]:
 
 
 @contextmanager
-def _presence(study: str) -> Iterator[list[dict[str, Any]]]:
+def presence(study: str) -> Iterator[list[dict[str, Any]]]:
     """Make this launch known to others and to `cancel`; yields the holders of live others."""
     others = []
     for name in _launches(study):
@@ -185,9 +185,9 @@ def _presence(study: str) -> Iterator[list[dict[str, Any]]]:
             shutil.rmtree(scratch.run_folder(mine), ignore_errors=True)
 
 
-def again(study: str, place: str, results: Path, options: list[str]) -> str:
+def again(study: str, place: str, results: Path, options: list[str], verb: str = "launch") -> str:
     """The command line that launches a study again."""
-    said = ["python -m sweeps launch", study, "--on", place, *options]
+    said = [f"python -m sweeps {verb}", study, "--on", place, *options]
     if results != Path("results"):
         said += ["--results", str(results)]
     return " ".join(said)

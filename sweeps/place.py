@@ -44,10 +44,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job left the place: a state, and a sentence if it is not `done`."""
+    """How a job left the place: a state, and a sentence if it is not `done`.
+
+    `lost`: interrupted not because somebody asked, but by what ended it again and again.
+    """
 
     state: State
     reason: str = ""
+    lost: bool = False
 
 
 class Watcher(Protocol):
@@ -59,6 +63,10 @@ class Watcher(Protocol):
     def ended(self, job: Job, ending: Ending) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+    def more(self, room: int) -> Sequence[Job]:
+        """Called when a place could start `room` more jobs than it has: those to add."""
+        ...
 
     def tick(self) -> None:
         """Called a few times a second: a chance to look at the journals and draw."""
@@ -80,7 +88,8 @@ class Place(Protocol):
         ...
 
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> Mapping[str, Ending]:
-        """Bring jobs to their ends; run id -> ending. A job that it did not get to is absent.
+        """Bring jobs, and what the watcher adds meanwhile, to their ends; run id -> ending. A job
+        that it did not get to is absent. A place that cannot add jobs does not ask the watcher.
 
         Each run is worked on by one process at a time, here or elsewhere: one that is held by
         another is waited for, and taken over if its process dies.

@@ -14,6 +14,7 @@ from slam_core.corpora import planned as opened
 from slam_core.results import Result, State, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
+from sweeps.search import runs_of
 from sweeps.sharing import Saving, had, reused
 from sweeps.table import brief, duration, scientific, table
 from sweeps.times import Measured, Times
@@ -172,7 +173,7 @@ def plan(
     """
     labels: dict[str, list[str]] = {}
     specs: dict[str, RunSpec] = {}
-    for label, spec in study.runs().items():
+    for label, spec in runs_of(study, results).items():
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
     known = read(results, Result).values()
@@ -196,11 +197,11 @@ def states_of(runs: Iterable[str], results: Iterable[Result]) -> dict[str, State
     }
 
 
-def census(states: Iterable[State]) -> str:
+def census(states: Iterable[str], what: str = "runs") -> str:
     """`40 runs: 12 done, 28 missing`."""
     counts = Counter(states)
     said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    return f"{counts.total()} runs: {said or 'none'}"
+    return f"{counts.total()} {what}: {said or 'none'}"
 
 
 def makespan(hours: Iterable[float], width: int) -> float:

@@ -20,7 +20,7 @@ from types import FrameType
 
 from slam_core import prefix, scratch
 from slam_core.errors import SlamError
-from slam_core.results import OUT_OF_MEMORY, Event, Journal
+from slam_core.results import OUT_OF_MEMORY, PRUNER, Event, Journal, stopped_by
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
 from sweeps.watch import Tail
@@ -103,6 +103,7 @@ class Queue:
                     for one in [c for c in self.running.values() if c.process.sentinel in ended]:
                         self._reap(one)
                     self.watcher.tick()
+                    self._refill()
             finally:
                 for one in self.running.values():
                     one.process.terminate()
@@ -123,7 +124,10 @@ class Queue:
         for job in list(self.elsewhere.values()):
             if scratch.holder(job.run) is None:
                 del self.elsewhere[job.run]
-                self.waiting.insert(0, job)
+                if stopped_by(Journal(scratch.attempts(job.run)[-1]).events()) == PRUNER:
+                    self._end(job, Ending("interrupted", "pruned; its state is saved"))
+                else:
+                    self.waiting.insert(0, job)
 
     def _start(self) -> None:
         while self.waiting and not self.stops:
@@ -158,6 +162,11 @@ class Queue:
         if first is None or first.run in self.endings:
             return False
         return prefix.reach(job.spec) < prefix.branch_step(first.spec)
+
+    def _refill(self) -> None:
+        busy = len(self.running) + len(self.waiting) + len(self.elsewhere)
+        if not self.stops and (room := len(self.slots) - busy) > 0:
+            self.waiting += self.watcher.more(room)
 
     def _free_slot(self, job: Job) -> Slot | None:
         """A slot in which there is memory for a job."""

@@ -17,6 +17,7 @@ from slam_core.results import FILES, Result, State, read
 from sweeps.grid import Study
 from sweeps.plan import ENDED, census
 from sweeps.queue import last_words
+from sweeps.search import runs_of
 from sweeps.table import brief, duration, table
 from sweeps.watch import Standing, Tail
 
@@ -110,7 +111,7 @@ class Looks:
         self._ended: dict[str, Result] = {}
         if study is not None:
             self._labels = {}
-            for label, spec in study.runs().items():
+            for label, spec in runs_of(study, results).items():
                 self._labels.setdefault(spec.id, label)
                 self._work[spec.id] = spec.counts.total * (spec.steps or 0) * spec.data.batch
 

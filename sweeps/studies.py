@@ -4,6 +4,8 @@ from slam_core.recipes import DEMO, DEMO_WSD
 from sweeps.grid import IsoFlop, Study, Together, Trunk
 from sweeps.priors import Around
 from sweeps.rules import Scaled
+from sweeps.search import Search
+from sweeps.space import LogUniform, Uniform
 
 STUDIES: dict[str, Study] = {
     # IsoFLOP curves on the embedded corpus, for two CPU cores: a minimum for every budget, and the
@@ -48,6 +50,19 @@ STUDIES: dict[str, Study] = {
         sizes=("45k", "90k", "180k"),
         families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+    ),
+    # What learning rate, second moment and warm-up suit the demo's models: two minutes.
+    "demo-rates": Search(
+        name="demo-rates",
+        base=DEMO,
+        at={"model.size": "60k", "budget.amount": 1e11},
+        space={
+            "optim.lr": LogUniform(low=1e-3, high=1e-1),
+            "optim.beta2": Uniform(low=0.9, high=0.999),
+            "optim.warmup": Uniform(low=0.02, high=0.3),
+        },
+        pruner="median",
+        trials=16,
     ),
     # A minute: to see that an installation works.
     "smoke": IsoFlop(

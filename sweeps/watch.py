@@ -143,6 +143,9 @@ class Lines:
         self._said = time.monotonic()
         self.say(text)
 
+    def more(self, room: int) -> Sequence[Job]:
+        return ()
+
     def tick(self) -> None:
         if time.monotonic() - self._said > EVERY and self.tails:
             at = "; ".join(f"{job.label} {tail.look()}" for job, tail, _ in self.tails.values())
@@ -184,6 +187,9 @@ class Bars(Lines):
 
     def started(self, job: Job, where: str) -> None:
         super().started(job, where)
+        if job.run not in self._weights:  # it entered while others ran
+            self._weights[job.run] = job.cost
+            self._bars.update(self._all, total=sum(self._weights.values()))
         if job.run not in self._tasks:
             self._tasks[job.run] = self._bars.add_task(f"  {job.label}", total=1.0, detail=where)
 

@@ -1,0 +1,484 @@
+"""Searches: spaces as data, trials read off runs, and a driver that loses and doubles nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from conftest import numbers, write_tiny_corpus
+from pydantic import ValidationError
+
+from slam_core import scratch
+from slam_core.errors import Interrupted, UsageError
+from slam_core.results import PRUNER, Journal, Result, read, stopped_by
+from slam_core.run import execute
+from slam_core.spec import Data, RunSpec, Source
+from sweeps import studies
+from sweeps.__main__ import main
+from sweeps.asker import Asker
+from sweeps.conduct import conduct
+from sweeps.grid import Grid, Scaled
+from sweeps.launch import launch
+from sweeps.ledger import Ledger
+from sweeps.local import Local
+from sweeps.points import Outcome, Point
+from sweeps.queue import Queue
+from sweeps.search import Search
+from sweeps.space import (
+    Complement,
+    Distribution,
+    Drawn,
+    Given,
+    Int,
+    LogUniform,
+    OneOf,
+    Uniform,
+    cells,
+    draw,
+)
+
+LR: dict[str, Any] = {"optim.lr": LogUniform(low=1e-4, high=1e-1)}
+
+# A search in a process of its own, to be killed. Arguments: the declaration, results.
+DRIVER = """
+import sys
+from pathlib import Path
+from slam_core.spec import RunSpec
+from sweeps.conduct import conduct
+from sweeps.ledger import Ledger
+from sweeps.local import Local
+from sweeps.search import Search
+from sweeps.space import LogUniform
+
+base, trials, pruner, results = sys.argv[1:]
+search = Search(name="toy", base=RunSpec.model_validate_json(base), pruner=pruner,
+                space={"optim.lr": LogUniform(low=1e-4, high=1e-1)})
+place = Local(2, door="stand_in_door", preload=())
+sys.exit(conduct(search, int(trials), place, Path(results), Ledger("toy"), command="again"))
+"""
+
+
+def chance(seed: int) -> Callable[[str, Distribution], Any]:
+    rng = random.Random(seed)
+
+    def suggest(name: str, part: Distribution) -> Any:
+        match part:
+            case OneOf():
+                return rng.choice(part.values)
+            case Int():
+                return rng.randint(part.low, part.high)
+        return rng.uniform(part.low, part.high)
+
+    return suggest
+
+
+def resolved(spec: RunSpec) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads(spec.canonical())
+    return tree
+
+
+class Toy:
+    """A search over the learning rate, with the stand-in door."""
+
+    def __init__(self, base: RunSpec, results: Path):
+        self.base, self.results = base.but({"budget.amount": 10}), results
+        self.said: list[str] = []
+
+    def search(self, **how: Any) -> Search:
+        return Search(**{"name": "toy", "base": self.base, "space": LR, **how})
+
+    def conduct(self, search: Search, trials: int, workers: int = 2, **how: Any) -> int:
+        self.said.clear()
+        place = Local(workers, door="stand_in_door", preload=())
+        how = {"command": "again", "say": self.said.append, **how}
+        return conduct(search, trials, place, self.results, Ledger("toy"), **how)
+
+    def process(self, trials: int, pruner: str = "none", **act: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", DRIVER, self.base.model_dump_json(), str(trials), pruner]
+        paths = {"PYTHONPATH": str(Path(__file__).parent), "STAND_IN": json.dumps(act)}
+        return subprocess.Popen(
+            [*command, str(self.results)],
+            text=True,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, **paths},
+        )
+
+    def text(self) -> str:
+        return "\n".join(self.said)
+
+
+@pytest.fixture
+def toy(tiny_spec: RunSpec, slam_out: Path, tmp_path: Path) -> Toy:
+    return Toy(tiny_spec, tmp_path / "results")
+
+
+def tries() -> Counter[str]:
+    """How often each run was begun or gone on with."""
+    return Counter(
+        {
+            run: len((scratch.run_folder(run) / "tries").read_text().split("\n")) - 1
+            for run in scratch.known_runs()
+            if (scratch.run_folder(run) / "tries").exists()
+        }
+    )
+
+
+def starts() -> Counter[str]:
+    """How often each run was begun from nothing."""
+    return Counter(
+        run
+        for run in scratch.known_runs()
+        for attempt in scratch.attempts(run)
+        for event in Journal(attempt).events()
+        if event["event"] == "start"
+    )
+
+
+def excess(point: Point) -> float:
+    return abs(math.log10(point.params["optim.lr"]) + 2)
+
+
+def done(value: float) -> Outcome:
+    return Outcome("done", value, {}, {})
+
+
+def at_work(asked: Sequence[Point | None]) -> dict[str, Outcome]:
+    return {point.key: Outcome("running", None, {}, {}) for point in asked if point}
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_conditional_parts_and_complements_are_drawn(tiny_spec: RunSpec) -> None:
+    space = {
+        "model.family": OneOf(values=("llama", "qwen2", "opt")),
+        "model.size": Given(
+            field="model.family",
+            then={"llama": OneOf(values=("20k", "40k")), "qwen2": OneOf(values=("30k",))},
+        ),
+        "optim.beta1": Uniform(low=0.5, high=0.9),
+        "optim.warmup": Complement(of="optim.beta1"),
+    }
+    seen = set()
+    for seed in range(40):
+        drawn = draw(space, chance(seed))
+        family, size = drawn.changes["model.family"], drawn.changes.get("model.size")
+        seen.add((family, size))
+        assert drawn.changes["optim.warmup"] == pytest.approx(1 - drawn.changes["optim.beta1"])
+        assert "optim.warmup" not in drawn.params
+        if size is not None:
+            assert drawn.params[f"model.size[model.family={family}]"] == size
+    assert seen == {("llama", "20k"), ("llama", "40k"), ("qwen2", "30k"), ("opt", None)}
+
+
+def test_cells_are_counted_where_they_can_be() -> None:
+    space = {
+        "data.context": OneOf(values=(16, 32)),
+        "optim.warmup": Uniform(low=0.1, high=0.3, step=0.1),
+        "model.layers": Given(field="data.context", then={"16": Int(low=1, high=2)}),
+    }
+    found = cells(space)
+    assert found is not None
+    assert len(found) == 9
+    assert {one.changes["optim.warmup"] for one in found} == {0.1, 0.2, 0.3}
+    assert cells({**space, **LR}) is None
+    assert cells({"seed": Int(low=0, high=20_000)}) is None
+
+
+def test_trials_are_read_off_the_specs_of_runs(tiny_spec: RunSpec, tmp_path: Path) -> None:
+    """Sizes per family, two weights that sum to 1, a scaled rate: from resolved specs and back."""
+    other = write_tiny_corpus(tmp_path / "other")
+    (mine,) = tiny_spec.data.sources
+    search = Search(
+        name="mix",
+        base=tiny_spec.but({"model.layers": None, "model.width": None}).model_copy(
+            update={"data": Data(sources=(mine, Source(corpus=str(other))), context=16, batch=64)}
+        ),
+        space={
+            "model.family": OneOf(values=("llama", "qwen2")),
+            "model.size": Given(
+                field="model.family",
+                then={"llama": OneOf(values=("20k", "40k")), "qwen2": OneOf(values=("30k",))},
+            ),
+            "data.sources.0.weight": Uniform(low=0.1, high=0.9),
+            "data.sources.1.weight": Complement(of="data.sources.0.weight"),
+        },
+        seeds=(0, 3),
+        objective="tiny",
+        scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+    )
+    drawn = [draw(search.space, chance(seed)) for seed in range(12)]
+    specs = [search.spec(one, 3) for one in drawn]
+    known = {spec.id: resolved(spec) for spec in specs}
+    assert search.among(known) == drawn
+    strangers = [
+        specs[0].but({"seed": 1}),
+        specs[0].but({"data.sources.1.weight": 0.5}),
+        specs[0].but({"optim.lr": 0.5}),
+        specs[0].but({"budget.amount": 61}),
+    ]
+    assert search.among({spec.id: resolved(spec) for spec in strangers}) == []
+
+
+def test_a_shape_may_be_searched(tiny_spec: RunSpec) -> None:
+    space = {"model.layers": Int(low=1, high=4), "model.width": OneOf(values=(16, 32))}
+    search = Search(name="shape", base=tiny_spec, space=space)
+    drawn = cells(search.space)
+    assert drawn is not None
+    assert len(drawn) == 8
+    specs = [search.spec(one, 0) for one in drawn]
+    assert search.among({spec.id: resolved(spec) for spec in specs}) == drawn
+    assert search.label(drawn[0]) == "layers=1,width=16"
+
+
+def test_plans_need_no_optuna() -> None:
+    code = "import sys, sweeps.studies, sweeps.watch, sweeps.launch; print('optuna' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_wrong_declarations_are_refused_in_words(tiny_spec: RunSpec) -> None:
+    def refused(match: str, **how: Any) -> None:
+        with pytest.raises(ValidationError, match=match):
+            Search(**{"name": "s", "base": tiny_spec, "space": LR, **how})
+
+    refused("not drawn before", space={"optim.warmup": Complement(of="optim.beta1"), **LR})
+    refused("replicates", space={"seed": Int(low=0, high=3)})
+    refused("none of tiny", objective="other")
+    refused("at least 5 seeds", pruner="wilcoxon")
+    with pytest.raises(ValidationError, match="not below"):
+        Uniform(low=1, high=1)
+    wrong = Search(name="s", base=tiny_spec, space={"optim.rate": Uniform(low=0, high=1)})
+    with pytest.raises(UsageError, match="optim has no field 'rate'"):
+        wrong.spec(Drawn({}, {}, {"optim.rate": 1.0}), 0)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "qmc", "random", "cma"])
+def test_every_sampler_finds_distinct_points_over_a_stop(toy: Toy, sampler: str) -> None:
+    space = {**LR, "optim.beta2": Uniform(low=0.9, high=0.99)}
+    search = toy.search(sampler=sampler, space=space)
+    if sampler == "cma" and importlib.util.find_spec("cmaes") is None:
+        with pytest.raises(UsageError, match="needs the package cmaes"):
+            Asker(search, 0, {})
+        return
+    known: dict[str, tuple[Point, Outcome]] = {}
+    for _ in range(2):  # the second time as after a stop, from what is known
+        asker = Asker(search, len(known), {})
+        for point, outcome in known.values():
+            asker.add(point, outcome, pending=False)
+        for _ in range(3):
+            pending = [asker.ask({key: outcome for key, (_, outcome) in known.items()})]
+            pending.append(asker.ask({**{k: o for k, (_, o) in known.items()}, **at_work(pending)}))
+            for point in pending:
+                assert point is not None
+                assert point.key not in known
+                known[point.key] = (point, done(excess(point)))
+                asker.tell(point, known[point.key][1])
+    assert len(known) == 12
+
+
+def test_tpe_comes_nearer_than_its_first_draws(toy: Toy) -> None:
+    search = toy.search()
+    asker, known = Asker(search, 0, {}), {}
+    for _ in range(40):
+        point = asker.ask(known)
+        assert point is not None
+        known[point.key] = done(excess(point))
+        asker.tell(point, known[point.key])
+    values = [outcome.value or 0.0 for outcome in known.values()]
+    assert min(values) < 0.02
+    assert fmean(values[20:]) < 0.5  # 0.83 by chance
+
+
+def test_a_space_that_is_tried_out_ends_the_search(toy: Toy) -> None:
+    space = {
+        # Overlaps with the decay for some: no run, so no trial.
+        "optim.warmup": Uniform(low=0.1, high=0.9, step=0.4),
+        "optim.schedule": OneOf(values=("wsd", "cosine")),
+    }
+    search = toy.search(space=space)
+    assert toy.conduct(search, 50) == 0
+    assert "no new point was found after 5 trials" in toy.text()
+    assert sum(tries().values()) == 5
+
+
+def test_runs_of_others_are_trials_and_are_not_trained_again(toy: Toy) -> None:
+    grid = Grid(name="grid", base=toy.base, cross={"optim.lr": (1e-3, 1e-2), "seed": (0, 1)})
+    place = Local(2, door="stand_in_door", preload=())
+    assert launch(grid, place, toy.results, command="", say=toy.said.append) == 0
+    search = toy.search(seeds=(0, 1))
+    assert toy.conduct(search, 3) == 0
+    assert toy.said[0].startswith("toy: 2 of 3 trials over")
+    assert sum(tries().values()) == 6
+    assert "best of 3 complete trials: 1.5" in toy.text()
+    assert "noise: another seed moves an NLL by 0.7071" in toy.text()
+
+
+def test_asked_points_are_known_before_they_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Queue, "work", lambda self: {})
+    search = toy.search()
+    assert toy.conduct(search, 5) == 75
+    asked = search.runs(toy.results)
+    assert len(asked) == 2
+    monkeypatch.undo()
+    assert toy.conduct(search, 2) == 0
+    assert search.runs(toy.results) == asked
+
+
+def test_failed_runs_are_tried_again_so_often_and_never_counted(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN", json.dumps({"mute": True}))
+    search = toy.search()
+    assert toy.conduct(search, 5, workers=1) == 1
+    assert "3 trials in a row were lost; mend the cause, then: again --retry" in toy.text()
+    assert sorted(tries().values()) == [3, 3, 3]
+    monkeypatch.setenv("STAND_IN", "{}")
+    assert toy.conduct(search, 3, retry=True) == 0
+    assert len(read(toy.results, Result)) == 3
+
+
+def test_killed_runs_go_on_and_one_that_always_dies_is_given_up(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN", json.dumps({"kill": 1}))
+    search = toy.search()
+    assert toy.conduct(search, 2) == 0
+    assert set(tries().values()) == {2}
+    assert set(starts().values()) == {1}
+    monkeypatch.setenv("STAND_IN", json.dumps({"kill": 99}))
+    assert toy.conduct(search, 3) == 1
+    assert len(read(toy.results, Result)) == 2
+    monkeypatch.setenv("STAND_IN", "{}")
+    assert toy.conduct(search, 3) == 0
+    assert len(read(toy.results, Result)) == 3
+    assert set(starts().values()) == {1}
+
+
+def test_a_killed_driver_costs_no_trial_and_no_second_training(toy: Toy) -> None:
+    rng = random.Random(0)
+    driver = toy.process(6, pause=0.05)
+    for _ in range(3):
+        until(lambda: any(scratch.holder(run) for run in scratch.known_runs()))
+        time.sleep(rng.uniform(0.2, 1.0))
+        driver.kill()
+        driver.communicate()
+        driver = toy.process(6, pause=0.05)
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, said
+    assert len(read(toy.results, Result)) == 6
+    assert set(starts().values()) == {1}
+    states = Counter(trial.state.name for trial in Ledger("toy").trials())
+    assert states == {"COMPLETE": 6}
+
+
+def test_interrupt_stops_resumable_and_the_same_command_goes_on(toy: Toy) -> None:
+    driver = toy.process(4, pause=0.2)
+    until(lambda: sum(scratch.holder(run) is not None for run in scratch.known_runs()) == 2)
+    time.sleep(0.5)
+    driver.send_signal(signal.SIGINT)
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 75
+    assert said.rstrip().endswith("go on with: again")
+    assert toy.conduct(toy.search(), 4) == 0
+    assert len(read(toy.results, Result)) == 4
+    assert set(starts().values()) == {1}
+
+
+def test_two_drivers_are_not_let_at_one_search(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(studies.STUDIES, "toy", toy.search())
+    with Ledger("toy").held():
+        assert main(["search", "toy", "--on", "local", "--results", str(toy.results)]) == 75
+    assert "is being worked on by process" in capsys.readouterr().err
+    assert main(["launch", "toy", "--on", "local"]) == 2
+    assert "is a search: python -m sweeps search toy --on local" in capsys.readouterr().err
+
+
+def test_a_hopeless_run_is_pruned_in_another_process(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs are adopted from a driver that was killed: nothing but files connects the two."""
+    good = Grid(name="good", base=toy.base, cross={"optim.lr": (0.008, 0.01, 0.012, 0.014)})
+    place = Local(2, door="stand_in_door", preload=())
+    assert launch(good, place, toy.results, command="", say=toy.said.append) == 0
+    bad = toy.base.but({"optim.lr": 1e-4})
+    folder = scratch.run_folder(bad.id)
+    folder.mkdir(parents=True)
+    (folder / "act.json").write_text(json.dumps({"pause": 0.5}))
+    (folder / "spec.json").write_text(bad.canonical() + "\n")
+    driver = toy.process(5, "median")
+    until(lambda: scratch.holder(bad.id) is not None)
+    driver.kill()
+    driver.communicate()
+    search = toy.search(pruner="median")
+    assert toy.conduct(search, 5) == 0
+    assert "lr=0.0001: pruned after" in toy.text()
+    assert "trial 5 of 5: lr=0.0001: pruned" in toy.text()
+    assert scratch.state(bad.id) == "interrupted"
+    assert bad.id not in {result.run for result in read(toy.results, Result).values()}
+    (trial,) = [t for t in Ledger("toy").trials() if t.state.name == "PRUNED"]
+    assert trial.value == trial.intermediate_values[max(trial.intermediate_values)]
+    assert toy.conduct(search, 5) == 0
+    assert toy.said[0].startswith("toy: 5 of 5 trials over")
+    # Somebody wants the full run after all: it goes on, and is a complete trial from then on.
+    (folder / "act.json").write_text("{}")
+    full = Grid(name="full", base=bad, cross={"seed": (0,)})
+    assert launch(full, place, toy.results, command="", say=toy.said.append) == 0
+    assert starts()[bad.id] == 1
+    assert toy.conduct(search, 5) == 0
+    assert {t.state.name for t in Ledger("toy").trials()} == {"COMPLETE"}
+
+
+def test_a_run_looks_for_word_in_its_folder_and_resumes_to_the_same_end(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = scratch.asked_to_stop
+    monkeypatch.setattr(
+        scratch,
+        "asked_to_stop",
+        lambda attempt: (scratch.ask_to_stop(attempt, PRUNER), look(attempt))[1],
+    )
+    with pytest.raises(Interrupted, match="stopped by pruner at step 2"):
+        execute(tiny_spec, say=lambda text: None)
+    (attempt,) = scratch.attempts(tiny_spec.id)
+    assert stopped_by(Journal(attempt).events()) == PRUNER
+    assert scratch.state(tiny_spec.id) == "interrupted"
+    monkeypatch.undo()
+    monkeypatch.setenv("SLAM_OUT", str(slam_out))
+    assert execute(tiny_spec, say=lambda text: None) == "done"
+    assert stopped_by(Journal(attempt).events()) is None
+    resumed = numbers(tiny_spec.id)
+    monkeypatch.setenv("SLAM_OUT", str(slam_out / "whole"))
+    execute(tiny_spec, say=lambda text: None)
+    assert numbers(tiny_spec.id) == resumed
+
+
+def test_wilcoxon_spares_the_seeds_of_a_trial_that_is_worse_seed_by_seed(toy: Toy) -> None:
+    seeds = (0, 1, 2, 3, 4, 5)
+    good = Grid(name="good", base=toy.base, cross={"optim.lr": (0.01,), "seed": seeds})
+    place = Local(2, door="stand_in_door", preload=())
+    assert launch(good, place, toy.results, command="", say=toy.said.append) == 0
+    search = toy.search(pruner="wilcoxon", seeds=seeds)
+    assert toy.conduct(search, 2, workers=1) == 0
+    assert "pruned after 4 seeds" in toy.text()
+    assert sum(starts().values()) == 10
