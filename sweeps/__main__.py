@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -40,29 +41,51 @@ def plan(name: Name, as_json: Json = False, results: Results = RESULTS) -> None:
 @app.command()
 def launch(
     name: Name,
-    on: Annotated[str, typer.Option(help="Where: local.")],
+    on: Annotated[str, typer.Option(help="Where: local or slurm.")],
     retry: Annotated[bool, typer.Option(help="Also the runs that failed.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="So many runs at most.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(help="What a run asks for: partition=gpu, time=4:00:00."),
+    ] = None,
+    slurm_file: Annotated[
+        Path | None, typer.Option(help="The same as TOML; $SLAM_SLURM if not said.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
     results: Results = RESULTS,
 ) -> None:
-    """Run what is missing, show progress, collect. Safe to repeat; Ctrl-C saves and stops."""
+    """Run what is missing, show progress, collect. Safe to repeat.
+
+    Ctrl-C saves and stops local runs, and leaves those on SLURM to it.
+    """
     from sweeps import launch as launches
     from sweeps.place import Resources
 
     chosen = study(name)
-    place = place_called(on, workers, Resources(threads, micro_batch, save_every))
+    resources = Resources(threads, micro_batch, save_every)
+    if on == "slurm":
+        from sweeps.slurm import Slurm
+        from sweeps.slurm_request import request
+
+        place: Place = Slurm(request(slurm or (), slurm_file), workers, resources, detach)
+    elif slurm or slurm_file or detach:
+        raise UsageError("--slurm, --slurm-file and --detach go with --on slurm")
+    else:
+        place = place_called(on, workers, resources)
     given = {
         "--limit": limit,
         "--workers": workers,
         "--threads": threads,
         "--micro-batch": micro_batch,
         "--save-every": save_every,
+        "--slurm-file": slurm_file,
     }
     options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
+    options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
     code = launches.launch(
         chosen,
         place,
@@ -83,22 +106,28 @@ def status(
     results: Results = RESULTS,
 ) -> None:
     """Where runs stand: state, step, loss, speed, and why one failed."""
+    from sweeps import slurm_control
     from sweeps import watch as watching
     from sweeps.plan import census
 
     while True:
         states = watching.states(study(name) if name else None, results)
-        statuses = [watching.status_of(run, label, state) for run, (label, state) in states.items()]
+        jobs = slurm_control.queued()
+        statuses = [
+            watching.status_of(run, label, state, str(jobs.get(run, "")))
+            for run, (label, state) in states.items()
+        ]
         total = census(state for _, state in states.values())
         if as_json:
             print(json.dumps({"runs": [one.record() for one in statuses]}), flush=True)
         else:
             clear = "\x1b[H\x1b[2J" if watch and sys.stdout.isatty() else ""
             print(f"{clear}{watching.status_table(statuses)}\n\n{total}", flush=True)
-        if not watch or all(one.state != "running" for one in statuses):
+        if not watch or not any(one.state == "running" or one.id in jobs for one in statuses):
             break
         try:
-            time.sleep(2)
+            # SLURM is not asked as often as a folder may be.
+            time.sleep(10 if jobs else 2)
         except KeyboardInterrupt:
             break
 
@@ -138,7 +167,7 @@ def place_called(name: str, workers: int | None, resources: Resources) -> Place:
     from sweeps.local import Local
 
     if name != "local":
-        raise UsageError(f"--on {name}: no such place; there is local (this machine)")
+        raise UsageError(f"--on {name}: no such place; there are local (this machine) and slurm")
     return Local(workers, resources)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import SlamError
+from sweeps import slurm_control
 from sweeps.collect import collect
 from sweeps.grid import Study
 from sweeps.place import Ending, Job, Place
@@ -78,15 +79,18 @@ def launch(
 
 
 def cancel(study: Study, say: Say = aloud) -> int:
-    """Ask this host's launches and running runs of a study to stop; the number asked.
+    """Ask this host's launches and running runs of a study to stop, and SLURM to end its jobs;
+    the number asked.
 
     The launches first, so that none starts in a stopped run's place.
     """
     asked = 0
     here = socket.gethostname()
+    runs = dict.fromkeys(spec.id for spec in study.runs().values())
+    given = {task.run: task for task in slurm_control.queued().values() if task.run in runs}
     for what, claims in (
         ("launch", _launches(study.name)),
-        ("run", dict.fromkeys(spec.id for spec in study.runs().values())),
+        ("run", [run for run in runs if run not in given]),
     ):
         for name in claims:
             holder = scratch.holder(name)
@@ -98,6 +102,9 @@ def cancel(study: Study, say: Say = aloud) -> int:
                 os.kill(pid, signal.SIGTERM)
                 say(f"asked {what} {name} (process {pid}) to save and stop")
                 asked += 1
+    for task in slurm_control.cancel(given):
+        say(f"cancelled {task.run}: {task}")
+        asked += 1
     return asked
 
 

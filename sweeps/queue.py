@@ -72,7 +72,7 @@ class Queue:
     def work(self) -> dict[str, Ending]:
         obeyed = 0
         self.waiting = [job for job in self.waiting if not self._adopt(job)]
-        with _signals(self.stops):
+        with stop_requests(self.stops):
             try:
                 while self.running or ((self.waiting or self.elsewhere) and not self.stops):
                     if not self.stops:
@@ -223,7 +223,7 @@ def _stopped_since(run: str, since: float) -> bool:
 
 
 @contextmanager
-def _signals(seen: list[int]) -> Iterator[None]:
+def stop_requests(seen: list[int]) -> Iterator[None]:
     """Collect the requests to stop; a hang-up that `nohup` ignores stays ignored."""
 
     def note(number: int, frame: FrameType | None) -> None:

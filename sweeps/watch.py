@@ -211,8 +211,9 @@ class Status:
         }
 
 
-def status_of(run: str, label: str, state: State) -> Status:
-    reason = last_words(run) if state == "failed" else ""
+def status_of(run: str, label: str, state: State, note: str = "") -> Status:
+    """`note`: what stands in place of a reason if the run has not failed."""
+    reason = last_words(run) if state == "failed" else note
     return Status(run, label, state, Tail(run).look(), reason)
 
 

@@ -57,7 +57,7 @@ SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
 # How long a requeued job waits, too: two minutes if not said.
-AuthInfo=socket=$lab/munge/munge.sock,cred_expire=2
+AuthInfo=socket=$lab/munge/munge.sock,cred_expire=5
 StateSaveLocation=$lab/state
 SlurmdSpoolDir=$lab/spool/%n
 SlurmctldPidFile=$lab/run/slurmctld.pid
@@ -75,7 +75,7 @@ MpiDefault=none
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=500
+DefMemPerCPU=2000
 GresTypes=gpu
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=2,sched_min_interval=0,batch_sched_delay=0
