@@ -69,6 +69,9 @@ class Slurm:
             f"time {asked.time or 'as the partition has it'}"
         )
 
+    def submitter(self) -> Submitter:
+        return Submitter(self.request, self.resources, self.door)
+
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> Mapping[str, Ending]:
-        submitter = Submitter(self.request, self.resources, self.door)
-        return Launch(jobs, watcher, submitter.submit, self.workers, self.every, self.detach).work()
+        submit = self.submitter().submit
+        return Launch(jobs, watcher, submit, self.workers, self.every, self.detach).work()

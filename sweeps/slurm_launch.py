@@ -73,7 +73,7 @@ class Launch:
         if self.sent:
             jobs = sorted({one.task.job.partition("_")[0] for one in self.sent.values()}, key=int)
             self.watcher.note(
-                f"{len(self.sent)} runs stay with SLURM ({'job' if len(jobs) == 1 else 'jobs'} "
+                f"{_runs(len(self.sent))} left to SLURM ({'job' if len(jobs) == 1 else 'jobs'} "
                 f"{', '.join(jobs)}); launch again to watch them, `sweeps cancel` ends them"
             )
         else:
@@ -208,7 +208,7 @@ class Launch:
             for job, task in zip(jobs, sent, strict=True):
                 self._hold(job, task)
             number = sent[0].job.partition("_")[0]
-            self.watcher.note(f"submitted {len(jobs)} runs as job {number}")
+            self.watcher.note(f"submitted {_runs(len(jobs))} as job {number}")
             del self.waiting[: len(jobs)]
             self._chunk = min(self._limits.array, 2 * self._chunk)
             room = 0 if self.workers else room - len(jobs)
@@ -219,6 +219,10 @@ class Launch:
         for batch in self.batches.values():
             if ended.issuperset(batch.order.runs):
                 shutil.rmtree(batch.home, ignore_errors=True)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 @contextmanager

@@ -17,6 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from slam_core.spec import RunSpec
+from slurm.toys import Toy, pythonpath
+from sweeps import slurm_control
+
 HERE = Path(__file__).parent
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/slam-slurm"))
 CONF = LAB / "etc" / "slurm.conf"
@@ -89,3 +93,16 @@ def _start() -> None:
         pytest.skip(f"no SLURM cluster answers, and up.sh failed: {done.stderr.strip()[-500:]}")
     STARTED.touch()
     os.environ["SLURM_CONF"] = str(CONF)
+
+
+@pytest.fixture
+def toy(
+    cluster: Cluster,
+    tiny_spec: RunSpec,
+    slam_out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Toy]:
+    monkeypatch.setenv("PYTHONPATH", pythonpath())
+    yield Toy(tiny_spec, tmp_path / "results")
+    slurm_control.cancel(slurm_control.queued())
