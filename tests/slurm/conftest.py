@@ -1,7 +1,7 @@
 """A real SLURM cluster for the tests: the one that answers, or one on this machine by `up.sh`.
 
 Sessions and their workers share it. Each holds a lock in common, and the last one to leave takes
-down what a test has started.
+down what a test has started; one at a time looks and starts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -48,23 +49,28 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     before = os.environ.get("SLURM_CONF")
-    with LAB.with_name(f"{LAB.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _opened("users") as users, _opened("start") as start:
+        fcntl.flock(start, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_SH)
         ours = _find()
         if ours is None:
             _start()
             ours = True
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        fcntl.flock(start, fcntl.LOCK_UN)
         yield Cluster(ours)
         if ours and STARTED.exists():
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 pass  # another worker or session still uses it
             else:
                 subprocess.run([HERE / "down.sh"], env={**os.environ, "PURGE": "1"}, check=False)
     if before is None:
         os.environ.pop("SLURM_CONF", None)
+
+
+def _opened(lock: str) -> TextIO:
+    return LAB.with_name(f"{LAB.name}.{lock}").open("w")
 
 
 def _find() -> bool | None:
