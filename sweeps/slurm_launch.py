@@ -10,10 +10,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
+from slam_core.results import State
 from sweeps import slurm_control as control
 from sweeps.place import Ending, Job, Watcher
+from sweeps.plan import ENDED
 from sweeps.queue import RETRIES, last_words, stop_requests
-from sweeps.slurm_batch import Batch
+from sweeps.slurm_batch import Batch, End
 from sweeps.slurm_control import Silent, Task
 from sweeps.slurm_submit import Refused
 
@@ -24,12 +26,13 @@ TURN = "slurm-turn"  # the claim that a launch holds while it looks and submits
 
 @dataclass
 class _Sent:
-    """A job in SLURM's hands. `since`: seconds of the monotonic clock."""
+    """A job in SLURM's hands, `since` when, and `over` when (seconds of the monotonic clock)."""
 
     job: Job
     task: Task
     since: float
     started: bool = False
+    over: float | None = None
 
 
 class Launch:
@@ -111,22 +114,26 @@ class Launch:
                 self.watcher.note(f"{one.job.label} ({one.job.run}) is {task}")
             one.started = task.works or (one.started and task.state != "PENDING")
             return
+        state, end = scratch.state(one.job.run), one.task.batch.end(one.task.index)
+        one.over = one.over or time.monotonic()
+        late = time.monotonic() - one.over > UNSEEN
+        if end and end.code == 0 and state not in ENDED and not late:
+            return  # the folder of a network file system may be listed as it was
         del self.sent[one.job.run]
-        self._reap(one, "VANISHED" if task is None else task.state)
+        self._reap(one, state, end, "VANISHED" if task is None else task.state)
 
-    def _reap(self, one: _Sent, how: str) -> None:
-        job, state = one.job, scratch.state(one.job.run)
-        end = one.task.batch.end(one.task.index)
+    def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
+        job = one.job
         if state == "running":
             self._elsewhere(job)
-        elif state in ("done", "diverged"):
+        elif state in ENDED:
             self._end(job, Ending(state))
         elif end is None and how == "CANCELLED":
             self._end(job, Ending("interrupted", f"job {one.task.job} was cancelled"))
         elif end is None:
             self._killed(one, how)
         elif end.code == 75 and end.out_of_time:
-            reason = "out of time, and requeued as often as asked; its state is saved"
+            reason = "its time was up, and it was not requeued again; its state is saved"
             self._end(job, Ending("interrupted", reason))
         elif end.code == 75 and end.signals:
             self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
@@ -185,7 +192,7 @@ class Launch:
     def _over(self, job: Job) -> bool:
         """Whether another launch has brought the run to its end in the meantime."""
         state = scratch.state(job.run)
-        if state not in ("done", "diverged") and (state != "failed" or job.retry):
+        if state not in ENDED and (state != "failed" or job.retry):
             return False
         self._end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
         return True
@@ -215,7 +222,7 @@ class Launch:
 
     def _tidy(self) -> None:
         """Remove the folders of batches of which every run has come to its end."""
-        ended = {run for run, end in self.endings.items() if end.state in ("done", "diverged")}
+        ended = {run for run, end in self.endings.items() if end.state in ENDED}
         for batch in self.batches.values():
             if ended.issuperset(batch.order.runs):
                 shutil.rmtree(batch.home, ignore_errors=True)

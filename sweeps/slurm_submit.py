@@ -3,10 +3,12 @@ index."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +53,6 @@ class Submitter:
         """
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
-        from submitit.helpers import clean_env
 
         order = Order(
             door=self.door,
@@ -66,8 +67,7 @@ class Submitter:
         executor = submitit.SlurmExecutor(folder=home)
         executor.update_parameters(**self._parameters(batch, at_a_time or len(jobs)))
         try:
-            # From inside a job, its own SLURM_* would bind the new ones to its share of a node.
-            with clean_env(), executor.batch():
+            with _as_if_outside(), executor.batch():
                 sent = [executor.submit(work, home, index) for index in range(len(jobs))]
         except (FailedJobError, FailedSubmissionError) as error:
             reason = _reason(str(error))
@@ -118,6 +118,20 @@ class Submitter:
         if self.code is not None:
             path = shlex.quote(str(self.code))
             yield f"export PYTHONSAFEPATH=1 PYTHONPATH={path}${{PYTHONPATH:+:$PYTHONPATH}}"
+
+
+@contextmanager
+def _as_if_outside() -> Iterator[None]:
+    """Inside a job, without its SLURM_*: they would bind new jobs to its share of a node."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    from submitit.helpers import clean_env
+
+    found = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    with clean_env():
+        os.environ.update(found)
+        yield
 
 
 def _reason(said: str) -> str:

@@ -116,7 +116,7 @@ def test_time_up_more_often_than_asked_is_reported(toy: Toy) -> None:
     send("USR2", toy.job(run))
     out, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 75
-    assert "out of time, and requeued as often as asked" in out
+    assert "its time was up, and it was not requeued again" in out
     assert toy.events(run)[-1] == "stopped"
 
 
