@@ -140,7 +140,7 @@ def cancel(name: Name) -> None:
     if not launches.cancel(study(name)):
         print(f"nothing of {name} is running on this host")
     else:
-        print(f"go on with: python -m sweeps launch {name} --on local")
+        print("launch it again to go on")
 
 
 @app.command()

@@ -63,9 +63,11 @@ class Slurm:
         each += [f"{cpus_each} {'CPU' if cpus_each == 1 else 'CPUs'} a process"]
         each += [f"GPUs {asked.gpus_per_node} a node"] if asked.gpus_per_node else []
         where = f"partition {asked.partition}" if asked.partition else "its default partition"
-        most = f"at most {self.workers}" if self.workers else "as many as it gives"
+        most = f"at most {self.workers} runs at a time"
+        if self.workers is None:
+            most = "as many runs at a time as it gives"
         return (
-            f"SLURM, {where} ({has}): {most} runs at a time, each {', '.join(each)}, "
+            f"SLURM, {where} ({has}): {most}, each {', '.join(each)}, "
             f"time {asked.time or 'as the partition has it'}"
         )
 
