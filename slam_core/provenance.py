@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 from functools import lru_cache
@@ -35,12 +36,23 @@ def device_name(kind: str) -> str:
 def provenance(device: torch.device) -> dict[str, Any]:
     """Commit, versions and device of this process."""
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        **_code(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "device": device_name(device.type),
         "threads": torch.get_num_threads(),
+    }
+
+
+def _code() -> dict[str, Any]:
+    """Commit, and whether it was modified: of the checkout, or what a copy of one says of it."""
+    copied = Path(__file__).parents[1] / "snapshot.json"
+    if copied.is_file():
+        about: dict[str, Any] = json.loads(copied.read_text())
+        return about
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,11 @@ Storage = Annotated[
     ),
 ]
 RESULTS = Path("results")
+Asked = Annotated[
+    list[str] | None,
+    typer.Option("--slurm", help="What a run asks SLURM for: partition=gpu, time=4:00:00."),
+]
+AskedFile = Annotated[Path | None, typer.Option(help="The same as TOML; else $SLAM_SLURM.")]
 
 
 @app.command()
@@ -63,7 +69,7 @@ def plan(
 @app.command()
 def launch(
     name: Name,
-    on: Annotated[str, typer.Option(help="Where: local.")],
+    on: Annotated[str, typer.Option(help="Where: local or slurm.")],
     retry: Annotated[bool, typer.Option(help="Also the runs that failed.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="So many runs at most.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
@@ -72,16 +78,30 @@ def launch(
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
+    slurm: Asked = None,
+    slurm_file: AskedFile = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
     results: Results = RESULTS,
 ) -> None:
-    """Run what is missing, show progress, collect. Safe to repeat; Ctrl-C saves and stops."""
+    """Run what is missing, show progress, collect. Safe to repeat.
+
+    Ctrl-C saves and stops local runs, and leaves those on SLURM to it.
+    """
     from sweeps import launch as launches
     from sweeps.place import Resources
 
     chosen = study(name)
     if go_on(name) != f"python -m sweeps launch {name}":
         raise UsageError(f"study {name} is a search: {go_on(name)} --on {on}")
-    place = place_called(on, Resources(threads, micro_batch, save_every), workers, per_gpu, memory)
+    resources = Resources(threads, micro_batch, save_every)
+    if on == "slurm":
+        if per_gpu is not None or memory is not None:
+            raise UsageError("--per-gpu and --memory go with --on local; SLURM has --slurm mem=")
+        place = slurm_place(workers, resources, slurm, slurm_file, detach)
+    elif slurm or slurm_file or detach:
+        raise UsageError("--slurm, --slurm-file and --detach go with --on slurm")
+    else:
+        place = local_place(on, workers, resources, per_gpu, memory)
     given = {
         "--limit": limit,
         "--workers": workers,
@@ -90,8 +110,10 @@ def launch(
         "--threads": threads,
         "--micro-batch": micro_batch,
         "--save-every": save_every,
+        "--slurm-file": slurm_file,
     }
     options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
+    options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
     code = launches.launch(
         chosen,
         place,
@@ -107,13 +129,15 @@ def launch(
 @app.command()
 def search(
     name: Name,
-    on: Annotated[str, typer.Option(help="Where: local.")],
+    on: Annotated[str, typer.Option(help="Where: local or slurm.")],
     trials: Annotated[int | None, typer.Option(min=1, help="So many in all.")] = None,
     retry: Annotated[bool, typer.Option(help="Also the trials that failed.")] = False,
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
+    slurm: Asked = None,
+    slurm_file: AskedFile = None,
     storage: Storage = None,
     results: Results = RESULTS,
 ) -> None:
@@ -127,7 +151,13 @@ def search(
     from sweeps.conduct import conduct
     from sweeps.place import Resources
 
-    place = place_called(on, Resources(threads, micro_batch, save_every), workers)
+    resources = Resources(threads, micro_batch, save_every)
+    if on == "slurm":
+        place = slurm_place(workers, resources, slurm, slurm_file)
+    elif slurm or slurm_file:
+        raise UsageError("--slurm and --slurm-file go with --on slurm")
+    else:
+        place = local_place(on, workers, resources)
     ledger = ledger_of(name, storage)
     given = {
         "--trials": trials,
@@ -135,9 +165,11 @@ def search(
         "--threads": threads,
         "--micro-batch": micro_batch,
         "--save-every": save_every,
+        "--slurm-file": slurm_file,
         "--storage": ledger.option if storage else None,
     }
     options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
+    options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
     raise typer.Exit(
         conduct(
             chosen,
@@ -220,7 +252,7 @@ def cancel(name: Name) -> None:
     if not launches.cancel(study(name)):
         print(f"nothing of {name} is running on this host")
     else:
-        print(f"go on with: {go_on(name)} --on local")
+        print(f"go on with: {go_on(name)}")
 
 
 @app.command()
@@ -265,19 +297,33 @@ def go_on(name: str) -> str:
     return f"python -m sweeps {'search' if isinstance(study(name), Search) else 'launch'} {name}"
 
 
-def place_called(
+def local_place(
     name: str,
-    resources: Resources,
     workers: int | None,
+    resources: Resources,
     per_gpu: int | None = None,
     memory: float | None = None,
 ) -> Place:
-    """The place called `name`; `UsageError` with the known ones."""
+    """This machine; `UsageError` for the name of another place."""
     from sweeps.local import Local
 
     if name != "local":
-        raise UsageError(f"--on {name}: no such place; there is local (this machine)")
+        raise UsageError(f"--on {name}: no such place; there are local (this machine) and slurm")
     return Local(workers, resources, per_gpu, memory)
+
+
+def slurm_place(
+    workers: int | None,
+    resources: Resources,
+    asked: list[str] | None,
+    file: Path | None,
+    detach: bool = False,
+) -> Place:
+    """The SLURM cluster that is here."""
+    from sweeps.slurm import Slurm
+    from sweeps.slurm_request import request
+
+    return Slurm(request(asked or (), file), workers, resources, detach)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import SlamError
+from sweeps import slurm_control
 from sweeps.collect import collect
 from sweeps.grid import Study
 from sweeps.place import Ending, Job, Place
@@ -81,27 +82,32 @@ def launch(
 
 
 def cancel(study: Study, say: Say = aloud) -> int:
-    """Ask this host's launches and running runs of a study to stop; the number asked.
+    """Ask this host's launches and running runs of a study to stop, and SLURM to end its jobs;
+    the number asked.
 
     The launches first, so that none starts in a stopped run's place.
     """
-    asked = 0
-    here = socket.gethostname()
-    for what, claims in (
-        ("launch", _launches(study.name)),
-        ("run", dict.fromkeys(spec.id for spec in study.runs().values())),
-    ):
-        for name in claims:
-            holder = scratch.holder(name)
-            if holder is None:
-                continue
-            if holder.get("host") != here:
-                say(f"{what} {name} is on {holder.get('host', 'another host')}: cancel it there")
-            elif isinstance(pid := holder.get("pid"), int):
-                os.kill(pid, signal.SIGTERM)
-                say(f"asked {what} {name} (process {pid}) to save and stop")
-                asked += 1
-    return asked
+    runs = {spec.id for spec in study.runs().values()}
+    asked = sum(_ask("launch", name, say) for name in _launches(study.name))
+    cancelled = slurm_control.cancel(runs)
+    for task in cancelled:
+        say(f"cancelled {task.run}: {task}")
+    local = sorted(runs - {task.run for task in cancelled})
+    return asked + len(cancelled) + sum(_ask("run", run, say) for run in local)
+
+
+def _ask(what: str, name: str, say: Say) -> bool:
+    """Ask the process that holds a claim to stop; False if there is none, or not on this host."""
+    holder = scratch.holder(name)
+    if holder is None:
+        return False
+    if holder.get("host") != socket.gethostname():
+        say(f"{what} {name} is on {holder.get('host', 'another host')}: cancel it there")
+    elif isinstance(pid := holder.get("pid"), int):
+        os.kill(pid, signal.SIGTERM)
+        say(f"asked {what} {name} (process {pid}) to save and stop")
+        return True
+    return False
 
 
 def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:

@@ -17,10 +17,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from slam_core import scratch
-from slam_core.corpora import write_file
-from slam_core.errors import SlamError, UsageError
-from slam_core.spec import resolve
+from slam_core.errors import UsageError
 from sweeps import child
+from sweeps.door import DOOR, arguments
 from sweeps.memory import GIB, Memory
 from sweeps.place import Ending, Job, Resources, Watcher
 from sweeps.queue import Queue, Slot
@@ -43,7 +42,7 @@ class Local:
     resources: Resources = field(default_factory=Resources)
     per_gpu: int | None = None
     memory: float | None = None
-    door: str = "slam_core.__main__"
+    door: str = DOOR
     preload: tuple[str, ...] = ("slam_core.run",)
 
     name = "local"
@@ -102,22 +101,7 @@ class Local:
 
     def fork(self, job: Job, slot: Slot) -> ForkServerProcess:
         """Start one run; `SlamError` if its spec cannot be written down."""
-        folder = scratch.run_folder(job.run).resolve()
-        spec = folder / "spec.json"
-        try:
-            write_file(spec, resolve(job.spec).model_dump_json(exclude_none=True).encode() + b"\n")
-        except OSError as error:
-            raise SlamError(
-                f"cannot write {spec}: {error.strerror}; free some space, or set SLAM_OUT to a "
-                "folder you can write"
-            ) from None
-        given = self.resources
-        arguments = ["run", str(spec)]
-        arguments += ["--retry"] if job.retry else []
-        arguments += (
-            ["--micro-batch", str(given.micro_batch)] if given.micro_batch is not None else []
-        )
-        arguments += ["--save-every", str(given.save_every)] if given.save_every is not None else []
+        said = arguments(job, self.resources)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["sweeps.child", *self.preload, self.door])
         root = {"SLAM_OUT": str(scratch.root().resolve())}
@@ -126,9 +110,9 @@ class Local:
             name=job.label,
             args=(
                 self.door,
-                arguments,
+                said,
                 slot.claim,
-                folder / "log.txt",
+                scratch.run_folder(job.run).resolve() / "log.txt",
                 Path.cwd(),
                 {**os.environ, **root, **slot.environment},
             ),

@@ -18,11 +18,12 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from types import FrameType
 
-from slam_core import prefix, scratch
+from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.results import OUT_OF_MEMORY, PRUNER, Event, Journal, stopped_by
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
+from sweeps.sharing import early
 from sweeps.watch import Tail
 
 POLL = 0.2  # seconds between looks at the journals and at runs held elsewhere
@@ -87,7 +88,7 @@ class Queue:
     def work(self) -> dict[str, Ending]:
         obeyed = 0
         self.waiting = [job for job in self.waiting if not self._adopt(job)]
-        with _signals(self.stops):
+        with stop_requests(self.stops):
             try:
                 while self.running or ((self.waiting or self.elsewhere) and not self.stops):
                     if not self.stops:
@@ -131,7 +132,9 @@ class Queue:
 
     def _start(self) -> None:
         while self.waiting and not self.stops:
-            job = next((job for job in self.waiting if not self._early(job)), None)
+            job = next(
+                (one for one in self.waiting if not early(one, self.jobs, self.endings)), None
+            )
             if job is None or not (slot := self._free_slot(job)):
                 return
             self.waiting.remove(job)
@@ -155,13 +158,6 @@ class Queue:
             self._refused = 0
             self.running[job.run] = _Child(job, slot, process, before, Tail(job.run))
             self.watcher.started(job, slot.name)
-
-    def _early(self, job: Job) -> bool:
-        """Whether the run whose first steps this one takes over has yet to do them."""
-        first = self.jobs.get(job.after or "")
-        if first is None or first.run in self.endings:
-            return False
-        return prefix.reach(job.spec) < prefix.branch_step(first.spec)
 
     def _refill(self) -> None:
         busy = len(self.running) + len(self.waiting) + len(self.elsewhere)
@@ -313,7 +309,7 @@ def _out_of_memory(run: str, before: tuple[str, int]) -> bool:
 
 
 @contextmanager
-def _signals(seen: list[int]) -> Iterator[None]:
+def stop_requests(seen: list[int]) -> Iterator[None]:
     """Collect the requests to stop; a hang-up that `nohup` ignores stays ignored."""
 
     def note(number: int, frame: FrameType | None) -> None:

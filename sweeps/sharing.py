@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from slam_core.prefix import branch_step, prefix_id
+from slam_core.prefix import branch_step, prefix_id, reach
 from slam_core.results import Result
 from slam_core.spec import RunSpec
+from sweeps.place import Job
 from sweeps.table import scientific
 
 
@@ -32,6 +33,15 @@ def reused(specs: Mapping[str, RunSpec]) -> dict[str, int]:
         run: branch_step(specs[before]) * specs[before].data.batch
         for run, before in forerunners(specs).items()
     }
+
+
+def early(job: Job, jobs: Mapping[str, Job], over: Container[str]) -> bool:
+    """Whether the run whose first steps this job takes over, one of `jobs` that is not `over`, has
+    yet to do them."""
+    first = jobs.get(job.after or "")
+    if first is None or first.run in over:
+        return False
+    return reach(job.spec) < branch_step(first.spec)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from rich.text import Text
 
 from slam_core import scratch
 from slam_core.results import FILES, Result, State, read
+from sweeps import slurm_control
 from sweeps.grid import Study
 from sweeps.plan import ENDED, census
 from sweeps.queue import last_words
 from sweeps.search import runs_of
+from sweeps.slurm_control import Task
 from sweeps.table import brief, duration, table
 from sweeps.watch import Standing, Tail
 
@@ -109,6 +111,7 @@ class Looks:
         self._tails: dict[str, Tail] = {}
         self._stamp: tuple[int, int] | None = None
         self._ended: dict[str, Result] = {}
+        self._jobs: dict[str, Task] = {}
         if study is not None:
             self._labels = {}
             for label, spec in runs_of(study, results).items():
@@ -120,6 +123,7 @@ class Looks:
         here = scratch.known_runs()
         known = set(here)
         labels = dict.fromkeys(here, "") if self._labels is None else self._labels
+        self._jobs = slurm_control.queued()
         runs = tuple(self._status(run, label, run in known) for run, label in labels.items())
         return Report(runs, self._eta(runs))
 
@@ -128,9 +132,10 @@ class Looks:
         while True:
             report = self.look()
             yield report
-            if all(one.state != "running" for one in report.runs):
+            if not self._jobs and all(one.state != "running" for one in report.runs):
                 return
-            time.sleep(EVERY)
+            # SLURM is not asked as often as a folder may be.
+            time.sleep(5 * EVERY if self._jobs else EVERY)
 
     def _read_results(self) -> None:
         try:
@@ -153,7 +158,9 @@ class Looks:
         running = scratch.holder(run) is not None
         standing = tail.look()
         state: State = "running" if running else tail.state
-        return Status(run, label, state, standing, last_words(run) if state == "failed" else "")
+        queued = str(self._jobs.get(run, ""))
+        reason = last_words(run) if state == "failed" else queued
+        return Status(run, label, state, standing, reason)
 
     def _eta(self, runs: Sequence[Status]) -> float | None:
         """What is left in units times parameters, over what the running runs do of it a second."""

@@ -21,7 +21,7 @@ from rich.console import Console
 from slam_core import scratch
 from slam_core.results import Journal, Result, read
 from slam_core.spec import RunSpec
-from sweeps import local, queue, studies, watch
+from sweeps import door, local, queue, studies, watch
 from sweeps.__main__ import main
 from sweeps.grid import Grid, IsoFlop
 from sweeps.launch import cancel, launch
@@ -196,14 +196,14 @@ def test_a_run_that_cannot_be_written_down_fails_alone(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = toy.ids(2)
-    write = local.write_file
+    write = door.write_file
 
     def full(path: Path, content: bytes) -> str:
         if first in str(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(path, content)
 
-    monkeypatch.setattr(local, "write_file", full)
+    monkeypatch.setattr(door, "write_file", full)
     assert toy.launch(2) == 1
     assert "No space left on device; free some space" in toy.text()
     assert scratch.state(second) == "done"

@@ -1,0 +1,35 @@
+"""The one door into the core, from a launcher's side: a run's spec on disk and the words that run
+it."""
+
+from __future__ import annotations
+
+from slam_core import scratch
+from slam_core.corpora import write_file
+from slam_core.errors import SlamError
+from slam_core.spec import resolve
+from sweeps.place import Job, Resources
+
+DOOR = "slam_core.__main__"
+
+
+def arguments(job: Job, resources: Resources) -> list[str]:
+    """Arguments for the `main` of the door, of a spec written beside the run.
+
+    `SlamError` if it cannot be written down.
+    """
+    spec = scratch.run_folder(job.run).resolve() / "spec.json"
+    try:
+        write_file(spec, resolve(job.spec).model_dump_json(exclude_none=True).encode() + b"\n")
+    except OSError as error:
+        raise SlamError(
+            f"cannot write {spec}: {error.strerror}; free some space, or set SLAM_OUT to a "
+            "folder you can write"
+        ) from None
+    said = ["run", str(spec)]
+    if job.retry:
+        said += ["--retry"]
+    if resources.micro_batch is not None:
+        said += ["--micro-batch", str(resources.micro_batch)]
+    if resources.save_every is not None:
+        said += ["--save-every", str(resources.save_every)]
+    return said

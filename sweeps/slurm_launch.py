@@ -1,0 +1,258 @@
+"""One launch on SLURM: adopt what is queued, submit the rest, notice how it ends."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from slam_core import scratch
+from slam_core.results import State
+from sweeps import slurm_control as control
+from sweeps.place import Ending, Job, Watcher
+from sweeps.plan import ENDED
+from sweeps.queue import RETRIES, last_words, stop_requests
+from sweeps.slurm_batch import Batch, End
+from sweeps.slurm_control import Silent, Task
+from sweeps.slurm_submit import Refused
+
+POLL = 0.2  # seconds between looks at the journals
+UNSEEN = 20.0  # seconds that SLURM may take to list what it has accepted
+TURN = "slurm-turn"  # the claim that a launch holds while it looks and submits
+
+
+@dataclass
+class _Sent:
+    """A job in SLURM's hands, `since` when, and `over` when (seconds of the monotonic clock)."""
+
+    job: Job
+    task: Task
+    since: float
+    started: bool = False
+    over: float | None = None
+
+
+class Launch:
+    """Runs that wait for submission, are in SLURM's hands, or are held by a process elsewhere."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        watcher: Watcher,
+        submit: Callable[[Sequence[Job], int | None], list[Task]],
+        width: int,
+        workers: int | None,
+        every: float,
+        detach: bool,
+    ):
+        self.watcher, self.submit, self.width = watcher, submit, width
+        self.workers, self.every, self.detach = workers, every, detach
+        self.jobs = {job.run: job for job in jobs}
+        # The longest first, so that the tail is short; in the order given where they are equal.
+        self.waiting = sorted(jobs, key=lambda job: -job.cost)
+        self.sent: dict[str, _Sent] = {}
+        self.elsewhere: dict[str, Job] = {}
+        self.endings: dict[str, Ending] = {}
+        self.batches: dict[str, Batch] = {}
+        self.killed: Counter[str] = Counter()
+        self.stops: list[int] = []
+        self._limits = control.limits()
+        self._chunk = self._limits.array
+        self._silent = False
+
+    def work(self) -> dict[str, Ending]:
+        with stop_requests(self.stops):
+            self._send()
+            looked = time.monotonic()
+            while (self.waiting or self.sent or self.elsewhere) and not self.stops:
+                if self.detach and not self.waiting:
+                    break
+                time.sleep(POLL)
+                self.watcher.tick()
+                if time.monotonic() - looked > self.every:
+                    self._look()
+                    looked = time.monotonic()
+        if self.sent:
+            jobs = sorted({one.task.job.partition("_")[0] for one in self.sent.values()}, key=int)
+            self.watcher.note(
+                f"{_runs(len(self.sent))} left to SLURM ({'job' if len(jobs) == 1 else 'jobs'} "
+                f"{', '.join(jobs)}); launch again to watch them, `sweeps cancel` ends them"
+            )
+        else:
+            self._tidy()
+        return self.endings
+
+    def _look(self) -> None:
+        """What has become of the runs; resubmit what was killed."""
+        try:
+            known = {task.job: task for task in control.tasks()}
+            if self._silent:
+                self.watcher.note("SLURM answers again")
+            self._silent = False
+            for one in list(self.sent.values()):
+                self._follow(one, known.get(one.task.job))
+            for job in list(self.elsewhere.values()):
+                if scratch.holder(job.run) is None:
+                    del self.elsewhere[job.run]
+                    self.waiting.append(job)
+            self._refill()
+            if self.waiting:
+                self._send()
+        except Silent as silent:
+            # The controller is restarted, or busy: its jobs run on.
+            if not self._silent and not self.stops:
+                self.watcher.note(f"{silent}; waiting for it")
+            self._silent = True
+
+    def _refill(self) -> None:
+        busy = len(self.sent) + len(self.waiting) + len(self.elsewhere)
+        if not self.stops and (room := self.width - busy) > 0:
+            self.waiting += self.watcher.more(room)
+
+    def _follow(self, one: _Sent, task: Task | None) -> None:
+        if task is None and time.monotonic() - one.since < UNSEEN:
+            return
+        if task is not None and task.live:
+            if task.works and not one.started:
+                self.watcher.started(one.job, str(task))
+            elif one.started and task.state == "PENDING":
+                self.watcher.note(f"{one.job.label} ({one.job.run}) is {task}")
+            one.started = task.works or (one.started and task.state != "PENDING")
+            return
+        state, end = scratch.state(one.job.run), one.task.batch.end(one.task.index)
+        one.over = one.over or time.monotonic()
+        late = time.monotonic() - one.over > UNSEEN
+        if end and end.code == 0 and state not in ENDED and not late:
+            return  # the folder of a network file system may be listed as it was
+        del self.sent[one.job.run]
+        self._reap(one, state, end, "VANISHED" if task is None else task.state)
+
+    def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
+        job = one.job
+        if state == "running":
+            self._elsewhere(job)
+        elif state in ENDED:
+            self._end(job, Ending(state))
+        elif end is None and how == "CANCELLED":
+            self._end(job, Ending("interrupted", f"job {one.task.job} was cancelled"))
+        elif end is None:
+            self._killed(one, how)
+        elif end.code == 75 and end.out_of_time:
+            reason = "its time was up, and it was not requeued again; its state is saved"
+            self._end(job, Ending("interrupted", reason))
+        elif end.code == 75 and end.signals:
+            self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
+        elif end.code == 75:
+            self.waiting.append(job)  # another process had it, and has left it
+        else:
+            self._end(job, Ending("failed", last_words(job.run, end.code)))
+
+    def _killed(self, one: _Sent, how: str) -> None:
+        job = one.job
+        self.killed[job.run] += 1
+        by = f"job {one.task.job} {how.replace('_', ' ').lower()}"
+        if self.killed[job.run] <= RETRIES:
+            self.watcher.note(f"{job.label} ({job.run}) interrupted: {by}; again")
+            self.waiting.append(job)
+            return
+        said = one.task.batch.last_line(one.task.job)
+        reason = f"killed {self.killed[job.run]} times, last: {by}" + (f": {said}" if said else "")
+        self._end(job, Ending("interrupted", reason))
+
+    def _end(self, job: Job, ending: Ending) -> None:
+        self.endings[job.run] = ending
+        self.watcher.ended(job, ending)
+
+    def _elsewhere(self, job: Job) -> None:
+        holder = scratch.holder(job.run) or {}
+        self.elsewhere[job.run] = job
+        where = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+        self.watcher.started(job, where)
+
+    def _send(self) -> None:
+        """Adopt what is in SLURM's hands already, then submit as much as it takes.
+
+        One launch at a time does so, or two would both find a run missing. `Silent` if SLURM
+        does not answer.
+        """
+        with _turn():
+            known = control.tasks()
+            live = {task.run: task for task in known if task.live}
+            waiting, self.waiting = self.waiting, []
+            for job in waiting:
+                if task := live.get(job.run):
+                    self._follow(self._hold(job, task), task)
+                elif not self._over(job):
+                    if scratch.holder(job.run) is None:
+                        self.waiting.append(job)
+                    else:
+                        self._elsewhere(job)
+            self._submit(self._limits.jobs - len(known))
+
+    def _hold(self, job: Job, task: Task) -> _Sent:
+        self.batches[task.batch.name] = task.batch
+        self.sent[job.run] = _Sent(job, task, time.monotonic())
+        return self.sent[job.run]
+
+    def _over(self, job: Job) -> bool:
+        """Whether another launch has brought the run to its end in the meantime."""
+        state = scratch.state(job.run)
+        if state not in ENDED and (state != "failed" or job.retry):
+            return False
+        self._end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
+        return True
+
+    def _submit(self, room: int) -> None:
+        if self.workers and self.sent:
+            # The limit of an array does not count the tasks of another.
+            room = min(room, self.workers - len(self.sent))
+        # Who leaves does not wait for first steps that another run will have done.
+        ready = [
+            job for job in self.waiting if self.detach or not early(job, self.jobs, self.endings)
+        ]
+        while ready and room > 0 and not self.stops:
+            jobs = ready[: min(room, self._chunk)]
+            try:
+                sent = self.submit(jobs, self.workers)
+            except Refused as refused:
+                if not refused.for_now or (len(jobs) == 1 and not self.sent):
+                    raise
+                self._chunk = max(1, len(jobs) // 2)
+                if len(jobs) == 1:
+                    return
+                continue
+            for job, task in zip(jobs, sent, strict=True):
+                self._hold(job, task)
+            number = sent[0].job.partition("_")[0]
+            self.watcher.note(f"submitted {_runs(len(jobs))} as job {number}")
+            del ready[: len(jobs)]
+            self.waiting = [job for job in self.waiting if job not in jobs]
+            self._chunk = min(self._limits.array, 2 * self._chunk)
+            room = 0 if self.workers else room - len(jobs)
+
+    def _tidy(self) -> None:
+        """Remove the folders of batches of which every run has come to its end."""
+        ended = {run for run, end in self.endings.items() if end.state in ENDED}
+        for batch in self.batches.values():
+            if ended.issuperset(batch.order.runs):
+                shutil.rmtree(batch.home, ignore_errors=True)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for the other launches to have looked and submitted."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(scratch.claim(TURN))
+                break
+            except scratch.Busy:
+                time.sleep(POLL)
+        yield

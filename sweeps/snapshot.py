@@ -1,0 +1,73 @@
+"""A copy of the code as it is now, for jobs that start later: editing the checkout does not change
+them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import slam_core
+from slam_core import scratch
+from slam_core.errors import SlamError
+
+PACKAGES = ("slam_core", "sweeps")
+# Linked, not copied: some 50 MB, and a run refuses data of another checksum than its spec names.
+LINKED = Path("slam_core", "embedded")
+
+
+def snapshot() -> Path | None:
+    """A folder to import the suite from, below $SLAM_OUT; one for each state of the code.
+
+    Holds the files that git tracks, or would: not the ignored ones. None if the code is not a
+    checkout: an installed package does not change under a job.
+    """
+    checkout = Path(slam_core.__file__).resolve().parents[1]
+    listed = _git(checkout, "ls-files", "-z", "-co", "--exclude-standard", "--", *PACKAGES)
+    names = sorted(Path(name) for name in set((listed or "").split("\0")) if name)
+    if Path("slam_core", "__init__.py") not in names:
+        return None
+    commit = _git(checkout, "rev-parse", "HEAD")
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+    about = {"commit": commit and commit.strip(), "modified": bool(changed)}
+    files = {Path("snapshot.json"): json.dumps(about).encode()}
+    for name in names:
+        if LINKED not in name.parents and (checkout / name).is_file():
+            files[name] = (checkout / name).read_bytes()
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    folder = (scratch.root() / "code" / digest.hexdigest()[:12]).resolve()
+    if not folder.is_dir():
+        _write(folder, files, checkout)
+    return folder
+
+
+def _write(folder: Path, files: dict[Path, bytes], checkout: Path) -> None:
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        for name, content in files.items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            (draft / name).write_bytes(content)
+        (draft / LINKED).symlink_to(checkout / LINKED)
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if not folder.is_dir():  # else another launch was quicker
+            raise SlamError(
+                f"cannot copy the code to {folder}: {error.strerror}; free some space, or set "
+                "SLAM_OUT to a folder you can write"
+            ) from None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

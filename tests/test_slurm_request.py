@@ -1,0 +1,67 @@
+"""What is asked of SLURM, as said on the command line and in a file; no cluster is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slam_core.errors import UsageError
+from sweeps.slurm_request import Request, request
+
+
+def test_nothing_said_asks_for_one_process_and_nothing_else() -> None:
+    assert request() == Request()
+    assert Request().processes == 1
+
+
+def test_options_change_what_the_file_says_and_take_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(
+        'partition = "gpu"\ngpus_per_node = 2\ntime = "4:00:00"\nmem = "32G"\nnodes = 2\n'
+        'setup = ["module load cuda", "export A=1"]\n'
+        '[extra]\nmail-user = "me"\nexclusive = true\noversubscribe = false\n'
+    )
+    filed = request(path=path)
+    assert filed.gpus_per_node == "2"
+    assert filed.setup == ("module load cuda", "export A=1")
+    assert filed.extra == {"mail-user": "me", "exclusive": "true"}
+    monkeypatch.setenv("SLAM_SLURM", str(path))
+    assert request() == filed
+    changed = request(
+        ["partition=", "ntasks-per-node=4", "setup=", "setup=export B=a=b", "extra.mail_user="]
+    )
+    assert changed.partition is None
+    assert changed.time == "4:00:00"
+    assert changed.processes == 8
+    assert changed.setup == ("export B=a=b",)
+    assert changed.extra == {"exclusive": "true"}
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("partion=gpu", "no key 'partion'; did you mean partition"),
+        ("mail-user=me", "extra.NAME for any further option of sbatch"),
+        ("partition", "say key=value"),
+        ("nodes=two", "nodes is a whole number of at least 1"),
+        ("nodes=0", "nodes is a whole number of at least 1"),
+    ],
+)
+def test_what_is_wrong_is_named(said: str, error: str) -> None:
+    with pytest.raises(UsageError, match=error):
+        request([said])
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    with pytest.raises(UsageError, match=r"cannot read .*cluster.toml: No such file"):
+        request(path=path)
+    path.write_text("partition: gpu")
+    with pytest.raises(UsageError, match=r"cluster.toml is not TOML"):
+        request(path=path)
+    path.write_text('partition = "gpu"\nnode = 2\n')
+    with pytest.raises(UsageError, match=r"cluster.toml: no key 'node'; did you mean nodes"):
+        request(path=path)
