@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +15,15 @@ import torch
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
+from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import Mix
+from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import Journal, Score, State, scores_of, state_of
+from slam_core.results import Journal, Score, State, Unwritten, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights
 
@@ -35,36 +37,55 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     process has the run, `SlamError` if an earlier attempt failed and `retry` is not given.
     """
     spec = resolve(spec)
-    device = pick_device()
-    _check_device(spec, device)
-    with scratch.claim(spec.id):
-        tried = scratch.attempts(spec.id)
-        state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
-        if state in ("done", "diverged"):
+    with joined(spec.id) as world, ExitStack() as held:
+        device = pick_device()
+        _check_device(spec, device)
+        state, attempt = world.lead(lambda: _open(spec, retry, held))
+        if not world.leads:
+            say = _nothing
+        if state != "running":
             say(f"run {spec.id} is {state} already; nothing to train")
-            return state
-        if state == "failed" and not retry:
-            raise SlamError(
-                f"run {spec.id} failed before ({_reason(tried[-1])}); "
-                "mend the cause and say --retry for a new attempt"
-            )
-        fresh = not tried or state == "failed"
-        folder = scratch.new_attempt(spec.id) if fresh else tried[-1]
-        journal = Journal(folder)
+            return cast(State, state)
+        folder = scratch.run_folder(spec.id) / attempt
+        journal = Journal(folder) if world.leads else Unwritten(folder)
         try:
-            return _attempt(spec, folder, journal, device, limits or Limits(), say)
+            with world.together():
+                return _attempt(spec, folder, journal, device, limits or Limits(), say, world)
         except Interrupted as stop:
             journal.write("stopped", reason=str(stop))
             raise
-        except NoSpace:
+        except (NoSpace, Followed, Lost):
             raise  # interrupted, not failed: the next start goes on from the last checkpoint
         except Exception as error:
             journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
             raise
 
 
+def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
+    """Claim the run for as long as `held` lasts: its state, `running` from here on if there is
+    anything to do, and the attempt to work on."""
+    held.enter_context(scratch.claim(spec.id))
+    tried = scratch.attempts(spec.id)
+    state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
+    if state in ("done", "diverged"):
+        return [state, tried[-1].name]
+    if state == "failed" and not retry:
+        raise SlamError(
+            f"run {spec.id} failed before ({_reason(tried[-1])}); "
+            "mend the cause and say --retry for a new attempt"
+        )
+    fresh = not tried or state == "failed"
+    return ["running", (scratch.new_attempt(spec.id) if fresh else tried[-1]).name]
+
+
 def _attempt(
-    spec: RunSpec, folder: Path, journal: Journal, device: torch.device, limits: Limits, say: Say
+    spec: RunSpec,
+    folder: Path,
+    journal: Journal,
+    device: torch.device,
+    limits: Limits,
+    say: Say,
+    world: World,
 ) -> State:
     model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     counted = count_parameters(model)
@@ -74,19 +95,30 @@ def _attempt(
             "this version of transformers builds the family differently: report it"
         )
     mix = Mix(spec.data, spec.seed)
-    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
+    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits, world)
+    several = {"processes": world.size, "zero": limits.zero} if world.size > 1 else {}
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
-        journal.write("resume", step=loop.step)
+        journal.write("resume", step=loop.step, **several)
     else:
-        (folder / "spec.json").write_text(spec.canonical() + "\n")
+        world.lead(lambda: _note_spec(spec, folder))
         journal.write(
             "start",
             spec=json.loads(spec.canonical()),
             counts=spec.counts.model_dump(),
             steps=loop.total,
-            provenance=provenance(device),
+            provenance=provenance(device) | several,
         )
+    with closing(loop.engine):
+        return _finish(spec, loop, mix.corpora, journal, say)
+
+
+def _note_spec(spec: RunSpec, folder: Path) -> None:
+    (folder / "spec.json").write_text(spec.canonical() + "\n")
+
+
+def _finish(spec: RunSpec, loop: Loop, corpora: list[Corpus], journal: Journal, say: Say) -> State:
+    """Spend the budget, validate, record."""
     try:
         spent = loop.spend()
     except Diverged as stop:
@@ -94,8 +126,10 @@ def _attempt(
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
     found = {
-        source.corpus: validation(model, corpus, spec.data.context, spec.data.validation)
-        for source, corpus in zip(spec.data.sources, mix.corpora, strict=True)
+        source.corpus: validation(
+            loop.engine.model, corpus, spec.data.context, spec.data.validation, loop.world
+        )
+        for source, corpus in zip(spec.data.sources, corpora, strict=True)
     }
     if not all(math.isfinite(value.nll) for value in found.values()):
         say(f"run {spec.id} diverged: its validation loss is not finite")
@@ -227,6 +261,10 @@ def load(folder: Path, spec: RunSpec) -> nn.Module:
     model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     load_weights(model, found[-1])
     return model.to(pick_device())
+
+
+def _nothing(text: str) -> None:
+    del text
 
 
 def _check_device(spec: RunSpec, device: torch.device) -> None:
