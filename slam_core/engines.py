@@ -124,13 +124,14 @@ class Ddp(Single):
         self._ddp = self.model = nn.parallel.DistributedDataParallel(
             model, broadcast_buffers=False, gradient_as_bucket_view=True
         )
-        self._ddp.register_comm_hook(None, _summed)
+        # Unnamed, since torch compares annotations with types, and ours are strings.
+        self._ddp.register_comm_hook(None, lambda state, bucket: _summed(bucket))
 
     def micro(self, last: bool) -> AbstractContextManager[None]:
         return nullcontext() if last else self._ddp.no_sync()
 
 
-def _summed(state: None, bucket: Any) -> torch.futures.Future[torch.Tensor]:
+def _summed(bucket: Any) -> torch.futures.Future[torch.Tensor]:
     work = torch.distributed.all_reduce(bucket.buffer(), async_op=True)
     future: torch.futures.Future[Any] = work.get_future()
     return future.then(lambda done: done.value()[0])
