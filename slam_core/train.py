@@ -115,7 +115,9 @@ class Loop:
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
         if not world.leads:
-            torch.manual_seed(spec.seed + (world.rank << 32))  # rank 0 goes on from the build
+            # Rank 0 goes on from the build.
+            (seed,) = np.random.SeedSequence((spec.seed, world.rank)).generate_state(1)
+            torch.manual_seed(int(seed))
 
     @cached_property
     def engine(self) -> Engine:
@@ -285,10 +287,11 @@ class Loop:
         own, size = self.world.rank, moments["loss_sum"].numel()
         same = size == self.world.size
         if same or self.world.leads:
-            torch.set_rng_state(moments["rng/cpu"].reshape(size, -1)[own])
+            # A copy: torch reads a part of a tensor wrongly here.
+            torch.set_rng_state(moments["rng/cpu"].reshape(size, -1)[own].clone())
             if "rng/cuda" in moments and self.device.type == "cuda":
                 states = moments["rng/cuda"].reshape(size, -1)
-                torch.cuda.set_rng_state(states[own], self.device)
+                torch.cuda.set_rng_state(states[own].clone(), self.device)
             sums = moments["loss_sum"].reshape(size)
             self.loss_sum = (sums[own] if same else sums.sum()).to(self.device)
         state = json.loads((folder / "state.json").read_text())

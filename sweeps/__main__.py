@@ -47,6 +47,8 @@ def launch(
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1,
+    zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0,
     results: Results = RESULTS,
 ) -> None:
     """Run what is missing, show progress, collect. Safe to repeat; Ctrl-C saves and stops."""
@@ -54,13 +56,15 @@ def launch(
     from sweeps.place import Resources
 
     chosen = study(name)
-    place = place_called(on, workers, Resources(threads, micro_batch, save_every))
+    place = place_called(on, workers, Resources(threads, micro_batch, save_every, processes, zero))
     given = {
         "--limit": limit,
         "--workers": workers,
         "--threads": threads,
         "--micro-batch": micro_batch,
         "--save-every": save_every,
+        "--processes": processes if processes > 1 else None,
+        "--zero": zero or None,
     }
     options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
     code = launches.launch(

@@ -29,7 +29,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Local:
-    """The visible GPUs, one run each, or the CPU cores shared out by threads.
+    """The visible GPUs, one for each process of a run, or the CPU cores shared out by threads.
 
     `workers`: runs at a time, if it should be another number. `door`: the module whose `main`
     runs one spec; `preload`: what every run imports, imported once for all of them.
@@ -57,26 +57,37 @@ class Local:
 
     @property
     def width(self) -> int:
-        return self.workers or len(gpus()) or max(1, cores() // self.threads)
+        parts = len(gpus()) or cores() // self.threads
+        return self.workers or max(1, parts // self.resources.processes)
 
     def slots(self) -> list[Slot]:
-        threads = dict.fromkeys(THREADS, str(self.threads))
-        devices = gpus()
+        # Each says that it is a world of its own, whatever the launcher was started by.
+        common = dict.fromkeys(THREADS, str(self.threads)) | {"WORLD_SIZE": "1", "RANK": "0"}
+        devices, each = gpus(), self.resources.processes
         if not devices:
-            return [Slot(f"cpu{k}", threads) for k in range(self.width)]
+            return [
+                Slot(tuple(f"cpu{k * each + j}" for j in range(each)), common)
+                for k in range(self.width)
+            ]
+        if each > len(devices):
+            raise UsageError(f"--processes is {each}, there are {len(devices)} GPUs; use as many")
+        groups = [devices[k : k + each] for k in range(0, len(devices) - each + 1, each)]
         return [
-            Slot(f"gpu{device}-{turn}", {**threads, "CUDA_VISIBLE_DEVICES": device})
-            for turn, device in (
-                (k // len(devices), devices[k % len(devices)]) for k in range(self.width)
+            Slot(
+                tuple(f"gpu{device}-{k // len(groups)}" for device in groups[k % len(groups)]),
+                {**common, "CUDA_VISIBLE_DEVICES": ",".join(groups[k % len(groups)])},
             )
+            for k in range(self.width)
         ]
 
     def describe(self) -> str:
-        devices, threads = gpus(), self.threads
+        devices, threads, given = gpus(), self.threads, self.resources
         what = f"{len(devices)} GPUs" if devices else f"{cores()} CPU cores, no GPU"
         return (
-            f"{socket.gethostname()}: {what}; {self.width} runs at a time, {threads} "
-            f"{'thread' if threads == 1 else 'threads'} each"
+            f"{socket.gethostname()}: {what}; {self.width} runs at a time, "
+            + (f"{given.processes} processes each, " if given.processes > 1 else "")
+            + (f"ZeRO {given.zero}, " if given.zero else "")
+            + f"{threads} {'thread' if threads == 1 else 'threads'} each"
         )
 
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> Mapping[str, Ending]:
@@ -100,6 +111,8 @@ class Local:
             ["--micro-batch", str(given.micro_batch)] if given.micro_batch is not None else []
         )
         arguments += ["--save-every", str(given.save_every)] if given.save_every is not None else []
+        arguments += ["--processes", str(given.processes)] if given.processes > 1 else []
+        arguments += ["--zero", str(given.zero)] if given.zero else []
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["sweeps.child", *self.preload, self.door])
         root = {"SLAM_OUT": str(scratch.root().resolve())}
@@ -109,7 +122,7 @@ class Local:
             args=(
                 self.door,
                 arguments,
-                slot.claim,
+                slot.claims,
                 folder / "log.txt",
                 Path.cwd(),
                 {**os.environ, **root, **slot.environment},

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from slam_core.errors import UsageError
 from slam_core.results import State
 from slam_core.spec import RunSpec
 
@@ -17,12 +18,23 @@ from slam_core.spec import RunSpec
 class Resources:
     """What each run gets. None leaves the choice to the place, or to the run's own default.
 
-    `threads` of a CPU, `micro_batch` in units, `save_every` in seconds between checkpoints.
+    `threads` of a CPU for each of its `processes`, which train together, sharded by DeepSpeed at a
+    `zero` stage above 0. `micro_batch` in units, `save_every` in seconds between checkpoints.
     """
 
     threads: int | None = None
     micro_batch: int | None = None
     save_every: float | None = None
+    processes: int = 1
+    zero: int = 0
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise UsageError(f"--processes is {self.processes}; it must be at least 1")
+        if self.zero and self.processes == 1:
+            raise UsageError(
+                f"--zero {self.zero} shards a run over several processes; say --processes 2 or more"
+            )
 
 
 @dataclass(frozen=True)
