@@ -53,8 +53,6 @@ def run(
         raise UsageError(
             f"this is one of {me.size} processes already (WORLD_SIZE, or SLURM's); drop --processes"
         )
-    if zero and size == 1:
-        raise UsageError(f"--zero {zero} shards over several processes; say --processes 2 or more")
     if me.leads:
         print(
             f"run {chosen.id}: {chosen.model.family} of {chosen.counts.total:,} parameters, "

@@ -116,7 +116,7 @@ class World:
         """
         try:
             yield
-        except (Interrupted, Followed):
+        except (Interrupted, Followed, Lost):
             raise
         except Exception as error:
             if self.size == 1:
@@ -125,8 +125,9 @@ class World:
 
             store = dist.distributed_c10d._get_default_store()
             if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
-                who = f"process {self.rank} on {socket.gethostname()}"
-                store.set("failure", f"{who}: {type(error).__name__}: {error}")
+                if not store.check(["failure"]):
+                    who = f"process {self.rank} on {socket.gethostname()}"
+                    store.set("failure", f"{who}: {type(error).__name__}: {error}")
                 raise
             try:
                 store.wait(["failure"], timedelta(seconds=2))
@@ -211,13 +212,14 @@ def joined(run: str) -> Iterator[World]:
             f"({str(error).splitlines()[0]}); do all of them run, and is that port open?"
         ) from None
     try:
-        if me.lead(lambda: run) != run:
-            raise UsageError(
-                "the processes of this step have different runs; start each in a step of its own "
-                "(srun --ntasks=1)"
-            )
-        yield me
-        dist.barrier()
+        with me.together():
+            if me.lead(lambda: run) != run:
+                raise UsageError(
+                    "the processes of this step have different runs; start each in a step of its "
+                    "own (srun --ntasks=1)"
+                )
+            yield me
+            dist.barrier()
     except Interrupted as stop:
         raise stop if me.leads else Followed(stop.exit_code) from None
     finally:

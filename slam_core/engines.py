@@ -9,6 +9,7 @@ a checkpoint of one engine is a checkpoint of all.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -58,17 +59,27 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+def check(zero: int, rows: int, processes: int) -> None:
+    """`UsageError` if a batch of so many sequences, or a model, cannot be shared out like this;
+    `SlamError` if that takes DeepSpeed and it is not installed."""
+    if rows < processes:
+        raise UsageError(
+            f"a batch of {rows} sequences cannot be shared by {processes} processes; use {rows} or "
+            "fewer"
+        )
+    if zero and processes == 1:
+        raise UsageError(f"--zero {zero} shards over several processes; say --processes 2 or more")
+    if zero and importlib.util.find_spec("deepspeed") is None:
+        raise SlamError(
+            f"--zero {zero} needs DeepSpeed; install it (pip install 'slam-suite[deepspeed]'), or "
+            "train without --zero"
+        )
+
+
 def engine_of(
     zero: int, model: nn.Module, optim: Optim, world: World, micros: int, bf16: bool
 ) -> Engine:
-    """The engine for a ZeRO stage (0: none) in a world. `micros`: micro-batches of a step.
-
-    `UsageError` if there is nothing to shard over, `SlamError` without DeepSpeed.
-    """
-    if zero and world.size == 1:
-        raise UsageError(
-            f"--zero {zero} shards a run over several processes and there is one; say --processes"
-        )
+    """The engine for a ZeRO stage (0: none) in a world. `micros`: micro-batches of a step."""
     if zero:
         return Zero(zero, model, optim, world, micros, bf16)
     return Ddp(model, optim) if world.size > 1 else Single(model, optim)
@@ -258,14 +269,9 @@ class _Autocast(nn.Module):
 def _deepspeed() -> Any:
     """DeepSpeed, with what it would compile on a CPU at first use switched off."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    try:
-        import deepspeed
-        import deepspeed.ops
-    except ImportError as error:
-        raise SlamError(
-            f"--zero needs DeepSpeed ({error}); install the extra: pip install 'slam-suite"
-            "[deepspeed]', or train without --zero"
-        ) from None
+    import deepspeed
+    import deepspeed.ops
+
     if deepspeed.accelerator.get_accelerator().device_name() == "cpu":
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed

@@ -18,6 +18,7 @@ from slam_core import scratch
 from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import Mix
 from slam_core.distributed import Followed, Lost, World, joined
+from slam_core.engines import check
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
@@ -36,10 +37,12 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     Resumes the latest attempt. `Interrupted` after a stop signal (state saved), `Busy` if another
     process has the run, `SlamError` if an earlier attempt failed and `retry` is not given.
     """
-    spec = resolve(spec)
+    spec, limits = resolve(spec), limits or Limits()
     with joined(spec.id) as world, ExitStack() as held:
         device = pick_device()
-        _check_device(spec, device)
+        rows = spec.data.batch // spec.data.context
+        world.lead(lambda: check(limits.zero, rows, world.size))
+        world.lead(lambda: _check_device(spec, device))
         state, attempt = world.lead(lambda: _open(spec, retry, held))
         if not world.leads:
             say = _nothing
@@ -50,7 +53,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         journal = Journal(folder) if world.leads else Unwritten(folder)
         try:
             with world.together():
-                return _attempt(spec, folder, journal, device, limits or Limits(), say, world)
+                return _attempt(spec, folder, journal, device, limits, say, world)
         except Interrupted as stop:
             journal.write("stopped", reason=str(stop))
             raise

@@ -30,7 +30,7 @@ from torch import nn
 
 from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
-from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
+from slam_core.errors import Interrupted, NoSpace, SlamError
 from slam_core.optim import rate
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
@@ -181,11 +181,6 @@ class Loop:
         Shares differ by a sequence where they must; then a micro-batch may be one larger.
         """
         rows, size = self.spec.data.batch // self.spec.data.context, self.world.size
-        if rows < size:
-            raise UsageError(
-                f"a batch of {rows} sequences cannot be shared by {size} processes; use {rows} or "
-                "fewer"
-            )
         return min(math.ceil(math.ceil(rows / size) / self._rows), rows // size)
 
     def _dealt(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

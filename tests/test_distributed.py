@@ -33,7 +33,8 @@ from slam_core.train import Limits, checkpoints
 
 try:
     # Before any fork, so that each has it for nothing.
-    import deepspeed  # noqa: F401
+    import deepspeed
+    import deepspeed.ops  # noqa: F401
 except ImportError:
     ZEROS: list[int] = []
 else:
