@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -132,8 +133,16 @@ class Ddp(Single):
 
     def __init__(self, model: nn.Module, optim: Optim):
         super().__init__(model, optim)
+        # Gloo sums three or more in an order that depends on where in a bucket a gradient lies.
+        # DDP moves them after its first step, and so a resumed run would differ in the last bits:
+        # not if it is to look for unused parameters, of which there are none.
+        fixed = next(model.parameters()).device.type == "cpu"
+        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
         self._ddp = self.model = nn.parallel.DistributedDataParallel(
-            model, broadcast_buffers=False, gradient_as_bucket_view=True
+            model,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=fixed,
         )
         # Unnamed, since torch compares annotations with types, and ours are strings.
         self._ddp.register_comm_hook(None, lambda state, bucket: _summed(bucket))
@@ -269,6 +278,7 @@ class _Autocast(nn.Module):
 def _deepspeed() -> Any:
     """DeepSpeed, with what it would compile on a CPU at first use switched off."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     import deepspeed
     import deepspeed.ops
 

@@ -79,17 +79,20 @@ def _first_bad(ranks: Sequence[ForkProcess]) -> ForkProcess | None:
     running, bad = list(ranks), list[ForkProcess]()
     deadline: float | None = None
     while running:
-        wait([one.sentinel for one in running], deadline and max(0.0, deadline - time.monotonic()))
-        ended = [one for one in running if one.exitcode is not None]
-        bad += [one for one in ended if one.exitcode]
-        running = [one for one in running if one not in ended]
-        if bad and deadline is None:
-            deadline = time.monotonic() + GRACE
+        left = deadline and max(0.0, deadline - time.monotonic())
+        ready = wait([one.sentinel for one in running], left)
+        ended = [one for one in running if one.sentinel in ready]
         if not ended:
             for one in running:
                 one.kill()
                 one.join()
             break
+        for one in ended:
+            one.join()
+        bad += [one for one in ended if one.exitcode]
+        running = [one for one in running if one not in ended]
+        if bad and deadline is None:
+            deadline = time.monotonic() + GRACE
     return next((one for one in bad if (one.exitcode or 0) < 0), bad[0] if bad else None)
 
 

@@ -181,11 +181,11 @@ def test_losses_are_those_of_one_process(
     assert single[-1][-1] < single[-1][0] - 0.3  # it learns: there is something to get wrong
 
 
-@pytest.mark.parametrize("at", [DDP, pytest.param(ZERO2, marks=needs_deepspeed)])
+@pytest.mark.parametrize("at", [DDP, At(3), pytest.param(ZERO2, marks=needs_deepspeed)])
 def test_a_resumed_run_is_the_same_run(at: At, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped by a signal that only the second process gets: equal to the bit afterwards."""
     whole = runs.whole(at, monkeypatch)
-    runs.use(f"resumed-{at.zero}", monkeypatch)
+    runs.use(f"resumed-{at.processes}-{at.zero}", monkeypatch)
     disturb(monkeypatch, 1, 7, stop_me)
     assert runs.train(at) == 75
     attempt = scratch.attempts(runs.spec.id)[-1]
@@ -195,7 +195,7 @@ def test_a_resumed_run_is_the_same_run(at: At, runs: Runs, monkeypatch: pytest.M
     assert runs.train(at) == 0
     assert numbers(runs.spec.id) == whole
     events = {event["event"]: event for event in Journal(attempt).events()}
-    assert events["resume"]["processes"] == 2
+    assert events["resume"]["processes"] == at.processes
     assert events["start"]["provenance"]["zero"] == at.zero
 
 
@@ -256,27 +256,29 @@ def test_processes_without_a_parent_stop(runs: Runs, monkeypatch: pytest.MonkeyP
     runs.use("orphans", monkeypatch)
     disturb(monkeypatch, 0, 3, lambda: time.sleep(1))
     launcher = start(runs.spec, DDP, runs.folder / "said")
-    until = time.monotonic() + 60
-    while scratch.holder(runs.spec.id) is None:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+
+    def wait_until(true: Callable[[], bool]) -> None:
+        until = time.monotonic() + 60
+        while not true():
+            assert time.monotonic() < until, runs.said()
+            time.sleep(0.05)
+
+    wait_until(lambda: any(scratch.run_folder(runs.spec.id).glob("*/events.jsonl")))
     launcher.kill()
     launcher.join()
-    while scratch.holder(runs.spec.id) is not None:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: scratch.holder(runs.spec.id) is None)
     assert scratch.state(runs.spec.id) in ("interrupted", "done")
 
 
 def test_rank_0_has_the_clock(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    budget = {"amount": 0.3, "unit": "seconds", "device": device_name("cpu")}
+    budget = {"amount": 1.0, "unit": "seconds", "device": device_name("cpu")}
     timed = Runs(runs.folder, runs.spec.but({"budget": budget}))
     timed.use("seconds", monkeypatch)
     assert timed.train(DDP) == 0, timed.said()
     events = Journal(scratch.attempts(timed.spec.id)[-1]).events()
     spent = events[-1]["spent"]
-    assert spent["seconds"] >= 0.3
-    assert spent["steps"] > 1
+    assert spent["seconds"] >= 1
+    assert spent["steps"] == [e for e in events if e["event"] == "progress"][-1]["step"]
 
 
 @needs_deepspeed
