@@ -165,15 +165,10 @@ class Loop:
         return self.spent
 
     def _agree(self, asked: list[int], late: bool) -> tuple[int, bool]:
-        """The signal that asked any process to stop (or 0), and whether rank 0 wants to save.
-
-        Clocks differ: all take rank 0's seconds.
-        """
+        """The signal that asked any process to stop (or 0), and whether rank 0 wants to save."""
         stop = asked[0] if asked else 0
-        mine = (stop, late, self.seconds) if self.world.leads else (stop, False, 0.0)
-        agreed = self.world.maximum(*mine)
-        self.seconds = agreed[2]
-        return int(agreed[0]), bool(agreed[1])
+        stop_all, late_first = self.world.maximum(stop, late and self.world.leads)
+        return int(stop_all), bool(late_first)
 
     def _micro_batches(self) -> int:
         """Forward passes of a step, as many on every process: under ZeRO, each is collective.
@@ -236,11 +231,15 @@ class Loop:
         self.logged = 0
 
     def _clock(self) -> None:
-        """Charge the time since the last call; saving and validating are not charged."""
+        """Charge the time since the last call; saving and validating are not charged.
+
+        Clocks differ: all take rank 0's seconds.
+        """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.monotonic()
         self.seconds += now - self._mark
+        (self.seconds,) = self.world.maximum(self.seconds if self.world.leads else 0.0)
         self._mark = now
 
     def save(self) -> None:
