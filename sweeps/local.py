@@ -43,9 +43,18 @@ class Local:
     name = "local"
 
     def __post_init__(self) -> None:
-        for said, number in (("--workers", self.workers), ("--threads", self.resources.threads)):
+        given = self.resources
+        for said, number in (
+            ("--workers", self.workers),
+            ("--threads", given.threads),
+            ("--processes", given.processes),
+        ):
             if number is not None and number < 1:
                 raise UsageError(f"{said} is {number}; it must be at least 1")
+        if given.zero and given.processes == 1:
+            raise UsageError(
+                f"--zero {given.zero} shards over several processes; say --processes 2 or more"
+            )
 
     @property
     def threads(self) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from slam_core.errors import UsageError
 from slam_core.results import State
 from slam_core.spec import RunSpec
 
@@ -27,14 +26,6 @@ class Resources:
     save_every: float | None = None
     processes: int = 1
     zero: int = 0
-
-    def __post_init__(self) -> None:
-        if self.processes < 1:
-            raise UsageError(f"--processes is {self.processes}; it must be at least 1")
-        if self.zero and self.processes == 1:
-            raise UsageError(
-                f"--zero {self.zero} shards a run over several processes; say --processes 2 or more"
-            )
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ class Queue:
     def _free_slot(self) -> Slot | None:
         mine = {one.slot.name for one in self.running.values()}
         unused = (slot for slot in self.slots if slot.name not in mine)
-        slot = next((s for s in unused if not any(map(scratch.holder, s.claims))), None)
+        free = (s for s in unused if all(scratch.holder(part) is None for part in s.claims))
+        slot = next(free, None)
         if slot is None and not mine and not self._full:
             self.watcher.note("every slot is taken by runs of another launch; waiting for one")
         self._full = slot is None and not mine

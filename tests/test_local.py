@@ -359,8 +359,8 @@ def test_a_run_of_several_processes_takes_as_many_gpus_or_cores(
     assert found == {"gpu0-0+gpu1-0": "0,1", "gpu2-0+gpu3-0": "2,3"}
     with pytest.raises(UsageError, match="--processes is 6, there are 5 GPUs"):
         Local(resources=Resources(processes=6)).slots()
-    with pytest.raises(UsageError, match="--zero 2 shards a run over several"):
-        Resources(zero=2)
+    with pytest.raises(UsageError, match="--zero 2 shards over several processes"):
+        Local(resources=Resources(zero=2))
 
 
 def test_a_part_that_another_launch_holds_blocks_the_slot(toy: Toy) -> None:
