@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,6 +67,9 @@ def run(
             + f", below {scratch.run_folder(chosen.id)}",
             flush=True,
         )
+    if size > 1:
+        # Read when torch is loaded. It would tell of a lost connection with a stack trace in C++.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from slam_core.distributed import Followed
     from slam_core.processes import spread
     from slam_core.run import execute

@@ -137,7 +137,6 @@ class Ddp(Single):
         # DDP moves them after its first step, and so a resumed run would differ in the last bits:
         # not if it is to look for unused parameters, of which there are none.
         fixed = next(model.parameters()).device.type == "cpu"
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
         self._ddp = self.model = nn.parallel.DistributedDataParallel(
             model,
             broadcast_buffers=False,
