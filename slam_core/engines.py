@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -166,6 +167,9 @@ class Zero:
         parameters = sum(p.numel() for p in model.parameters())
         self._module, self._stage, self._world = model, stage, world
         self.optimiser = optimiser(optim, model)
+        # It insists on torchrun's variable and takes the GPU of that number.
+        index = next(model.parameters()).device.index
+        os.environ["LOCAL_RANK"] = str(world.local if index is None else index)
         self._engine, *_ = deepspeed.initialize(
             model=_Autocast(model, bf16),
             optimizer=self.optimiser,

@@ -131,7 +131,7 @@ class Runs:
 
     def train(self, at: At, **limits: Any) -> int:
         process = start(self.spec, at, self.folder / "said", **limits)
-        process.join(120)
+        process.join(600)
         assert process.exitcode is not None
         return process.exitcode
 
@@ -258,7 +258,7 @@ def test_processes_without_a_parent_stop(runs: Runs, monkeypatch: pytest.MonkeyP
     launcher = start(runs.spec, DDP, runs.folder / "said")
 
     def wait_until(true: Callable[[], bool]) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not true():
             assert time.monotonic() < until, runs.said()
             time.sleep(0.05)
