@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,20 +36,55 @@ def run(
     retry: Annotated[bool, typer.Option(help="New attempt after a failed one.")] = False,
     micro_batch: Annotated[int, typer.Option(min=1, help="Units a forward pass at most.")] = 65_536,
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes here that train it together (DDP).")
+    ] = None,
+    zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage for them.")] = 0,
 ) -> None:
-    """Train one run in the foreground; run again, it resumes, or has nothing to do."""
+    """Train one run in the foreground; run again, it resumes, or has nothing to do.
+
+    Started by torchrun, or by srun with several tasks, these are the processes.
+    """
+    from slam_core.distributed import world
+
     chosen = _chosen(spec, recipe, set_ or [])
-    steps = chosen.steps
-    print(
-        f"run {chosen.id}: {chosen.model.family} of {chosen.counts.total:,} parameters, "
-        + (f"{steps:,} steps of {chosen.data.batch:,} units" if steps else "a budget in seconds")
-        + f", below {scratch.run_folder(chosen.id)}",
-        flush=True,
-    )
+    steps, me = chosen.steps, world()
+    size = processes or me.size
+    if me.size > 1 and processes is not None:
+        raise UsageError(
+            f"this is one of {me.size} processes already (WORLD_SIZE, or SLURM's); drop --processes"
+        )
+    if me.leads:
+        print(
+            f"run {chosen.id}: {chosen.model.family} of {chosen.counts.total:,} parameters, "
+            + (
+                f"{steps:,} steps of {chosen.data.batch:,} units"
+                if steps
+                else "a budget in seconds"
+            )
+            + (f", {size} processes" if size > 1 else "")
+            + (f", ZeRO {zero}" if zero else "")
+            + f", below {scratch.run_folder(chosen.id)}",
+            flush=True,
+        )
+    if size > 1:
+        # Read when torch is loaded. It would tell of a lost connection with a stack trace in C++.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from slam_core.distributed import Followed
+    from slam_core.processes import spread
     from slam_core.run import execute
     from slam_core.train import Limits
 
-    execute(chosen, retry=retry, limits=Limits(micro_batch, save_every), say=_say)
+    def work() -> None:
+        try:
+            execute(chosen, retry=retry, limits=Limits(micro_batch, save_every, zero), say=_say)
+        except Followed as end:
+            raise SystemExit(end.exit_code) from None
+
+    if size == me.size:
+        work()
+    else:
+        raise typer.Exit(spread(size, lambda: exit_code(lambda args: work())))
 
 
 @app.command()

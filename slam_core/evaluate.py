@@ -13,6 +13,7 @@ from torch import nn
 
 from slam_core.corpora import Corpus, Pairs
 from slam_core.data import Stream
+from slam_core.distributed import ALONE, World
 from slam_core.errors import UsageError
 from slam_core.results import Validation
 
@@ -21,12 +22,15 @@ CHUNK = 16_384
 
 
 @torch.inference_mode()
-def validation(model: nn.Module, corpus: Corpus, context: int, cap: int | None) -> Validation:
+def validation(
+    model: nn.Module, corpus: Corpus, context: int, cap: int | None, world: World = ALONE
+) -> Validation:
     """NLL of the validation split in nats per unit, in fp32.
 
     The split is packed as in training and cut into windows of `context` predictions that overlap
     by one unit, so each unit is predicted once, with up to `context` - 1 before it in view. `cap`
-    units at most are scored, in windows spread evenly over the split.
+    units at most are scored, in windows spread evenly over the split. Processes share the work:
+    each makes as many forward passes, and all get the number that one process alone would.
     """
     stream = Stream(corpus, "validation")
     count = (stream.length - 1) // context
@@ -39,12 +43,16 @@ def validation(model: nn.Module, corpus: Corpus, context: int, cap: int | None) 
     starts = np.arange(kept) * count // kept * context
     device = next(model.parameters()).device
     model.eval()
-    means: list[float] = []
-    for part in np.array_split(starts, math.ceil(kept * context / CHUNK)):
-        rows = torch.from_numpy(stream.rows(part, context)).to(device)
+    parts = np.array_split(np.arange(kept), math.ceil(kept * context / CHUNK))
+    means = torch.zeros(kept, dtype=torch.float64)
+    for first in range(0, len(parts), world.size):
+        mine = first + world.rank
+        part = parts[min(mine, len(parts) - 1)]
+        rows = torch.from_numpy(stream.rows(starts[part], context)).to(device)
         nll = unit_nll(model, rows)
-        means += nll.double().mean(1).tolist()
-    values = np.asarray(means)
+        if mine < len(parts):
+            means[part] = nll.double().mean(1).cpu()
+    values = world.total(means).numpy()
     stderr = float(values.std(ddof=1) / math.sqrt(kept)) if kept > 1 else math.nan
     return Validation(nll=float(values.mean()), stderr=stderr, units=kept * context)
 

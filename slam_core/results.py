@@ -228,6 +228,13 @@ class Journal:
         return _ending(self.backwards())
 
 
+class Unwritten(Journal):
+    """The journal as all but the first of a run's processes see it: theirs to read only."""
+
+    def write(self, event: str, **fields: Any) -> None:
+        del event, fields
+
+
 # The reason of a `stopped` event that nobody asked for.
 OUT_OF_MEMORY = "out of memory"
 _COLUMNS = ("steps", "tokens", "seconds", "loss")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,16 @@ from safetensors import SafetensorError
 from torch import nn
 
 from slam_core import prefix, scratch
-from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
+from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import Mix
+from slam_core.distributed import Followed, Lost, World, joined
+from slam_core.engines import check
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, scores_of, state_of
+from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, Unwritten, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights, truncated
 
@@ -35,25 +38,23 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     Resumes the latest attempt. `Interrupted` after a stop signal (state saved), `Busy` if another
     process has the run, `SlamError` if an earlier attempt failed and `retry` is not given.
     """
-    spec = resolve(spec)
-    device = pick_device()
-    _check_device(spec, device)
-    with scratch.claim(spec.id):
-        tried = scratch.attempts(spec.id)
-        state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
-        if state in ("done", "diverged"):
+    spec, limits = resolve(spec), limits or Limits()
+    with joined(spec.id) as world, ExitStack() as held:
+        device = pick_device()
+        rows = spec.data.batch // spec.data.context
+        world.lead(lambda: check(limits.zero, rows, world.size))
+        world.lead(lambda: _check_device(spec, device))
+        state, attempt = world.lead(lambda: _open(spec, retry, held))
+        if not world.leads:
+            say = _nothing
+        if state != "running":
             say(f"run {spec.id} is {state} already; nothing to train")
-            return state
-        if state == "failed" and not retry:
-            raise SlamError(
-                f"run {spec.id} failed before ({_reason(tried[-1])}); "
-                "mend the cause and say --retry for a new attempt"
-            )
-        fresh = not tried or state == "failed"
-        folder = scratch.new_attempt(spec.id) if fresh else tried[-1]
-        journal = Journal(folder)
+            return cast(State, state)
+        folder = scratch.run_folder(spec.id) / attempt
+        journal = Journal(folder) if world.leads else Unwritten(folder)
         try:
-            return _attempt(spec, folder, journal, device, limits or Limits(), say)
+            with world.together():
+                return _attempt(spec, folder, journal, device, limits, say, world)
         except Interrupted as stop:
             journal.write("stopped", reason=str(stop), by=stop.by)
             raise
@@ -63,15 +64,38 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
                 f"the GPU has no memory left for run {spec.id}; lower --micro-batch, or the number "
                 "of runs beside it (--per-gpu), and run again: it goes on from its last checkpoint"
             ) from None
-        except NoSpace:
+        except (NoSpace, Followed, Lost):
             raise  # interrupted, not failed: the next start goes on from the last checkpoint
         except Exception as error:
             journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
             raise
 
 
+def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
+    """Claim the run for as long as `held` lasts: its state, `running` from here on if there is
+    anything to do, and the attempt to work on."""
+    held.enter_context(scratch.claim(spec.id))
+    tried = scratch.attempts(spec.id)
+    state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
+    if state in ("done", "diverged"):
+        return [state, tried[-1].name]
+    if state == "failed" and not retry:
+        raise SlamError(
+            f"run {spec.id} failed before ({_reason(tried[-1])}); "
+            "mend the cause and say --retry for a new attempt"
+        )
+    fresh = not tried or state == "failed"
+    return ["running", (scratch.new_attempt(spec.id) if fresh else tried[-1]).name]
+
+
 def _attempt(
-    spec: RunSpec, folder: Path, journal: Journal, device: torch.device, limits: Limits, say: Say
+    spec: RunSpec,
+    folder: Path,
+    journal: Journal,
+    device: torch.device,
+    limits: Limits,
+    say: Say,
+    world: World,
 ) -> State:
     model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     counted = count_parameters(model)
@@ -80,33 +104,46 @@ def _attempt(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
-    scratch.forget_stop(folder)
+    world.lead(lambda: scratch.forget_stop(folder))
     mix = Mix(spec.data, spec.seed)
-    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
-    for damaged in truncated(folder):
+    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits, world)
+    several = {"processes": world.size, "zero": limits.zero} if world.size > 1 else {}
+    for damaged in truncated(folder) if world.leads else ():
         say(f"{damaged} is truncated: going on from what was saved before it")
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
-        journal.write("resume", step=loop.step)
+        journal.write("resume", step=loop.step, **several)
     else:
-        (folder / "spec.json").write_text(spec.canonical() + "\n")
+        world.lead(lambda: _note_spec(spec, folder))
         journal.write(
             "start",
             spec=json.loads(spec.canonical()),
             counts=spec.counts.model_dump(),
             steps=loop.total,
-            provenance=provenance(device),
+            provenance=provenance(device) | several,
         )
         _branch(spec, loop, journal, say)
+    with closing(loop.engine):
+        return _finish(spec, loop, mix.corpora, journal, say)
+
+
+def _note_spec(spec: RunSpec, folder: Path) -> None:
+    (folder / "spec.json").write_text(spec.canonical() + "\n")
+
+
+def _finish(spec: RunSpec, loop: Loop, corpora: list[Corpus], journal: Journal, say: Say) -> State:
+    """Spend the budget, validate, record."""
     try:
-        spent = loop.spend(lambda: _leave(spec, loop, folder, say))
+        spent = loop.spend(lambda: _leave(spec, loop, say))
     except Diverged as stop:
         say(f"run {spec.id} diverged: {stop}")
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
     found = {
-        source.corpus: validation(model, corpus, spec.data.context, spec.data.validation)
-        for source, corpus in zip(spec.data.sources, mix.corpora, strict=True)
+        source.corpus: validation(
+            loop.engine.model, corpus, spec.data.context, spec.data.validation, loop.world
+        )
+        for source, corpus in zip(spec.data.sources, corpora, strict=True)
     }
     if not all(math.isfinite(value.nll) for value in found.values()):
         say(f"run {spec.id} diverged: its validation loss is not finite")
@@ -124,10 +161,15 @@ def _attempt(
 
 def _branch(spec: RunSpec, loop: Loop, journal: Journal, say: Say) -> None:
     """Start from the furthest state that a run of the same first steps has left, if one has."""
-    for folder in prefix.left(spec):
+    for name in loop.world.lead(lambda: [str(path) for path in prefix.left(spec)]):
+        folder = Path(name)
         try:
-            origin = prefix.origin(folder)
+            # Rank 0 alone checks the sums of the files; all load them.
+            said = loop.world.lead(lambda at=folder: prefix.origin(at).model_dump_json())  # type: ignore[misc]
+            origin = prefix.Origin.model_validate_json(said)
             loop.load(folder)
+        except Followed:
+            continue  # rank 0 says why
         except (SlamError, OSError, SafetensorError, LookupError, ValueError) as error:
             say(f"a state to start from is not used: {error}")
             continue
@@ -143,10 +185,13 @@ def _branch(spec: RunSpec, loop: Loop, journal: Journal, say: Say) -> None:
         return
 
 
-def _leave(spec: RunSpec, loop: Loop, attempt: Path, say: Say) -> None:
+def _leave(spec: RunSpec, loop: Loop, say: Say) -> None:
     """Leave the state for runs of the same first steps; they can do without it."""
+    write, seconds = loop.gathered(), loop.spent.seconds
     try:
-        prefix.leave(spec, attempt, loop.spent.seconds, loop.write)
+        loop.world.lead(lambda: prefix.leave(spec, loop.folder, seconds, write))
+    except Followed:
+        pass  # rank 0 says why
     except (OSError, SafetensorError) as error:
         say(f"the state at step {loop.step} is not left for longer runs: {error}")
 
@@ -267,6 +312,10 @@ def load(folder: Path, spec: RunSpec) -> nn.Module:
     model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     load_weights(model, found[-1])
     return model.to(pick_device())
+
+
+def _nothing(text: str) -> None:
+    del text
 
 
 def _check_device(spec: RunSpec, device: torch.device) -> None:

@@ -2,11 +2,13 @@
 
 A resumed run equals an uninterrupted one bit for bit on the CPU: batches and learning rates are
 functions of the step and of progress, and everything else that a step reads is in the checkpoint.
+Several processes take each step together; every decision is rank 0's, at the step's end.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,14 +30,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from slam_core import scratch
+from slam_core.distributed import ALONE, World
+from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted, NoSpace, SlamError
-from slam_core.optim import optimiser, rate
+from slam_core.optim import rate
 from slam_core.prefix import branch_step
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
 
 # Progress events a run; a curve of this many points is what results keep.
 POINTS = 50
+# Stands among the numbers of signals for a request that was left in the attempt's folder.
+_WORD = 1 << 10
 
 
 class Stream(Protocol):
@@ -75,15 +82,20 @@ class Diverged(Exception):
 class Limits:
     """How a run is carried out; nothing here changes what it computes, beyond rounding.
 
-    `micro_batch` in units: a batch larger than this is accumulated. `save_every` in seconds.
+    `micro_batch` in units: a process' share of a batch that is larger is accumulated. `save_every`
+    in seconds. `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies.
     """
 
     micro_batch: int = 65_536
     save_every: float = 60.0
+    zero: int = 0
 
 
 class Loop:
-    """State of one run's training: model, optimiser, step, seconds, and the running mean loss."""
+    """State of one run's training: model, engine, step, seconds, and the running mean loss.
+
+    Each process of a `world` works on its share of every batch, of `spec.data.batch` units.
+    """
 
     def __init__(
         self,
@@ -93,12 +105,12 @@ class Loop:
         objective: Objective,
         journal: Journal,
         limits: Limits,
+        world: World = ALONE,
     ):
         self.spec, self.stream, self.objective = spec, stream, objective
-        self.journal, self.limits = journal, limits
+        self.journal, self.limits, self.world = journal, limits, world
         self.model = model
         self.device = next(model.parameters()).device
-        self.optimiser = optimiser(spec.optim, model)
         self.total = spec.steps
         self.branch = branch_step(spec)
         self.step = 0
@@ -106,7 +118,24 @@ class Loop:
         self.logged = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._rows = max(1, limits.micro_batch // spec.data.context)
+        self._micros = self._micro_batches()
         self._mark = time.monotonic()
+        if not world.leads:
+            # Rank 0 goes on from the build.
+            (seed,) = np.random.SeedSequence((spec.seed, world.rank)).generate_state(1)
+            torch.manual_seed(int(seed))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Made when it is first used: weights are loaded before they are copied or sharded."""
+        bf16 = self.spec.precision == "bf16"
+        zero, optim = self.limits.zero, self.spec.optim
+        return engine_of(zero, self.model, optim, self.world, self._micros, bf16)
+
+    @property
+    def folder(self) -> Path:
+        """The attempt's."""
+        return self.journal.path.parent
 
     @property
     def progress(self) -> float:
@@ -128,7 +157,7 @@ class Loop:
         """
         self.model.train()
         self._mark = saved = time.monotonic()
-        with _stop_requests() as asked:
+        with _stop_requests(insist=self.world.size == 1) as asked:
             while self.progress < 1:
                 self._one_step()
                 due = self._due()
@@ -136,43 +165,72 @@ class Loop:
                     self._clock()
                 if due:
                     self._log()
-                    asked += self._told_to_stop()
                 if self.step == self.branch:
                     self._clock()
                     at_branch()
                     self._mark = time.monotonic()
-                if asked or time.monotonic() - saved > self.limits.save_every:
+                if self.world.leads and due and scratch.asked_to_stop(self.folder) is not None:
+                    asked.append(_WORD)
+                stop, late = self._agree(asked, time.monotonic() - saved > self.limits.save_every)
+                if stop or late:
                     self._clock()
                     self.save()
-                    if asked and self.progress < 1:
-                        said = f"stopped by {asked[0]} at step {self.step}; state saved"
-                        raise Interrupted(said, by=asked[0])
+                    if stop and self.progress < 1:
+                        by = self._who(stop)
+                        said = f"stopped by {by} at step {self.step}; state saved"
+                        raise Interrupted(said, by=by)
                     self._mark = saved = time.monotonic()
         if self.logged:
             self._log()  # under a budget in seconds the last interval is a partial one
         self.save()
         return self.spent
 
+    def _agree(self, asked: list[int], late: bool) -> tuple[int, bool]:
+        """The signal that asked any process to stop (`_WORD` for word left in the folder, which
+        reaches a run on another node; 0 for none), and whether rank 0 wants to save."""
+        stop = asked[0] if asked else 0
+        stop_all, late_first = self.world.maximum(stop, late and self.world.leads)
+        return int(stop_all), bool(late_first)
+
+    def _who(self, stop: int) -> str:
+        """The name of a signal, or who left word in the attempt's folder."""
+        if stop < _WORD:
+            return signal.Signals(stop).name
+        return self.world.lead(lambda: scratch.asked_to_stop(self.folder) or "a word")
+
+    def _micro_batches(self) -> int:
+        """Forward passes of a step, as many on every process: under ZeRO, each is collective.
+
+        Shares differ by a sequence where they must; then a micro-batch may be one larger.
+        """
+        rows, size = self.spec.data.batch // self.spec.data.context, self.world.size
+        return min(math.ceil(math.ceil(rows / size) / self._rows), rows // size)
+
+    def _dealt(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """This process' rows."""
+        return np.array_split(batch, self.world.size)[self.world.rank]
+
     def _one_step(self) -> None:
         batch = self.stream.batch(self.step)
         terms = self.objective.terms(batch)
-        rows = torch.from_numpy(batch)
+        rows = torch.from_numpy(self._dealt(batch))
         if self.device.type == "cuda":
             rows = rows.pin_memory().to(self.device, non_blocking=True)
         # A step's rate is that of the progress it brings about, where this is known beforehand:
         # the first step is not lost to a warm-up from zero, the last one is at the floor.
         progress = (self.step + 1) / self.total if self.total is not None else self.progress
-        for group in self.optimiser.param_groups:
+        for group in self.engine.optimiser.param_groups:
             group["lr"] = rate(self.spec.optim, progress, self.total)
         bf16 = self.spec.precision == "bf16"
-        for micro in torch.split(rows, self._rows):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss = self.objective.loss(self.model, micro) / terms
-            torch.autograd.backward(loss)
+        alone = self.world.size == 1
+        parts = torch.split(rows, self._rows) if alone else rows.tensor_split(self._micros)
+        for count, micro in enumerate(parts, start=1):
+            with self.engine.micro(last=count == self._micros):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    loss = self.objective.loss(self.engine.model, micro) / terms
+                self.engine.backward(loss)
             self.loss_sum += loss.detach()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.optim.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.engine.step()
         self.step += 1
         self.logged += 1
 
@@ -189,109 +247,119 @@ class Loop:
 
     def _log(self) -> None:
         # The only place where a step's loss reaches the host.
-        loss = self.loss_sum.item() / self.logged
+        loss = self.world.total(self.loss_sum).item() / self.logged
         if not np.isfinite(loss):
             raise Diverged(self.spent)
-        self.journal.write(
-            "progress",
-            **self.spent.model_dump(exclude={"steps"}),
-            step=self.step,
-            loss=loss,
-            lr=self.optimiser.param_groups[0]["lr"],
-            rate=round(self.spent.tokens / max(self.seconds, 1e-9)),
-            memory=_held(self.device),
+        self.world.lead(
+            lambda: self.journal.write(
+                "progress",
+                **self.spent.model_dump(exclude={"steps"}),
+                step=self.step,
+                loss=loss,
+                lr=self.engine.optimiser.param_groups[0]["lr"],
+                rate=round(self.spent.tokens / max(self.seconds, 1e-9)),
+                memory=_held(self.device),
+            )
         )
         self.loss_sum.zero_()
         self.logged = 0
 
-    def _told_to_stop(self) -> list[str]:
-        """Who asked through the attempt's folder, which reaches a run on another node."""
-        by = scratch.asked_to_stop(self.journal.path.parent)
-        return [] if by is None else [by]
-
     def _clock(self) -> None:
-        """Charge the time since the last call; saving and validating are not charged."""
+        """Charge the time since the last call; saving and validating are not charged.
+
+        Clocks differ: all take rank 0's seconds.
+        """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.monotonic()
         self.seconds += now - self._mark
+        (self.seconds,) = self.world.maximum(self.seconds if self.world.leads else 0.0)
         self._mark = now
 
     def save(self) -> None:
         """Write `checkpoint-<step>/`, whole or not at all. The one before is kept until the end, to
         go back to if this one is damaged."""
-        folder = self.journal.path.parent
-        final = folder / f"checkpoint-{self.step}"
-        found = checkpoints(folder)
-        if final in found:
-            return
-        draft = folder / "checkpoint.draft"
-        shutil.rmtree(draft, ignore_errors=True)
-        for old in found[:-1]:
-            shutil.rmtree(old, ignore_errors=True)
-        try:
-            draft.mkdir()
-            self.write(draft)
-            shutil.rmtree(final, ignore_errors=True)
-            draft.rename(final)
-            _flush(folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise NoSpace(
-                f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
-                "space and run again: it goes on from the checkpoint before"
-            ) from error
-        if self.progress >= 1:
-            for old in _saved(folder):
-                if old != final:
-                    shutil.rmtree(old, ignore_errors=True)
+        final = self.folder / f"checkpoint-{self.step}"
+        if not self.world.lead(lambda: final in checkpoints(self.folder)):
+            write = self.gathered()
+            self.world.lead(lambda: _save(final, write, last=self.progress >= 1))
 
-    def write(self, folder: Path) -> None:
-        """Write all that the next step reads into an empty folder, and flush it to the disk."""
-        save_file(_weights(self.model), folder / "model.safetensors")
-        save_file(self._moments(), folder / "optimiser.safetensors")
+    def gathered(self) -> Callable[[Path], None]:
+        """Gather all that the next step reads; what writes it into an empty folder, on rank 0."""
+        weights, moments = self.engine.weights(), self._moments()
         state = {"step": self.step, "seconds": self.seconds, "logged": self.logged}
-        (folder / "state.json").write_text(json.dumps(state))
-        sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-        (folder / "DONE").write_text(json.dumps(sizes))
-        for path in [*folder.iterdir(), folder]:
-            _flush(path)
+
+        def write(folder: Path) -> None:
+            save_file(weights, folder / "model.safetensors")
+            save_file(moments, folder / "optimiser.safetensors")
+            (folder / "state.json").write_text(json.dumps(state))
+            sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+            (folder / "DONE").write_text(json.dumps(sizes))
+            for path in [*folder.iterdir(), folder]:
+                _flush(path)
+
+        return write
 
     def resume(self) -> bool:
         """Take up the newest whole checkpoint of the attempt, if it has one."""
-        found = checkpoints(self.journal.path.parent)
+        found = self.world.lead(lambda: [p.name for p in checkpoints(self.folder)])
         if found:
-            self.load(found[-1])
+            self.load(self.folder / found[-1])
         return bool(found)
 
     def load(self, folder: Path) -> None:
-        """Go on from what `write` wrote. What cannot be read changes nothing."""
+        """Go on from what `gathered` wrote, on any number of processes. A file that cannot be read
+        changes nothing."""
         moments = _tensors(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
-        # The step counter of a fused optimiser lives with its parameters.
-        states: dict[torch.Tensor, Any] = {
-            parameter: {
-                key: moments[f"{key}/{name}"].to(self.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-            for name, parameter in self.model.named_parameters()
-        }
         load_weights(self.model, folder)
-        self.optimiser.state.update(states)
-        torch.set_rng_state(moments["rng/cpu"])
-        if "rng/cuda" in moments and self.device.type == "cuda":
-            torch.cuda.set_rng_state(moments["rng/cuda"], self.device)
-        self.loss_sum = moments["loss_sum"].to(self.device)
+        self.engine.restore(moments)
+        # Of each process where it was as many; a world of another size goes on from rank 0's.
+        own, size = self.world.rank, moments["loss_sum"].numel()
+        same = size == self.world.size
+        if same or self.world.leads:
+            # A copy: torch reads a part of a tensor wrongly here.
+            torch.set_rng_state(moments["rng/cpu"].reshape(size, -1)[own].clone())
+            if "rng/cuda" in moments and self.device.type == "cuda":
+                states = moments["rng/cuda"].reshape(size, -1)
+                torch.cuda.set_rng_state(states[own].clone(), self.device)
+            sums = moments["loss_sum"].reshape(size)
+            self.loss_sum = (sums[own] if same else sums.sum()).to(self.device)
         self.step, self.seconds, self.logged = state["step"], state["seconds"], state["logged"]
 
     def _moments(self) -> dict[str, torch.Tensor]:
-        tensors = {"loss_sum": self.loss_sum, "rng/cpu": torch.get_rng_state()}
+        gather = self.world.gather
+        tensors = {"loss_sum": gather(self.loss_sum), "rng/cpu": gather(torch.get_rng_state())}
         if self.device.type == "cuda":
-            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimiser.state[parameter].items():
-                tensors[f"{key}/{name}"] = value
-        return tensors
+            tensors["rng/cuda"] = gather(torch.cuda.get_rng_state(self.device))
+        return tensors | self.engine.moments()
+
+
+def _save(final: Path, write: Callable[[Path], None], last: bool) -> None:
+    """A checkpoint in its folder, by way of a draft beside it; `NoSpace` if it does not fit.
+
+    The whole one before is kept, unless this is the `last`.
+    """
+    folder = final.parent
+    draft = folder / "checkpoint.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    for old in checkpoints(folder)[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        draft.mkdir()
+        write(draft)
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise NoSpace(
+            f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
+            "space and run again: it goes on from the checkpoint before"
+        ) from error
+    for old in _saved(folder) if last else ():
+        if old != final:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def checkpoints(attempt: Path) -> list[Path]:
@@ -337,11 +405,6 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise SlamError(f"{path.parent} is damaged ({error}); remove that folder") from None
 
 
-def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters by name; a tied head appears once, under the embedding's name."""
-    return {name: p.detach().contiguous() for name, p in model.named_parameters()}
-
-
 def _held(device: torch.device) -> int:
     """Bytes that this process has held at most: tensors on a GPU, else all of its memory."""
     if device.type == "cuda":
@@ -358,17 +421,18 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[list[str]]:
-    """Names of the signals that asked to stop. The handlers only take note; the loop acts.
+def _stop_requests(insist: bool = True) -> Iterator[list[int]]:
+    """The signals that asked to stop. The handlers only take note; the loop acts.
 
-    A second signal does what it did before: it ends a run that is deep in a long step.
+    A second signal does what it did before: it ends a run that is deep in a long step. Not so if
+    it may be the same once more, passed on by what started the processes (`insist` is false).
     """
-    asked: list[str] = []
+    asked: list[int] = []
     before: dict[int, Callable[..., Any] | int | None] = {}
 
     def note(number: int, frame: Any) -> None:
-        asked.append(signal.Signals(number).name)
-        for caught, handler in before.items():
+        asked.append(number)
+        for caught, handler in before.items() if insist else ():
             signal.signal(caught, handler)
 
     try:

@@ -78,6 +78,8 @@ def launch(
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
     micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
     save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
+    processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1,
+    zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0,
     slurm: Asked = None,
     slurm_file: AskedFile = None,
     detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
@@ -93,10 +95,12 @@ def launch(
     chosen = study(name)
     if go_on(name) != f"python -m sweeps launch {name}":
         raise UsageError(f"study {name} is a search: {go_on(name)} --on {on}")
-    resources = Resources(threads, micro_batch, save_every)
+    resources = Resources(threads, micro_batch, save_every, processes, zero)
     if on == "slurm":
         if per_gpu is not None or memory is not None:
             raise UsageError("--per-gpu and --memory go with --on local; SLURM has --slurm mem=")
+        if processes > 1:
+            raise UsageError("--processes goes with --on local; SLURM has --slurm ntasks_per_node=")
         place = slurm_place(workers, resources, slurm, slurm_file, detach)
     elif slurm or slurm_file or detach:
         raise UsageError("--slurm, --slurm-file and --detach go with --on slurm")
@@ -110,6 +114,8 @@ def launch(
         "--threads": threads,
         "--micro-batch": micro_batch,
         "--save-every": save_every,
+        "--processes": processes if processes > 1 else None,
+        "--zero": zero or None,
         "--slurm-file": slurm_file,
     }
     options = [f"{flag} {value}" for flag, value in given.items() if value is not None]

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from slam_core import scratch
@@ -15,12 +16,12 @@ from slam_core import scratch
 def work(
     door: str,
     arguments: Sequence[str],
-    slot: str,
+    slot: Sequence[str],
     log: Path,
     folder: Path,
     environment: Mapping[str, str],
 ) -> None:
-    """Hold `slot`, call `main(arguments)` of the module `door`, exit with its code.
+    """Hold the parts of a `slot`, call `main(arguments)` of the module `door`, exit with its code.
 
     Output goes to `log`. A slot that is taken meanwhile exits with 75, before anything is done.
     """
@@ -33,7 +34,9 @@ def work(
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     try:
-        with scratch.claim(slot):
+        with ExitStack() as held:
+            for part in slot:
+                held.enter_context(scratch.claim(part))
             code = importlib.import_module(door).main(list(arguments))
     except scratch.Busy as busy:
         code = busy.exit_code

@@ -32,4 +32,8 @@ def arguments(job: Job, resources: Resources) -> list[str]:
         said += ["--micro-batch", str(resources.micro_batch)]
     if resources.save_every is not None:
         said += ["--save-every", str(resources.save_every)]
+    if resources.processes > 1:
+        said += ["--processes", str(resources.processes)]
+    if resources.zero:
+        said += ["--zero", str(resources.zero)]
     return said

@@ -29,7 +29,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Local:
-    """The visible GPUs, `per_gpu` runs each, or the CPU cores shared out by threads.
+    """The visible GPUs, shared out to runs of one process or several, `per_gpu` runs each, or the
+    CPU cores shared out by threads.
 
     `workers`: runs at a time, if it should be another number. A run starts beside another only
     where there is memory for it: `memory` GiB, or what the runs of the launch have shown to need.
@@ -48,13 +49,19 @@ class Local:
     name = "local"
 
     def __post_init__(self) -> None:
+        given = self.resources
         for said, number in (
             ("--workers", self.workers),
             ("--per-gpu", self.per_gpu),
-            ("--threads", self.resources.threads),
+            ("--threads", given.threads),
+            ("--processes", given.processes),
         ):
             if number is not None and number < 1:
                 raise UsageError(f"{said} is {number}; it must be at least 1")
+        if given.zero and given.processes == 1:
+            raise UsageError(
+                f"--zero {given.zero} shards over several processes; say --processes 2 or more"
+            )
         if self.memory is not None and self.memory <= 0:
             raise UsageError(f"--memory is {self.memory:g}; it is what a run needs, in GiB")
         if self.per_gpu is not None and self.workers is not None:
@@ -72,27 +79,38 @@ class Local:
 
     @property
     def width(self) -> int:
-        return self.workers or len(gpus()) * (self.per_gpu or 1) or max(1, cores() // self.threads)
+        parts = len(gpus()) or cores() // self.threads
+        return self.workers or max(1, parts // self.resources.processes) * (self.per_gpu or 1)
 
     def slots(self) -> list[Slot]:
-        threads = dict.fromkeys(THREADS, str(self.threads))
-        devices = gpus()
+        # Each says that it is a world of its own, whatever the launcher was started by.
+        common = dict.fromkeys(THREADS, str(self.threads)) | {"WORLD_SIZE": "1", "RANK": "0"}
+        devices, each = gpus(), self.resources.processes
         if not devices:
-            return [Slot(f"cpu{k}", threads) for k in range(self.width)]
+            return [
+                Slot(tuple(f"cpu{k * each + j}" for j in range(each)), common)
+                for k in range(self.width)
+            ]
+        if each > len(devices):
+            raise UsageError(f"--processes is {each}, there are {len(devices)} GPUs; use as many")
+        groups = [devices[k : k + each] for k in range(0, len(devices) - each + 1, each)]
         return [
-            Slot(f"gpu{device}-{turn}", {**threads, "CUDA_VISIBLE_DEVICES": device})
-            for turn, device in (
-                (k // len(devices), devices[k % len(devices)]) for k in range(self.width)
+            Slot(
+                tuple(f"gpu{device}-{k // len(groups)}" for device in groups[k % len(groups)]),
+                {**common, "CUDA_VISIBLE_DEVICES": ",".join(groups[k % len(groups)])},
             )
+            for k in range(self.width)
         ]
 
     def describe(self) -> str:
-        devices, threads = gpus(), self.threads
+        devices, threads, given = gpus(), self.threads, self.resources
         count = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}"
         what = count if devices else f"{cores()} CPU cores, no GPU"
         return (
-            f"{socket.gethostname()}: {what}; {self.width} runs at a time, {threads} "
-            f"{'thread' if threads == 1 else 'threads'} each"
+            f"{socket.gethostname()}: {what}; {self.width} runs at a time, "
+            + (f"{given.processes} processes each, " if given.processes > 1 else "")
+            + (f"ZeRO {given.zero}, " if given.zero else "")
+            + f"{threads} {'thread' if threads == 1 else 'threads'} each"
         )
 
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> Mapping[str, Ending]:
@@ -111,7 +129,7 @@ class Local:
             args=(
                 self.door,
                 said,
-                slot.claim,
+                slot.claims,
                 scratch.run_folder(job.run).resolve() / "log.txt",
                 Path.cwd(),
                 {**os.environ, **root, **slot.environment},

@@ -65,11 +65,11 @@ def _gib(size: int | None) -> str:
 
 
 def free_on_gpu(gpu: str) -> int | None:
-    """Bytes, or None if the driver does not say."""
+    """Bytes (of several, `0,1`, on the one that has least), or None if the driver does not say."""
     ask = ["nvidia-smi", f"--id={gpu}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(ask, capture_output=True, text=True, timeout=30)
-        return int(told.stdout) << 20
+        return min(int(line) for line in told.stdout.split()) << 20
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
 

@@ -17,12 +17,15 @@ from slam_core.spec import RunSpec
 class Resources:
     """What each run gets. None leaves the choice to the place, or to the run's own default.
 
-    `threads` of a CPU, `micro_batch` in units, `save_every` in seconds between checkpoints.
+    `threads` of a CPU for each of its `processes`, which train together, sharded by DeepSpeed at a
+    `zero` stage above 0. `micro_batch` in units, `save_every` in seconds between checkpoints.
     """
 
     threads: int | None = None
     micro_batch: int | None = None
     save_every: float | None = None
+    processes: int = 1
+    zero: int = 0
 
 
 @dataclass(frozen=True)

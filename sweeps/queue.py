@@ -32,14 +32,19 @@ RETRIES = 2  # new starts of a run that a signal killed
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one run. Its name is the same for every launch on this host."""
+    """Room for one run: a part of this host for each of its processes. The names of the parts are
+    the same for every launch on this host."""
 
-    name: str
+    parts: tuple[str, ...]
     environment: dict[str, str]
 
     @property
-    def claim(self) -> str:
-        return f"slots/{socket.gethostname()}-{self.name}"
+    def name(self) -> str:
+        return "+".join(self.parts)
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        return tuple(f"slots/{socket.gethostname()}-{part}" for part in self.parts)
 
     @property
     def gpu(self) -> str | None:
@@ -167,7 +172,8 @@ class Queue:
     def _free_slot(self, job: Job) -> Slot | None:
         """A slot in which there is memory for a job."""
         mine = {one.slot.name for one in self.running.values()}
-        free = [s for s in self.slots if s.name not in mine and scratch.holder(s.claim) is None]
+        unused = (slot for slot in self.slots if slot.name not in mine)
+        free = [s for s in unused if all(scratch.holder(part) is None for part in s.claims)]
         if not free and not mine and not self._full:
             self.watcher.note("every slot is taken by runs of another launch; waiting for one")
         self._full = not free and not mine

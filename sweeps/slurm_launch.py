@@ -15,6 +15,7 @@ from sweeps import slurm_control as control
 from sweeps.place import Ending, Job, Watcher
 from sweeps.plan import ENDED
 from sweeps.queue import RETRIES, last_words, stop_requests
+from sweeps.sharing import early
 from sweeps.slurm_batch import Batch, End
 from sweeps.slurm_control import Silent, Task
 from sweeps.slurm_submit import Refused

@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from slam_core import scratch
+from slam_core.errors import UsageError
 from slam_core.results import Journal, Result, read
 from slam_core.spec import RunSpec
 from sweeps import door, local, queue, studies, watch
@@ -27,7 +28,7 @@ from sweeps.grid import Grid, IsoFlop
 from sweeps.launch import cancel, launch
 from sweeps.local import Local, gpus
 from sweeps.place import Job, Resources
-from sweeps.watch import Bars, Tail
+from sweeps.watch import Bars, Lines, Tail
 
 # A launch in a process of its own, to be killed. Arguments: the base spec, seeds, results.
 LAUNCHER = """
@@ -341,6 +342,35 @@ def test_two_runs_may_share_a_gpu_on_request(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     slots = Local(3).slots()
     assert [slot.name for slot in slots] == ["gpu0-0", "gpu1-0", "gpu0-1"]
+
+
+def test_a_run_of_several_processes_takes_as_many_gpus_or_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 5)
+    pairs = Local(resources=Resources(threads=1, processes=2, zero=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "_installed_gpus", lambda: 0)
+        assert [slot.parts for slot in pairs.slots()] == [("cpu0", "cpu1"), ("cpu2", "cpu3")]
+        assert "2 runs at a time, 2 processes each, ZeRO 1" in pairs.describe()
+    monkeypatch.setattr(local, "_installed_gpus", lambda: 5)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = {slot.name: slot.environment["CUDA_VISIBLE_DEVICES"] for slot in pairs.slots()}
+    assert found == {"gpu0-0+gpu1-0": "0,1", "gpu2-0+gpu3-0": "2,3"}
+    with pytest.raises(UsageError, match="--processes is 6, there are 5 GPUs"):
+        Local(resources=Resources(processes=6)).slots()
+    with pytest.raises(UsageError, match="--zero 2 shards over several processes"):
+        Local(resources=Resources(zero=2))
+
+
+def test_a_part_that_another_launch_holds_blocks_the_slot(toy: Toy) -> None:
+    """One process a run here, two there: no core has two runs."""
+    place = Local(1, Resources(processes=2), door="stand_in_door", preload=())
+    (slot,) = place.slots()
+    with scratch.claim(slot.claims[1]):
+        queue_ = queue.Queue([slot], place.fork, [], Lines("toy", [], toy.said.append))
+        assert queue_._free_slot() is None
+    assert queue_._free_slot() == slot
 
 
 def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

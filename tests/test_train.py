@@ -105,7 +105,7 @@ def test_a_second_signal_ends_a_run_that_cannot_stop() -> None:
     if not child:
         with train._stop_requests() as asked:
             os.kill(os.getpid(), signal.SIGTERM)
-            if asked == ["SIGTERM"]:
+            if asked == [signal.SIGTERM]:
                 os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -1,0 +1,241 @@
+"""The processes that train one run: who they are, how they meet, and how they stay of one mind.
+
+Who is who stands in the environment, in the variables of torchrun (RANK, WORLD_SIZE, ...) or in
+those of a SLURM step. Rank 0 leads: it alone claims, writes and decides; the others follow. A
+process on its own makes no process group and imports nothing for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from slam_core.errors import Interrupted, SlamError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T", bound=str | int | float | bool | list[str] | None)
+
+# How long a process waits for the others: longer than the slowest save of a checkpoint.
+PATIENCE = timedelta(minutes=10)
+
+
+class Followed(SlamError):
+    """Rank 0 ended in this way and says why; the others end with the same code, silently."""
+
+    def __init__(self, code: int):
+        super().__init__("rank 0 says why")
+        self.exit_code = code
+
+
+class Lost(SlamError):
+    """Another process of the run vanished. Nothing is recorded: like a kill, it interrupts."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`; `local` counts those on this machine. All methods are collective
+    where there is more than one, and mere identities where there is not."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    address: str = "127.0.0.1"
+    port: int = 0
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def lead(self, act: Callable[[], T]) -> T:
+        """Rank 0 acts and all get what it returns (plain JSON); `Followed` where it failed."""
+        if self.size == 1:
+            return act()
+        if not self.leads:
+            told = json.loads(_broadcast(b""))
+            if "code" in told:
+                raise Followed(told["code"])
+            return told["value"]  # type: ignore[no-any-return]
+        try:
+            value = act()
+        except Exception as error:
+            code = error.exit_code if isinstance(error, SlamError) else 1
+            _broadcast(json.dumps({"code": code}).encode())
+            raise
+        _broadcast(json.dumps({"value": value}).encode())
+        return value
+
+    def maximum(self, *values: float) -> tuple[float, ...]:
+        """Elementwise over the processes."""
+        if self.size == 1:
+            return values
+        import torch
+        import torch.distributed as dist
+
+        agreed = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+        return tuple(agreed.tolist())
+
+    def total(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum over the processes, a new tensor."""
+        if self.size == 1:
+            return tensor
+        import torch.distributed as dist
+
+        summed = tensor.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """(size, ...) tensors of equal shape, by rank; of a process on its own, just its own."""
+        if self.size == 1:
+            return tensor
+        import torch
+        import torch.distributed as dist
+
+        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(found, tensor)
+        return torch.stack(found)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Tell the end of another process (`Lost`) or its failure (its reason) from one's own.
+
+        A process that fails leaves its reason in the group's store, where one that is cut off by
+        its end finds it.
+        """
+        try:
+            yield
+        except (Interrupted, Followed, Lost):
+            raise
+        except Exception as error:
+            if self.size == 1:
+                raise
+            import torch.distributed as dist
+
+            store = dist.distributed_c10d._get_default_store()
+            if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
+                if not store.check(["failure"]):
+                    who = f"process {self.rank} on {socket.gethostname()}"
+                    store.set("failure", f"{who}: {type(error).__name__}: {error}")
+                raise
+            try:
+                store.wait(["failure"], timedelta(seconds=2))
+                reason = store.get("failure").decode()
+            except RuntimeError:
+                raise Lost(
+                    "another process of this run is gone; if it did not say why, it was killed or "
+                    "the network broke: start again, and the run goes on from its last checkpoint"
+                ) from error
+            raise SlamError(reason) from error
+
+
+ALONE = World()
+
+
+def world(environment: Mapping[str, str] = os.environ) -> World:
+    """Who this process is; `UsageError` if the environment says it by halves.
+
+    SLURM: the tasks of one `srun` are one world. A batch script, or a shell in an allocation of
+    many tasks, is a process on its own.
+    """
+    if "WORLD_SIZE" in environment:
+        try:
+            size, rank = int(environment["WORLD_SIZE"]), int(environment["RANK"])
+            local = int(environment.get("LOCAL_RANK", rank))
+            if size == 1:
+                return ALONE
+            return World(
+                rank, size, local, environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+            )
+        except (KeyError, ValueError) as error:
+            raise UsageError(
+                f"WORLD_SIZE is {environment['WORLD_SIZE']}, but RANK, MASTER_ADDR or MASTER_PORT "
+                f"is missing or no number ({error}); set all of them, or none"
+            ) from None
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+        return ALONE
+    # Lists read n[01-04,07],m3 or rack[0-1]node[2-3]; the first task runs on the first node.
+    nodes = re.sub(r"\[(\d+)[^]]*]", r"\1", environment["SLURM_STEP_NODELIST"])
+    step = int(environment["SLURM_JOB_ID"]) * 7 + int(environment["SLURM_STEP_ID"])
+    return World(
+        int(environment["SLURM_PROCID"]),
+        int(environment["SLURM_STEP_NUM_TASKS"]),
+        int(environment["SLURM_LOCALID"]),
+        environment.get("MASTER_ADDR", nodes.partition(",")[0]),
+        # Below the range from which kernels hand out ports.
+        int(environment.get("MASTER_PORT", 15_000 + step % 15_000)),
+    )
+
+
+@contextmanager
+def joined(run: str) -> Iterator[World]:
+    """Meet the other processes, and part from them at the end. `SlamError` if they do not come.
+
+    Control goes over gloo on the CPU, gradients over NCCL where there are GPUs.
+    """
+    me = world()
+    if me.size == 1:
+        yield me
+        return
+    import torch
+    import torch.distributed as dist
+
+    cuda = torch.cuda.is_available()
+    if cuda:
+        visible = torch.cuda.device_count()
+        # Where each task sees only the GPU that was bound to it, that one is its own.
+        if 1 < visible <= me.local:
+            raise UsageError(f"{me.local + 1} processes or more on {visible} GPUs; use {visible}")
+        torch.cuda.set_device(me.local % visible)
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            init_method=f"tcp://{me.address}:{me.port}",
+            rank=me.rank,
+            world_size=me.size,
+            timeout=PATIENCE,
+        )
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise SlamError(
+            f"process {me.rank} of {me.size} did not meet the others at {me.address}:{me.port} "
+            f"({str(error).splitlines()[0]}); do all of them run, and is that port open?"
+        ) from None
+    try:
+        with me.together():
+            if me.lead(lambda: run) != run:
+                raise UsageError(
+                    "the processes of this step have different runs; start each in a step of its "
+                    "own (srun --ntasks=1)"
+                )
+            yield me
+            dist.barrier()
+    except Interrupted as stop:
+        raise stop if me.leads else Followed(stop.exit_code) from None
+    finally:
+        dist.destroy_process_group()
+
+
+def _broadcast(message: bytes) -> bytes:
+    """Rank 0's bytes, everywhere. Not torch's own for objects: that one loads pickles."""
+    import numpy as np
+    import torch
+    import torch.distributed as dist
+
+    size = torch.tensor([len(message)])
+    dist.broadcast(size, 0)
+    content = torch.zeros(int(size.item()), dtype=torch.uint8)
+    if dist.get_rank() == 0:
+        content = torch.from_numpy(np.frombuffer(message, np.uint8).copy())
+    dist.broadcast(content, 0)
+    return content.numpy().tobytes()
