@@ -183,6 +183,8 @@ class Launch:
             known = control.tasks()
             live = {task.run: task for task in known if task.live}
             waiting, self.waiting = self.waiting, []
+            if adopted := sum(job.run in live for job in waiting):
+                self.watcher.note(f"with SLURM already: {_runs(adopted)}")
             for job in waiting:
                 if task := live.get(job.run):
                     self._follow(self._hold(job, task), task)

@@ -104,17 +104,10 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
 ) -> None:
     cluster.must_be_ours()
     runs = toy.ids(RUNS)
-    chaotic = scratch.root()
-    monkeypatch.setenv("SLAM_OUT", str(tmp_path / "undisturbed"))
-    for spec in toy.study(RUNS).runs().values():
-        execute(spec, say=lambda text: None)
-    collect(tmp_path / "reference")
-    monkeypatch.setenv("SLAM_OUT", str(chaotic))
-
     rng = random.Random(0)
 
     def start() -> subprocess.Popen[str]:
-        return toy.process(RUNS, "mem=4000", door="slam_core.__main__")
+        return toy.process(RUNS, "mem=4000", "time=60", door="slam_core.__main__")
 
     def kill_some(count: int) -> None:
         for _ in range(count):
@@ -137,7 +130,12 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
         kill_some(1)
         launcher = start()
         kill_some(2)
-        while (code := launcher.wait(600)) == 75:
+        with monkeypatch.context() as patch:
+            patch.setenv("SLAM_OUT", str(tmp_path / "undisturbed"))
+            for spec in toy.study(RUNS).runs().values():
+                execute(spec, say=lambda text: None)
+            collect(tmp_path / "reference")
+        while (code := launcher.wait(3000)) == 75:
             launcher = start()
         assert code == 0, launcher.communicate()[0]
     finally:
