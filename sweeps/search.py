@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from slam_core import scratch
 from slam_core.results import Result, read, read_lines
 from slam_core.spec import RunSpec
-from sweeps.grid import Scaled, Study
+from sweeps.grid import Study
+from sweeps.rules import Scaled
 from sweeps.space import Complement, Drawn, OneOf, Part, at, combinations, depends_on, holds, said
 
 Tree = Mapping[str, Any]
