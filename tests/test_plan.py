@@ -211,8 +211,8 @@ def test_unknown_study_and_place(
     said = capsys.readouterr().err
     assert "no study 'toi'; there are " in said
     assert "did you mean 'toy'?" in said
-    assert main(["launch", "toy", "--on", "slurm"]) == 2
-    assert "there is local" in capsys.readouterr().err
+    assert main(["launch", "toy", "--on", "moon"]) == 2
+    assert "there are local" in capsys.readouterr().err
     assert main(["launch", "toy", "--on", "local", "--workers", "0"]) == 2
     assert main(["launch", "toy"]) == 2
     assert main(["plan", "toy", "--nope"]) == 2
