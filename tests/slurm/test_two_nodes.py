@@ -20,7 +20,7 @@ from slurm.conftest import Cluster
 ENGINES = {"ddp": ""} | ({"zero": "--zero 3"} if importlib.util.find_spec("deepspeed") else {})
 # The first is a process on its own, in spite of the two tasks that the job may have.
 SCRIPT = """#!/bin/bash
-#SBATCH --nodes=2 --ntasks-per-node=1 --mem=2000 --time=20 --output={folder}/said
+#SBATCH --nodes=2 --ntasks-per-node=1 --mem=2000 --time=30 --output={folder}/said
 export OMP_NUM_THREADS=1
 run="{python} -m slam_core run {folder}/spec.json"
 set -e
@@ -45,7 +45,7 @@ def test_two_nodes_train_one_run(
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
     said = (tmp_path / "said").read_text()
     assert done.returncode == 0, said + done.stderr
