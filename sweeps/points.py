@@ -154,7 +154,7 @@ class Facts:
             return {}
         total = spec.steps
         at = [
-            (100 * (step / total if total else seconds / spec.budget.amount), loss)
+            (round(100 * (step / total if total else seconds / spec.budget.amount), 6), loss)
             for step, seconds, loss in curve
         ]
         found = {}
