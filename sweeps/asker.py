@@ -40,10 +40,10 @@ class Asker:
         self._cells: list[Point] | None = None
 
     def add(self, point: Point, outcome: Outcome, pending: bool) -> None:
-        """Take in a point that is known: how it came out, or that it is at work."""
+        """Take in a point that is known: how it came out, or that it is at work and will report."""
         state = TrialState.RUNNING if pending else None if outcome.over else TrialState.FAIL
         self._numbers[point.key] = len(self._study.get_trials(deepcopy=False))
-        steps = replace(outcome, losses=self.steps(point, outcome))
+        steps = replace(outcome, losses={} if pending else self.steps(point, outcome))
         self._study.add_trial(frozen(point, steps, state))
 
     def ask(self, known: Mapping[str, Outcome]) -> Point | None:

@@ -6,9 +6,6 @@ storage may be deleted, and one that contradicts them is made again.
 
 from __future__ import annotations
 
-import json
-import os
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,26 +18,21 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from slam_core import scratch
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import SlamError
 from sweeps.grid import Study
 from sweeps.points import Facts, Outcome, Point, objective, points
 from sweeps.space import Distribution, Int, LogUniform, OneOf, Uniform
+from sweeps.storage import database, hidden, journal, shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-# Seconds after which a journal's lock is taken from a writer that was killed.
-GRACE = 5
-# Packages of database drivers whose name is another one.
-DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 STATES: dict[str, TrialState] = {
     "missing": TrialState.WAITING,
     "running": TrialState.RUNNING,
@@ -216,7 +208,7 @@ class Ledger:
 
     def _open(self) -> None:
         if self._opened is None:
-            self._opened = _journal(self._file) if self._file else _database(self._url or "")
+            self._opened = journal(self._file) if self._file else database(self._url or "")
         names = {one.study_name: one._study_id for one in self._storage.get_all_studies()}
         if self.study not in names:
             names[self.study] = self._storage.create_new_study(
@@ -249,23 +241,6 @@ class Ledger:
             ) from None
 
 
-def shown(url: str) -> str:
-    """A URL as it may be printed: no password, no query."""
-    try:
-        return make_url(url).set(query={}).render_as_string(hide_password=True)
-    except ArgumentError:
-        raise UsageError("the storage is no URL; write it as postgresql://USER@HOST/NAME") from None
-
-
-def hidden(text: str, url: str | None) -> str:
-    """`text` without the secrets of `url`."""
-    if url and "://" in url:
-        parsed = make_url(url)
-        for secret in (url, parsed.password, *map(str, parsed.query.values())):
-            text = text.replace(str(secret), "***") if secret else text
-    return text
-
-
 def _may_become(before: FrozenTrial, after: FrozenTrial) -> bool:
     """Whether Optuna lets the one trial become the other: what is finished is not edited."""
     if before.params != after.params or before.distributions != after.distributions:
@@ -278,44 +253,3 @@ def _may_become(before: FrozenTrial, after: FrozenTrial) -> bool:
         return False
     lost = set(before.intermediate_values) - set(after.intermediate_values)
     return not (after.state.is_finished() and lost)
-
-
-def _journal(path: Path) -> BaseStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _mend(path)
-    lock = JournalFileSymlinkLock(str(path), grace_period=GRACE)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-
-
-def _mend(path: Path) -> None:
-    """Cut a journal at the first line that a kill or a full disk has torn, and keep a copy."""
-    if not path.exists():
-        return
-    whole = 0
-    content = path.read_bytes()
-    for line in content.splitlines(keepends=True):
-        try:
-            json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n"):
-            break
-        whole += len(line)
-    if whole < len(content):
-        copy = path.with_name(f"{path.name}.torn-{time.time_ns()}")
-        copy.write_bytes(content)
-        os.truncate(path, whole)
-
-
-def _database(url: str) -> BaseStorage:
-    if url.startswith("redis"):
-        raise UsageError("a journal in Redis is read through pickles; give a database's URL")
-    shown(url)
-    try:
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    except ImportError as error:
-        driver = getattr(error.__cause__, "name", None) or make_url(url).drivername
-        package = DRIVERS.get(driver, driver)
-        raise SlamError(
-            f"the storage {shown(url)} needs {driver}, which is not here: pip install {package}"
-        ) from None

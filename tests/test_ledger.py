@@ -22,9 +22,10 @@ from slam_core.spec import RunSpec, resolve
 from sweeps import studies
 from sweeps.__main__ import main
 from sweeps.grid import Grid, IsoFlop, Study, Together
-from sweeps.ledger import Ledger, importances, keep, shown
+from sweeps.ledger import Ledger, importances, keep
 from sweeps.search import Search
 from sweeps.space import LogUniform
+from sweeps.storage import shown
 
 
 @pytest.fixture

@@ -424,7 +424,7 @@ def test_a_hopeless_run_is_pruned_in_another_process(
     bad = toy.base.but({"optim.lr": 1e-4})
     folder = scratch.run_folder(bad.id)
     folder.mkdir(parents=True)
-    (folder / "act.json").write_text(json.dumps({"pause": 0.5}))
+    (folder / "act.json").write_text(json.dumps({"pause": 2}))
     (folder / "spec.json").write_text(bad.canonical() + "\n")
     driver = toy.process(5, "median")
     until(lambda: scratch.holder(bad.id) is not None)
