@@ -397,8 +397,17 @@ def open_corpus(name_or_path: str | Path, *, verify: bool = False) -> Corpus:
 
 def planned(name_or_path: str | Path) -> Corpus:
     """`open_corpus` for a plan of thousands of runs: opened again if its manifest is another."""
-    folder = find(name_or_path)
-    return _opened(folder, (folder / "corpus.json").stat().st_mtime_ns)
+    where = str(name_or_path), os.environ.get("SLAM_CORPORA"), Path.cwd()
+    try:
+        return _opened(_placed(*where).parent, _placed(*where).stat().st_mtime_ns)
+    except FileNotFoundError:
+        _placed.cache_clear()  # it was moved
+        return open_corpus(name_or_path)
+
+
+@lru_cache(maxsize=64)
+def _placed(name: str, corpora: str | None, folder: Path) -> Path:
+    return find(name) / "corpus.json"
 
 
 @lru_cache(maxsize=64)
