@@ -160,7 +160,7 @@ def at_work(asked: Sequence[Point | None]) -> dict[str, Outcome]:
     return {point.key: Outcome("running", None, {}, {}) for point in asked if point}
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
+def until(true: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"
@@ -382,7 +382,7 @@ def test_a_killed_driver_costs_no_trial_and_no_second_training(toy: Toy) -> None
         driver.kill()
         driver.communicate()
         driver = toy.process(6, pause=0.05)
-    said, _ = driver.communicate(timeout=120)
+    said, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
     assert len(read(toy.results, Result)) == 6
     assert set(starts().values()) == {1}
@@ -395,7 +395,7 @@ def test_interrupt_stops_resumable_and_the_same_command_goes_on(toy: Toy) -> Non
     until(lambda: sum(scratch.holder(run) is not None for run in scratch.known_runs()) == 2)
     time.sleep(0.5)
     driver.send_signal(signal.SIGINT)
-    said, _ = driver.communicate(timeout=60)
+    said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 75
     assert said.rstrip().endswith("go on with: again")
     assert toy.conduct(toy.search(), 4) == 0
