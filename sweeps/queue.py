@@ -250,7 +250,7 @@ class Queue:
         else:
             hint = " for want of memory" if starved else ""
             reason = f"{how} {self.killed[job.run]} times{hint}"
-            self._end(job, Ending("interrupted", reason))
+            self._end(job, Ending("interrupted", reason, lost=True))
 
     def _end(self, job: Job, ending: Ending) -> None:
         self.endings[job.run] = ending

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import random
 import signal
 import subprocess
@@ -480,5 +481,7 @@ def test_wilcoxon_spares_the_seeds_of_a_trial_that_is_worse_seed_by_seed(toy: To
     assert launch(good, place, toy.results, command="", say=toy.said.append) == 0
     search = toy.search(pruner="wilcoxon", seeds=seeds)
     assert toy.conduct(search, 2, workers=1) == 0
-    assert "pruned after 4 seeds" in toy.text()
-    assert sum(starts().values()) == 10
+    # The sign of four equal differences is significant; the fifth seed may be under way by then.
+    told = re.search(r"pruned after ([45]) seeds", toy.text())
+    assert told, toy.text()
+    assert sum(starts().values()) == len(seeds) + int(told[1])
