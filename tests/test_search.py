@@ -6,8 +6,8 @@ import importlib.util
 import json
 import math
 import os
-import re
 import random
+import re
 import signal
 import subprocess
 import sys
