@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from slam_core.errors import SlamError
@@ -49,8 +49,14 @@ class Task:
         return self.batch.order.runs[self.index]
 
     @property
+    def stuck(self) -> bool:
+        """Held for ever, because a node could not start it: a controller that was killed may
+        give a task the id of another that runs."""
+        return self.state == "PENDING" and self.reason.replace("_", " ").startswith("launch failed")
+
+    @property
     def live(self) -> bool:
-        return self.state not in OVER
+        return self.state not in OVER and not self.stuck
 
     @property
     def works(self) -> bool:
@@ -113,10 +119,15 @@ def cancel(runs: Collection[str]) -> list[Task]:
     """Cancel the live tasks of these runs; SIGTERM first, so that they save."""
     if not folder().is_dir():
         return []
-    chosen = [task for task in tasks() if task.live and task.run in runs]
+    chosen = [task for task in tasks() if task.state not in OVER and task.run in runs]
+    end(chosen)
+    return chosen
+
+
+def end(chosen: Sequence[Task]) -> None:
+    """Cancel these tasks."""
     for start in range(0, len(chosen), 500):
         ask("scancel", *(task.job for task in chosen[start : start + 500]))
-    return chosen
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Launch:
         if end and end.code == 0 and state not in ENDED and not late:
             return  # the folder of a network file system may be listed as it was
         del self.sent[one.job.run]
-        self._reap(one, state, end, "VANISHED" if task is None else task.state)
+        self._reap(one, state, end, _how(task))
 
     def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
         job = one.job
@@ -182,6 +182,8 @@ class Launch:
         with _turn():
             known = control.tasks()
             live = {task.run: task for task in known if task.live}
+            wanted = {job.run for job in self.waiting}
+            control.end([task for task in known if task.stuck and task.run in wanted])
             waiting, self.waiting = self.waiting, []
             if adopted := sum(job.run in live for job in waiting):
                 self.watcher.note(f"with SLURM already: {_runs(adopted)}")
@@ -242,6 +244,12 @@ class Launch:
         for batch in self.batches.values():
             if ended.issuperset(batch.order.runs):
                 shutil.rmtree(batch.home, ignore_errors=True)
+
+
+def _how(task: Task | None) -> str:
+    if task is None:
+        return "VANISHED"
+    return "NOT STARTED BY ITS NODE" if task.stuck else task.state
 
 
 def _runs(count: int) -> str:

@@ -36,8 +36,8 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             if up.returncode != 0:
                 pytest.skip(f"up.sh with accounting failed: {up.stderr.strip()[-500:]}")
             monkeypatch.setenv("SLURM_CONF", str(LAB / "etc" / "slurm.conf"))
-            for words in ("account some", f"user root account=some MaxSubmitJobs={LIMIT}"):
-                subprocess.run(["sacctmgr", "-i", "add", *words.split()], check=True)
+            words = f"sacctmgr -i modify user root set MaxSubmitJobs={LIMIT}".split()
+            subprocess.run(words, check=True, capture_output=True)
             yield
         finally:
             subprocess.run([HERE / "down.sh"], env=environment, check=False)
