@@ -7,7 +7,6 @@ import json
 import math
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -159,6 +158,14 @@ def done(value: float) -> Outcome:
 
 def at_work(asked: Sequence[Point | None]) -> dict[str, Outcome]:
     return {point.key: Outcome("running", None, {}, {}) for point in asked if point}
+
+
+def end(driver: subprocess.Popen[str]) -> None:
+    """Kill a driver alone. Its runs hold the pipe, too: nothing waits for that to close."""
+    driver.kill()
+    driver.wait()
+    assert driver.stdout is not None
+    driver.stdout.close()
 
 
 def until(true: Callable[[], bool], seconds: float = 300) -> None:
@@ -380,8 +387,7 @@ def test_a_killed_driver_costs_no_trial_and_no_second_training(toy: Toy) -> None
     for _ in range(3):
         until(lambda: any(scratch.holder(run) for run in scratch.known_runs()))
         time.sleep(rng.uniform(0.2, 1.0))
-        driver.kill()
-        driver.communicate()
+        end(driver)
         driver = toy.process(6, pause=0.05)
     said, _ = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
@@ -429,8 +435,7 @@ def test_a_hopeless_run_is_pruned_in_another_process(
     (folder / "spec.json").write_text(bad.canonical() + "\n")
     driver = toy.process(5, "median")
     until(lambda: scratch.holder(bad.id) is not None)
-    driver.kill()
-    driver.communicate()
+    end(driver)
     search = toy.search(pruner="median")
     assert toy.conduct(search, 5) == 0
     assert "lr=0.0001: pruned after" in toy.text()
@@ -481,7 +486,6 @@ def test_wilcoxon_spares_the_seeds_of_a_trial_that_is_worse_seed_by_seed(toy: To
     assert launch(good, place, toy.results, command="", say=toy.said.append) == 0
     search = toy.search(pruner="wilcoxon", seeds=seeds)
     assert toy.conduct(search, 2, workers=1) == 0
-    # The sign of four equal differences is significant; the fifth seed may be under way by then.
-    told = re.search(r"pruned after ([45]) seeds", toy.text())
-    assert told, toy.text()
-    assert sum(starts().values()) == len(seeds) + int(told[1])
+    # With equal differences scipy's p-value falls below 0.1 at the fifth, else at the fourth.
+    assert "pruned after 5 seeds" in toy.text()
+    assert sum(starts().values()) == 11
