@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -279,12 +280,15 @@ class _Autocast(nn.Module):
 
 
 def _deepspeed() -> Any:
-    """DeepSpeed, with what it would compile on a CPU at first use switched off."""
+    """DeepSpeed; on a CPU without what it would compile at first use.
+
+    Its table of what can be compiled takes several runs of a compiler to make: none can.
+    """
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     import deepspeed
     import deepspeed.ops
 
     if deepspeed.accelerator.get_accelerator().device_name() == "cpu":
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.ops.__compatible_ops__ = defaultdict(bool)
     return deepspeed
