@@ -109,33 +109,39 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
     def start() -> subprocess.Popen[str]:
         return toy.process(RUNS, "mem=4000", "time=60", door="slam_core.__main__")
 
-    def kill_some(count: int) -> None:
-        for _ in range(count):
-            until(workers, 600)
-            time.sleep(rng.uniform(0, 3))
-            if pids := workers():
+    def training() -> list[int]:
+        held = [scratch.holder(run) for run in runs if scratch.attempts(run)]
+        return [holder["pid"] for holder in held if holder and "pid" in holder]
+
+    def kill(count: int) -> None:
+        """SIGKILL to tasks, in turn at any moment and where training is under way."""
+        for turn in range(count):
+            victims = training if turn % 2 else workers
+            until(victims, 900)
+            time.sleep(rng.uniform(0, 0.5))
+            if pids := victims():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(pids), signal.SIGKILL)
 
     launcher = start()
     try:
-        kill_some(3)
+        kill(4)
         command("scontrol", "update", "nodename=n4", "state=drain", "reason=test")
-        kill_some(2)
+        kill(2)
         cluster.kill_controller()
         time.sleep(3)
         cluster.start_controller()
         launcher.kill()
         launcher.wait()
-        kill_some(1)
+        kill(2)
         launcher = start()
-        kill_some(2)
+        kill(2)
         with monkeypatch.context() as patch:
             patch.setenv("SLAM_OUT", str(tmp_path / "undisturbed"))
             for spec in toy.study(RUNS).runs().values():
                 execute(spec, say=lambda text: None)
             collect(tmp_path / "reference")
-        while (code := launcher.wait(3000)) == 75:
+        while (code := launcher.wait(3600)) == 75:
             launcher = start()
         assert code == 0, launcher.communicate()[0]
     finally:
@@ -144,8 +150,11 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
             command("scontrol", "update", f"nodename={node}", "state=resume")
     assert len(read(toy.results, Result)) == RUNS
     assert numbers(toy.results) == numbers(tmp_path / "reference")
+    resumed = 0
     for run in runs:
         (attempt,) = scratch.attempts(run)
         events = [event["event"] for event in Journal(attempt).events()]
         assert events.count("done") == events.count("start") == 1
+        resumed += "resume" in events
+    assert resumed
     assert not slurm_control.queued()
