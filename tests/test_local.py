@@ -368,9 +368,10 @@ def test_a_part_that_another_launch_holds_blocks_the_slot(toy: Toy) -> None:
     place = Local(1, Resources(processes=2), door="stand_in_door", preload=())
     (slot,) = place.slots()
     with scratch.claim(slot.claims[1]):
+        job = Job("0" * 12, "toy", toy.base, 1.0)
         queue_ = queue.Queue([slot], place.fork, [], Lines("toy", [], toy.said.append))
-        assert queue_._free_slot() is None
-    assert queue_._free_slot() == slot
+        assert queue_._free_slot(job) is None
+    assert queue_._free_slot(job) == slot
 
 
 def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
