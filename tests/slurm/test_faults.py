@@ -103,6 +103,7 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
     toy: Toy, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.must_be_ours()
+    toy.base = toy.base.but({"budget.amount": 150})
     runs = toy.ids(RUNS)
     rng = random.Random(0)
 
@@ -110,15 +111,16 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
         return toy.process(RUNS, "mem=4000", "time=60", door="slam_core.__main__")
 
     def training() -> list[int]:
-        held = [scratch.holder(run) for run in runs if scratch.attempts(run)]
-        return [holder["pid"] for holder in held if holder and "pid" in holder]
+        saved = [run for run in runs if any(scratch.run_folder(run).glob("*/checkpoint-*/DONE"))]
+        holders = [holder for run in saved if (holder := scratch.holder(run))]
+        return [holder["pid"] for holder in holders if "pid" in holder]
 
     def kill(count: int) -> None:
         """SIGKILL to tasks, in turn at any moment and where training is under way."""
         for turn in range(count):
             victims = training if turn % 2 else workers
+            time.sleep(rng.uniform(0, 1))
             until(victims, 900)
-            time.sleep(rng.uniform(0, 0.5))
             if pids := victims():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(rng.choice(pids), signal.SIGKILL)
