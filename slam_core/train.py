@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from slam_core.errors import Interrupted, NoSpace, SlamError
-from slam_core.optim import optimiser, rate
+from slam_core.optim import optimiser, rate, restore, state_in, state_of
 from slam_core.prefix import branch_step
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
@@ -166,7 +166,8 @@ class Loop:
                 loss = self.objective.loss(self.model, micro) / terms
             torch.autograd.backward(loss)
             self.loss_sum += loss.detach()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.optim.clip)
+        if self.spec.optim.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.optim.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1
@@ -252,16 +253,9 @@ class Loop:
         """Go on from what `write` wrote. What cannot be read changes nothing."""
         moments = load_file(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
-        # The step counter of a fused optimiser lives with its parameters.
-        states = {
-            parameter: {
-                key: moments[f"{key}/{name}"].to(self.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-            for name, parameter in self.model.named_parameters()
-        }
+        optimiser_state = state_in(moments, self.model)
         load_weights(self.model, folder)
-        self.optimiser.state.update(states)
+        restore(self.optimiser, self.model, optimiser_state)
         torch.set_rng_state(moments["rng/cpu"])
         if "rng/cuda" in moments and self.device.type == "cuda":
             torch.cuda.set_rng_state(moments["rng/cuda"], self.device)
@@ -272,10 +266,7 @@ class Loop:
         tensors = {"loss_sum": self.loss_sum, "rng/cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimiser.state[parameter].items():
-                tensors[f"{key}/{name}"] = value
-        return tensors
+        return tensors | state_of(self.optimiser, self.model)
 
 
 def checkpoints(attempt: Path) -> list[Path]:
