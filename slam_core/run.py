@@ -155,20 +155,15 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         pairs = open_pairs(benchmark)
         name, revision, inventory = pairs.name, pairs.revision, pairs.manifest.inventory
         metrics = metrics_of(pairs)
-    vocab = spec.model.vocab or 0
-    if inventory + 1 != vocab:
-        raise UsageError(
-            f"benchmark '{benchmark}' has {inventory} units, run {run} was trained on {vocab - 1}: "
-            "they come from different tokenisers"
-        )
-    if pairs:
-        _refuse_trained(spec, pairs, say)
+    vocab = same_units(f"benchmark '{benchmark}'", inventory, run, spec)
     with scratch.claim(run):
-        before = _scores(run, folder, name, revision)
+        before = scores_on(run, folder, name, revision)
         # A kill between two metrics leaves one: both, or neither is taken for there.
         if len(before) == len(metrics):
             say(f"run {run} has its scores on {name} already")
             return before
+        if pairs:
+            _refuse_trained(spec, pairs, say)
         known = {s.metric for s in before}
         model = load(folder, spec)
         found: dict[str, dict[str, float]] = {}
@@ -186,7 +181,18 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             if metric not in known:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
-    return _scores(run, folder, name, revision)
+    return scores_on(run, folder, name, revision)
+
+
+def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
+    """The run's vocabulary; `UsageError` unless something has the units it was trained on."""
+    vocab = spec.model.vocab or 0
+    if inventory + 1 != vocab:
+        raise UsageError(
+            f"{what} has {inventory} units, run {run} was trained on {vocab - 1}: "
+            "they come from different tokenisers"
+        )
+    return vocab
 
 
 def items_file(folder: Path, benchmark: str, revision: str) -> Path:
@@ -233,7 +239,8 @@ def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:
         refuse_trained(pairs.name, pairs.items, [trained])
 
 
-def _scores(run: str, folder: Path, name: str, revision: str) -> list[Score]:
+def scores_on(run: str, folder: Path, name: str, revision: str) -> list[Score]:
+    """Scores of an attempt on one benchmark."""
     return [
         s
         for s in scores_of(run, folder.name, Journal(folder).events())
