@@ -81,7 +81,8 @@ class Judge:
 
 
 def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]:
-    """Prompts with empty continuations; `UsageError` if no document is longer than its prompt."""
+    """Prompts with empty continuations; `UsageError` unless two documents are longer than their
+    prompts."""
     found = []
     for document in corpus.documents(prompts.split):
         length = prompts.units
@@ -89,10 +90,10 @@ def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]
             length = round((prompts.seconds or 0.0) * document.units / document.seconds)
         if 0 < length < document.units:
             found.append((document, length))
-    if not found:
+    if len(found) < 2:
         raise UsageError(
-            f"no {prompts.split} document of corpus '{corpus.name}' is longer than its prompt; "
-            "ask for shorter prompts"
+            f"{len(found)} {prompts.split} documents of corpus '{corpus.name}' are longer than "
+            "their prompts; ask for shorter prompts"
         )
     kept = min(prompts.n, len(found))
     chosen = [found[i * len(found) // kept] for i in range(kept)]
@@ -249,4 +250,4 @@ def generate(
 
 def _stderr(values: Sequence[float]) -> float:
     """Standard error of a mean over items."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))

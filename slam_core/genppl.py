@@ -37,18 +37,24 @@ def genppl(voice: str, speak: Speak, asr: str, lm: str, say: Callable[[str], Non
 
     `voice` names what speaks, in the metric.
     """
+    from transformers import AutoConfig
 
     def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
         texts = transcripts(speak(items), asr)
         nlls = text_nll(texts, lm)
         if silent := len(texts) - len(nlls):
             say(f"{silent} of {len(texts)} continuations have no words and are left out")
-        if not nlls:
-            raise SlamError("no continuation has words: there is nothing to take a perplexity of")
+        if len(nlls) < 2:
+            raise SlamError(
+                f"{len(nlls)} of {len(texts)} continuations have words: too few to take a "
+                "perplexity of; ask for more, or look at the recordings"
+            )
         return [nlls]
 
+    config = _part(AutoConfig, lm, "text model")
+    chance = math.log(config.get_text_config().vocab_size)
     names = ":".join(Path(name).name for name in (voice, asr, lm))
-    return Judge((f"text_nll:{names}",), values, math.nan)
+    return Judge((f"text_nll:{names}",), values, chance)
 
 
 def read_from(folder: Path) -> Speak:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from slam_core import prefix, scratch
-from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
+from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
@@ -108,8 +108,9 @@ def _attempt(
         spent=spent.model_dump(),
         validation={Path(name).name: v.model_dump() for name, v in found.items()},
     )
-    for name, value in found.items():
-        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit")
+    for corpus, (name, value) in zip(mix.corpora, found.items(), strict=True):
+        said = f"{value.nll:.4f} nats per unit, {_bits(value.nll, corpus):.2f} bits per second"
+        say(f"run {spec.id} done: {name} validation {said}")
     return "done"
 
 
@@ -175,6 +176,7 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 found[metric] |= {"chance": 0.5}
         elif corpus:
             heard = validation(model, corpus, spec.data.context, None)
+            say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
             found["nll"] |= {"chance": math.log(vocab)}
         for metric, numbers in found.items():
@@ -182,6 +184,11 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
     return scores_on(run, folder, name, revision)
+
+
+def _bits(nll: float, corpus: Corpus) -> float:
+    """Bits per second of validation audio from nats per unit."""
+    return nll * corpus.manifest.splits["validation"].rate / math.log(2)
 
 
 def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:

@@ -121,7 +121,10 @@ def test_the_command_keeps_and_scores(
     ("words", "said"),
     [
         (["--units", "6"], "new units are 156, run {run} has a context of 64; lower --new"),
-        (["--units", "9999"], "no validation document of corpus 'tiny' is longer than its prompt"),
+        (
+            ["--units", "9999"],
+            "0 validation documents of corpus 'tiny' are longer than their prompts",
+        ),
         (
             ["--units", "6", "--new", "40", "--judge", "{judge}"],
             "judge {judge} has a context of 32",

@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from slam_core import scratch, train
+from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, SlamError
+from slam_core.evaluate import validation
 from slam_core.models import build
 from slam_core.provenance import device_name
 from slam_core.results import Journal, Result, fold
-from slam_core.run import execute
+from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
 from slam_core.train import Limits, Loop, NextUnit, checkpoints
 
@@ -268,3 +270,9 @@ def test_bf16_trains_close_to_fp32(tiny_spec: RunSpec, slam_out: Path) -> None:
     full, mixed = (outcome(s.id)[0].validation["tiny"].nll for s in (tiny_spec, half))
     assert mixed != full
     assert mixed == pytest.approx(full, abs=0.1)
+    # Whatever it was trained in, a run is evaluated in fp32.
+    model, corpus = load(*finished(half.id)), open_corpus(half.data.sources[0].corpus)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert validation(model, corpus, half.data.context, None).nll == mixed
+    with torch.autocast("cpu", torch.bfloat16):
+        assert validation(model, corpus, half.data.context, None).nll != mixed

@@ -18,7 +18,7 @@ from slam_core.errors import UsageError
 def generate(
     run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
     corpus: Annotated[str, typer.Option(help="Prompts are beginnings of its documents.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Prompts.")] = 100,
+    n: Annotated[int, typer.Option("--n", min=2, help="Prompts.")] = 100,
     split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
     seconds: Annotated[
         float | None, typer.Option(min=0, help="Of a prompt; 3 if not said.")
