@@ -51,7 +51,7 @@ def test_score_is_recorded_once(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a run of other code, appended; a score that is there needs nothing of the training data."""
+    """Appended, though other code trained the run; what is there needs no training data."""
     import numpy as np
 
     from slam_core.corpora import open_corpus
