@@ -115,7 +115,7 @@ def continued(
     """
     from transformers import GenerationConfig
 
-    config = GenerationConfig(
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,
         temperature=sampling.temperature,
         top_k=sampling.top_k,

@@ -133,22 +133,21 @@ def _muon(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
 
 @dataclass(frozen=True)
 class Kind:
-    """An optimiser: what makes it from the body's matrices and the rest, and which fields of
-    `Optim` it reads beside lr and weight_decay; the others must be left alone."""
+    """An optimiser: what makes it from the body's matrices and the rest, and the fields of `Optim`
+    that are its own, not the others'."""
 
     make: Callable[[Optim, Groups, Groups], torch.optim.Optimizer]
-    reads: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
 
-_ADAM = ("beta1", "beta2", "eps")
 OPTIMISERS: dict[str, Kind] = {
-    "adamw": Kind(_adamw, _ADAM),
-    "adamw8bit": Kind(_adamw8bit, _ADAM),
-    "ademamix": Kind(_ademamix, (*_ADAM, "beta3", "alpha")),
-    "lion": Kind(_lion, ("beta1", "beta2")),
+    "adamw": Kind(_adamw),
+    "adamw8bit": Kind(_adamw8bit),
+    "ademamix": Kind(_ademamix, ("beta3", "alpha")),
+    "lion": Kind(_lion),
     "adalomo": Kind(_adalomo),
     "adafactor": Kind(_adafactor),
-    "muon": Kind(_muon, (*_ADAM, "momentum")),
+    "muon": Kind(_muon, ("momentum",)),
 }
 
 

@@ -102,8 +102,8 @@ class Optim(_Value):
     gradients together; 0 does not clip. `weight_decay` is of matrices, embeddings and head
     included; `decayed` says `all` (norms and biases, too) or `body` (no embeddings, no head).
 
-    A field that an optimiser does not read is refused (`slam_core.optim.OPTIMISERS`); `beta3` (if
-    not said 0.9999) and `alpha` (5) are AdEMAMix's, `momentum` (0.95) is Muon's.
+    `beta3` (if not said 0.9999) and `alpha` (5) are AdEMAMix's own, `momentum` (0.95) is Muon's,
+    whose betas are of the AdamW beside it. Lion has no eps, Adafactor and AdaLomo no betas either.
     """
 
     name: str = "adamw"
@@ -138,17 +138,11 @@ class Optim(_Value):
         return schedule
 
     @model_validator(mode="after")
-    def _every_field_is_read(self) -> Self:
-        reads = OPTIMISERS[self.name].reads
-        for field in sorted({field for kind in OPTIMISERS.values() for field in kind.reads}):
-            if (
-                field not in reads
-                and getattr(self, field) != type(self).model_fields[field].default
-            ):
-                raise ValueError(
-                    f"{self.name} does not read {field}; leave it out (it reads "
-                    f"{', '.join(('lr', 'weight_decay', *reads))})"
-                )
+    def _own_fields_fit(self) -> Self:
+        for name, kind in OPTIMISERS.items():
+            for field in kind.own:
+                if name != self.name and getattr(self, field) is not None:
+                    raise ValueError(f"{field} is a field of {name}, not of {self.name}; drop it")
         return self
 
     @model_validator(mode="after")

@@ -89,7 +89,9 @@ def test_text_nll_is_the_mean_over_tokens_after_bos(models: Path) -> None:
     assert found == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_from_units_to_perplexity(models: Path, tmp_path: Path) -> None:
+def test_from_units_to_perplexity(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     judge = genppl(
         "my/vocoder",
@@ -103,12 +105,14 @@ def test_from_units_to_perplexity(models: Path, tmp_path: Path) -> None:
     texts = transcripts(iter(waves), str(models / "asr"))
     spoken = text_nll(texts, str(models / "lm"))
     assert judge.chance == math.log(len(WORDS))
-    if len(spoken) > 1:
-        assert judge.values(ITEMS) == [spoken]
-        assert all(math.isfinite(value) for value in spoken)
-    else:
-        with pytest.raises(SlamError, match="have words: too few"):
-            judge.values(ITEMS)
+    assert len(spoken) == 2, texts
+    assert judge.values(ITEMS) == [spoken]
+    assert not said
+    silent = [ITEMS[0], Continuation("s/2", [1, 2], [20], True, [6])]
+    monkeypatch.setattr("slam_core.genppl.transcripts", lambda waves, asr: [texts[0], ""])
+    with pytest.raises(SlamError, match="1 of 2 continuations have words: too few"):
+        judge.values(silent)
+    assert said == ["1 of 2 continuations have no words and are left out"]
 
     # The same through files: PCM of 16 bits is close enough to hear the same.
     import wave
