@@ -137,7 +137,7 @@ def continued(
             ids[row, width - len(item.prompt) :] = torch.tensor(item.prompt)
             seen[row, width - len(item.prompt) - 1 :] = 1
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed((sampling.seed << 32) + start)
+            torch.manual_seed(_seed(sampling.seed, start))
             drawn: Any = model.generate(  # type: ignore[operator]
                 ids.to(device), attention_mask=seen.to(device), generation_config=config
             )
@@ -146,6 +146,11 @@ def continued(
             units = row[: row.index(eos)] if ended else row
             out.append(Continuation(item.id, item.prompt, units, ended, item.document))
     return out
+
+
+def _seed(seed: int, start: int) -> int:
+    """32 bits of both numbers: the CPU's generator reads no more of a seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{start}".encode()).digest()[:4], "little")
 
 
 def repetition() -> Judge:
