@@ -1,5 +1,5 @@
 PYTHON ?= python3
-EXTRAS ?= audio,tts,test,deepspeed
+EXTRAS ?= audio,tts,test,deepspeed,optimisers
 BIN = .venv/bin
 # The demo keeps to its own folder, so that the results in git stay what they are.
 DEMO ?= demo

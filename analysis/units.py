@@ -68,10 +68,9 @@ def units_per_second(corpus: str | None) -> float | None:
     from slam_core.corpora import open_corpus
 
     try:
-        split = open_corpus(corpus or "").manifest.splits["validation"]
+        return open_corpus(corpus or "").manifest.splits["validation"].rate
     except (SlamError, KeyError):
         return None
-    return (split.units + split.documents) / split.seconds  # a document ends with one more unit
 
 
 def _unigram(corpus: str | None) -> float | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from slam_core import scratch
-from slam_core.commands import benchmark, corpus, preferences, tokeniser
+from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
@@ -23,6 +23,7 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(tokeniser.app, name="tokeniser")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(preferences.app, name="preferences")
+app.command()(generate.generate)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 

@@ -117,6 +117,11 @@ class SplitTotals(_Record):
     units: int
     seconds: float
 
+    @property
+    def rate(self) -> float:
+        """Predicted units a second of audio: repeats are removed, a document ends with one more."""
+        return (self.units + self.documents) / self.seconds
+
 
 class Manifest(_Record):
     """`corpus.json`. `provenance` says in words and checksums where the units come from."""

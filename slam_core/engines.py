@@ -1,7 +1,7 @@
 """How gradients become an update: on one process, over several (DDP), or sharded (DeepSpeed ZeRO).
 
 Every engine takes the same step: the sum of all processes' gradients, clipped by its global norm,
-then AdamW in fp32. A loss is already divided by the terms of the whole batch, so gradients are
+then the optimiser in fp32. A loss is already divided by the terms of the whole batch, so gradients are
 summed over processes, never averaged. States are exchanged by parameter name, whole and in fp32:
 a checkpoint of one engine is a checkpoint of all.
 """
@@ -14,7 +14,7 @@ import logging
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from torch import nn
 
 from slam_core.distributed import World
 from slam_core.errors import SlamError, UsageError
-from slam_core.optim import optimiser
+from slam_core.optim import State, optimiser, restore, state_of
 from slam_core.spec import Optim
 
 Tensors = dict[str, torch.Tensor]
@@ -55,16 +55,16 @@ class Engine(Protocol):
         """The optimiser's state as `<key>/<name>`; collective, and complete on rank 0."""
         ...
 
-    def restore(self, moments: Mapping[str, torch.Tensor]) -> None:
-        """Take up what `moments` gave."""
+    def restore(self, state: State) -> None:
+        """Take up what `moments` gave, in the form of `slam_core.optim.state_in`."""
         ...
 
     def close(self) -> None: ...
 
 
-def check(zero: int, rows: int, processes: int) -> None:
-    """`UsageError` if a batch of so many sequences, or a model, cannot be shared out like this;
-    `SlamError` if that takes DeepSpeed and it is not installed."""
+def check(zero: int, optim: Optim, rows: int, processes: int) -> None:
+    """`UsageError` if a batch of so many sequences, or an optimiser's state, cannot be shared out
+    like this; `SlamError` if that takes DeepSpeed and it is not installed."""
     if rows < processes:
         raise UsageError(
             f"a batch of {rows} sequences cannot be shared by {processes} processes; use {rows} or "
@@ -72,6 +72,11 @@ def check(zero: int, rows: int, processes: int) -> None:
         )
     if zero and processes == 1:
         raise UsageError(f"--zero {zero} shards over several processes; say --processes 2 or more")
+    if zero and optim.name != "adamw":
+        raise UsageError(
+            f"--zero {zero} shards the state of adamw alone, not of {optim.name}; train without "
+            "--zero (DDP keeps the whole state on every process), or choose adamw"
+        )
     if zero and importlib.util.find_spec("deepspeed") is None:
         raise SlamError(
             f"--zero {zero} needs DeepSpeed; install it (pip install 'slam-suite[deepspeed]'), or "
@@ -104,7 +109,8 @@ class Single:
         torch.autograd.backward(loss)
 
     def step(self) -> None:
-        nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
+        if self._clip:
+            nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
 
@@ -113,18 +119,10 @@ class Single:
         return {name: p.detach().contiguous() for name, p in self._module.named_parameters()}
 
     def moments(self) -> Tensors:
-        return {
-            f"{key}/{name}": value
-            for name, parameter in self._module.named_parameters()
-            for key, value in self.optimiser.state[parameter].items()
-        }
+        return state_of(self.optimiser, self._module)
 
-    def restore(self, moments: Mapping[str, torch.Tensor]) -> None:
-        for name, parameter in self._module.named_parameters():
-            # The step counter of a fused optimiser lives with its parameters.
-            self.optimiser.state[parameter] = {
-                key: moments[f"{key}/{name}"].to(parameter.device) for key in MOMENTS
-            }
+    def restore(self, state: State) -> None:
+        restore(self.optimiser, self._module, state)
 
     def close(self) -> None:
         pass
@@ -228,14 +226,14 @@ class Zero:
             found |= {f"{key}/{name}": value for name, value in whole.items()}
         return found
 
-    def restore(self, moments: Mapping[str, torch.Tensor]) -> None:
+    def restore(self, state: State) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state
 
         for name, parameter in self._named():
             for key in MOMENTS[1:]:
-                value = moments[f"{key}/{name}"].to(self._engine.device)
+                value = state[name][key].to(self._engine.device)
                 safe_set_full_optimizer_state(parameter, value, key)
-            step = moments[f"step/{name}"]
+            step = state[name]["step"]
         for shard in self._shards():
             self.optimiser.state[shard]["step"].copy_(step)
 

@@ -86,10 +86,11 @@ def pair_nlls(
         if prompted:
             sides[f"{side}_alone"] = [np.concatenate([[eos], t]).astype(np.int64) for t in tails]
             lengths[f"{side}_alone"] = lengths[side]
-    return {side: _tail_nll(model, sides[side], lengths[side], context) for side in sides}
+    return {side: tail_nll(model, sides[side], lengths[side], context) for side in sides}
 
 
-def _tail_nll(
+@torch.inference_mode()
+def tail_nll(
     model: nn.Module, texts: list[npt.NDArray[np.int64]], tails: list[int], context: int
 ) -> npt.NDArray[np.float64]:
     """Mean NLL per unit of the last `tails[i]` units of each text, as far as they fit."""

@@ -1,16 +1,23 @@
-"""Optimisers and schedules by name. A schedule maps progress through the budget to a rate."""
+"""Optimisers and schedules by name. A schedule maps progress through the budget to a rate.
+
+No torch and no spec here at import: the spec checks names and hyperparameters against the tables.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from slam_core.spec import Optim
+from slam_core.errors import SlamError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from slam_core.spec import Optim
 
 
 def _cosine(o: Optim, p: float, warmup: float) -> float:
@@ -72,20 +79,173 @@ def plateau(optim: Optim, total: int) -> int:
     return step
 
 
-def optimiser(optim: Optim, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW (fused) over the model's parameters; norms and biases are not decayed."""
+# Parameters that are updated alike: dicts of `params` and `weight_decay`, as torch takes them.
+Groups = list[dict[str, Any]]
+
+
+def _adamw(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
     import torch
 
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": optim.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]],
-        lr=optim.lr,
-        betas=(optim.beta1, optim.beta2),
-        eps=optim.eps,
-        fused=True,
+    betas = (o.beta1, o.beta2)
+    return torch.optim.AdamW([*body, *rest], lr=o.lr, betas=betas, eps=o.eps, fused=True)
+
+
+def _adamw8bit(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
+    # Dettmers et al. 2022: the moments of 4096 weights and more are kept in 8 bits, by blocks.
+    make = _library("bitsandbytes", "bitsandbytes.optim").AdamW8bit
+    return _typed(make([*body, *rest], lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps))
+
+
+def _ademamix(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
+    # Pagliardini et al. 2024, without their warm-up of alpha and beta3 (as by default in Trainer).
+    make = _library("pytorch-optimizer", "pytorch_optimizer").AdEMAMix
+    betas = (o.beta1, o.beta2, 0.9999 if o.beta3 is None else o.beta3)
+    alpha = 5.0 if o.alpha is None else o.alpha
+    both = [*body, *rest]
+    return _typed(make(both, lr=o.lr, betas=betas, alpha=alpha, eps=o.eps, weight_decouple=True))
+
+
+def _lion(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
+    # Chen et al. 2023: its rate is 3 to 10 times lower than AdamW's, its decay as much higher.
+    make = _library("pytorch-optimizer", "pytorch_optimizer").Lion
+    return _typed(make([*body, *rest], lr=o.lr, betas=(o.beta1, o.beta2)))
+
+
+def _adalomo(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
+    from slam_core.adalomo import AdaLomo
+
+    return AdaLomo([*body, *rest], lr=o.lr)
+
+
+def _adafactor(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
+    # Shazeer & Stern 2018: no first moment; a step is a share of the size of the weights.
+    import torch
+
+    return torch.optim.Adafactor([*body, *rest], lr=o.lr)
+
+
+def _muon(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
+    from slam_core.muon import MuonAdamW
+
+    momentum = 0.95 if o.momentum is None else o.momentum
+    return MuonAdamW(body, _adamw(o, [], rest), lr=o.lr, momentum=momentum)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An optimiser: what makes it from the body's matrices and the rest, and the fields of `Optim`
+    that are its own, not the others'."""
+
+    make: Callable[[Optim, Groups, Groups], torch.optim.Optimizer]
+    own: tuple[str, ...] = ()
+
+
+OPTIMISERS: dict[str, Kind] = {
+    "adamw": Kind(_adamw),
+    "adamw8bit": Kind(_adamw8bit),
+    "ademamix": Kind(_ademamix, ("beta3", "alpha")),
+    "lion": Kind(_lion),
+    "adalomo": Kind(_adalomo),
+    "adafactor": Kind(_adafactor),
+    "muon": Kind(_muon, ("momentum",)),
+}
+
+
+def optimiser(optim: Optim, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a spec over a model's parameters; `SlamError` if its library is not here."""
+    tables = _tables(model)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        matrix = parameter.ndim >= 2
+        body = parameter.ndim == 2 and id(parameter) not in tables
+        decayed = {None: matrix, "body": body, "all": True}[optim.decayed]
+        groups.setdefault((body, decayed), []).append(parameter)
+    of_body, rest = (
+        [
+            {"params": groups[b, d], "weight_decay": optim.weight_decay if d else 0.0}
+            for b, d in sorted(groups, reverse=True)
+            if b == body
+        ]
+        for body in (True, False)
     )
+    return OPTIMISERS[optim.name].make(optim, of_body, rest)
+
+
+def _tables(model: nn.Module) -> set[int]:
+    """Ids of the weights that map units and positions to vectors, and vectors to units."""
+    from torch import nn
+
+    modules = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    return {id(m.weight) for m in (*modules, head) if m is not None}
+
+
+def _library(package: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise SlamError(
+            f"this optimiser needs {package} ({error}); install the extra: pip install "
+            "'slam-suite[optimisers]', or choose another optim.name"
+        ) from None
+
+
+def _typed(made: Any) -> torch.optim.Optimizer:
+    """An optimiser of a library without types."""
+    found: torch.optim.Optimizer = made
+    return found
+
+
+def state_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
+    """All that the next update reads, as `<key>/<parameter name>`; numbers as `number/<key>/...`.
+
+    What an optimiser adds to its groups, such as a step counter, is state, too.
+    """
+    import torch
+
+    states = {name: optimiser.state[p] for name, p in model.named_parameters()}
+    for i, group in enumerate(optimiser.param_groups):
+        added = group.keys() - optimiser.defaults.keys() - {"params"}
+        states[f"group {i}"] = {key: group[key] for key in added}
+    tensors: dict[str, torch.Tensor] = {}
+    for owner, state in states.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{key}/{owner}"] = value
+            else:
+                dtype = torch.int64 if isinstance(value, int) else torch.float64
+                tensors[f"number/{key}/{owner}"] = torch.tensor(value, dtype=dtype)
+    return tensors
+
+
+State = dict[str, dict[str, Any]]
+
+
+def state_in(tensors: Mapping[str, torch.Tensor], model: nn.Module) -> State:
+    """What `state_of` gave, by parameter and group; other tensors are left out.
+
+    `LookupError` if a parameter has none.
+    """
+    state: State = {}
+    for label, tensor in tensors.items():
+        number = label.startswith("number/")
+        key, _, owner = label.removeprefix("number/").partition("/")
+        state.setdefault(owner, {})[key] = tensor.item() if number else tensor
+    for name, _ in model.named_parameters():
+        if name not in state:
+            raise LookupError(f"no state of {name}")
+    return state
+
+
+def restore(optimiser: torch.optim.Optimizer, model: nn.Module, state: State) -> None:
+    """Take up a state from `state_in`."""
+    for i, group in enumerate(optimiser.param_groups):
+        group.update(state.get(f"group {i}", {}))
+    fused = {p for g in optimiser.param_groups if g.get("fused") for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        mine = dict(state[name])
+        for key, value in mine.items():
+            # A step counter stays on the host, unless the update is fused.
+            if not isinstance(value, int | float) and (key != "step" or parameter in fused):
+                mine[key] = value.to(parameter.device)
+        optimiser.state[parameter] = mine

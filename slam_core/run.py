@@ -42,7 +42,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     with joined(spec.id) as world, ExitStack() as held:
         device = pick_device()
         rows = spec.data.batch // spec.data.context
-        world.lead(lambda: check(limits.zero, rows, world.size))
+        world.lead(lambda: check(limits.zero, spec.optim, rows, world.size))
         world.lead(lambda: _check_device(spec, device))
         state, attempt = world.lead(lambda: _open(spec, retry, held))
         if not world.leads:
@@ -154,8 +154,9 @@ def _finish(spec: RunSpec, loop: Loop, corpora: list[Corpus], journal: Journal, 
         spent=spent.model_dump(),
         validation={Path(name).name: v.model_dump() for name, v in found.items()},
     )
-    for name, value in found.items():
-        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit")
+    for corpus, (name, value) in zip(corpora, found.items(), strict=True):
+        said = f"{value.nll:.4f} nats per unit, {_bits(value.nll, corpus):.2f} bits per second"
+        say(f"run {spec.id} done: {name} validation {said}")
     return "done"
 
 
@@ -209,20 +210,15 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         pairs = open_pairs(benchmark)
         name, revision, inventory = pairs.name, pairs.revision, pairs.manifest.inventory
         metrics = metrics_of(pairs)
-    vocab = spec.model.vocab or 0
-    if inventory + 1 != vocab:
-        raise UsageError(
-            f"benchmark '{benchmark}' has {inventory} units, run {run} was trained on {vocab - 1}: "
-            "they come from different tokenisers"
-        )
-    if pairs:
-        _refuse_trained(spec, pairs, say)
+    vocab = same_units(f"benchmark '{benchmark}'", inventory, run, spec)
     with scratch.claim(run):
-        before = _scores(run, folder, name, revision)
+        before = scores_on(run, folder, name, revision)
         # A kill between two metrics leaves one: both, or neither is taken for there.
         if len(before) == len(metrics):
             say(f"run {run} has its scores on {name} already")
             return before
+        if pairs:
+            _refuse_trained(spec, pairs, say)
         known = {s.metric for s in before}
         model = load(folder, spec)
         found: dict[str, dict[str, float]] = {}
@@ -234,13 +230,30 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 found[metric] |= {"chance": 0.5}
         elif corpus:
             heard = validation(model, corpus, spec.data.context, None)
+            say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
             found["nll"] |= {"chance": math.log(vocab)}
         for metric, numbers in found.items():
             if metric not in known:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
-    return _scores(run, folder, name, revision)
+    return scores_on(run, folder, name, revision)
+
+
+def _bits(nll: float, corpus: Corpus) -> float:
+    """Bits per second of validation audio from nats per unit."""
+    return nll * corpus.manifest.splits["validation"].rate / math.log(2)
+
+
+def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
+    """The run's vocabulary; `UsageError` unless something has the units it was trained on."""
+    vocab = spec.model.vocab or 0
+    if inventory + 1 != vocab:
+        raise UsageError(
+            f"{what} has {inventory} units, run {run} was trained on {vocab - 1}: "
+            "they come from different tokenisers"
+        )
+    return vocab
 
 
 def items_file(folder: Path, benchmark: str, revision: str) -> Path:
@@ -287,7 +300,8 @@ def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:
         refuse_trained(pairs.name, pairs.items, [trained])
 
 
-def _scores(run: str, folder: Path, name: str, revision: str) -> list[Score]:
+def scores_on(run: str, folder: Path, name: str, revision: str) -> list[Score]:
+    """Scores of an attempt on one benchmark."""
     return [
         s
         for s in scores_of(run, folder.name, Journal(folder).events())

@@ -16,12 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from slam_core import corpora
 from slam_core.errors import SlamError, UsageError
 from slam_core.families import Shape, family, shape_of
 from slam_core.flops import FLOPS, Counts, count
+from slam_core.optim import OPTIMISERS, SCHEDULES
 
 
 class _Value(BaseModel):
@@ -93,25 +94,56 @@ class Data(_Value):
 
 
 class Optim(_Value):
-    """AdamW and a schedule over progress through the budget (0 to 1).
+    """An optimiser and a schedule over progress through the budget (0 to 1), by name.
 
     `warmup`, `decay` are shares of the budget; `floor` is a share of `lr`: where cosine, linear and
-    WSD end. Norms and biases are not decayed. `warmup_steps` stands for `warmup` (which is 0 then):
-    the same warm-up whatever the budget, as runs need that share steps (`slam_core.prefix`).
+    WSD end. `warmup_steps` stands for `warmup` (which is 0 then): the same warm-up whatever the
+    budget, as runs need that share a trunk (`slam_core.prefix`). `clip` is the largest norm of all
+    gradients together; 0 does not clip. `weight_decay` is of matrices, embeddings and head
+    included; `decayed` says `all` (norms and biases, too) or `body` (no embeddings, no head).
+
+    `beta3` (if not said 0.9999) and `alpha` (5) are AdEMAMix's own, `momentum` (0.95) is Muon's,
+    whose betas are of the AdamW beside it. Lion has no eps, Adafactor and AdaLomo no betas either.
     """
 
-    name: Literal["adamw"] = "adamw"
+    name: str = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    schedule: Literal["cosine", "inverse_sqrt", "linear", "wsd", "constant"] = "cosine"
+    clip: float = Field(default=1.0, ge=0)
+    schedule: str = "cosine"
     warmup: float = Field(default=0.01, ge=0, lt=1)
     floor: float = Field(default=0.1, ge=0, le=1)
     decay: float = Field(default=0.2, gt=0, le=1)
     warmup_steps: int | None = Field(default=None, ge=0)
+    decayed: Literal["all", "body"] | None = None
+    beta3: float | None = Field(default=None, ge=0, lt=1)
+    alpha: float | None = Field(default=None, ge=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+
+    @field_validator("name")
+    @classmethod
+    def _optimiser_is_known(cls, name: str) -> str:
+        if name not in OPTIMISERS:
+            raise ValueError(f"no optimiser '{name}'; there are {', '.join(OPTIMISERS)}")
+        return name
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_is_known(cls, schedule: str) -> str:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"no schedule '{schedule}'; there are {', '.join(SCHEDULES)}")
+        return schedule
+
+    @model_validator(mode="after")
+    def _own_fields_fit(self) -> Self:
+        for name, kind in OPTIMISERS.items():
+            for field in kind.own:
+                if name != self.name and getattr(self, field) is not None:
+                    raise ValueError(f"{field} is a field of {name}, not of {self.name}; drop it")
+        return self
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:

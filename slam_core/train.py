@@ -33,7 +33,7 @@ from slam_core import scratch
 from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted, NoSpace, SlamError
-from slam_core.optim import rate
+from slam_core.optim import rate, state_in
 from slam_core.prefix import branch_step
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
@@ -314,8 +314,9 @@ class Loop:
         state = json.loads((folder / "state.json").read_text())
         own, size = self.world.rank, moments["loss_sum"].numel()
         generators = moments["rng/cpu"].reshape(size, -1)
+        optimiser_state = state_in(moments, self.model)
         load_weights(self.model, folder)
-        self.engine.restore(moments)
+        self.engine.restore(optimiser_state)
         # Of each process where it was as many; a world of another size goes on from rank 0's.
         same = size == self.world.size
         if same or self.world.leads:

@@ -49,7 +49,9 @@ def test_score_is_recorded_once(
     tmp_path: Path,
     slam_out: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Appended, though other code trained the run; what is there needs no training data."""
     import numpy as np
 
     from slam_core.corpora import open_corpus
@@ -65,8 +67,16 @@ def test_score_is_recorded_once(
     write_pairs(folder, items, name="tiny/real", inventory=21, provenance={})
     assert main(["run", str(spec_file)]) == 0
     capsys.readouterr()
+    journal = scratch.attempts(tiny_spec.id)[-1] / "events.jsonl"
+    start, *rest = journal.read_text().splitlines()
+    of_old = json.loads(start)
+    of_old["provenance"] = {"commit": "0" * 40, "dirty": False, "torch": "1.0"}
+    before = "\n".join([json.dumps(of_old), *rest]) + "\n"
+    journal.write_text(before)
     for _ in range(2):
         assert main(["score", tiny_spec.id, "--benchmark", str(folder), "--json"]) == 0
+        monkeypatch.setattr("slam_core.run.refuse_trained", lambda *_: pytest.fail("sought again"))
+    assert journal.read_text().startswith(before)
     lines = capsys.readouterr().out.splitlines()
     first, second = (json.loads(line) for line in lines)
     assert first == second

@@ -28,12 +28,21 @@ PINNED = RunSpec(
     budget=Budget(amount=1e12, unit="flops"),
 )
 
+OPTIM: list[tuple[str, object]] = [
+    ("decayed", None),
+    ("decayed", "body"),
+    ("clip", 0),
+    ("name", "muon"),
+    ("name", "adafactor"),
+]
+
 
 def test_golden_ids() -> None:
     """Ids are the names of results on disk: a change here orphans every stored result."""
     assert PINNED.id == "c5f54fabf1d4"
     assert PINNED.but({"optim.lr": 3e-4}).id == "3d018bccd5a2"
     assert PINNED.but({"model.family": "qwen2"}).id == "da396131ddea"
+    assert len({PINNED.but({f"optim.{field}": value}).id for field, value in OPTIM}) == len(OPTIM)
 
 
 def test_resolving_changes_nothing_twice() -> None:
@@ -96,6 +105,11 @@ def test_every_field_is_in_the_id(field: str, value: float) -> None:
         ({"budget.convention": "7nd"}, "no FLOP convention '7nd'"),
         ({"optim.schedule": "inverse_sqrt", "optim.warmup": 0.0}, "give a warmup above 0"),
         ({"optim.schedule": "wsd", "optim.warmup": 0.9}, "overlap"),
+        ({"optim.name": "adam"}, "no optimiser 'adam'; there are adamw, adamw8bit"),
+        ({"optim.schedule": "step"}, "no schedule 'step'; there are cosine"),
+        ({"optim.beta3": 0.999}, "beta3 is a field of ademamix, not of adamw; drop it"),
+        ({"optim.name": "lion", "optim.momentum": 0.9}, "a field of muon, not of lion"),
+        ({"optim.clip": -1.0}, "optim.clip"),
         ({"seed": 10**30}, "seed"),
         ({"optim": {"lrate": 1.0}}, "optim has no field 'lrate'"),
         ({"data.sources": []}, "data.sources"),

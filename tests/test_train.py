@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from slam_core import scratch, train
+from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, SlamError
+from slam_core.evaluate import validation
 from slam_core.models import build
 from slam_core.provenance import device_name
 from slam_core.results import Journal, Result, fold
-from slam_core.run import execute
+from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
 from slam_core.train import Limits, Loop, NextUnit, checkpoints
 
@@ -98,6 +100,41 @@ def test_a_resumed_run_is_the_same_run(
     assert again.validation == whole.validation
     assert all(torch.equal(reference[k], v) for k, v in weights(spec.id).items())
     assert len(scratch.attempts(spec.id)) == 1
+
+
+@pytest.mark.parametrize("name", ["muon", "adalomo", "adafactor", "lion"])
+def test_a_resumed_run_is_the_same_run_with_any_optimiser(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The optimisers themselves are in test_optim.py; here they go through a checkpoint."""
+    if name == "lion":
+        pytest.importorskip("pytorch_optimizer")
+    spec = tiny_spec.but({"optim.name": name, "optim.lr": 3e-3, "budget.amount": 30})
+    execute(spec, say=quiet)
+    whole, losses = outcome(spec.id)
+    assert losses[30] < losses[1]
+    shutil.rmtree(slam_out)
+    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    monkeypatch.setattr(StopAt, "at", 12)
+    with pytest.raises(Interrupted):
+        execute(spec, say=quiet)
+    monkeypatch.setattr(StopAt, "at", -1)
+    execute(spec, say=quiet)
+    again, resumed = outcome(spec.id)
+    assert (resumed, again.validation) == (losses, whole.validation)
+
+
+def test_no_clip_lets_a_gradient_pass(tiny_spec: RunSpec, tmp_path: Path) -> None:
+    found = {}
+    for clip in (0.0, 1e6, 1e-3):
+        spec = resolve(tiny_spec.but({"budget.amount": 3, "optim.clip": clip, "optim.eps": 1.0}))
+        folder = tmp_path / str(clip)
+        folder.mkdir()
+        model = build(spec.model, spec.data.context, spec.seed)
+        Loop(spec, model, Mix(spec.data, 0), NextUnit(), Journal(folder), Limits()).spend()
+        found[clip] = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert torch.equal(found[0.0], found[1e6])
+    assert not torch.allclose(found[0.0], found[1e-3])
 
 
 def test_a_second_signal_ends_a_run_that_cannot_stop() -> None:
@@ -233,6 +270,12 @@ def test_bf16_trains_close_to_fp32(tiny_spec: RunSpec, slam_out: Path) -> None:
     full, mixed = (outcome(s.id)[0].validation["tiny"].nll for s in (tiny_spec, half))
     assert mixed != full
     assert mixed == pytest.approx(full, abs=0.1)
+    # Whatever it was trained in, a run is evaluated in fp32.
+    model, corpus = load(*finished(half.id)), open_corpus(half.data.sources[0].corpus)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert validation(model, corpus, half.data.context, None).nll == mixed
+    with torch.autocast("cpu", torch.bfloat16):
+        assert validation(model, corpus, half.data.context, None).nll != mixed
 
 
 def stopped_at(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, *steps: int) -> Path:

@@ -1,0 +1,258 @@
+"""Unit continuations of held-out prompts, and what they are worth.
+
+A prompt is the beginning of a document of a corpus; what follows is sampled by the run's model. The
+continuations are kept with the attempt and scored without their prompts: how much they repeat
+themselves (auto-BLEU), how likely another stored run finds them, and how likely a text model finds
+their transcripts (`slam_core.genppl`); the first two also for how the documents really go on. A low
+perplexity alone may be repetition: read it with auto-BLEU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from slam_core import scratch
+from slam_core.auto_bleu import auto_bleu
+from slam_core.corpora import Corpus, open_corpus, write_file
+from slam_core.errors import UsageError
+from slam_core.evaluate import tail_nll
+from slam_core.results import Journal, Score, read_lines
+from slam_core.run import finished, items_file, load, same_units, scores_on
+
+# Prompts in one forward pass. Fixed: what is sampled must not depend on the machine's memory.
+BATCH = 32
+NGRAM = 2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How continuations are drawn; the defaults are those of Slam (arXiv:2502.15814, Table 6)."""
+
+    temperature: float = 0.8
+    top_k: int = 25
+    new: int = 150  # units at most
+    penalty: float = 1.1  # of units that were there before, the prompt's included
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Which beginnings: `n` documents of a split, evenly spaced, and `units` of each or what was
+    said in `seconds` (units times the document's own rate)."""
+
+    n: int = 100
+    split: str = "validation"
+    seconds: float | None = 3.0
+    units: int | None = None
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One prompt, what the model made of it, and how the document goes on, cut to `new` units.
+
+    `ended`: the model closed the document before it had drawn all it might.
+    """
+
+    id: str
+    prompt: list[int]
+    continuation: list[int]
+    ended: bool
+    document: list[int]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What scores continuations: for each metric, in order, a value for every item; and what
+    guessing gives."""
+
+    metrics: tuple[str, ...]
+    values: Callable[[Sequence[Continuation]], Sequence[list[float]]]
+    chance: float
+
+
+def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]:
+    """Prompts with empty continuations; `UsageError` unless two documents are longer than their
+    prompts."""
+    found = []
+    for document in corpus.documents(prompts.split):
+        length = prompts.units
+        if length is None:
+            length = round((prompts.seconds or 0.0) * document.units / document.seconds)
+        if 0 < length < document.units:
+            found.append((document, length))
+    if len(found) < 2:
+        raise UsageError(
+            f"{len(found)} {prompts.split} documents of corpus '{corpus.name}' are longer than "
+            "their prompts; ask for shorter prompts"
+        )
+    kept = min(prompts.n, len(found))
+    chosen = [found[i * len(found) // kept] for i in range(kept)]
+    out = []
+    for document, length in chosen:
+        stop = document.start + min(document.units, length + new)
+        said = corpus.read(prompts.split, document.start, stop).tolist()
+        out.append(Continuation(document.id, said[:length], [], False, said[length:]))
+    return out
+
+
+@torch.inference_mode()
+def continued(
+    model: nn.Module, items: Sequence[Continuation], sampling: Sampling, eos: int
+) -> list[Continuation]:
+    """The items with what the model samples after EOS and their prompts, up to the next EOS.
+
+    The same on one kind of device, whatever was drawn before.
+    """
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        max_new_tokens=sampling.new,
+        repetition_penalty=sampling.penalty,
+        eos_token_id=eos,
+        pad_token_id=eos,
+        use_cache=True,
+    )
+    device = next(model.parameters()).device
+    model.eval()
+    out = []
+    for start in range(0, len(items), BATCH):
+        part = items[start : start + BATCH]
+        width = 1 + max(len(item.prompt) for item in part)
+        ids = torch.full((len(part), width), eos)
+        seen = torch.zeros_like(ids)
+        for row, item in enumerate(part):
+            ids[row, width - len(item.prompt) :] = torch.tensor(item.prompt)
+            seen[row, width - len(item.prompt) - 1 :] = 1
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(_seed(sampling.seed, start))
+            drawn: Any = model.generate(  # type: ignore[operator]
+                ids.to(device), attention_mask=seen.to(device), generation_config=config
+            )
+        for item, row in zip(part, drawn[:, width:].tolist(), strict=True):
+            ended = eos in row
+            units = row[: row.index(eos)] if ended else row
+            out.append(Continuation(item.id, item.prompt, units, ended, item.document))
+    return out
+
+
+def _seed(seed: int, start: int) -> int:
+    """32 bits of both numbers: the CPU's generator reads no more of a seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{start}".encode()).digest()[:4], "little")
+
+
+def repetition() -> Judge:
+    """Auto-BLEU of the continuations, and of the documents' own."""
+
+    def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
+        both = zip(*((item.continuation, item.document) for item in items), strict=True)
+        return [[auto_bleu(units, NGRAM) for units in side] for side in both]
+
+    return Judge((f"auto_bleu_{NGRAM}", f"auto_bleu_{NGRAM}:document"), values, 0.0)
+
+
+def judged_by(run: str) -> Judge:
+    """NLL under another finished run, in nats per unit: the mean over the units of each
+    continuation, given its prompt; the EOS that closes one is scored, too.
+
+    `UsageError` if that run's context does not hold a prompt and its continuation.
+    """
+    folder, spec = finished(run)
+    eos, context = (spec.model.vocab or 0) - 1, spec.data.context
+
+    def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
+        longest = max(len(i.prompt) + max(len(i.continuation), len(i.document)) for i in items)
+        if longest > context:
+            raise UsageError(
+                f"judge {run} has a context of {context} units, a prompt and its continuation are "
+                f"{longest}; lower --new, or choose another judge"
+            )
+        model = load(folder, spec)
+
+        def nll(tails: list[list[int]]) -> list[float]:
+            texts = [
+                np.array([eos, *item.prompt, *tail], dtype=np.int64)
+                for item, tail in zip(items, tails, strict=True)
+            ]
+            found: list[float] = tail_nll(model, texts, [len(t) for t in tails], context).tolist()
+            return found
+
+        own = nll([item.continuation + [eos] * item.ended for item in items])
+        return [own, nll([item.document for item in items])]
+
+    return Judge((f"nll:{run}", f"nll:{run}:document"), values, math.log(eos + 1))
+
+
+def generate(
+    run: str,
+    corpus_name: str,
+    prompts: Prompts,
+    sampling: Sampling,
+    judges: Sequence[Judge] = (),
+    *,
+    say: Callable[[str], None],
+) -> tuple[Path, list[Score]]:
+    """Continue prompts with a finished run and score what came; each is done once and recorded.
+
+    The file of continuations (a JSON object a line), and all scores on it. A score's benchmark is
+    `generate/<corpus>`, its revision stands for corpus, prompts and sampling.
+    """
+    folder, spec = finished(run)
+    corpus = open_corpus(corpus_name, verify=True)
+    same_units(f"corpus '{corpus_name}'", corpus.inventory, run, spec)
+    asked = {"corpus": corpus.revision, "prompts": asdict(prompts), "sampling": asdict(sampling)}
+    name = f"generate/{corpus.name}"
+    revision = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+    path = items_file(folder, name, revision)
+    with scratch.claim(run):
+        if not path.is_file():
+            items = beginnings(corpus, prompts, sampling.new)
+            longest = max(len(item.prompt) for item in items) + sampling.new
+            if longest > spec.data.context:
+                raise UsageError(
+                    f"the longest prompt and {sampling.new} new units are {longest}, run {run} has "
+                    f"a context of {spec.data.context}; lower --new or shorten the prompts"
+                )
+            items = continued(load(folder, spec), items, sampling, corpus.eos)
+            lines = "".join(json.dumps(asdict(item)) + "\n" for item in items)
+            write_file(path, lines.encode())
+        items = [Continuation(**row) for row in read_lines(path)]
+        journal = Journal(folder)
+        known = {s.metric for s in scores_on(run, folder, name, revision)}
+        if not known:
+            journal.write("generated", benchmark=name, revision=revision, **asked)
+        if len(items) < prompts.n:
+            say(f"{len(items)} documents of {corpus.name} are long enough, not {prompts.n}")
+        for judge in (repetition(), *judges):
+            if known.issuperset(judge.metrics):
+                continue
+            for metric, values in zip(judge.metrics, judge.values(items), strict=True):
+                if metric not in known:
+                    journal.write(
+                        "score",
+                        benchmark=name,
+                        revision=revision,
+                        metric=metric,
+                        value=float(np.mean(values)),
+                        stderr=_stderr(values),
+                        items=len(values),
+                        chance=judge.chance,
+                    )
+    return path, scores_on(run, folder, name, revision)
+
+
+def _stderr(values: Sequence[float]) -> float:
+    """Standard error of a mean over items."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))

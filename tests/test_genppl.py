@@ -1,0 +1,142 @@
+"""GenPPL on tiny random models: each stage does what it says, and the command joins them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slam_core.errors import SlamError, UsageError
+from slam_core.generate import Continuation
+from slam_core.genppl import genppl, read_from, text_nll, transcripts, vocoded
+
+WORDS = ["<s>", "</s>", "<unk>", "a", "bird", "sang", "until", "dawn"]
+ITEMS = [Continuation(f"s/{i}", [1, 2], [3 + i, 4, 20, 5], False, [6]) for i in range(2)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """asr/, lm/ and vocoder/ of random weights."""
+    import transformers as t
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    root = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    inner = Tokenizer(WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    tokens = t.PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    for name in ("asr", "lm"):
+        tokens.save_pretrained(root / name)
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    whisper = t.WhisperConfig(
+        vocab_size=len(WORDS),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_target_positions=64,
+        decoder_start_token_id=0,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        **ids,
+    )
+    asr = t.WhisperForConditionalGeneration(whisper)
+    with torch.no_grad():
+        asr.model.decoder.embed_tokens.weight[:3] = 0  # it says words, not <s>, </s> and <unk>
+    asr.save_pretrained(root / "asr")
+    t.WhisperFeatureExtractor().save_pretrained(root / "asr")
+    llama = t.LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        **ids,
+    )
+    t.LlamaForCausalLM(llama).save_pretrained(root / "lm")
+    gan = t.SeamlessM4TConfig(
+        unit_hifi_gan_vocab_size=20,
+        unit_embed_dim=8,
+        lang_embed_dim=4,
+        spkr_embed_dim=4,
+        vocoder_num_langs=1,
+        vocoder_num_spkrs=1,
+        upsample_initial_channel=16,
+        upsample_rates=[5, 4],
+        upsample_kernel_sizes=[11, 8],
+        resblock_kernel_sizes=[3],
+        resblock_dilation_sizes=[[1]],
+    )
+    t.SeamlessM4TCodeHifiGan(gan).save_pretrained(root / "vocoder")
+    return root
+
+
+def test_text_nll_is_the_mean_over_tokens_after_bos(models: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    lm = LlamaForCausalLM.from_pretrained(models / "lm")
+    ids = torch.tensor([[0, 3, 4, 5]])
+    with torch.inference_mode():
+        expected = lm(ids, labels=ids).loss.item()
+    found = text_nll(["a bird sang", ""], str(models / "lm"))
+    assert found == [pytest.approx(expected, rel=1e-5)]
+
+
+def test_from_units_to_perplexity(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    judge = genppl(
+        "my/vocoder",
+        vocoded(str(models / "vocoder"), 21),
+        str(models / "asr"),
+        str(models / "lm"),
+        said.append,
+    )
+    assert judge.metrics == ("text_nll:vocoder:asr:lm",)
+    waves = list(vocoded(str(models / "vocoder"), 21)(ITEMS))
+    texts = transcripts(iter(waves), str(models / "asr"))
+    spoken = text_nll(texts, str(models / "lm"))
+    assert judge.chance == math.log(len(WORDS))
+    assert len(spoken) == 2, texts
+    assert judge.values(ITEMS) == [spoken]
+    assert not said
+    silent = [ITEMS[0], Continuation("s/2", [1, 2], [20], True, [6])]
+    monkeypatch.setattr("slam_core.genppl.transcripts", lambda waves, asr: [texts[0], ""])
+    with pytest.raises(SlamError, match="1 of 2 continuations have words: too few"):
+        judge.values(silent)
+    assert said == ["1 of 2 continuations have no words and are left out"]
+
+    # The same through files: PCM of 16 bits is close enough to hear the same.
+    import wave
+
+    for item, samples in zip(ITEMS, waves, strict=True):
+        assert samples.ndim == 1
+        assert len(samples) >= 3 * 20  # PAUSE has no sound of its own, a unit at least one frame
+        with wave.open(str(tmp_path / f"{item.id.replace('/', '-')}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            file.writeframes((np.clip(samples, -1, 1) * 32_767).astype("<i2").tobytes())
+    again = list(read_from(tmp_path)(ITEMS))
+    for a, b in zip(waves, again, strict=True):
+        np.testing.assert_allclose(np.clip(a, -1, 1), b, atol=1e-4)
+
+
+def test_what_is_missing_is_named(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no s-0\.wav: speak every continuation"):
+        next(read_from(tmp_path)(ITEMS))
+    with pytest.raises(UsageError, match="speaks 20 units, the continuations have 500"):
+        next(vocoded(str(models / "vocoder"), 501)(ITEMS))
+    with pytest.raises(SlamError, match=r"cannot load the text model from '/nowhere/lm'"):
+        text_nll(["a"], "/nowhere/lm")
