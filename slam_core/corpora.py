@@ -400,6 +400,21 @@ def revision_of(name_or_path: str | Path) -> str:
     return _read_manifest(find(name_or_path)).revision
 
 
+def one_inventory(opened: Sequence[Corpus]) -> int:
+    """Unit ids of corpora that go together; `UsageError` if they are not of one tokeniser."""
+    kinds = [(c.inventory, c.manifest.rate, c.manifest.tokeniser) for c in opened]
+    if len(set(kinds)) > 1:
+        said = "; ".join(
+            f"{corpus.name}: {ids} ids, {rate:g} frames a second, tokeniser {tokeniser}"
+            for corpus, (ids, rate, tokeniser) in zip(opened, kinds, strict=True)
+        )
+        raise UsageError(
+            f"data.sources: the corpora have different unit inventories ({said}); "
+            "one run needs one tokeniser: rebuild one of them with the other's"
+        )
+    return opened[0].inventory
+
+
 def open_pairs(name_or_path: str | Path) -> Pairs:
     """Open a pair set, '<corpus>/<set>' or its folder, and check its checksums."""
     folder = _find_pairs(name_or_path)

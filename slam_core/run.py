@@ -23,6 +23,7 @@ from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Journal, Score, State, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
+from slam_core.streams import Stream
 from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights
 
 Say = Callable[[str], None]
@@ -73,8 +74,11 @@ def _attempt(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
-    mix = Mix(spec.data, spec.seed)
-    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
+    mix = Mix(spec.data, spec.seed, spec.steps)
+    mix.fit(spec.model.vocab or 0)
+    held_out = mix.held_out()
+    masked = mix.eos if spec.data.packing == "documents" else None
+    loop = Loop(spec, model.to(device), mix, NextUnit(masked), journal, limits)
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step)
@@ -94,8 +98,15 @@ def _attempt(
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
     found = {
-        source.corpus: validation(model, corpus, spec.data.context, spec.data.validation)
-        for source, corpus in zip(spec.data.sources, mix.corpora, strict=True)
+        one.label: validation(
+            model,
+            one.tokens,
+            spec.data.context,
+            spec.data.validation,
+            eos=masked,
+            among=one.among,
+        )
+        for one in held_out
     }
     if not all(math.isfinite(value.nll) for value in found.values()):
         say(f"run {spec.id} diverged: its validation loss is not finite")
@@ -125,9 +136,10 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         name, revision, inventory = pairs.name, pairs.revision, pairs.manifest.inventory
         metrics = metrics_of(pairs)
     vocab = spec.model.vocab or 0
-    if inventory + 1 != vocab:
+    trained = vocab - spec.data.further_ids
+    if inventory != trained:
         raise UsageError(
-            f"benchmark '{benchmark}' has {inventory} units, run {run} was trained on {vocab - 1}: "
+            f"benchmark '{benchmark}' has {inventory} units, run {run} was trained on {trained}: "
             "they come from different tokenisers"
         )
     if pairs:
@@ -148,7 +160,9 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
         elif corpus:
-            heard = validation(model, corpus, spec.data.context, None)
+            masked = vocab - 1 if spec.data.packing == "documents" else None
+            tokens = Stream(corpus, "validation", eos=vocab - 1)
+            heard = validation(model, tokens, spec.data.context, None, eos=masked)
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
             found["nll"] |= {"chance": math.log(vocab)}
         for metric, numbers in found.items():

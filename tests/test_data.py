@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slam_core.corpora import open_corpus
-from slam_core.data import Mix, Stream, open_source, permute
+from slam_core.data import Mix
+from slam_core.draws import permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Data, Source
+from slam_core.streams import Stream, open_source
 
 
 def data(*sources: Source, context: int = 16, batch: int = 64) -> Data:
