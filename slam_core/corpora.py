@@ -416,7 +416,8 @@ def one_inventory(opened: Sequence[Corpus]) -> int:
 
 
 def open_pairs(name_or_path: str | Path) -> Pairs:
-    """Open a pair set, '<corpus>/<set>' or its folder, and check its checksums."""
+    """Open a pair set, '<corpus>/<set>', '<corpus>/preferences/<name>/<part>' or its folder, and
+    check its checksums."""
     folder = _find_pairs(name_or_path)
     manifest = PairsManifest.model_validate_json((folder / "pairs.json").read_bytes())
     _check_sha256(folder / "pairs.units", manifest.units_sha256)
@@ -433,8 +434,14 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
 
 def _find_pairs(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
-    if (path / "pairs.json").is_file():
-        return path
+    for place in (path, *(home / path for home in _homes())):
+        if (place / "pairs.json").is_file():
+            return place
+    if path.parent.parent.name == "preferences":
+        raise UsageError(
+            f"no preferences {str(path)!r}: say <corpus>/preferences/<name>/train or held_out "
+            "(`python -m slam_core preferences` makes them)"
+        )
     corpus = find(path.parent)
     folder = corpus / "pairs" / path.name
     if not (folder / "pairs.json").is_file():
