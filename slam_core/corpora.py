@@ -529,6 +529,8 @@ def write_corpus(
 
     for document in documents:
         units, split = document.units, document.split
+        if not units.size:
+            raise SlamError(f"document {document.id!r} has no units: leave it out")
         if units.size > 1 and (units[1:] == units[:-1]).any():
             raise SlamError(f"document {document.id!r} repeats a unit: de-duplicate it first")
         if held.get(split) and held[split] + units.size > shard_units:
