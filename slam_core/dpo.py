@@ -31,7 +31,7 @@ Loss = Literal["sigmoid", "ipo", "hinge"]
 # Of the margin and beta. Rafailov et al. 2023 (arXiv:2305.18290), eq. 7; Azar et al. 2023
 # (arXiv:2310.12036), eq. 17 (their tau is beta); Zhao et al. 2023 (arXiv:2305.10425), eq. 10.
 LOSSES: dict[Loss, Callable[[torch.Tensor, float], torch.Tensor]] = {
-    "sigmoid": lambda margin, beta: F.softplus(-beta * margin),
+    "sigmoid": lambda margin, beta: -F.logsigmoid(beta * margin),
     "ipo": lambda margin, beta: (margin - 1 / (2 * beta)).square(),
     "hinge": lambda margin, beta: F.relu(1 - beta * margin),
 }
