@@ -46,7 +46,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 def choices(pairs: Pairs, context: int = 64, **options: object) -> Choices:
     fixed = {"per_step": 4, "context": context, "eos": EOS, "seed": 0}
-    return Choices(pairs, **fixed | options)  # type: ignore[arg-type]
+    return Choices(pairs, **fixed | options)
 
 
 def net(seed: int = 0, context: int = 64) -> torch.nn.Module:
