@@ -97,17 +97,13 @@ def _attempt(
         say(f"run {spec.id} diverged: {stop}")
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
-    found = {
-        one.label: validation(
-            model,
-            one.tokens,
-            spec.data.context,
-            spec.data.validation,
-            eos=masked,
-            among=one.among,
-        )
+    context, cap = spec.data.context, spec.data.validation
+    measured = (
+        (one.label, validation(model, one.tokens, context, cap, eos=masked, among=one.among))
         for one in held_out
-    }
+    )
+    # A modality that has no target there has no loss, and is absent.
+    found = {label: value for label, value in measured if value.units}
     if not all(math.isfinite(value.nll) for value in found.values()):
         say(f"run {spec.id} diverged: its validation loss is not finite")
         journal.write("diverged", spent=spent.model_dump())

@@ -43,6 +43,14 @@ def test_losses_by_modality_are_recorded(mixed: RunSpec, slam_out: Path) -> None
     assert all(0 < value["nll"] < 10 for value in found.values())
 
 
+def test_a_modality_that_is_not_there_has_no_loss(mixed: RunSpec, slam_out: Path) -> None:
+    spoken = mixed.but({"data.interleave.speech": 1.0, "data.packing": None})
+    assert execute(spoken, say=lambda text: None) == "done"
+    found = Journal(scratch.attempts(spoken.id)[-1]).events()[-1]["validation"]
+    assert "told:interleaved-speech" in found
+    assert "told:interleaved-text" not in found
+
+
 def test_packing_is_a_field_of_the_run(mixed: RunSpec) -> None:
     streamed = mixed.but({"data.packing": "stream"})
     assert streamed.id == mixed.but({"data.packing": None}).id
