@@ -420,8 +420,24 @@ def _opened(folder: Path, changed: int) -> Corpus:
     return open_corpus(folder)
 
 
+def one_inventory(opened: Sequence[Corpus]) -> int:
+    """Unit ids of corpora that go together; `UsageError` if they are not of one tokeniser."""
+    kinds = [(c.inventory, c.manifest.rate, c.manifest.tokeniser) for c in opened]
+    if len(set(kinds)) > 1:
+        said = "; ".join(
+            f"{corpus.name}: {ids} ids, {rate:g} frames a second, tokeniser {tokeniser}"
+            for corpus, (ids, rate, tokeniser) in zip(opened, kinds, strict=True)
+        )
+        raise UsageError(
+            f"data.sources: the corpora have different unit inventories ({said}); "
+            "one run needs one tokeniser: rebuild one of them with the other's"
+        )
+    return opened[0].inventory
+
+
 def open_pairs(name_or_path: str | Path) -> Pairs:
-    """Open a pair set, '<corpus>/<set>' or its folder, and check its checksums."""
+    """Open a pair set, '<corpus>/<set>', '<corpus>/preferences/<name>/<part>' or its folder, and
+    check its checksums."""
     folder = _find_pairs(name_or_path)
     manifest = PairsManifest.model_validate_json((folder / "pairs.json").read_bytes())
     _check_sha256(folder / "pairs.units", manifest.units_sha256)
@@ -438,8 +454,14 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
 
 def _find_pairs(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
-    if (path / "pairs.json").is_file():
-        return path
+    for place in (path, *(home / path for home in _homes())):
+        if (place / "pairs.json").is_file():
+            return place
+    if path.parent.parent.name == "preferences":
+        raise UsageError(
+            f"no preferences {str(path)!r}: say <corpus>/preferences/<name>/train or held_out "
+            "(`python -m slam_core preferences` makes them)"
+        )
     corpus = find(path.parent)
     folder = corpus / "pairs" / path.name
     if not (folder / "pairs.json").is_file():
@@ -527,6 +549,8 @@ def write_corpus(
 
     for document in documents:
         units, split = document.units, document.split
+        if not units.size:
+            raise SlamError(f"document {document.id!r} has no units: leave it out")
         if units.size > 1 and (units[1:] == units[:-1]).any():
             raise SlamError(f"document {document.id!r} repeats a unit: de-duplicate it first")
         if held.get(split) and held[split] + units.size > shard_units:

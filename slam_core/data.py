@@ -8,84 +8,69 @@ kept between steps, so a resumed run, or one on another number of devices, sees 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from slam_core.corpora import Corpus, open_corpus
+from slam_core.corpora import one_inventory
+from slam_core.draws import Ids, key_of, permute
 from slam_core.errors import SlamError, UsageError
-from slam_core.spec import Data, Source
-
-Ids = npt.NDArray[np.int64]
+from slam_core.interleave import Interleaved, Joint
+from slam_core.spec import Data
+from slam_core.streams import Stream, Tokens, documents_of, open_source, rows_at
+from slam_core.text_tokens import TextTokens, text_tokens
 
 # Sequences are dealt to sources in blocks with whole quotas, so that the number drawn from each
 # source before any sequence is known without counting. Weights are exact to 1/1024.
 BLOCK = 1024
 
 
-class Stream:
-    """A split as one sequence of unit ids with EOS after each document; random access."""
+@dataclass(frozen=True)
+class HeldOut:
+    """What a run is validated on: `label` names it in results. With `masked`, documents end at that
+    id and do not see each other. With `among`, only targets whose id is in [start, stop) count."""
 
-    def __init__(self, corpus: Corpus, split: str):
-        self.corpus, self.split = corpus, split
-        starts = corpus.starts(split)
-        self._starts = starts
-        # Where each document begins once every earlier one carries its EOS.
-        self._begins = starts + np.arange(len(starts))
-        self.length = int(self._begins[-1])
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.uint16]:
-        """Ids of positions [start, stop)."""
-        out = np.full(stop - start, self.corpus.eos, dtype=np.uint16)
-        document = int(np.searchsorted(self._begins, start, side="right")) - 1
-        while document + 1 < len(self._begins) and self._begins[document] < stop:
-            begin, end = int(self._begins[document]), int(self._begins[document + 1]) - 1
-            low, high = max(start, begin), min(stop, end)
-            if low < high:
-                shift = int(self._starts[document]) - begin
-                out[low - start : high - start] = self.corpus.read(
-                    self.split, low + shift, high + shift
-                )
-            document += 1
-        return out
-
-    def windows(self, context: int) -> int:
-        """Sequences an epoch holds, whatever its offset (0 to context - 1)."""
-        return max(0, (self.length - context) // context)
-
-    def rows(self, starts: Sequence[int] | Ids, context: int) -> Ids:
-        """(rows, context + 1) ids: each row's inputs and, shifted by one, its targets."""
-        return np.stack([self.read(int(s), int(s) + context + 1) for s in starts]).astype(np.int64)
+    label: str
+    tokens: Tokens
+    masked: int | None
+    among: tuple[int, int] | None = None
 
 
 class Mix:
-    """The training batches of a run. `batch(step)` is pure."""
+    """The training batches of a run. `batch(step)` is pure.
 
-    def __init__(self, data: Data, seed: int):
+    Errors, before anything is trained: a corpus that is damaged, of another tokeniser or revision,
+    or too small, and with `steps`, a source that would be repeated too often.
+    """
+
+    def __init__(self, data: Data, seed: int, steps: int | None = None):
         self.context = data.context
         self.rows = data.batch // data.context
-        self._seed = seed
-        self._streams = [Stream(open_source(source), "train") for source in data.sources]
-        for source, stream in zip(data.sources, self._streams, strict=True):
-            if stream.windows(self.context) < 1:
+        self._seed, self._data = seed, data
+        self._corpora = [open_source(source) for source in data.sources]
+        self._units = one_inventory(self._corpora)
+        self._text = _text_of(data)
+        self.eos = Joint(self._units, self._text.size).eos if self._text else self._units
+        self.masked = self.eos if data.packing == "documents" else None
+        self._streams = [self._open(k, "train", seed) for k in range(len(data.sources))]
+        self._windows = [stream.windows(self.context) for stream in self._streams]
+        for source, stream, windows in zip(data.sources, self._streams, self._windows, strict=True):
+            if windows < 1:
                 raise UsageError(
-                    f"corpus '{source.corpus}' has {stream.length} training units, too few for "
-                    f"one sequence of {self.context}; lower data.context or add documents"
+                    f"corpus '{source.label}' has {stream.epoch(0).length} training units, too few "
+                    f"for one sequence of {self.context}; lower data.context or add documents"
                 )
         self._quotas = _quotas([source.weight for source in data.sources])
         # A block serves many steps; a step touches one or two blocks, unless it is very large.
         self._dealt = lru_cache(maxsize=2)(self._deal)
-
-    @property
-    def corpora(self) -> list[Corpus]:
-        """The opened corpora, in the order of the sources."""
-        return [stream.corpus for stream in self._streams]
+        if steps:
+            self._limit(steps)
 
     def batch(self, step: int) -> Ids:
-        """(rows, context + 1) unit ids of a step, counted from 0."""
+        """(rows, context + 1) ids of a step, counted from 0."""
+        if any(source.repetitions for source in self._data.sources):
+            self._limit(step + 1)
         counter = np.arange(step * self.rows, (step + 1) * self.rows)
         out = np.empty((self.rows, self.context + 1), dtype=np.int64)
         block, position = np.divmod(counter, BLOCK)
@@ -93,12 +78,80 @@ class Mix:
         for b in np.unique(block):
             now = block == b
             source[now], rank[now] = (part[position[now]] for part in self._dealt(int(b)))
-        for k, stream in enumerate(self._streams):
+        for k in range(len(self._streams)):
             mine = source == k
             if mine.any():
-                index = block[mine] * self._quotas[k] + rank[mine]
-                out[mine] = stream.rows(self._starts(k, stream, index), self.context)
+                out[mine] = self._sequences(k, block[mine] * self._quotas[k] + rank[mine])
         return out
+
+    def passes(self, steps: int) -> dict[str, float]:
+        """How often each source has been gone through after so many steps, by label."""
+        block, position = divmod(steps * self.rows, BLOCK)
+        dealt = self._dealt(block)[0][:position] if position else np.empty(0, np.int64)
+        drawn = [block * q + int((dealt == k).sum()) for k, q in enumerate(self._quotas)]
+        labels = [source.label for source in self._data.sources]
+        return {
+            label: count / windows
+            for label, count, windows in zip(labels, drawn, self._windows, strict=True)
+        }
+
+    def fit(self, vocab: int) -> None:
+        """`UsageError` unless a model of so many ids knows all that are in the data."""
+        if vocab <= self.eos:
+            raise UsageError(
+                f"model.vocab is {vocab}, the data need {self.eos + 1}; leave it out, and it is "
+                "that of the data"
+            )
+
+    def held_out(self) -> list[HeldOut]:
+        """What to validate on: every source; of an interleaved one its speech alone, which runs
+        without text have too, and then each modality in its interleaved documents.
+
+        `UsageError` if a source has too little.
+        """
+        found = []
+        for k, source in enumerate(self._data.sources):
+            tokens = self._open(k, "validation", 0).epoch(0)
+            if isinstance(tokens, Stream) or source.modality == "text":
+                found.append(HeldOut(source.label, tokens, self.masked))
+                continue
+            where = documents_of(source, self._corpora[k], "validation")
+            speech = Stream(self._corpora[k], *where, self.eos)
+            found.append(HeldOut(source.label, speech, self.masked))
+            assert self._text is not None
+            found += [
+                HeldOut(f"{source.label}:interleaved-{modality}", tokens, self.masked, among)
+                for modality, among in Joint(self._units, self._text.size).ranges.items()
+            ]
+        for one in found:
+            if one.tokens.length <= self.context:
+                raise UsageError(
+                    f"corpus '{one.label}' has {one.tokens.length} validation units, fewer than "
+                    f"one context of {self.context}; lower data.context, or hold out more "
+                    "(held_out of its source)"
+                )
+        return found
+
+    def _open(self, k: int, split: str, seed: int) -> Stream | Interleaved:
+        source, corpus, how = self._data.sources[k], self._corpora[k], self._data.interleave
+        where, chosen = documents_of(source, corpus, split)
+        if how is None or self._text is None or source.modality == "speech":
+            return Stream(corpus, where, chosen, self.eos)
+        listed = corpus.documents(where)
+        documents = listed if chosen is None else [listed[i] for i in chosen]
+        modality = source.modality or "interleaved"
+        key = (seed, split, corpus.name)
+        return Interleaved(corpus, where, documents, how, modality, self._text, *key)
+
+    def _limit(self, steps: int) -> None:
+        passes = self.passes(steps)
+        for source in self._data.sources:
+            most = source.repetitions
+            if most is not None and passes[source.label] > most:
+                raise UsageError(
+                    f"{steps} steps go through '{source.label}' {passes[source.label]:.2f} times, "
+                    f"repetitions allows {most:g}: lower the budget or its weight, or add data"
+                )
 
     def _deal(self, block: int) -> tuple[Ids, Ids]:
         """For each position of a block, its source and how many of that source came before it."""
@@ -109,66 +162,31 @@ class Mix:
             rank[source == k] = np.arange(quota)
         return source, rank
 
-    def _starts(self, k: int, stream: Stream, index: Ids) -> Ids:
-        """Stream positions of the `index`-th sequences drawn from source `k`."""
-        count = stream.windows(self.context)
+    def _sequences(self, k: int, index: Ids) -> Ids:
+        """The `index`-th sequences drawn from source `k`."""
+        count = self._windows[k]
         epoch, within = np.divmod(index, count)
-        starts = np.empty(len(index), dtype=np.int64)
+        out = np.empty((len(index), self.context + 1), dtype=np.int64)
         for e in np.unique(epoch):
             now = epoch == e
-            offset = _key(self._seed, "offset", k, int(e)) % self.context
+            offset = key_of(self._seed, "offset", k, int(e)) % self.context
             order = permute(within[now], count, self._seed, "order", k, int(e))
-            starts[now] = order * self.context + offset
-        return starts
+            tokens = self._streams[k].epoch(int(e))
+            out[now] = rows_at(tokens, order * self.context + offset, self.context)
+        return out
 
 
-def open_source(source: Source) -> Corpus:
-    """The corpus of a source, whole and of the revision that the spec names.
-
-    Shards are checked against their checksums here, once a run; a damaged one is named.
-    """
-    corpus = open_corpus(source.corpus, verify=True)
-    if source.revision is not None and corpus.revision != source.revision:
+def _text_of(data: Data) -> TextTokens | None:
+    if data.interleave is None:
+        return None
+    name, declared = data.interleave.text, data.interleave.text_revision
+    text = text_tokens(name)
+    if declared not in (None, text.revision):
         raise SlamError(
-            f"corpus '{source.corpus}' is revision {corpus.revision} here, but the run was "
-            f"declared with {source.revision}; restore that revision, or plan the run anew"
+            f"text tokeniser '{name}' is revision {text.revision} here, but the run was declared "
+            f"with {declared}; restore that revision, or plan the run anew"
         )
-    return corpus
-
-
-def permute(index: Ids, size: int, *key: int | str) -> Ids:
-    """A keyed bijection of [0, size) applied to `index`: four Feistel rounds, cycle-walked.
-
-    Memory-free, so an epoch of a billion sequences is shuffled as cheaply as one of ten.
-    """
-    bits = max(2, (size - 1).bit_length())
-    half = (bits + 1) // 2
-    mask = np.uint64((1 << half) - 1)
-    keys = [np.uint64(_key(*key, r)) for r in range(4)]
-
-    def shuffle(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        left, right = x >> np.uint64(half), x & mask
-        for k in keys:
-            left, right = right, (left ^ _hash(right ^ k)) & mask
-        return (left << np.uint64(half)) | right
-
-    out = shuffle(index.astype(np.uint64))
-    while (outside := out >= size).any():
-        out[outside] = shuffle(out[outside])
-    return out.astype(np.int64)
-
-
-def _hash(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele et al. 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _key(*parts: int | str) -> int:
-    """63 bits that are a function of `parts`."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+    return text
 
 
 def _quotas(weights: list[float]) -> list[int]:

@@ -1,9 +1,9 @@
 """How gradients become an update: on one process, over several (DDP), or sharded (DeepSpeed ZeRO).
 
 Every engine takes the same step: the sum of all processes' gradients, clipped by its global norm,
-then the optimiser in fp32. A loss is already divided by the terms of the whole batch, so gradients are
-summed over processes, never averaged. States are exchanged by parameter name, whole and in fp32:
-a checkpoint of one engine is a checkpoint of all.
+then the optimiser in fp32. A loss is already divided by the terms of the whole batch, so gradients
+are summed over processes, never averaged. States are exchanged by parameter name, whole and in
+fp32: a checkpoint of one engine is a checkpoint of all.
 """
 
 from __future__ import annotations
@@ -272,9 +272,9 @@ class _Autocast(nn.Module):
         super().__init__()
         self.module, self.bf16 = module, bf16
 
-    def forward(self, ids: torch.Tensor) -> Any:
+    def forward(self, ids: torch.Tensor, **masked: torch.Tensor) -> Any:
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.bf16 and self.training):
-            return self.module(ids)
+            return self.module(ids, **masked)
 
 
 def _deepspeed() -> Any:

@@ -11,56 +11,81 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slam_core.corpora import Corpus, Pairs
-from slam_core.data import Stream
+from slam_core.corpora import Pairs
 from slam_core.distributed import ALONE, World
 from slam_core.errors import UsageError
+from slam_core.packing import logits
 from slam_core.results import Validation
+from slam_core.streams import Tokens, rows_at
 
 # Units in one forward pass of an evaluation. Fixed: a score must not depend on the machine.
 CHUNK = 16_384
+EVERY = np.iinfo(np.int64).max
 
 
 @torch.inference_mode()
 def validation(
-    model: nn.Module, corpus: Corpus, context: int, cap: int | None, world: World = ALONE
+    model: nn.Module,
+    tokens: Tokens,
+    context: int,
+    cap: int | None,
+    world: World = ALONE,
+    *,
+    eos: int | None = None,
+    among: tuple[int, int] | None = None,
 ) -> Validation:
-    """NLL of the validation split in nats per unit, in fp32.
+    """NLL of held-out documents in nats per unit, in fp32.
 
-    The split is packed as in training and cut into windows of `context` predictions that overlap
+    They are packed as in training and cut into windows of `context` predictions that overlap
     by one unit, so each unit is predicted once, with up to `context` - 1 before it in view. `cap`
-    units at most are scored, in windows spread evenly over the split. Processes share the work:
-    each makes as many forward passes, and all get the number that one process alone would.
+    units at most are scored, in windows spread evenly over the split. With `eos`, documents are
+    masked from each other. With `among`, the mean is over the targets with ids in [start, stop).
+    Processes share the work: each makes as many forward passes, and all get the number that one
+    process alone would.
     """
-    stream = Stream(corpus, "validation")
-    count = (stream.length - 1) // context
+    count = (tokens.length - 1) // context
     if count < 1:
         raise UsageError(
-            f"corpus '{corpus.name}' has {stream.length} validation units, fewer than one context "
-            f"of {context}; lower data.context or move documents to its validation split"
+            f"there are {tokens.length} validation units, fewer than one context of {context}; "
+            "lower data.context or move documents to the validation split"
         )
     kept = count if cap is None else max(1, min(count, cap // context))
     starts = np.arange(kept) * count // kept * context
     device = next(model.parameters()).device
     model.eval()
     parts = np.array_split(np.arange(kept), math.ceil(kept * context / CHUNK))
-    means = torch.zeros(kept, dtype=torch.float64)
+    sums, counts = torch.zeros(2, kept, dtype=torch.float64)
+    low, high = among or (0, EVERY)
     for first in range(0, len(parts), world.size):
         mine = first + world.rank
         part = parts[min(mine, len(parts) - 1)]
-        rows = torch.from_numpy(stream.rows(starts[part], context)).to(device)
-        nll = unit_nll(model, rows)
+        rows = torch.from_numpy(rows_at(tokens, starts[part], context)).to(device)
+        nll = unit_nll(model, rows, eos).double()
         if mine < len(parts):
-            means[part] = nll.double().mean(1).cpu()
-    values = world.total(means).numpy()
-    stderr = float(values.std(ddof=1) / math.sqrt(kept)) if kept > 1 else math.nan
-    return Validation(nll=float(values.mean()), stderr=stderr, units=kept * context)
+            counted = (rows[:, 1:] >= low) & (rows[:, 1:] < high)
+            sums[part] = (nll * counted).sum(1).cpu()
+            counts[part] = counted.sum(1).double().cpu()
+    return _mean_nll(world.total(sums).numpy(), world.total(counts).numpy())
 
 
-def unit_nll(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-    """(rows, time) ids -> (rows, time - 1) NLL in nats of each unit given those before it, fp32."""
-    logits = model(rows[:, :-1]).logits.float()
-    return F.cross_entropy(logits.transpose(1, 2), rows[:, 1:], reduction="none")
+def _mean_nll(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> Validation:
+    """From the summed NLL and the number of units of each window."""
+    units, windows = int(counts.sum()), len(counts)
+    if not units:
+        return Validation(nll=math.nan, stderr=math.nan, units=0)
+    nll = float(sums.sum() / units)
+    # Of a ratio of sums, as windows may count different numbers of units.
+    apart = float(np.square(sums - nll * counts).sum()) * windows / max(1, windows - 1)
+    stderr = math.sqrt(apart) / units if windows > 1 else math.nan
+    return Validation(nll=nll, stderr=stderr, units=units)
+
+
+def unit_nll(model: nn.Module, rows: torch.Tensor, eos: int | None = None) -> torch.Tensor:
+    """(rows, time) ids -> (rows, time - 1) NLL in nats of each unit given those before it, fp32.
+
+    With `eos`, given those of its document."""
+    predicted = logits(model, rows[:, :-1], eos).float()
+    return F.cross_entropy(predicted.transpose(1, 2), rows[:, 1:], reduction="none")
 
 
 @torch.inference_mode()

@@ -107,11 +107,11 @@ def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]
 
 @torch.inference_mode()
 def continued(
-    model: nn.Module, items: Sequence[Continuation], sampling: Sampling, eos: int
+    model: nn.Module, items: Sequence[Continuation], sampling: Sampling, units: int, eos: int
 ) -> list[Continuation]:
     """The items with what the model samples after EOS and their prompts, up to the next EOS.
 
-    The same on one kind of device, whatever was drawn before.
+    Ids from `units` up to `eos`, an interleaved model's text, are not drawn. The same on one kind of device, whatever was drawn before.
     """
     from transformers import GenerationConfig
 
@@ -123,6 +123,7 @@ def continued(
         repetition_penalty=sampling.penalty,
         eos_token_id=eos,
         pad_token_id=eos,
+        suppress_tokens=list(range(units, eos)) or None,
         use_cache=True,
     )
     device = next(model.parameters()).device
@@ -211,7 +212,7 @@ def generate(
     """
     folder, spec = finished(run)
     corpus = open_corpus(corpus_name, verify=True)
-    same_units(f"corpus '{corpus_name}'", corpus.inventory, run, spec)
+    vocab = same_units(f"corpus '{corpus_name}'", corpus.inventory, run, spec)
     asked = {"corpus": corpus.revision, "prompts": asdict(prompts), "sampling": asdict(sampling)}
     name = f"generate/{corpus.name}"
     revision = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
@@ -225,7 +226,8 @@ def generate(
                     f"the longest prompt and {sampling.new} new units are {longest}, run {run} has "
                     f"a context of {spec.data.context}; lower --new or shorten the prompts"
                 )
-            items = continued(load(folder, spec), items, sampling, corpus.eos)
+            model = load(folder, spec)
+            items = continued(model, items, sampling, corpus.inventory, vocab - 1)
             lines = "".join(json.dumps(asdict(item)) + "\n" for item in items)
             write_file(path, lines.encode())
         items = [Continuation(**row) for row in read_lines(path)]

@@ -17,7 +17,7 @@ from torch import nn
 
 from slam_core import prefix, scratch
 from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
-from slam_core.data import Mix
+from slam_core.data import HeldOut, Mix
 from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.engines import check
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
@@ -27,6 +27,7 @@ from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, Unwritten, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
+from slam_core.streams import Stream
 from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights, truncated
 
 Say = Callable[[str], None]
@@ -105,8 +106,10 @@ def _attempt(
             "this version of transformers builds the family differently: report it"
         )
     world.lead(lambda: scratch.forget_stop(folder))
-    mix = Mix(spec.data, spec.seed)
-    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits, world)
+    mix = Mix(spec.data, spec.seed, spec.steps)
+    mix.fit(spec.model.vocab or 0)
+    held_out = mix.held_out()
+    loop = Loop(spec, model.to(device), mix, NextUnit(mix.masked), journal, limits, world)
     several = {"processes": world.size, "zero": limits.zero} if world.size > 1 else {}
     for damaged in truncated(folder) if world.leads else ():
         say(f"{damaged} is truncated: going on from what was saved before it")
@@ -124,14 +127,16 @@ def _attempt(
         )
         _branch(spec, loop, journal, say)
     with closing(loop.engine):
-        return _finish(spec, loop, mix.corpora, journal, say)
+        return _finish(spec, loop, held_out, journal, say)
 
 
 def _note_spec(spec: RunSpec, folder: Path) -> None:
     (folder / "spec.json").write_text(spec.canonical() + "\n")
 
 
-def _finish(spec: RunSpec, loop: Loop, corpora: list[Corpus], journal: Journal, say: Say) -> State:
+def _finish(
+    spec: RunSpec, loop: Loop, held_out: list[HeldOut], journal: Journal, say: Say
+) -> State:
     """Spend the budget, validate, record."""
     try:
         spent = loop.spend(lambda: _leave(spec, loop, say))
@@ -139,12 +144,15 @@ def _finish(spec: RunSpec, loop: Loop, corpora: list[Corpus], journal: Journal, 
         say(f"run {spec.id} diverged: {stop}")
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
-    found = {
-        source.corpus: validation(
-            loop.engine.model, corpus, spec.data.context, spec.data.validation, loop.world
+    model, context, cap = loop.engine.model, spec.data.context, spec.data.validation
+    found = {}
+    for one in held_out:
+        value = validation(
+            model, one.tokens, context, cap, loop.world, eos=one.masked, among=one.among
         )
-        for source, corpus in zip(spec.data.sources, corpora, strict=True)
-    }
+        # A modality that has no target there has no loss, and is absent.
+        if value.units:
+            found[one.label] = value
     if not all(math.isfinite(value.nll) for value in found.values()):
         say(f"run {spec.id} diverged: its validation loss is not finite")
         journal.write("diverged", spent=spent.model_dump())
@@ -154,9 +162,8 @@ def _finish(spec: RunSpec, loop: Loop, corpora: list[Corpus], journal: Journal, 
         spent=spent.model_dump(),
         validation={Path(name).name: v.model_dump() for name, v in found.items()},
     )
-    for corpus, (name, value) in zip(corpora, found.items(), strict=True):
-        said = f"{value.nll:.4f} nats per unit, {_bits(value.nll, corpus):.2f} bits per second"
-        say(f"run {spec.id} done: {name} validation {said}")
+    for name, value in found.items():
+        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit")
     return "done"
 
 
@@ -229,7 +236,9 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
         elif corpus:
-            heard = validation(model, corpus, spec.data.context, None)
+            tokens = Stream(corpus, "validation", eos=vocab - 1)
+            eos = vocab - 1 if spec.data.packing == "documents" else None
+            heard = validation(model, tokens, spec.data.context, None, eos=eos)
             say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
             found["nll"] |= {"chance": math.log(vocab)}
@@ -248,9 +257,10 @@ def _bits(nll: float, corpus: Corpus) -> float:
 def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
     """The run's vocabulary; `UsageError` unless something has the units it was trained on."""
     vocab = spec.model.vocab or 0
-    if inventory + 1 != vocab:
+    trained = vocab - spec.data.further_ids
+    if inventory != trained:
         raise UsageError(
-            f"{what} has {inventory} units, run {run} was trained on {vocab - 1}: "
+            f"{what} has {inventory} units, run {run} was trained on {trained}: "
             "they come from different tokenisers"
         )
     return vocab

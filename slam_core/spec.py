@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.families import Shape, family, shape_of
 from slam_core.flops import FLOPS, Counts, count
 from slam_core.optim import OPTIMISERS, SCHEDULES
+from slam_core.text_tokens import text_tokens
 
 
 class _Value(BaseModel):
@@ -58,11 +59,44 @@ class Model(_Value):
 
 
 class Source(_Value):
-    """One corpus of a mix. `weight` is its share of the training units, relative to the others."""
+    """One corpus of a mix. `weight` is its share of the training units, relative to the others.
+
+    `repetitions`: passes over its training units at most; a budget that needs more is refused.
+    `unique`: units at most that are there to train on: whole documents, in an order that a
+    checksum of their ids decides, so a smaller cap keeps a part of what a larger one keeps.
+    `held_out`: share of the training documents that are validated on in place of the corpus's
+    validation split. `modality`, with `data.interleave`: what its documents are taken as
+    (interleaved if not said); without, they are speech.
+    """
 
     corpus: str
     weight: float = Field(default=1.0, gt=0)
     revision: str | None = None
+    repetitions: float | None = Field(default=None, gt=0)
+    unique: int | None = Field(default=None, gt=0)
+    held_out: float | None = Field(default=None, gt=0, lt=1)
+    modality: Literal["speech", "text", "interleaved"] | None = None
+
+    @property
+    def label(self) -> str:
+        """The corpus, and the modality where one is given."""
+        return f"{self.corpus}:{self.modality}" if self.modality else self.corpus
+
+
+class Interleave(_Value):
+    """Words of a document as units and as text by turns (`slam_core.interleave`).
+
+    `speech` is the share of the words in units; `span` how many in a row: on average (`poisson`),
+    always (`span`), or it does not matter (`random`). `text` is what tokenises the others: `bytes`,
+    a tokenizer.json, or a hub id (`id@revision`); its checksum and size are filled in.
+    """
+
+    method: Literal["poisson", "span", "random"] = "poisson"
+    span: int = Field(default=10, gt=0)
+    speech: float = Field(default=0.3, ge=0, le=1)
+    text: str = "bytes"
+    text_revision: str | None = None
+    text_size: int | None = Field(default=None, gt=0)
 
 
 class Data(_Value):
@@ -70,12 +104,21 @@ class Data(_Value):
 
     `batch` is the global batch in units a step, whatever the number of devices. `validation` caps
     the units of each source's validation split that are scored (all of them if not said).
+    `packing`: in a sequence of `documents` these do not see each other (`slam_core.packing`); in
+    the usual `stream` they do. Attention is counted over the whole square either way.
     """
 
     sources: tuple[Source, ...] = Field(min_length=1)
     context: int = Field(default=1024, gt=1)
     batch: int = Field(default=131_072, gt=0)
     validation: int | None = Field(default=None, gt=0)
+    packing: Literal["stream", "documents"] | None = None
+    interleave: Interleave | None = None
+
+    @property
+    def further_ids(self) -> int:
+        """Ids of the (resolved) vocabulary after the units: EOS, and text with its two markers."""
+        return 1 if self.interleave is None else (self.interleave.text_size or 0) + 3
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Self:
@@ -84,11 +127,17 @@ class Data(_Value):
                 f"batch of {self.batch} units is no multiple of the context {self.context}; "
                 f"the nearest is {max(1, round(self.batch / self.context)) * self.context}"
             )
-        names = [Path(source.corpus).name for source in self.sources]
+        names = [Path(source.label).name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError(
                 "sources name a corpus twice (a folder counts by its name); give it once, with "
                 "the summed weight, or rename one"
+            )
+        mixed = [source.label for source in self.sources if source.modality]
+        if mixed and self.interleave is None:
+            raise ValueError(
+                f"source '{mixed[0]}' has a modality, which goes with data.interleave; give that, "
+                "or drop the modality"
             )
         return self
 
@@ -255,12 +304,14 @@ class RunSpec(_Value):
     def canonical(self) -> str:
         """Sorted JSON of the resolved spec, encoded by declared type, without the Nones.
 
-        A corpus given by its folder counts by the folder's name: paths decide nothing, the
-        revision (a checksum) does.
+        A corpus given by its folder counts by the folder's name, and so does a text tokeniser:
+        paths decide nothing, the revision (a checksum) does.
         """
         tree = resolve(self).model_dump(mode="json", exclude_none=True)
         for source in tree["data"]["sources"]:
             source["corpus"] = Path(source["corpus"]).name
+        if interleave := tree["data"].get("interleave"):
+            interleave["text"] = Path(interleave["text"]).name
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     def but(self, changes: Mapping[str, Any]) -> RunSpec:
@@ -294,8 +345,16 @@ def _resolve(spec: RunSpec) -> RunSpec:
             for source, corpus in zip(data.sources, opened, strict=True)
         )
         data = data.model_copy(update={"sources": sources})
-        if model.vocab is None:
-            model = model.model_copy(update={"vocab": _vocab(opened)})
+    if data.packing == "stream":
+        data = data.model_copy(update={"packing": None})
+    if data.interleave and None in (data.interleave.text_revision, data.interleave.text_size):
+        text = text_tokens(data.interleave.text)
+        found = {"text_revision": text.revision, "text_size": text.size}
+        interleave = data.interleave.model_copy(update=found)
+        data = data.model_copy(update={"interleave": interleave})
+    if model.vocab is None:
+        vocab = corpora.one_inventory(opened) + data.further_ids
+        model = model.model_copy(update={"vocab": vocab})
     positions = family(model.family).learned_positions
     if positions and data.context > positions:
         raise UsageError(
@@ -309,17 +368,6 @@ def _resolve(spec: RunSpec) -> RunSpec:
         budget = budget.model_copy(update={"convention": "6nd"})
     done = spec.model_copy(update={"model": model, "data": data, "budget": budget})
     return spec if done == spec else done
-
-
-def _vocab(opened: Sequence[corpora.Corpus]) -> int:
-    sizes = {corpus.folder.name: corpus.vocab for corpus in opened}
-    if len(set(sizes.values())) > 1:
-        said = ", ".join(f"{name}: {size}" for name, size in sizes.items())
-        raise UsageError(
-            f"data.sources: the corpora have different unit inventories ({said}); "
-            "one run needs one tokeniser: rebuild one of them with the other's"
-        )
-    return next(iter(sizes.values()))
 
 
 def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:
@@ -458,6 +506,7 @@ def _fields_at(parents: list[Any]) -> list[str]:
         "optim": Optim,
         "budget": Budget,
         "sources": Source,
+        "interleave": Interleave,
     }
     names = [part for part in parents if isinstance(part, str)]
     return list((kinds[names[-1]] if names else RunSpec).model_fields)

@@ -34,6 +34,7 @@ from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted, NoSpace, SlamError
 from slam_core.optim import rate, state_in
+from slam_core.packing import logits
 from slam_core.prefix import branch_step
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
@@ -59,15 +60,21 @@ class Objective(Protocol):
 
 
 class NextUnit:
-    """Next-unit prediction: summed NLL in nats of rows[:, 1:] given what precedes."""
+    """Next-unit prediction: summed NLL in nats of rows[:, 1:] given what precedes.
+
+    With `eos`, documents of a row are masked from each other (`slam_core.packing`).
+    """
+
+    def __init__(self, eos: int | None = None):
+        self.eos = eos
 
     def terms(self, batch: npt.NDArray[np.int64]) -> int:
         rows, width = batch.shape
         return int(rows * (width - 1))
 
     def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        logits = model(rows[:, :-1]).logits
-        return F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), reduction="sum")
+        predicted = logits(model, rows[:, :-1], self.eos).float().flatten(0, 1)
+        return F.cross_entropy(predicted, rows[:, 1:].flatten(), reduction="sum")
 
 
 class Diverged(Exception):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slam_core.corpora import open_corpus
-from slam_core.data import Mix, Stream, open_source, permute
+from slam_core.data import Mix, _quotas
+from slam_core.draws import permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Data, Source
+from slam_core.streams import Stream, open_source
 
 
 def data(*sources: Source, context: int = 16, batch: int = 64) -> Data:
@@ -30,7 +34,7 @@ def whole_stream(folder: Path, split: str) -> np.ndarray:
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_a_stream_reads_as_its_documents_with_eos(tiny_corpus: Path, draw: st.DataObject) -> None:
     spelt = whole_stream(tiny_corpus, "train")
     stream = Stream(open_corpus(tiny_corpus), "train")
@@ -115,3 +119,107 @@ def test_damage_and_a_wrong_revision_are_named(tmp_path: Path) -> None:
     shard.write_bytes(content)
     with pytest.raises(SlamError, match=r"train-00000\.units"):
         Mix(data(Source(corpus=str(folder))), 0)
+
+
+def test_batches_are_those_of_before() -> None:
+    """Bit for bit: stored runs were trained on them."""
+    sources = Source(corpus="stories", weight=3.0), Source(corpus="tales")
+    mix = Mix(data(*sources, context=128, batch=1024), 7)
+    found = [hashlib.sha256(mix.batch(step).tobytes()).hexdigest()[:16] for step in (0, 500)]
+    assert found == ["0baaf3676fc830e4", "5547d183e08b0049"]
+
+
+def documents(mix: Mix) -> set[int]:
+    stream = mix._streams[0]
+    assert isinstance(stream, Stream)
+    return set(stream._starts.tolist())
+
+
+def test_caps_nest_and_hold(tmp_path: Path) -> None:
+    folder = write_tiny_corpus(tmp_path / "many", documents=40)
+    total = open_corpus(folder).units("train")
+
+    def capped(unique: int) -> Mix:
+        return Mix(data(Source(corpus=str(folder), unique=unique)), 0)
+
+    few, more, every = capped(total // 4), capped(total // 2), capped(total)
+    assert documents(few) < documents(more) < documents(every)
+    assert len(documents(every)) == 20
+    for mix, unique in ((few, total // 4), (more, total // 2)):
+        units = mix._streams[0].epoch(0).length - len(documents(mix))
+        assert unique - 400 < units <= unique
+    with pytest.raises(UsageError, match="its first document alone has"):
+        capped(10)
+
+
+def test_a_held_out_share_is_validated_on_and_not_trained_on(tmp_path: Path) -> None:
+    folder = write_tiny_corpus(tmp_path / "many", documents=40)
+    mix = Mix(data(Source(corpus=str(folder), held_out=0.3, unique=2000)), 0)
+    (held,) = mix.held_out()
+    assert held.label == str(folder)
+    assert isinstance(held.tokens, Stream)
+    aside = set(held.tokens._starts.tolist())
+    assert 0 < len(aside) < 20
+    assert not aside & documents(mix)
+    whole = Mix(data(Source(corpus=str(folder), held_out=0.3)), 0)
+    assert len(aside) + len(documents(whole)) == 20
+    with pytest.raises(UsageError, match="holds out none of its 20 documents"):
+        Mix(data(Source(corpus=str(folder), held_out=1e-6)), 0).held_out()
+
+
+def test_repetitions_are_counted_and_refused(tiny_corpus: Path, tmp_path: Path) -> None:
+    other = write_tiny_corpus(tmp_path / "other", documents=8)
+    free = Source(corpus=str(tiny_corpus), weight=3.0), Source(corpus=str(other))
+    mix = Mix(data(*free), 0)
+    drawn = np.concatenate([mix._dealt(b)[0] for b in range(2)])[: 4 * 300]
+    for k, label in enumerate((str(tiny_corpus), str(other))):
+        expected = (drawn == k).sum() / mix._windows[k]
+        assert mix.passes(300)[label] == pytest.approx(expected)
+    most = mix.passes(300)[str(other)]
+    capped = free[0], free[1].model_copy(update={"repetitions": most})
+    assert np.array_equal(Mix(data(*capped), 0, 300).batch(299), mix.batch(299))
+    with pytest.raises(UsageError, match=r"330 steps go through '.*other' .* repetitions allows"):
+        Mix(data(*capped), 0, 330)
+    with pytest.raises(UsageError, match="repetitions allows"):
+        Mix(data(*capped), 0).batch(330)  # as under a budget in seconds
+
+
+@given(weights=st.lists(st.floats(0.1, 10), min_size=1, max_size=6), block=st.integers(0, 10**9))
+@settings(max_examples=60, deadline=None)
+def test_every_block_has_the_weights_of_the_mix(
+    tiny_corpus: Path, weights: list[float], block: int
+) -> None:
+    quotas = _quotas(weights)
+    assert sum(quotas) == 1024
+    for quota, weight in zip(quotas, weights, strict=True):
+        assert abs(quota - 1024 * weight / sum(weights)) < 1
+    mix = Mix(data(Source(corpus=str(tiny_corpus))), 0)
+    mix._quotas = quotas
+    source, rank = mix._deal(block)
+    for k, quota in enumerate(quotas):
+        assert rank[source == k].tolist() == list(range(quota))
+
+
+def test_what_is_not_of_one_tokeniser_is_refused(tiny_corpus: Path, tmp_path: Path) -> None:
+    other = write_tiny_corpus(tmp_path / "slow")
+    manifest = json.loads((other / "corpus.json").read_text())
+    (other / "corpus.json").write_text(json.dumps(manifest | {"rate": 12.5}))
+    both = data(Source(corpus=str(tiny_corpus)), Source(corpus=str(other)))
+    with pytest.raises(UsageError, match=r"slow: 21 ids, 12\.5 frames a second"):
+        Mix(both, 0)
+
+
+def test_a_unit_outside_the_inventory_is_named(tmp_path: Path) -> None:
+    folder = write_tiny_corpus(tmp_path / "edited")
+    manifest = json.loads((folder / "corpus.json").read_text())
+    (folder / "corpus.json").write_text(json.dumps(manifest | {"inventory": 17}))
+    with pytest.raises(SlamError, match=r"has unit .* in train, its inventory is 0 to 16"):
+        Mix(data(Source(corpus=str(folder))), 0).batch(0)
+
+
+def test_too_little_to_validate_on_is_said_before_training(tiny_corpus: Path) -> None:
+    mix = Mix(data(Source(corpus=str(tiny_corpus)), context=700, batch=700), 0)
+    with pytest.raises(UsageError, match="fewer than one context of 700"):
+        mix.held_out()
+    with pytest.raises(UsageError, match=r"model\.vocab is 12, the data need 22"):
+        mix.fit(12)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from slam_core.corpora import open_corpus
-from slam_core.data import Stream
 from slam_core.evaluate import accuracies, pair_nlls, validation
+from slam_core.streams import Stream
 
 VOCAB = 22
 
@@ -40,7 +40,7 @@ def test_validation_scores_every_unit_once(tiny_corpus: Path) -> None:
     count = (stream.length - 1) // 16
     ids = stream.read(0, count * 16 + 1).astype(int)
     expected = -model.table.detach().numpy()[ids[:-1], ids[1:]]
-    found = validation(model, corpus, 16, None)
+    found = validation(model, stream, 16, None)
     assert found.units == count * 16
     assert found.nll == pytest.approx(expected.mean(), rel=1e-6)
     windows = expected.reshape(count, 16).mean(1)
@@ -48,12 +48,12 @@ def test_validation_scores_every_unit_once(tiny_corpus: Path) -> None:
 
 
 def test_a_cap_takes_windows_from_all_over(tiny_corpus: Path) -> None:
-    corpus = open_corpus(tiny_corpus)
+    stream = Stream(open_corpus(tiny_corpus), "validation")
     model = Bigram(table())
-    capped = validation(model, corpus, 16, 100)
+    capped = validation(model, stream, 16, 100)
     assert capped.units == 96
-    whole = validation(model, corpus, 16, None)
-    assert validation(model, corpus, 16, 10**9) == whole
+    whole = validation(model, stream, 16, None)
+    assert validation(model, stream, 16, 10**9) == whole
     assert abs(capped.nll - whole.nll) < 4 * capped.stderr
 
 

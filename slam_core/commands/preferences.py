@@ -117,6 +117,8 @@ def endings(
     limit: Annotated[int, typer.Option(min=2, help="Pairs to train; a tenth held out.")] = 4000,
     cast: CastName = "mixed",
     tokeniser: TokeniserName = None,
+    max_auto_bleu: Most = None,
+    on: Annotated[On, typer.Option(help="What auto-BLEU is measured on.")] = On.text,
 ) -> None:
     """Prefer the end that follows from a story, of the training split; held out, of validation."""
     from slam_core.pairs import endings
@@ -124,12 +126,19 @@ def endings(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     parts = (("train", limit), ("validation", -(-limit // 10)))
     made = [
-        Preference(pair, pair.id, split)
+        Preference(pair, pair.id, split, _story(opened, pair.id.partition(":")[0]))
         for split, most in parts
         for pair in watched(endings(opened, kind, reader, (split,), most))
     ]
     command = f"preferences endings {opened.name} --name {name} --kind {kind} --limit {limit}"
+    if max_auto_bleu is not None:
+        made = list(filtered(made, max_auto_bleu, on.value))
+        command += f" --max-auto-bleu {max_auto_bleu:g} --on {on.value}"
     _write(opened, name, made, 0.1, made_by(opened, command, cast))
+
+
+def _story(corpus: Corpus, id: str) -> str | None:
+    return " ".join(corpus.texts[id].sentences) if id in corpus.texts else None
 
 
 def _write(

@@ -1,0 +1,33 @@
+"""Documents packed into a row: whether they see each other.
+
+`stream` packing lets a unit see all that precedes it in its row, across the ends of documents.
+`documents` packing masks them from each other and counts positions anew after each EOS, so a row's
+loss is the sum of its documents' own losses. The mask is the same for every attention kernel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def logits(model: nn.Module, ids: torch.Tensor, eos: int | None) -> torch.Tensor:
+    """(rows, time) ids -> (rows, time, vocab). With `eos`, documents begin there and are masked
+    from each other."""
+    if eos is None:
+        return torch.as_tensor(model(ids).logits)
+    documents, positions = places(ids, eos)
+    # Both are given: transformers would derive the mask from the positions, but not in every
+    # family (OPT does not).
+    mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+    mask = mask & (documents[:, :, None] == documents[:, None, :])
+    masked = {"attention_mask": mask[:, None], "position_ids": positions}
+    return torch.as_tensor(model(ids, **masked).logits)
+
+
+def places(ids: torch.Tensor, eos: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(rows, time) number of each unit's document in its row, and its position therein."""
+    begins = ids == eos
+    index = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    start = torch.where(begins, index, 0).cummax(1).values
+    return begins.cumsum(1), index - start

@@ -1,0 +1,128 @@
+"""The documents of a source as one sequence of unit ids, and which documents these are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from slam_core.corpora import Corpus, Document, open_corpus
+from slam_core.draws import Ids
+from slam_core.errors import SlamError, UsageError
+from slam_core.spec import Source
+from slam_core.splits import seed_of
+
+
+class Tokens(Protocol):
+    """Documents as one sequence of ids, each closed by EOS; random access."""
+
+    @property
+    def length(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Ids: ...
+
+
+class Stream:
+    """Documents of a split (all, if none are named) as units with EOS after each document."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        documents: Sequence[int] | None = None,
+        eos: int | None = None,
+    ):
+        self.corpus, self.split = corpus, split
+        self.eos = corpus.eos if eos is None else eos
+        starts = corpus.starts(split)
+        chosen = slice(None) if documents is None else np.asarray(documents, dtype=np.int64)
+        self._starts = starts[:-1][chosen]
+        lengths = np.diff(starts)[chosen]
+        # Where each document begins once every earlier one carries its EOS.
+        self._begins = np.concatenate([[0], np.cumsum(lengths + 1)])
+        self.length = int(self._begins[-1])
+
+    def read(self, start: int, stop: int) -> Ids:
+        """Ids of positions [start, stop)."""
+        out = np.full(stop - start, self.eos, dtype=np.int64)
+        document = int(np.searchsorted(self._begins, start, side="right")) - 1
+        while document + 1 < len(self._begins) and self._begins[document] < stop:
+            begin, end = int(self._begins[document]), int(self._begins[document + 1]) - 1
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                shift = int(self._starts[document]) - begin
+                units = self.corpus.read(self.split, low + shift, high + shift)
+                if int(units.max()) >= self.corpus.inventory:
+                    raise SlamError(
+                        f"corpus '{self.corpus.name}' has unit {int(units.max())} in {self.split}, "
+                        f"its inventory is 0 to {self.corpus.inventory - 1}: its corpus.json was "
+                        "edited or names another tokeniser; rebuild it"
+                    )
+                out[low - start : high - start] = units
+            document += 1
+        return out
+
+    def epoch(self, epoch: int) -> Tokens:
+        """The stream itself: every epoch has the same documents."""
+        del epoch
+        return self
+
+    def windows(self, context: int) -> int:
+        """Sequences an epoch holds, whatever its offset (0 to context - 1)."""
+        return max(0, (self.length - context) // context)
+
+
+def rows_at(tokens: Tokens, starts: Sequence[int] | Ids, context: int) -> Ids:
+    """(rows, context + 1) ids: each row's inputs and, shifted by one, its targets."""
+    return np.stack([tokens.read(int(s), int(s) + context + 1) for s in starts])
+
+
+def open_source(source: Source) -> Corpus:
+    """The corpus of a source, whole and of the revision that the spec names.
+
+    Shards are checked against their checksums here, once a run; a damaged one is named.
+    """
+    corpus = open_corpus(source.corpus, verify=True)
+    if source.revision is not None and corpus.revision != source.revision:
+        raise SlamError(
+            f"corpus '{source.corpus}' is revision {corpus.revision} here, but the run was "
+            f"declared with {source.revision}; restore that revision, or plan the run anew"
+        )
+    return corpus
+
+
+def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[int] | None]:
+    """Where the documents of a source's split are: the corpus's split, and which (None: all)."""
+    if source.held_out is None and (split != "train" or source.unique is None):
+        return split, None
+    documents = corpus.documents("train" if source.held_out else split)
+    held = {
+        i
+        for i, document in enumerate(documents)
+        if source.held_out and seed_of("held out", document.id) / 2**63 < source.held_out
+    }
+    if split != "train":
+        if not held:
+            raise UsageError(
+                f"corpus '{corpus.name}': held_out {source.held_out} holds out none of its "
+                f"{len(documents)} documents; raise it"
+            )
+        return "train", sorted(held)
+    rest = [i for i in range(len(documents)) if i not in held]
+    return "train", rest if source.unique is None else _capped(rest, documents, source)
+
+
+def _capped(rest: list[int], documents: list[Document], source: Source) -> list[int]:
+    kept, units = [], 0
+    for i in sorted(rest, key=lambda i: seed_of("unique", documents[i].id)):
+        units += documents[i].units
+        if units > (source.unique or 0):
+            break
+        kept.append(i)
+    if not kept:
+        raise UsageError(
+            f"corpus '{source.corpus}': unique is {source.unique} units, its first document alone "
+            f"has {units}; raise it"
+        )
+    return sorted(kept)

@@ -1,0 +1,75 @@
+"""Text tokens for interleaving: UTF-8 bytes, or a `tokenizer.json` by path or hub id. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from slam_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """`encode` and `decode` between a text and ids in [0, size); `revision` is a checksum."""
+
+    size: int
+    revision: str
+    encode: Callable[[str], list[int]]
+    decode: Callable[[list[int]], str]
+
+    def words(self, words: Iterable[str]) -> Iterator[list[int]]:
+        """Ids of each word with the blank before it, whatever its neighbours are."""
+        known: dict[str, list[int]] = {}
+        for word in words:
+            if word not in known:
+                known[word] = self.encode(f" {word}")
+            yield known[word]
+
+
+@lru_cache(maxsize=8)
+def text_tokens(name: str) -> TextTokens:
+    """`bytes`, a folder with a tokenizer.json, that file itself, or a hub id (`id@revision`).
+
+    `UsageError` if there is none, or it cannot be read. Nothing but that JSON file is read.
+    """
+    if name == "bytes":
+        return TextTokens(
+            size=256,
+            revision="utf-8",
+            encode=lambda text: list(text.encode()),
+            decode=lambda ids: bytes(ids).decode(errors="replace"),
+        )
+    from tokenizers import Tokenizer
+
+    path = _file(name)
+    content = path.read_bytes()
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises plain Exception
+        raise UsageError(f"{path} is no tokenizer.json: {error}") from None
+    return TextTokens(
+        size=tokenizer.get_vocab_size(),
+        revision=hashlib.sha256(content).hexdigest()[:12],
+        encode=lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+    )
+
+
+def _file(name: str) -> Path:
+    path = Path(name)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    if path.is_file():
+        return path
+    from huggingface_hub import hf_hub_download
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(hf_hub_download(repository, "tokenizer.json", revision=revision or None))
+    except Exception as error:  # many kinds, of several libraries
+        raise UsageError(
+            f"data.interleave.text: '{name}' is neither 'bytes', a tokenizer.json, its folder, nor "
+            f"a hub id that can be fetched ({type(error).__name__})"
+        ) from None
