@@ -12,27 +12,71 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
-from slam_core import corpora
+from slam_core import corpora, pretrained
 from slam_core.errors import SlamError, UsageError
-from slam_core.families import Shape, family, shape_of
+from slam_core.families import family, own_settings, shape_of
 from slam_core.flops import FLOPS, Counts, count
+from slam_core.shapes import Setting, Shape
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class Init(_Value):
+    """Trained weights to start from (TWIST), read as safetensors only.
+
+    `source`: a folder with config.json and weights (a text LM, an export of a run, or a slamkit
+    checkpoint), or a hub id whose files are here already (`slam_core.pretrained` says where), at
+    `revision` if not at main. `embeddings`: `keep` takes the first rows of the text embedding, one
+    a unit, as a cut of the vocabulary does (of a slamkit checkpoint the rows of the same units);
+    `fresh` draws new rows by the family's own rule. `sha256` of the weights is filled in.
+    """
+
+    source: str
+    revision: str | None = None
+    embeddings: Literal["keep", "fresh"] = "keep"
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+def _pairs(settings: Any) -> Any:
+    return tuple(sorted(settings.items())) if isinstance(settings, Mapping) else settings
+
+
+# A mapping where it is written, pairs in memory: a spec is hashable.
+_Settings = Annotated[
+    tuple[tuple[str, Setting], ...],
+    BeforeValidator(_pairs),
+    PlainSerializer(dict, return_type=dict[str, Setting]),
+]
+
+
 class Model(_Value):
     """A decoder: a family and either a `size` (named or free) or an explicit shape.
 
-    `tied`: the head shares the embedding; the family's own rule if not said. `rope_theta` applies
-    to families with rotary positions.
+    Family `hf` with the folder or hub id of a checkpoint as `size` is the family and shape that its
+    config.json tells. With `init` the shape need not be told: it is the checkpoint's; fewer
+    `layers` are its first ones.
+
+    `tied`: the head shares the embedding; the family's own rule (with `hf` or `init`, the
+    checkpoint's) if not said. `rope_theta` applies to families with rotary positions; a
+    checkpoint's own theta and scaling are not taken over, nor are its dropouts. `settings`: entries
+    of transformers' config that differ from the family's own, such as `head_dim` or `rms_norm_eps`.
     """
 
     family: str = "llama"
@@ -46,6 +90,8 @@ class Model(_Value):
     vocab: int | None = Field(default=None, gt=0)
     rope_theta: float = Field(default=10_000.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    settings: _Settings | None = None
+    init: Init | None = None
 
     @property
     def shape(self) -> Shape:
@@ -53,7 +99,7 @@ class Model(_Value):
         sizes = (self.layers, self.width, self.heads, self.kv_heads, self.ffn)
         if None in sizes:
             raise UsageError("model: resolve the spec first; its shape is not spelt out yet")
-        return Shape(*(size for size in sizes if size is not None))
+        return Shape(*(size for size in sizes if size is not None), self.settings or ())
 
 
 class Source(_Value):
@@ -196,12 +242,15 @@ class RunSpec(_Value):
     def canonical(self) -> str:
         """Sorted JSON of the resolved spec, encoded by declared type, without the Nones.
 
-        A corpus given by its folder counts by the folder's name: paths decide nothing, the
-        revision (a checksum) does.
+        A corpus or checkpoint given by its folder counts by the folder's name: paths decide
+        nothing, the checksum does.
         """
         tree = resolve(self).model_dump(mode="json", exclude_none=True)
         for source in tree["data"]["sources"]:
             source["corpus"] = Path(source["corpus"]).name
+        if init := tree["model"].get("init"):
+            init["source"] = Path(init["source"]).name
+            init.pop("revision", None)
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     def but(self, changes: Mapping[str, Any]) -> RunSpec:
@@ -219,8 +268,9 @@ class RunSpec(_Value):
 def resolve(spec: RunSpec) -> RunSpec:
     """`spec` with every None that decides the outcome filled in; idempotent.
 
-    Reads the manifests of corpora whose revision is not given. `UsageError` if a corpus, family,
-    or size is unknown, or the model is given by both a size and a shape, or by neither.
+    Reads the manifests of corpora whose revision is not given, and the config and weights of a
+    checkpoint to start from whose checksum is not. `UsageError` if a corpus, family, or size is
+    unknown, or the model is given by both a size and a shape, or by neither.
     """
     return _resolve(spec)
 
@@ -234,15 +284,17 @@ def _resolve(spec: RunSpec) -> RunSpec:
             for s in data.sources
         )
         data = data.model_copy(update={"sources": sources})
-    positions = family(model.family).learned_positions
+    model = _like_checkpoint(model)
+    fam = family(model.family)
+    tied = fam.tied if model.tied is None else model.tied
+    vocab = model.vocab or _vocab(data)
+    model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
+    positions = fam.positions(model.shape)
     if positions and data.context > positions:
         raise UsageError(
             f"data.context is {data.context}, {model.family} has {positions} learned positions; "
             "lower the context or choose a family with rotary positions"
         )
-    tied = family(model.family).tied if model.tied is None else model.tied
-    vocab = model.vocab or _vocab(data)
-    model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
     if budget.unit == "flops" and budget.convention is None:
         budget = budget.model_copy(update={"convention": "6nd"})
     done = spec.model_copy(update={"model": model, "data": data, "budget": budget})
@@ -260,8 +312,47 @@ def _vocab(data: Data) -> int:
     return next(iter(sizes.values()))
 
 
+_SIZES = ("layers", "width", "heads", "kv_heads", "ffn")
+
+
+def _like_checkpoint(model: Model) -> Model:
+    """`model` with what a checkpoint decides: of family `hf`, or as its `init` has it."""
+    init = model.init
+    spelt = model.tied is not None and all(getattr(model, name) for name in _SIZES)
+    if (model.family != "hf" and init is None) or (init and init.sha256 and spelt):
+        return model
+    if model.family == "hf":
+        like = model.size or (init.source if init else None)
+        if like is None:
+            raise UsageError(
+                "model: family hf needs a checkpoint's folder or hub id as model.size, or model.init"
+            )
+        found = pretrained.architecture(like, init.revision if init else None)
+        model = _as(found, model.model_copy(update={"family": found.family, "size": None}))
+    if init is None:
+        return model
+    found = pretrained.architecture(init.source, init.revision)
+    if model.family != found.family:
+        raise UsageError(
+            f"model.family is {model.family}, but model.init.source '{init.source}' is of "
+            f"{found.family}; set that family, or hf"
+        )
+    if model.size is None:
+        model = _as(found, model)
+    sha256 = init.sha256 or pretrained.checksum(init.source, init.revision)
+    return model.model_copy(update={"init": init.model_copy(update={"sha256": sha256})})
+
+
+def _as(found: pretrained.Architecture, model: Model) -> Model:
+    """What `model` leaves open as the checkpoint has it."""
+    own = {name: getattr(found.shape, name) for name in _SIZES}
+    own |= {"tied": found.tied, "settings": found.shape.settings or None}
+    missing = {name: value for name, value in own.items() if getattr(model, name) is None}
+    return model.model_copy(update=missing)
+
+
 def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:
-    given = [n for n in ("layers", "width", "heads", "kv_heads", "ffn") if getattr(model, n)]
+    given = [n for n in _SIZES if getattr(model, n)]
     if model.size is not None:
         if given:
             raise UsageError(
@@ -281,18 +372,17 @@ def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:
             model.kv_heads or heads,
             model.ffn or family(model.family).ffn_of_width(model.width),
         )
-    if shape.width % shape.heads or shape.heads % shape.kv_heads or shape.width // shape.heads % 2:
+    settings = dict(shape.settings) | dict(model.settings or ())
+    shape = replace(shape, settings=tuple(sorted(settings.items())))
+    shape = replace(shape, settings=own_settings(model.family, shape))
+    whole = shape.setting("head_dim") or shape.width % shape.heads == 0
+    if not whole or shape.heads % shape.kv_heads or shape.head_dim % 2:
         raise UsageError(
             f"model: {shape.heads} heads ({shape.kv_heads} of keys) do not divide width "
             f"{shape.width} into even parts; change model.heads or model.width"
         )
-    return {
-        "size": None,
-        "layers": shape.layers,
-        "width": shape.width,
-        "heads": shape.heads,
-        "kv_heads": shape.kv_heads,
-        "ffn": shape.ffn,
+    return {"size": None, "settings": shape.settings or None} | {
+        name: getattr(shape, name) for name in _SIZES
     }
 
 
@@ -396,6 +486,7 @@ def _fields_at(parents: list[Any]) -> list[str]:
         "optim": Optim,
         "budget": Budget,
         "sources": Source,
+        "init": Init,
     }
     names = [part for part in parents if isinstance(part, str)]
     return list((kinds[names[-1]] if names else RunSpec).model_fields)
