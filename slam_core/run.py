@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from slam_core import scratch
 from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
@@ -24,6 +24,7 @@ from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Journal, Score, State, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights
+from slam_core.twist import warm_start
 
 Say = Callable[[str], None]
 
@@ -66,15 +67,18 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
 def _attempt(
     spec: RunSpec, folder: Path, journal: Journal, device: torch.device, limits: Limits, say: Say
 ) -> State:
-    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
+    model = build(spec.model, spec.data.context, spec.seed)
     counted = count_parameters(model)
     if counted != spec.counts.total:
         raise SlamError(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
+    if spec.model.init and not checkpoints(folder):
+        warm_start(model, spec.model)
     mix = Mix(spec.data, spec.seed)
-    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
+    model.to(device)
+    loop = Loop(spec, model, mix, NextUnit(), journal, limits)
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step)
@@ -219,14 +223,15 @@ def finished(run: str) -> tuple[Path, RunSpec]:
     return folder, read_spec(folder / "spec.json")
 
 
-def load(folder: Path, spec: RunSpec) -> nn.Module:
+def load(folder: Path, spec: RunSpec) -> PreTrainedModel:
     """The trained model of an attempt, on the device at hand."""
     found = checkpoints(folder)
     if not found:
         raise SlamError(f"{folder} holds no checkpoint any more; train the run again with --retry")
-    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
+    model = build(spec.model, spec.data.context, spec.seed)
     load_weights(model, found[-1])
-    return model.to(pick_device())
+    model.to(pick_device())
+    return model
 
 
 def _check_device(spec: RunSpec, device: torch.device) -> None:

@@ -284,11 +284,13 @@ def _resolve(spec: RunSpec) -> RunSpec:
             for s in data.sources
         )
         data = data.model_copy(update={"sources": sources})
-    model = _like_checkpoint(model)
+    model, start = _from_checkpoint(model)
     fam = family(model.family)
     tied = fam.tied if model.tied is None else model.tied
     vocab = model.vocab or _vocab(data)
     model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
+    if start:
+        _refuse_other_shape(model, start)
     positions = fam.positions(model.shape)
     if positions and data.context > positions:
         raise UsageError(
@@ -315,12 +317,13 @@ def _vocab(data: Data) -> int:
 _SIZES = ("layers", "width", "heads", "kv_heads", "ffn")
 
 
-def _like_checkpoint(model: Model) -> Model:
-    """`model` with what a checkpoint decides: of family `hf`, or as its `init` has it."""
+def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | None]:
+    """`model` with what checkpoints decide, and the one that it starts from, if that is not known
+    already: family `hf` is the family of one, and an `init` brings its shape and checksum."""
     init = model.init
     spelt = model.tied is not None and all(getattr(model, name) for name in _SIZES)
     if (model.family != "hf" and init is None) or (init and init.sha256 and spelt):
-        return model
+        return model, None
     if model.family == "hf":
         like = model.size or (init.source if init else None)
         if like is None:
@@ -330,25 +333,36 @@ def _like_checkpoint(model: Model) -> Model:
         found = pretrained.architecture(like, init.revision if init else None)
         model = _as(found, model.model_copy(update={"family": found.family, "size": None}))
     if init is None:
-        return model
+        return model, None
     found = pretrained.architecture(init.source, init.revision)
     if model.family != found.family:
         raise UsageError(
             f"model.family is {model.family}, but model.init.source '{init.source}' is of "
             f"{found.family}; set that family, or hf"
         )
-    if model.size is None:
-        model = _as(found, model)
     sha256 = init.sha256 or pretrained.checksum(init.source, init.revision)
-    return model.model_copy(update={"init": init.model_copy(update={"sha256": sha256})})
+    init = init.model_copy(update={"sha256": sha256})
+    return _as(found, model).model_copy(update={"init": init}), found
 
 
 def _as(found: pretrained.Architecture, model: Model) -> Model:
     """What `model` leaves open as the checkpoint has it."""
-    own = {name: getattr(found.shape, name) for name in _SIZES}
-    own |= {"tied": found.tied, "settings": found.shape.settings or None}
+    own: dict[str, Any] = {"tied": found.tied}
+    if model.size is None:
+        own |= {name: getattr(found.shape, name) for name in _SIZES}
     missing = {name: value for name, value in own.items() if getattr(model, name) is None}
-    return model.model_copy(update=missing)
+    settings = dict(found.shape.settings) | dict(model.settings or ())
+    return model.model_copy(update=missing | {"settings": _pairs(settings)})
+
+
+def _refuse_other_shape(model: Model, found: pretrained.Architecture) -> None:
+    for name in _SIZES:
+        wanted, there = getattr(model, name), getattr(found.shape, name)
+        if wanted != there and not (name == "layers" and wanted < there):
+            raise UsageError(
+                f"model: {name} of {wanted}, the checkpoint to start from has {there}; leave size "
+                "and shape out to take its own (fewer layers are its first ones)"
+            )
 
 
 def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:

@@ -1,0 +1,131 @@
+"""Start from a trained LM: its body, and as many rows of its vocabulary as asked for (TWIST)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from slam_core import pretrained
+from slam_core.errors import SlamError
+from slam_core.formats.slamkit import BOUNDARY, OFFSET
+from slam_core.pretrained import Architecture
+from slam_core.spec import Model
+
+PREFIX = "lm."  # of slamkit's tensors
+
+
+@torch.no_grad()
+def warm_start(model: PreTrainedModel, spec: Model) -> None:
+    """Fill a freshly built `model` with the weights that `spec.init` names.
+
+    What the checkpoint does not give stays as it was drawn: all rows of the vocabulary with
+    `fresh`, those beyond its own with `keep`. An untied head keeps the head's rows, or the
+    embedding's of a tied checkpoint; a tied head drops a checkpoint's own. `SlamError` if the files
+    are not those of the spec, or not of its shape.
+    """
+    init = spec.init
+    assert init is not None
+    assert spec.vocab is not None
+    found = pretrained.architecture(init.source, init.revision)
+    here = pretrained.checksum(init.source, init.revision)
+    if here != init.sha256:
+        raise SlamError(
+            f"the weights of '{init.source}' have sha256 {here[:12]}... here, but the run was "
+            f"declared with {str(init.sha256)[:12]}...; restore those, or plan the run anew"
+        )
+    text = _read(pretrained.find(init.source, init.revision), found, model)
+    given = dict(text.named_parameters())
+    embedding, head = _vocabulary(model)
+    for name, parameter in model.named_parameters():
+        if parameter is not embedding and parameter is not head:
+            parameter.copy_(given[name])
+    if init.embeddings == "fresh":
+        return
+    rows = _rows(found, spec.vocab, init.source)
+    old_embedding, old_head = _vocabulary(text)
+    embedding[: len(rows)] = old_embedding[rows]
+    if head is not embedding:
+        head[: len(rows)] = old_head[rows]
+
+
+def _vocabulary(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embedding and head, (vocab, width) each; one and the same if tied."""
+    embedding = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    return embedding, head
+
+
+def _rows(found: Architecture, vocab: int, source: str) -> list[int]:
+    """Rows of the checkpoint's vocabulary for our ids from 0 on."""
+    if not found.slamkit:
+        return list(range(min(vocab, found.vocab)))
+    if found.vocab - OFFSET != vocab - 1:
+        raise SlamError(
+            f"slamkit checkpoint '{source}' has {found.vocab - OFFSET} units, the corpus has "
+            f"{vocab - 1}: they come from different tokenisers (slamkit counts no PAUSE); "
+            'say model.init.embeddings = "fresh" to take its body alone'
+        )
+    return [*range(OFFSET, found.vocab), BOUNDARY]
+
+
+def _read(folder: Path, found: Architecture, like: PreTrainedModel) -> PreTrainedModel:
+    """The checkpoint with as many layers as `like`, on the CPU in fp32."""
+    config = copy.deepcopy(like.config)
+    config.vocab_size, config.tie_word_embeddings = found.vocab, found.tied
+    files = pretrained.weight_files(folder)
+    try:
+        tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise SlamError(f"{folder}: the weights are damaged ({error}); copy them again") from None
+    if found.slamkit:
+        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    # transformers knows what a family's tensors were called in older files.
+    with quiet():
+        model, report = type(like).from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    _refuse(folder, report, config.num_hidden_layers)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and tables on stderr."""
+    said, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(said)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _refuse(folder: Path, report: dict[str, set[str]], layers: int) -> None:
+    """`SlamError` if tensors are missing, of another size, or of no use to the family."""
+    beyond = {str(layer) for layer in range(layers, 1000)}
+    spare = [k for k in report["unexpected_keys"] if not beyond & set(k.split("."))]
+    odd = {"lacks": report["missing_keys"], "sizes differently": report["mismatched_keys"]}
+    odd["has besides"] = set(spare)
+    for how, names in odd.items():
+        if names:
+            first = min(name if isinstance(name, str) else name[0] for name in names)
+            raise SlamError(
+                f"{folder} {how} {first}{' and more' if len(names) > 1 else ''}: its weights are "
+                "not what its config.json says; take a whole copy of a model of this family"
+            )
