@@ -486,8 +486,9 @@ def write_corpus(
 ) -> Manifest:
     """Write a corpus; the manifest last, so an interrupted write leaves none.
 
-    `documents` come in the order of their streams. Only those of text have `repeats`. A shard holds whole documents and at most
-    `shard_units` units unless one document alone is longer; one shard's units are in memory.
+    `documents` come in the order of their streams; only those of text have `repeats`. A shard holds
+    whole documents and at most `shard_units` units unless one document alone is longer; one shard's
+    units are in memory.
     """
     shards: list[Shard] = []
     lines: list[str] = []

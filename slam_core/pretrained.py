@@ -1,4 +1,4 @@
-"""Checkpoints to start from, as files: where they are, what they are, their checksum. No torch here.
+"""Checkpoints to start from, as files: where and what they are, their checksum. No torch here.
 
 A checkpoint is a folder in transformers' layout: config.json and *.safetensors. It is given by its
 folder, or by a hub id (`org/name`), which is looked for below $SLAM_MODELS and in the cache of the
@@ -40,7 +40,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a checkpoint's config.json says: `vocab` rows of embeddings, in slamkit's layout or not."""
+    """What a checkpoint's config.json says. `vocab` counts the rows of its embedding."""
 
     family: str
     shape: Shape

@@ -12,94 +12,23 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from slam_core import corpora, pretrained
+from slam_core import corpora
 from slam_core.errors import SlamError, UsageError
-from slam_core.families import family, own_settings, shape_of
+from slam_core.families import family
 from slam_core.flops import FLOPS, Counts, count
-from slam_core.shapes import Setting, Shape
+from slam_core.model_spec import VALUE, resolve_model
+from slam_core.model_spec import Init as Init
+from slam_core.model_spec import Model as Model
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Init(_Value):
-    """Trained weights to start from (TWIST), read as safetensors only.
-
-    `source`: a folder with config.json and weights (a text LM, an export of a run, or a slamkit
-    checkpoint), or a hub id whose files are here already (`slam_core.pretrained` says where), at
-    `revision` if not at main. `embeddings`: `keep` takes the first rows of the text embedding, one
-    a unit, as a cut of the vocabulary does (of a slamkit checkpoint the rows of the same units);
-    `fresh` draws new rows by the family's own rule. `sha256` of the weights is filled in.
-    """
-
-    source: str
-    revision: str | None = None
-    embeddings: Literal["keep", "fresh"] = "keep"
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-
-
-def _pairs(settings: Any) -> Any:
-    return tuple(sorted(settings.items())) if isinstance(settings, Mapping) else settings
-
-
-# A mapping where it is written, pairs in memory: a spec is hashable.
-_Settings = Annotated[
-    tuple[tuple[str, Setting], ...],
-    BeforeValidator(_pairs),
-    PlainSerializer(dict, return_type=dict[str, Setting]),
-]
-
-
-class Model(_Value):
-    """A decoder: a family and either a `size` (named or free) or an explicit shape.
-
-    Family `hf` with the folder or hub id of a checkpoint as `size` is the family and shape that its
-    config.json tells. With `init` the shape need not be told: it is the checkpoint's; fewer
-    `layers` are its first ones.
-
-    `tied`: the head shares the embedding; the family's own rule (with `hf` or `init`, the
-    checkpoint's) if not said. `rope_theta` applies to families with rotary positions; a
-    checkpoint's own theta and scaling are not taken over, nor are its dropouts. `settings`: entries
-    of transformers' config that differ from the family's own, such as `head_dim` or `rms_norm_eps`.
-    """
-
-    family: str = "llama"
-    size: str | None = None
-    layers: int | None = Field(default=None, gt=0)
-    width: int | None = Field(default=None, gt=0)
-    heads: int | None = Field(default=None, gt=0)
-    kv_heads: int | None = Field(default=None, gt=0)
-    ffn: int | None = Field(default=None, gt=0)
-    tied: bool | None = None
-    vocab: int | None = Field(default=None, gt=0)
-    rope_theta: float = Field(default=10_000.0, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    settings: _Settings | None = None
-    init: Init | None = None
-
-    @property
-    def shape(self) -> Shape:
-        """The explicit shape; only a resolved model has one."""
-        sizes = (self.layers, self.width, self.heads, self.kv_heads, self.ffn)
-        if None in sizes:
-            raise UsageError("model: resolve the spec first; its shape is not spelt out yet")
-        return Shape(*(size for size in sizes if size is not None), self.settings or ())
+    model_config = VALUE
 
 
 class Source(_Value):
@@ -284,14 +213,8 @@ def _resolve(spec: RunSpec) -> RunSpec:
             for s in data.sources
         )
         data = data.model_copy(update={"sources": sources})
-    model, start = _from_checkpoint(model)
-    fam = family(model.family)
-    tied = fam.tied if model.tied is None else model.tied
-    vocab = model.vocab or _vocab(data)
-    model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
-    if start:
-        _refuse_other_shape(model, start)
-    positions = fam.positions(model.shape)
+    model = resolve_model(model, model.vocab or _vocab(data))
+    positions = family(model.family).positions(model.shape)
     if positions and data.context > positions:
         raise UsageError(
             f"data.context is {data.context}, {model.family} has {positions} learned positions; "
@@ -312,92 +235,6 @@ def _vocab(data: Data) -> int:
             "one run needs one tokeniser: rebuild one of them with the other's"
         )
     return next(iter(sizes.values()))
-
-
-_SIZES = ("layers", "width", "heads", "kv_heads", "ffn")
-
-
-def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | None]:
-    """`model` with what checkpoints decide, and the one that it starts from, if that is not known
-    already: family `hf` is the family of one, and an `init` brings its shape and checksum."""
-    init = model.init
-    spelt = model.tied is not None and all(getattr(model, name) for name in _SIZES)
-    if (model.family != "hf" and init is None) or (init and init.sha256 and spelt):
-        return model, None
-    if model.family == "hf":
-        like = model.size or (init.source if init else None)
-        if like is None:
-            raise UsageError(
-                "model: family hf needs a checkpoint's folder or hub id as model.size, or model.init"
-            )
-        found = pretrained.architecture(like, init.revision if init else None)
-        model = _as(found, model.model_copy(update={"family": found.family, "size": None}))
-    if init is None:
-        return model, None
-    found = pretrained.architecture(init.source, init.revision)
-    if model.family != found.family:
-        raise UsageError(
-            f"model.family is {model.family}, but model.init.source '{init.source}' is of "
-            f"{found.family}; set that family, or hf"
-        )
-    sha256 = init.sha256 or pretrained.checksum(init.source, init.revision)
-    init = init.model_copy(update={"sha256": sha256})
-    return _as(found, model).model_copy(update={"init": init}), found
-
-
-def _as(found: pretrained.Architecture, model: Model) -> Model:
-    """What `model` leaves open as the checkpoint has it."""
-    own: dict[str, Any] = {"tied": found.tied}
-    if model.size is None:
-        own |= {name: getattr(found.shape, name) for name in _SIZES}
-    missing = {name: value for name, value in own.items() if getattr(model, name) is None}
-    settings = dict(found.shape.settings) | dict(model.settings or ())
-    return model.model_copy(update=missing | {"settings": _pairs(settings)})
-
-
-def _refuse_other_shape(model: Model, found: pretrained.Architecture) -> None:
-    for name in _SIZES:
-        wanted, there = getattr(model, name), getattr(found.shape, name)
-        if wanted != there and not (name == "layers" and wanted < there):
-            raise UsageError(
-                f"model: {name} of {wanted}, the checkpoint to start from has {there}; leave size "
-                "and shape out to take its own (fewer layers are its first ones)"
-            )
-
-
-def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:
-    given = [n for n in _SIZES if getattr(model, n)]
-    if model.size is not None:
-        if given:
-            raise UsageError(
-                f"model: both size '{model.size}' and {', '.join(given)} are given; "
-                "drop one of the two"
-            )
-        shape = shape_of(model.family, model.size, vocab, tied)
-    elif model.layers is None or model.width is None:
-        raise UsageError("model: give a size (say 85m), or layers and width")
-    else:
-        head = 64 if model.width % 64 == 0 and model.width >= 512 else 32
-        heads = model.heads or max(1, model.width // head)
-        shape = Shape(
-            model.layers,
-            model.width,
-            heads,
-            model.kv_heads or heads,
-            model.ffn or family(model.family).ffn_of_width(model.width),
-        )
-    settings = dict(shape.settings) | dict(model.settings or ())
-    shape = replace(shape, settings=tuple(sorted(settings.items())))
-    shape = replace(shape, settings=own_settings(model.family, shape))
-    whole = shape.setting("head_dim") or shape.width % shape.heads == 0
-    if not whole or shape.heads % shape.kv_heads or shape.head_dim % 2:
-        raise UsageError(
-            f"model: {shape.heads} heads ({shape.kv_heads} of keys) do not divide width "
-            f"{shape.width} into even parts; change model.heads or model.width"
-        )
-    return {"size": None, "settings": shape.settings or None} | {
-        name: getattr(shape, name) for name in _SIZES
-    }
 
 
 @lru_cache(maxsize=65_536)

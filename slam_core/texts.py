@@ -9,18 +9,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slam_core.build import Source
 from slam_core.corpora import Manifest, Spoken, write_corpus, write_file
 from slam_core.errors import SlamError
 
-BYTES = 256
+if TYPE_CHECKING:
+    from slam_core.build import Source
 
 
 def write_texts(
-    folder: Path, sources: Sequence[Source], *, name: str, tokens: int, provenance: dict[str, object]
+    folder: Path,
+    sources: Sequence[Source],
+    *,
+    name: str,
+    tokens: int,
+    provenance: dict[str, object],
 ) -> Manifest:
     """Write a corpus of texts with an inventory of `tokens`, learned from its training split.
 

@@ -83,7 +83,7 @@ def slamkit_loss(logits: torch.Tensor, labels: torch.Tensor, items: int | None) 
 def test_the_loss_is_slamkits(
     family: str, tiny_spec: RunSpec, tiny_corpus: Path, slam_out: Path
 ) -> None:
-    """Same tokens, weights and batch: packed training, and documents padded as slamkit pads them."""
+    """Same tokens, weights and batch: packed, and documents padded as slamkit pads them."""
     _, model = trained(tiny_spec, family)
     batch = Mix(resolve(tiny_spec).data, seed=0).batch(0)
     rows = torch.from_numpy(batch)
@@ -94,6 +94,15 @@ def test_the_loss_is_slamkits(
         counted = slamkit_loss(model(rows).logits, rows, rows[:, 1:].numel())
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
     assert ours.item() == pytest.approx(counted.item(), abs=1e-6)
+    short, long = rows[:1, :9], rows[1:2]
+    padded = torch.zeros((2, long.shape[1]), dtype=torch.long)
+    labels = torch.full_like(padded, -100)
+    for row, document in enumerate((short, long)):
+        padded[row, : document.shape[1]] = labels[row, : document.shape[1]] = document
+    with torch.inference_mode():
+        each = torch.cat([unit_nll(model, document).flatten() for document in (short, long)])
+        theirs = slamkit_loss(model(padded).logits, labels, None)
+    assert each.double().mean().item() == pytest.approx(theirs.item(), abs=1e-6)
 
 
 def test_slamkits_layout_goes_both_ways(

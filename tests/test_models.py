@@ -129,9 +129,7 @@ def test_named_sizes_are_built_as_counted(family: str, size: str) -> None:
     ],
 )
 @pytest.mark.parametrize("tied", [True, False])
-def test_settings_are_counted_and_built(
-    family: str, settings: dict[str, Any], tied: bool
-) -> None:
+def test_settings_are_counted_and_built(family: str, settings: dict[str, Any], tied: bool) -> None:
     tree = {"family": family, "layers": 2, "width": 64, "heads": 4, "vocab": 502, "tied": tied}
     spec = spec_of(family, "40k").but({"model": tree | {"settings": settings}})
     assert spec.id != spec.but({"model": tree}).id

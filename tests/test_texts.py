@@ -31,9 +31,11 @@ def test_stories_become_tokens_and_come_back(tokens: int, tmp_path: Path) -> Non
     assert (corpus.inventory, corpus.vocab) == (tokens, tokens + 1)
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     found = {}
-    for split in ("train", "validation"):
+    for split in corpus.manifest.splits:
         starts = corpus.starts(split)
-        for document, (a, b) in zip(corpus.documents(split), itertools.pairwise(starts)):
+        for document, (a, b) in zip(
+            corpus.documents(split), itertools.pairwise(starts), strict=True
+        ):
             found[document.id] = tokenizer.decode(corpus.read(split, int(a), int(b)).tolist())
     assert found["l1-000003"] == "\n".join(story(3, 1).sentences)
     again = tmp_path / "again" / "told"

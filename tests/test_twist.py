@@ -259,7 +259,10 @@ def test_what_cannot_be_started_from_is_a_sentence(
         ({"family": "llama", "size": "40k"}, "the checkpoint"),
         ({"init": None}, "family hf needs a checkpoint"),
         ({"init": {"source": "SOURCE", "embeddings": "some"}}, "model.init.embeddings"),
-        ({"init": {"source": "SOURCE", "origin": 1}}, "model.init has no field 'origin'; it has source"),
+        (
+            {"init": {"source": "SOURCE", "origin": 1}},
+            "model.init has no field 'origin'; it has source",
+        ),
     ],
 )
 def test_a_model_that_is_not_the_checkpoints(

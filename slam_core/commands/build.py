@@ -1,4 +1,4 @@
-"""`python -m slam_core corpus build`, `stories` and `texts`: recordings, texts, stories -> units."""
+"""`python -m slam_core corpus build`, `stories`, `texts`: recordings, texts, stories -> units."""
 
 from __future__ import annotations
 
