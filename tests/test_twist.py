@@ -76,6 +76,35 @@ def test_the_body_and_the_first_rows_are_the_text_models(family: str, tmp_path: 
     assert {k for k in new if new[k].shape[0] == 40} >= {"lm_head.weight"}
 
 
+@pytest.mark.parametrize(
+    ("family", "prefix", "buffers"),
+    [
+        ("gpt2", "transformer.", ["h.0.attn.bias"]),
+        ("opt", "model.", []),
+        (
+            "gpt_neox",
+            "",
+            ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"],
+        ),
+        ("llama", "", ["self_attn.rotary_emb.inv_freq"]),
+    ],
+)
+def test_files_as_the_hub_has_them(
+    family: str, prefix: str, buffers: list[str], tmp_path: Path
+) -> None:
+    """Older files lack the prefix of the body, and hold masks and frequencies."""
+    folder = write_text_lm(tmp_path / family, family)
+    before = started(warm(folder))
+    weights = load_file(folder / "model.safetensors")
+    layer = {"gpt_neox": "gpt_neox.layers.0.", "llama": "model.layers.0."}.get(family, "")
+    old = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    old |= {layer + name: torch.zeros(1) for name in buffers}
+    other = Path(shutil.copytree(folder, tmp_path / "older" / family))
+    save_file(old, other / "model.safetensors", metadata={"format": "pt"})
+    after = started(warm(other))
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
 def test_fresh_rows_are_the_familys_own_and_the_seeds(text_lm: Path) -> None:
     spec = warm(text_lm, init={"source": str(text_lm), "embeddings": "fresh"})
     cold = build(resolve(spec).model, 16, seed=0)
