@@ -118,7 +118,8 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
                 "model: family hf needs a checkpoint, its folder or hub id as model.size or in "
                 "model.init"
             )
-        found = pretrained.architecture(like, init.revision if init else None)
+        revision = init.revision if init and init.source == like else None
+        found = pretrained.architecture(like, revision)
         model = _as(found, model.model_copy(update={"family": found.family, "size": None}))
     if init is None:
         return model, None
