@@ -116,7 +116,7 @@ def export(
     run = scratch.find(run)
     from slam_core.export import export as export_run
 
-    export_run(run, out, layout)
+    export_run(run, out, layout, say=_say)
     print(f"{out}: run {run}, in the layout of {layout}")
 
 

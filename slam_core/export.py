@@ -24,7 +24,7 @@ from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET, PAD
 from slam_core.pretrained import SLAMKIT
-from slam_core.run import finished, load
+from slam_core.run import Say, finished, load
 from slam_core.spec import RunSpec
 from slam_core.twist import PREFIX, quiet
 
@@ -51,8 +51,11 @@ _VOCABULARY = (
 )
 
 
-def export(run: str, out: Path, layout: str = "transformers") -> None:
-    """Write the final model of a finished run to the new folder `out`."""
+def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> None:
+    """Write the final model of a finished run to the new folder `out`.
+
+    A run knows its corpora by name: one that is not found is said, as its tokeniser cannot be noted.
+    """
     if layout not in LAYOUTS:
         raise UsageError(f"no layout '{layout}'; there are {', '.join(LAYOUTS)}")
     if out.exists():
@@ -68,7 +71,7 @@ def export(run: str, out: Path, layout: str = "transformers") -> None:
         with quiet():
             model.save_pretrained(draft)
         _rewrite(draft / "config.json", _older(model))
-        _describe(draft, run, spec)
+        _describe(draft, run, spec, say)
         if layout == "slamkit":
             _as_slamkit(draft, model, spec)
         draft.rename(out)
@@ -101,7 +104,7 @@ def _older(model: PreTrainedModel) -> dict[str, Any]:
     return {"rope_theta": rope["rope_theta"]}
 
 
-def _describe(out: Path, run: str, spec: RunSpec) -> None:
+def _describe(out: Path, run: str, spec: RunSpec, say: Say) -> None:
     """units.json, and the tokenizer.json of a corpus of texts."""
     vocab = spec.model.vocab or 0
     note: dict[str, Any] = {
@@ -114,11 +117,16 @@ def _describe(out: Path, run: str, spec: RunSpec) -> None:
         "tokenisers": {},
     }
     for source in spec.data.sources:
-        if is_corpus(source.corpus):
-            corpus = open_corpus(source.corpus)
-            note["tokenisers"][corpus.name] = corpus.manifest.tokeniser
-            if (corpus.folder / "tokenizer.json").is_file():
-                shutil.copy(corpus.folder / "tokenizer.json", out)
+        if not is_corpus(source.corpus):
+            say(
+                f"corpus '{source.corpus}' is not here, and so its tokeniser is not noted: set "
+                "$SLAM_CORPORA to the folder that holds it, and export again"
+            )
+            continue
+        corpus = open_corpus(source.corpus)
+        note["tokenisers"][corpus.name] = corpus.manifest.tokeniser
+        if (corpus.folder / "tokenizer.json").is_file():
+            shutil.copy(corpus.folder / "tokenizer.json", out)
     (out / "units.json").write_text(json.dumps(note, indent=1) + "\n")
 
 

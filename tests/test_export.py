@@ -172,7 +172,7 @@ def test_an_export_needs_a_finished_run(slam_out: Path, tmp_path: Path) -> None:
 
 
 def test_a_corpus_of_the_run_may_be_gone(
-    tiny_spec: RunSpec, tmp_path: Path, slam_out: Path
+    tiny_spec: RunSpec, tmp_path: Path, slam_out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus = write_tiny_corpus(tmp_path / "passing")
     spec = tiny_spec.but({"data.sources.0.corpus": str(corpus), "budget.amount": 1})
@@ -180,3 +180,4 @@ def test_a_corpus_of_the_run_may_be_gone(
     execute(spec, say=lambda text: None)
     assert main(["export", spec.id, "--out", str(tmp_path / "out")]) == 0
     assert json.loads((tmp_path / "out/units.json").read_text())["tokenisers"] == {}
+    assert "corpus 'passing' is not here" in capsys.readouterr().out

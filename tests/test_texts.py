@@ -58,7 +58,7 @@ def test_texts_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_speech_lm_starts_from_our_own_text_lm(
-    tiny_spec: RunSpec, tiny_corpus: Path, slam_out: Path, tmp_path: Path
+    tiny_spec: RunSpec, slam_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Texts, a text LM, its export, a warm run and its cold twin: the whole way."""
     texts = tmp_path / "told"
@@ -68,6 +68,7 @@ def test_a_speech_lm_starts_from_our_own_text_lm(
     )
     assert execute(text_run, say=lambda text: None) == "done"
     text_lm = tmp_path / "text-lm"
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path))
     assert main(["export", text_run.id, "--out", str(text_lm)]) == 0
     assert (text_lm / "tokenizer.json").read_bytes() == (texts / "tokenizer.json").read_bytes()
 
