@@ -54,7 +54,7 @@ _VOCABULARY = (
 def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> None:
     """Write the final model of a finished run to the new folder `out`.
 
-    A run knows its corpora by name: one that is not found is said, as its tokeniser cannot be noted.
+    A run knows its corpora by name: one that is not found is said, and its tokeniser not noted.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"no layout '{layout}'; there are {', '.join(LAYOUTS)}")

@@ -86,7 +86,8 @@ class Model(BaseModel):
         sizes = (self.layers, self.width, self.heads, self.kv_heads, self.ffn)
         if None in sizes:
             raise UsageError("model: resolve the spec first; its shape is not spelt out yet")
-        return Shape(*(size for size in sizes if size is not None), self.settings or ())
+        layers, width, heads, kv_heads, ffn = (size for size in sizes if size is not None)
+        return Shape(layers, width, heads, kv_heads, ffn, self.settings or ())
 
 
 def resolve_model(model: Model, vocab: int) -> Model:

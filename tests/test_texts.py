@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from slam_core.__main__ import main
@@ -76,8 +77,6 @@ def test_a_speech_lm_starts_from_our_own_text_lm(
     warm = cold.but({"model": {"family": "hf", "init": {"source": str(text_lm)}}})
     assert cold.counts == warm.counts
     assert cold.id != warm.id
-    from safetensors.torch import load_file
-
     ends = {}
     for name, spec in {"cold": cold, "warm": warm}.items():
         assert execute(spec, say=lambda text: None) == "done"
