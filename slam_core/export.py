@@ -62,8 +62,9 @@ def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> No
         raise UsageError(f"{out} exists: give another --out or remove it")
     folder, spec = finished(run)
     model = load(folder, spec).to("cpu")
+    assert isinstance(model, PreTrainedModel)
     model.config.use_cache = True
-    model.generation_config = _sampling(model.config.eos_token_id)
+    model.generation_config = GenerationConfig.from_dict(_sampling(model.config.eos_token_id))
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -80,18 +81,18 @@ def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> No
         raise SlamError(f"cannot write {out}: {error.strerror}; free some space") from error
 
 
-def _sampling(eos: int) -> GenerationConfig:
+def _sampling(eos: int) -> dict[str, Any]:
     """Maimon et al. 2025, Table 6."""
-    return GenerationConfig(
-        do_sample=True,
-        temperature=0.8,
-        top_k=25,
-        max_new_tokens=150,
-        repetition_penalty=1.1,
-        bos_token_id=eos,
-        eos_token_id=eos,
-        pad_token_id=eos,
-    )
+    return {
+        "do_sample": True,
+        "temperature": 0.8,
+        "top_k": 25,
+        "max_new_tokens": 150,
+        "repetition_penalty": 1.1,
+        "bos_token_id": eos,
+        "eos_token_id": eos,
+        "pad_token_id": eos,
+    }
 
 
 def _older(model: PreTrainedModel) -> dict[str, Any]:

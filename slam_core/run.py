@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from slam_core import scratch
 from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
@@ -67,7 +67,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
 def _attempt(
     spec: RunSpec, folder: Path, journal: Journal, device: torch.device, limits: Limits, say: Say
 ) -> State:
-    model = build(spec.model, spec.data.context, spec.seed)
+    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     counted = count_parameters(model)
     if counted != spec.counts.total:
         raise SlamError(
@@ -77,8 +77,7 @@ def _attempt(
     if spec.model.init and not checkpoints(folder):
         warm_start(model, spec.model)
     mix = Mix(spec.data, spec.seed)
-    model.to(device)
-    loop = Loop(spec, model, mix, NextUnit(), journal, limits)
+    loop = Loop(spec, model.to(device), mix, NextUnit(), journal, limits)
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step)
@@ -223,15 +222,14 @@ def finished(run: str) -> tuple[Path, RunSpec]:
     return folder, read_spec(folder / "spec.json")
 
 
-def load(folder: Path, spec: RunSpec) -> PreTrainedModel:
+def load(folder: Path, spec: RunSpec) -> nn.Module:
     """The trained model of an attempt, on the device at hand."""
     found = checkpoints(folder)
     if not found:
         raise SlamError(f"{folder} holds no checkpoint any more; train the run again with --retry")
-    model = build(spec.model, spec.data.context, spec.seed)
+    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     load_weights(model, found[-1])
-    model.to(pick_device())
-    return model
+    return model.to(pick_device())
 
 
 def _check_device(spec: RunSpec, device: torch.device) -> None:

@@ -6,10 +6,12 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -23,7 +25,7 @@ PREFIX = "lm."  # of slamkit's tensors
 
 
 @torch.no_grad()
-def warm_start(model: PreTrainedModel, spec: Model) -> None:
+def warm_start(model: nn.Module, spec: Model) -> None:
     """Fill a freshly built `model` with the weights that `spec.init` names.
 
     What the checkpoint does not give stays as it was drawn: all rows of the vocabulary with
@@ -32,6 +34,7 @@ def warm_start(model: PreTrainedModel, spec: Model) -> None:
     are not those of the spec, or not of its shape.
     """
     init = spec.init
+    assert isinstance(model, PreTrainedModel)
     assert init is not None
     assert spec.vocab is not None
     found = pretrained.architecture(init.source, init.revision)
@@ -56,11 +59,9 @@ def warm_start(model: PreTrainedModel, spec: Model) -> None:
         head[: len(rows)] = old_head[rows]
 
 
-def _vocabulary(model: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+def _vocabulary(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Embedding and head, (vocab, width) each; one and the same if tied."""
-    embedding = model.get_input_embeddings().weight
-    head = model.get_output_embeddings().weight
-    return embedding, head
+    return model.get_input_embeddings().weight, model.get_output_embeddings().weight
 
 
 def _rows(found: Architecture, vocab: int, source: str) -> list[int]:
@@ -88,8 +89,9 @@ def _read(folder: Path, found: Architecture, like: PreTrainedModel) -> PreTraine
     if found.slamkit:
         tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     # transformers knows what a family's tensors were called in older files.
+    kind: Any = type(like)
     with quiet():
-        model, report = type(like).from_pretrained(
+        model, report = kind.from_pretrained(
             None,
             config=config,
             state_dict=tensors,
@@ -105,15 +107,16 @@ def _read(folder: Path, found: Architecture, like: PreTrainedModel) -> PreTraine
 @contextmanager
 def quiet() -> Iterator[None]:
     """transformers without its progress bars and tables on stderr."""
-    said, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    log: Any = logging
+    said, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(said)
+        log.set_verbosity(said)
         if bars:
-            logging.enable_progress_bar()
+            log.enable_progress_bar()
 
 
 def _refuse(folder: Path, report: dict[str, set[str]], layers: int) -> None:
