@@ -1,4 +1,4 @@
-"""`python -m slam_core`: run, show and score one run; build and look at corpora."""
+"""`python -m slam_core`: run, show, score and export one run; build and look at corpora."""
 
 from __future__ import annotations
 
@@ -141,6 +141,20 @@ def score(
     for row in group_scores(scores[0].run, scores[0].benchmark, scores[0].revision):
         shown = (f"{m} {row[m][0]:.3f} ± {row[m][1]:.3f}" for m in row if m.startswith("accuracy"))
         print(f"  {row['group']}: {', '.join(shown)}, {row['items']} items")
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    layout: Annotated[str, typer.Option(help="transformers, or slamkit.")] = "transformers",
+) -> None:
+    """Write a finished run as a checkpoint folder that transformers, or slamkit, loads."""
+    run = scratch.find(run)
+    from slam_core.export import export as export_run
+
+    export_run(run, out, layout, say=_say)
+    print(f"{out}: run {run}, in the layout of {layout}")
 
 
 @app.command()

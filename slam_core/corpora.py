@@ -524,11 +524,13 @@ def write_corpus(
     tokeniser: str,
     provenance: Mapping[str, Any],
     shard_units: int = 1 << 24,
+    repeats: bool = False,
 ) -> Manifest:
     """Write a corpus; the manifest last, so an interrupted write leaves none.
 
-    `documents` come in the order of their streams. A shard holds whole documents and at most
-    `shard_units` units unless one document alone is longer; one shard's units are in memory.
+    `documents` come in the order of their streams; only those of text have `repeats`. A shard holds
+    whole documents and at most `shard_units` units unless one document alone is longer; one shard's
+    units are in memory.
     """
     shards: list[Shard] = []
     lines: list[str] = []
@@ -551,7 +553,7 @@ def write_corpus(
         units, split = document.units, document.split
         if not units.size:
             raise SlamError(f"document {document.id!r} has no units: leave it out")
-        if units.size > 1 and (units[1:] == units[:-1]).any():
+        if not repeats and (units[1:] == units[:-1]).any():
             raise SlamError(f"document {document.id!r} repeats a unit: de-duplicate it first")
         if held.get(split) and held[split] + units.size > shard_units:
             flush(split)

@@ -51,7 +51,9 @@ class Mix:
         self._corpora = [open_source(source) for source in data.sources]
         self._units = one_inventory(self._corpora)
         self._text = _text_of(data)
-        self.eos = Joint(self._units, self._text.size).eos if self._text else self._units
+        joint = Joint(self._units, self._text.size) if self._text else None
+        self.eos = joint.eos if joint else self._units
+        self.text_ids = joint.ranges["text"] if joint else None
         self.masked = self.eos if data.packing == "documents" else None
         self._streams = [self._open(k, "train", seed) for k in range(len(data.sources))]
         self._windows = [stream.windows(self.context) for stream in self._streams]

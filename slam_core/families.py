@@ -12,18 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from slam_core import shapes
 from slam_core.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes that fix a decoder. `positions` is the length of a learned position table (OPT)."""
-
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    ffn: int
+from slam_core.shapes import Setting, Settings, Shape
 
 
 @dataclass(frozen=True)
@@ -42,107 +33,197 @@ class Params:
 
 @dataclass(frozen=True)
 class Family:
-    """How one family turns a shape into parameters, and the shapes it was published with."""
+    """How one family turns a shape into parameters, and the shapes it was published with.
+
+    `settings` are the entries of transformers' config that may differ from what the family does of
+    itself, which is the value here (None: from the shape); `fixed` those that may not.
+    """
 
     layer_params: Callable[[Shape], int]
     final_params: Callable[[Shape], int]
     ffn_of_width: Callable[[int], int]
     tied: bool
-    learned_positions: int | None
     gated: bool  # three feed-forward matrices (SwiGLU) against two
-    grouped_queries: bool
+    largest_group: int  # query heads that share keys and values in free sizes, at most
     named: dict[str, Shape]
+    settings: dict[str, Setting | None]
+    fixed: dict[str, Setting | None]
+    learned: str | None = None  # the setting that is the length of a learned position table
+    position_padding: int = 0  # rows of that table that stand for no position
+
+    def positions(self, shape: Shape) -> int | None:
+        """Length of the learned position table; None for rotary positions."""
+        default = self.settings[self.learned] if self.learned else None
+        return shape.size(self.learned, int(default)) if self.learned and default else None
+
+    def embedding_width(self, shape: Shape) -> int:
+        return shape.size("word_embed_proj_dim", shape.width)
+
+    def projections(self, shape: Shape) -> int:
+        """Weights between a narrower embedding (OPT-350M) and the body, on both sides."""
+        narrow = self.embedding_width(shape)
+        return 2 * narrow * shape.width if narrow != shape.width else 0
 
     def params(self, shape: Shape, vocab: int, tied: bool) -> Params:
-        # OPT keeps two more rows than positions (its padding offset).
-        rows = self.learned_positions + 2 if self.learned_positions else 0
+        table = self.positions(shape)
+        matrix = vocab * self.embedding_width(shape)
+        layers = shape.layers * self.layer_params(shape)
         return Params(
-            embedding=vocab * shape.width,
-            positions=rows * shape.width,
-            body=shape.layers * self.layer_params(shape) + self.final_params(shape),
-            head=0 if tied else vocab * shape.width,
+            embedding=matrix,
+            positions=(table + self.position_padding) * shape.width if table else 0,
+            body=layers + self.projections(shape) + self.final_params(shape),
+            head=0 if tied else matrix,
         )
 
 
 def attention_weights(s: Shape) -> int:
     """Weights of a layer's query, key, value and output projections, without biases."""
-    kv = s.kv_heads * (s.width // s.heads)
-    return 2 * s.width * s.width + 2 * s.width * kv
+    return 2 * s.width * s.head_dim * (s.heads + s.kv_heads)
 
 
 def _llama_layer(s: Shape) -> int:
-    return attention_weights(s) + 3 * s.width * s.ffn + 2 * s.width
+    biases = 0
+    if s.setting("attention_bias"):
+        biases += s.head_dim * (s.heads + 2 * s.kv_heads) + s.width
+    if s.setting("mlp_bias"):
+        biases += 2 * s.ffn + s.width
+    return attention_weights(s) + 3 * s.width * s.ffn + 2 * s.width + biases
 
 
 def _qwen2_layer(s: Shape) -> int:
-    kv = s.kv_heads * (s.width // s.heads)
-    return _llama_layer(s) + s.width + 2 * kv
+    return _llama_layer(s) + s.head_dim * (s.heads + 2 * s.kv_heads)
+
+
+def _qwen3_layer(s: Shape) -> int:
+    """Llama's, with norms of queries and keys a head."""
+    return _llama_layer(s) + 2 * s.head_dim
 
 
 def _biased_layer(s: Shape) -> int:
-    """OPT and GPT-NeoX: four square projections, two feed-forward matrices, all with biases."""
+    """OPT, GPT-2, GPT-NeoX: four square projections and two feed-forward matrices with biases."""
     return 4 * (s.width * s.width + s.width) + 2 * s.width * s.ffn + s.ffn + s.width + 4 * s.width
+
+
+def _opt_final(s: Shape) -> int:
+    return 0 if s.setting("do_layer_norm_before") is False else 2 * s.width
 
 
 def _gated_ffn(width: int) -> int:
     return max(16, round(width * 8 / 3 / 16) * 16)
 
 
+def _gated(
+    layer_params: Callable[[Shape], int],
+    largest_group: int,
+    named: dict[str, Shape],
+    settings: dict[str, Setting | None],
+    fixed: dict[str, Setting | None],
+) -> Family:
+    """Llama and its kin: RMS norms, SwiGLU, rotary positions."""
+    own: dict[str, Setting | None] = {
+        "hidden_act": "silu",
+        "initializer_range": 0.02,
+        "rms_norm_eps": 1e-6,
+    }
+    return Family(
+        layer_params=layer_params,
+        final_params=lambda s: s.width,
+        ffn_of_width=_gated_ffn,
+        tied=True,
+        gated=True,
+        largest_group=largest_group,
+        named=named,
+        settings=own | settings,
+        fixed=fixed,
+    )
+
+
+def _plain(
+    named: dict[str, Shape],
+    settings: dict[str, Setting | None],
+    fixed: dict[str, Setting | None],
+    *,
+    tied: bool = True,
+    final_params: Callable[[Shape], int] = lambda s: 2 * s.width,
+    learned: str | None = None,
+    position_padding: int = 0,
+) -> Family:
+    """GPT-2 and its kin: layer norms, biases, two feed-forward matrices."""
+    return Family(
+        layer_params=_biased_layer,
+        final_params=final_params,
+        ffn_of_width=lambda width: 4 * width,
+        tied=tied,
+        gated=False,
+        largest_group=1,
+        named=named,
+        settings=settings,
+        fixed=fixed,
+        learned=learned,
+        position_padding=position_padding,
+    )
+
+
 FAMILIES: dict[str, Family] = {
-    "llama": Family(
-        layer_params=_llama_layer,
-        final_params=lambda s: s.width,
-        ffn_of_width=_gated_ffn,
-        tied=True,
-        learned_positions=None,
-        gated=True,
-        grouped_queries=False,
-        named={
-            # Cuervo & Marxer 2024, Table 1; feed-forward widths from their released configs.
-            "cuervo-20m": Shape(6, 512, 8, 8, 1536),
-            "cuervo-85m": Shape(12, 768, 12, 12, 2048),
-            "cuervo-155m": Shape(12, 1024, 16, 16, 2816),
-            "cuervo-309m": Shape(24, 1024, 16, 16, 2816),
-            "cuervo-823m": Shape(16, 2048, 32, 32, 5632),
-            "smollm2-135m": Shape(30, 576, 9, 3, 1536),
-            "smollm2-360m": Shape(32, 960, 15, 5, 2560),
+    "llama": _gated(
+        _llama_layer,
+        1,
+        shapes.LLAMA,
+        settings={"attention_bias": False, "head_dim": None, "mlp_bias": False},
+        fixed={"layer_sharing": False},
+    ),
+    "qwen2": _gated(_qwen2_layer, 7, shapes.QWEN2, {}, fixed={"use_sliding_window": False}),
+    "qwen3": _gated(
+        _qwen3_layer,
+        2,
+        shapes.QWEN3,
+        settings={"attention_bias": False, "head_dim": None},
+        fixed={"use_sliding_window": False},
+    ),
+    "opt": _plain(
+        shapes.OPT,
+        settings={
+            "activation_function": "relu",
+            "do_layer_norm_before": True,
+            "init_std": 0.02,
+            "max_position_embeddings": 2048,
+            "word_embed_proj_dim": None,
         },
-    ),
-    "qwen2": Family(
-        layer_params=_qwen2_layer,
-        final_params=lambda s: s.width,
-        ffn_of_width=_gated_ffn,
-        tied=True,
-        learned_positions=None,
-        gated=True,
-        grouped_queries=True,
-        named={
-            "qwen2.5-0.5b": Shape(24, 896, 14, 2, 4864),
-            "qwen2.5-1.5b": Shape(28, 1536, 12, 2, 8960),
+        fixed={
+            "_remove_final_layer_norm": False,
+            "enable_bias": True,
+            "layer_norm_elementwise_affine": True,
         },
+        final_params=_opt_final,
+        learned="max_position_embeddings",
+        position_padding=2,
     ),
-    "opt": Family(
-        layer_params=_biased_layer,
-        final_params=lambda s: 2 * s.width,
-        ffn_of_width=lambda width: 4 * width,
-        tied=True,
-        learned_positions=2048,
-        gated=False,
-        grouped_queries=False,
-        named={"opt-125m": Shape(12, 768, 12, 12, 3072)},
+    "gpt2": _plain(
+        shapes.GPT2,
+        settings={
+            "activation_function": "gelu_new",
+            "initializer_range": 0.02,
+            "layer_norm_epsilon": 1e-5,
+            "n_positions": 1024,
+        },
+        fixed={
+            "add_cross_attention": False,
+            "scale_attn_by_inverse_layer_idx": False,
+            "scale_attn_weights": True,
+        },
+        learned="n_positions",
     ),
-    "gpt_neox": Family(
-        layer_params=_biased_layer,
-        final_params=lambda s: 2 * s.width,
-        ffn_of_width=lambda width: 4 * width,
+    "gpt_neox": _plain(
+        shapes.GPT_NEOX,
+        settings={
+            "hidden_act": "gelu",
+            "initializer_range": 0.02,
+            "layer_norm_eps": 1e-5,
+            "rotary_pct": 0.25,  # Biderman et al. 2023
+            "use_parallel_residual": True,
+        },
+        fixed={"attention_bias": True},
         tied=False,
-        learned_positions=None,
-        gated=False,
-        grouped_queries=False,
-        named={
-            "pythia-160m": Shape(12, 768, 12, 12, 3072),
-            "pythia-410m": Shape(24, 1024, 16, 16, 4096),
-        },
     ),
 }
 
@@ -158,6 +239,22 @@ def family(name: str) -> Family:
         raise UsageError(
             f"model.family: no family '{name}'; there are {', '.join(sorted(FAMILIES))}"
         ) from None
+
+
+def own_settings(family_name: str, shape: Shape) -> Settings:
+    """The settings of `shape` that differ from what the family does of itself, sorted.
+
+    `UsageError` if the family has no such setting.
+    """
+    fam = family(family_name)
+    unknown = [key for key, _ in shape.settings if key not in fam.settings]
+    if unknown:
+        raise UsageError(
+            f"model.settings: {family_name} has no '{unknown[0]}'; it has {', '.join(fam.settings)}"
+        )
+    of_shape = {"head_dim": shape.width // shape.heads, "word_embed_proj_dim": shape.width}
+    own = {k: of_shape[k] if v is None else v for k, v in fam.settings.items()}
+    return tuple(sorted((k, v) for k, v in shape.settings if v != own[k]))
 
 
 def shape_of(family_name: str, size: str, vocab: int, tied: bool) -> Shape:
@@ -224,8 +321,6 @@ def _free_shape(fam: Family, layers: int, width: int) -> Shape:
     usual = (64, 32, 16) if width >= 512 else (32, 16)
     halves = width if width < 48 else width // 2
     heads = width // next((h for h in usual if width % h == 0), halves)
-    kv = heads
-    if fam.grouped_queries:
-        # Qwen2 shares keys and values; the largest group of up to 7 that divides the heads.
-        kv = next(heads // g for g in range(min(7, heads), 0, -1) if heads % g == 0)
+    groups = range(min(fam.largest_group, heads), 0, -1)
+    kv = next(heads // g for g in groups if heads % g == 0)
     return Shape(layers, width, heads, kv, fam.ffn_of_width(width))

@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from slam_core.errors import UsageError
-from slam_core.families import Shape, attention_weights, family
+from slam_core.families import attention_weights, family
+from slam_core.shapes import Shape
 
 Kind = Literal["FLOP", "parameter"]
 
@@ -21,7 +22,8 @@ Kind = Literal["FLOP", "parameter"]
 class Counts(BaseModel):
     """What a model is made of. Parameters by component; attention in FLOPs per unit, forward only.
 
-    `attention` is the two products QK' and AV over the full square: 4 layers width context.
+    `attention` is the two products QK' and AV over the full square: 4 layers width context (width
+    of the heads together).
     `matmul` is the number of weights that a forward pass multiplies (body matrices plus the head,
     tied or not, without embedding look-ups, norms and biases).
     """
@@ -112,6 +114,8 @@ def count(family_name: str, shape: Shape, vocab: int, tied: bool, context: int) 
         positions=params.positions,
         body=params.body,
         head=params.head,
-        matmul=shape.layers * (attention_weights(shape) + ffn) + vocab * shape.width,
-        attention=4 * shape.layers * shape.width * context,
+        matmul=shape.layers * (attention_weights(shape) + ffn)
+        + fam.projections(shape)
+        + vocab * fam.embedding_width(shape),
+        attention=4 * shape.layers * shape.heads * shape.head_dim * context,
     )

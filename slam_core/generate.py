@@ -111,7 +111,8 @@ def continued(
 ) -> list[Continuation]:
     """The items with what the model samples after EOS and their prompts, up to the next EOS.
 
-    Ids from `units` up to `eos`, an interleaved model's text, are not drawn. The same on one kind of device, whatever was drawn before.
+    Ids from `units` up to `eos`, an interleaved model's text, are not drawn. The same on one kind
+    of device, whatever was drawn before.
     """
     from transformers import GenerationConfig
 

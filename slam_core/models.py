@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -18,6 +20,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from slam_core.families import family
@@ -40,11 +44,15 @@ def _common(model: Model) -> dict[str, Any]:
     }
 
 
-def _llama_like(
-    kind: Callable[..., PretrainedConfig], model: Model, context: int
-) -> PretrainedConfig:
+def _settings(model: Model) -> dict[str, Any]:
+    """What the family's config says beyond the shape: its own, or the model's settings."""
+    own = {key: value for key, value in family(model.family).settings.items() if value is not None}
+    return own | dict(model.settings or ())
+
+
+def _gated(kind: Callable[..., PretrainedConfig], model: Model, context: int) -> PretrainedConfig:
     return kind(
-        **_common(model),
+        **_common(model) | {"head_dim": model.shape.head_dim} | _settings(model),
         intermediate_size=model.shape.ffn,
         num_key_value_heads=model.shape.kv_heads,
         max_position_embeddings=context,
@@ -55,25 +63,34 @@ def _llama_like(
 
 def _opt(model: Model, context: int) -> PretrainedConfig:
     return OPTConfig(
-        **_common(model),
+        **_common(model) | {"word_embed_proj_dim": model.shape.width} | _settings(model),
         ffn_dim=model.shape.ffn,
-        word_embed_proj_dim=model.shape.width,
-        max_position_embeddings=family("opt").learned_positions or context,
         dropout=model.dropout,
         attention_dropout=model.dropout,
     )
 
 
+def _gpt2(model: Model, context: int) -> PretrainedConfig:
+    return GPT2Config(
+        **_common(model) | _settings(model),
+        n_inner=model.shape.ffn,
+        resid_pdrop=model.dropout,
+        embd_pdrop=model.dropout,
+        attn_pdrop=model.dropout,
+    )
+
+
 def _gpt_neox(model: Model, context: int) -> PretrainedConfig:
+    settings = _settings(model)
+    rotary = settings.pop("rotary_pct")
     return GPTNeoXConfig(
-        **_common(model),
+        **_common(model) | settings,
         intermediate_size=model.shape.ffn,
         max_position_embeddings=context,
         rope_parameters={
             "rope_type": "default",
             "rope_theta": model.rope_theta,
-            # A quarter of each head rotates (Biderman et al. 2023).
-            "partial_rotary_factor": 0.25,
+            "partial_rotary_factor": rotary,
         },
         attention_dropout=model.dropout,
         hidden_dropout=model.dropout,
@@ -83,9 +100,11 @@ def _gpt_neox(model: Model, context: int) -> PretrainedConfig:
 _BUILDERS: dict[
     str, tuple[Callable[[Model, int], PretrainedConfig], Callable[..., PreTrainedModel]]
 ] = {
-    "llama": (lambda m, c: _llama_like(LlamaConfig, m, c), LlamaForCausalLM),
-    "qwen2": (lambda m, c: _llama_like(Qwen2Config, m, c), Qwen2ForCausalLM),
+    "llama": (lambda m, c: _gated(LlamaConfig, m, c), LlamaForCausalLM),
+    "qwen2": (lambda m, c: _gated(Qwen2Config, m, c), Qwen2ForCausalLM),
+    "qwen3": (lambda m, c: _gated(Qwen3Config, m, c), Qwen3ForCausalLM),
     "opt": (_opt, OPTForCausalLM),
+    "gpt2": (_gpt2, GPT2LMHeadModel),
     "gpt_neox": (_gpt_neox, GPTNeoXForCausalLM),
 }
 

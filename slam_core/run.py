@@ -29,6 +29,7 @@ from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, Unwritten, s
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.streams import Stream
 from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights, truncated
+from slam_core.twist import warm_start
 
 Say = Callable[[str], None]
 
@@ -108,6 +109,8 @@ def _attempt(
     world.lead(lambda: scratch.forget_stop(folder))
     mix = Mix(spec.data, spec.seed, spec.steps)
     mix.fit(spec.model.vocab or 0)
+    if spec.model.init and not checkpoints(folder):
+        warm_start(model, spec.model, mix.text_ids)
     held_out = mix.held_out()
     loop = Loop(spec, model.to(device), mix, NextUnit(mix.masked), journal, limits, world)
     several = {"processes": world.size, "zero": limits.zero} if world.size > 1 else {}

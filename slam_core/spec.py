@@ -16,46 +16,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from slam_core import corpora
 from slam_core.errors import SlamError, UsageError
-from slam_core.families import Shape, family, shape_of
+from slam_core.families import family
 from slam_core.flops import FLOPS, Counts, count
+from slam_core.model_spec import VALUE, resolve_model
+from slam_core.model_spec import Init as Init
+from slam_core.model_spec import Model as Model
 from slam_core.optim import OPTIMISERS, SCHEDULES
 from slam_core.text_tokens import text_tokens
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Model(_Value):
-    """A decoder: a family and either a `size` (named or free) or an explicit shape.
-
-    `tied`: the head shares the embedding; the family's own rule if not said. `rope_theta` applies
-    to families with rotary positions.
-    """
-
-    family: str = "llama"
-    size: str | None = None
-    layers: int | None = Field(default=None, gt=0)
-    width: int | None = Field(default=None, gt=0)
-    heads: int | None = Field(default=None, gt=0)
-    kv_heads: int | None = Field(default=None, gt=0)
-    ffn: int | None = Field(default=None, gt=0)
-    tied: bool | None = None
-    vocab: int | None = Field(default=None, gt=0)
-    rope_theta: float = Field(default=10_000.0, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-    @property
-    def shape(self) -> Shape:
-        """The explicit shape; only a resolved model has one."""
-        sizes = (self.layers, self.width, self.heads, self.kv_heads, self.ffn)
-        if None in sizes:
-            raise UsageError("model: resolve the spec first; its shape is not spelt out yet")
-        return Shape(*(size for size in sizes if size is not None))
+    model_config = VALUE
 
 
 class Source(_Value):
@@ -304,14 +279,17 @@ class RunSpec(_Value):
     def canonical(self) -> str:
         """Sorted JSON of the resolved spec, encoded by declared type, without the Nones.
 
-        A corpus given by its folder counts by the folder's name, and so does a text tokeniser:
-        paths decide nothing, the revision (a checksum) does.
+        A corpus, checkpoint or text tokeniser given by its folder counts by the folder's name:
+        paths decide nothing, the checksum does.
         """
         tree = resolve(self).model_dump(mode="json", exclude_none=True)
         for source in tree["data"]["sources"]:
             source["corpus"] = Path(source["corpus"]).name
         if interleave := tree["data"].get("interleave"):
             interleave["text"] = Path(interleave["text"]).name
+        if init := tree["model"].get("init"):
+            init["source"] = Path(init["source"]).name
+            init.pop("revision", None)
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     def but(self, changes: Mapping[str, Any]) -> RunSpec:
@@ -329,8 +307,9 @@ class RunSpec(_Value):
 def resolve(spec: RunSpec) -> RunSpec:
     """`spec` with every None that decides the outcome filled in; idempotent.
 
-    Reads the manifests of corpora whose revision is not given. `UsageError` if a corpus, family,
-    or size is unknown, or the model is given by both a size and a shape, or by neither.
+    Reads the manifests of corpora whose revision is not given, and the config and weights of a
+    checkpoint to start from whose checksum is not. `UsageError` if a corpus, family, or size is
+    unknown, or the model is given by both a size and a shape, or by neither.
     """
     return _resolve(spec)
 
@@ -352,58 +331,18 @@ def _resolve(spec: RunSpec) -> RunSpec:
         found = {"text_revision": text.revision, "text_size": text.size}
         interleave = data.interleave.model_copy(update=found)
         data = data.model_copy(update={"interleave": interleave})
-    if model.vocab is None:
-        vocab = corpora.one_inventory(opened) + data.further_ids
-        model = model.model_copy(update={"vocab": vocab})
-    positions = family(model.family).learned_positions
+    vocab = model.vocab or corpora.one_inventory(opened) + data.further_ids
+    model = resolve_model(model, vocab)
+    positions = family(model.family).positions(model.shape)
     if positions and data.context > positions:
         raise UsageError(
             f"data.context is {data.context}, {model.family} has {positions} learned positions; "
             "lower the context or choose a family with rotary positions"
         )
-    tied = family(model.family).tied if model.tied is None else model.tied
-    assert model.vocab is not None
-    model = model.model_copy(update={"tied": tied, **_shape(model, model.vocab, tied)})
     if budget.unit == "flops" and budget.convention is None:
         budget = budget.model_copy(update={"convention": "6nd"})
     done = spec.model_copy(update={"model": model, "data": data, "budget": budget})
     return spec if done == spec else done
-
-
-def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:
-    given = [n for n in ("layers", "width", "heads", "kv_heads", "ffn") if getattr(model, n)]
-    if model.size is not None:
-        if given:
-            raise UsageError(
-                f"model: both size '{model.size}' and {', '.join(given)} are given; "
-                "drop one of the two"
-            )
-        shape = shape_of(model.family, model.size, vocab, tied)
-    elif model.layers is None or model.width is None:
-        raise UsageError("model: give a size (say 85m), or layers and width")
-    else:
-        head = 64 if model.width % 64 == 0 and model.width >= 512 else 32
-        heads = model.heads or max(1, model.width // head)
-        shape = Shape(
-            model.layers,
-            model.width,
-            heads,
-            model.kv_heads or heads,
-            model.ffn or family(model.family).ffn_of_width(model.width),
-        )
-    if shape.width % shape.heads or shape.heads % shape.kv_heads or shape.width // shape.heads % 2:
-        raise UsageError(
-            f"model: {shape.heads} heads ({shape.kv_heads} of keys) do not divide width "
-            f"{shape.width} into even parts; change model.heads or model.width"
-        )
-    return {
-        "size": None,
-        "layers": shape.layers,
-        "width": shape.width,
-        "heads": shape.heads,
-        "kv_heads": shape.kv_heads,
-        "ffn": shape.ffn,
-    }
 
 
 @lru_cache(maxsize=65_536)
@@ -507,6 +446,7 @@ def _fields_at(parents: list[Any]) -> list[str]:
         "budget": Budget,
         "sources": Source,
         "interleave": Interleave,
+        "init": Init,
     }
     names = [part for part in parents if isinstance(part, str)]
     return list((kinds[names[-1]] if names else RunSpec).model_fields)

@@ -49,7 +49,7 @@ def test_continuations_are_what_the_model_says(world: tuple[str, str, Path]) -> 
     prompts = beginnings(corpus, Prompts(n=3, seconds=0.4), 12)
     assert len({len(item.prompt) for item in prompts}) > 1
     sampling = Sampling(top_k=1, new=12, penalty=1.3)
-    for item in continued(model, prompts, sampling, corpus.eos):
+    for item in continued(model, prompts, sampling, corpus.inventory, corpus.eos):
         ids = [corpus.eos, *item.prompt]
         for unit in [*item.continuation, *[corpus.eos] * item.ended]:
             with torch.no_grad():
@@ -66,11 +66,13 @@ def test_sampling_depends_on_its_seed_alone(world: tuple[str, str, Path]) -> Non
     model, corpus = load(*finished(run)), open_corpus(folder)
     prompts = beginnings(corpus, Prompts(n=3, units=5, seconds=None), 20)
     assert [len(item.prompt) for item in prompts] == [5, 5, 5]
-    first = continued(model, prompts, Sampling(new=20), corpus.eos)
+    first = continued(model, prompts, Sampling(new=20), corpus.inventory, corpus.eos)
     before = torch.get_rng_state()
-    assert continued(model, prompts, Sampling(new=20), corpus.eos) == first
+    assert continued(model, prompts, Sampling(new=20), corpus.inventory, corpus.eos) == first
     assert torch.equal(torch.get_rng_state(), before)
-    assert continued(model, prompts, Sampling(new=20, seed=1), corpus.eos) != first
+    assert (
+        continued(model, prompts, Sampling(new=20, seed=1), corpus.inventory, corpus.eos) != first
+    )
 
 
 def test_the_command_keeps_and_scores(

@@ -125,7 +125,10 @@ def test_a_wrong_field_is_one_sentence(change: dict[str, object], said: str) -> 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model.family": "mamba"}, "no family 'mamba'; there are gpt_neox, llama"),
+        (
+            {"model.family": "mamba"},
+            "no family 'mamba'; there are gpt2, gpt_neox, llama",
+        ),
         ({"model.size": "huge"}, "'huge' is no size of llama"),
         ({"model.size": "0k"}, "'0k' is no size"),
         ({"model.family": "opt", "data.context": 4096, "data.batch": 4096}, "2048 learned"),

@@ -1,7 +1,8 @@
-"""`python -m slam_core corpus build` and `corpus stories`: recordings, texts, stories -> units."""
+"""`python -m slam_core corpus build`, `stories`, `texts`: recordings, texts, stories -> units."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,6 +103,43 @@ def stories(
     _build(Plan(sources, settings, out, command), name or out.name, jobs)
 
 
+def texts(
+    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    source: Annotated[Path | None, typer.Argument(help="A folder of .txt files.")] = None,
+    stories: Annotated[int | None, typer.Option(min=1, help="Or so many of each level.")] = None,
+    tokens: Annotated[int, typer.Option(min=256, max=8192, help="256 is plain bytes.")] = 2048,
+    name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
+    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+) -> None:
+    """Make a corpus of text (byte-level BPE tokens), to train a small text LM to start from.
+
+    Texts are .txt files, split and screened as by `build`, or stories that the suite writes itself.
+    """
+    from slam_core.build import find_sources, story_sources
+    from slam_core.leaks import screened
+    from slam_core.texts import write_texts
+
+    if (source is None) == (stories is None):
+        raise UsageError("give a folder of .txt files or --stories N, one of the two")
+    if (out / "corpus.json").exists():
+        raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    left_out: dict[str, str] = {}
+    if source is None:
+        found = story_sources((1, 2, 3), stories or 0, None, val_share, test_share)
+        said = f"--stories {stories}"
+    else:
+        found, _ = find_sources(source, val_share, test_share)
+        if found[0].kind == "audio":
+            raise UsageError(f"{source} holds audio: give a folder of .txt files alone")
+        found, left_out = screened(found)
+        said = source.name
+    command = f"python -m slam_core corpus texts {said} --tokens {tokens} --out {out.name}"
+    record: dict[str, object] = {"kind": "text", "made_by": command, "left_out": left_out}
+    manifest = write_texts(out, found, name=name or out.name, tokens=tokens, provenance=record)
+    finish(out, manifest)
+
+
 def _build(
     plan: Plan,
     name: str,
@@ -164,6 +202,8 @@ def _say_conversions(paths: Iterable[Path]) -> None:
 def finish(out: Path, manifest: Manifest) -> None:
     """Measure the n-grams of a new corpus, if it has splits to measure them on."""
     if {"train", "validation"} <= manifest.splits.keys():
-        measured = remeasure(open_corpus(out))
+        # An n-gram is one 64-bit number.
+        highest = min(5, int(63 / math.log2(manifest.inventory + 1)))
+        measured = remeasure(open_corpus(out), highest)
         say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
     say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")

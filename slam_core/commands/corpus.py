@@ -1,6 +1,6 @@
-"""`python -m slam_core corpus ...`: build, stories, import, coarsen, info, check, ngrams, card.
+"""`python -m slam_core corpus ...`: build, stories, texts, import, coarsen, info, check, ...
 
-Only `build` and `stories` import torch, when they run.
+Only `build`, `stories` and `texts` import torch, when they run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 app.command()(building.build)
 app.command()(building.stories)
+app.command()(building.texts)
 
 
 @app.command("import")
@@ -117,7 +118,7 @@ def _card(corpus: Corpus) -> dict[str, Any]:
             "documents": totals.documents,
             "units": totals.units,
             "hours": round(totals.seconds / 3600, 2),
-            "units_per_second": round(totals.units / max(totals.seconds, 1e-9), 2),
+            "units_per_second": round(totals.units / totals.seconds, 2) if totals.seconds else None,
         }
         for split, totals in corpus.manifest.splits.items()
     }

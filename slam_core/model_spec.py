@@ -1,0 +1,190 @@
+"""The model of a run as a value: a family, a shape, and the weights to start from.
+
+Checkpoints decide more than a spec says: resolving fills in what they do. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from slam_core import pretrained
+from slam_core.errors import UsageError
+from slam_core.families import family, own_settings, shape_of
+from slam_core.shapes import Setting, Shape
+
+VALUE = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+_SIZES = ("layers", "width", "heads", "kv_heads", "ffn")
+
+
+class Init(BaseModel):
+    """Trained weights to start from (TWIST), read as safetensors only.
+
+    `source`: a folder with config.json and weights (a text LM, an export of a run, or a slamkit
+    checkpoint), or a hub id whose files are here already (`slam_core.pretrained` says where), at
+    `revision` if not at main. `embeddings`: `keep` takes the first rows of the text embedding, one
+    a unit, as a cut of the vocabulary does (of a slamkit checkpoint the rows of the same units);
+    `fresh` draws new rows by the family's own rule. `sha256` of the weights is filled in.
+    """
+
+    model_config = VALUE
+
+    source: str
+    revision: str | None = None
+    embeddings: Literal["keep", "fresh"] = "keep"
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+def _pairs(settings: Any) -> Any:
+    return tuple(sorted(settings.items())) if isinstance(settings, Mapping) else settings
+
+
+# A mapping where it is written, pairs in memory: a spec is hashable.
+_Settings = Annotated[
+    tuple[tuple[str, Setting], ...],
+    BeforeValidator(_pairs),
+    PlainSerializer(dict, return_type=dict[str, Setting]),
+]
+
+
+class Model(BaseModel):
+    """A decoder: a family and either a `size` (named or free) or an explicit shape.
+
+    Family `hf` with the folder or hub id of a checkpoint as `size` is the family and shape that its
+    config.json tells. With `init` the shape need not be told: it is the checkpoint's; fewer
+    `layers` are its first ones.
+
+    `tied`: the head shares the embedding; the family's own rule (with `hf` or `init`, the
+    checkpoint's) if not said. `rope_theta` applies to families with rotary positions; a
+    checkpoint's own theta and scaling are not taken over, nor are its dropouts. `settings`: entries
+    of transformers' config that differ from the family's own, such as `head_dim` or `rms_norm_eps`.
+    """
+
+    model_config = VALUE
+
+    family: str = "llama"
+    size: str | None = None
+    layers: int | None = Field(default=None, gt=0)
+    width: int | None = Field(default=None, gt=0)
+    heads: int | None = Field(default=None, gt=0)
+    kv_heads: int | None = Field(default=None, gt=0)
+    ffn: int | None = Field(default=None, gt=0)
+    tied: bool | None = None
+    vocab: int | None = Field(default=None, gt=0)
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    settings: _Settings | None = None
+    init: Init | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """The explicit shape; only a resolved model has one."""
+        sizes = (self.layers, self.width, self.heads, self.kv_heads, self.ffn)
+        if None in sizes:
+            raise UsageError("model: resolve the spec first; its shape is not spelt out yet")
+        layers, width, heads, kv_heads, ffn = (size for size in sizes if size is not None)
+        return Shape(layers, width, heads, kv_heads, ffn, self.settings or ())
+
+
+def resolve_model(model: Model, vocab: int) -> Model:
+    """`model` with every None filled in that decides something; idempotent.
+
+    Reads a checkpoint's config, and its weights for their checksum, unless that is known already.
+    `UsageError` if family or size is unknown, or the model is given by both a size and a shape, or
+    by neither, or is not what it starts from.
+    """
+    model, start = _from_checkpoint(model)
+    tied = family(model.family).tied if model.tied is None else model.tied
+    model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
+    if start:
+        _refuse_other_shape(model, start)
+    return model
+
+
+def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | None]:
+    """`model` with what checkpoints decide, and the one that it starts from, if that is not known
+    already: family `hf` is the family of one, and an `init` brings its shape and checksum."""
+    init = model.init
+    spelt = model.tied is not None and all(getattr(model, name) for name in _SIZES)
+    if (model.family != "hf" and init is None) or (init and init.sha256 and spelt):
+        return model, None
+    if model.family == "hf":
+        like = model.size or (init.source if init else None)
+        if like is None:
+            raise UsageError(
+                "model: family hf needs a checkpoint, its folder or hub id as model.size or in "
+                "model.init"
+            )
+        revision = init.revision if init and init.source == like else None
+        found = pretrained.architecture(like, revision)
+        model = _as(found, model.model_copy(update={"family": found.family, "size": None}))
+    if init is None:
+        return model, None
+    found = pretrained.architecture(init.source, init.revision)
+    if model.family != found.family:
+        raise UsageError(
+            f"model.family is {model.family}, but model.init.source '{init.source}' is of "
+            f"{found.family}; set that family, or hf"
+        )
+    sha256 = init.sha256 or pretrained.checksum(init.source, init.revision)
+    init = init.model_copy(update={"sha256": sha256})
+    return _as(found, model).model_copy(update={"init": init}), found
+
+
+def _as(found: pretrained.Architecture, model: Model) -> Model:
+    """What `model` leaves open as the checkpoint has it."""
+    own: dict[str, Any] = {"tied": found.tied}
+    if model.size is None:
+        own |= {name: getattr(found.shape, name) for name in _SIZES}
+    missing = {name: value for name, value in own.items() if getattr(model, name) is None}
+    settings = dict(found.shape.settings) | dict(model.settings or ())
+    return model.model_copy(update=missing | {"settings": _pairs(settings)})
+
+
+def _refuse_other_shape(model: Model, found: pretrained.Architecture) -> None:
+    for name in _SIZES:
+        wanted, there = getattr(model, name), getattr(found.shape, name)
+        if wanted != there and not (name == "layers" and wanted < there):
+            raise UsageError(
+                f"model: {name} of {wanted}, the checkpoint to start from has {there}; leave size "
+                "and shape out to take its own (fewer layers are its first ones)"
+            )
+
+
+def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:
+    given = [n for n in _SIZES if getattr(model, n)]
+    if model.size is not None:
+        if given:
+            raise UsageError(
+                f"model: both size '{model.size}' and {', '.join(given)} are given; "
+                "drop one of the two"
+            )
+        shape = shape_of(model.family, model.size, vocab, tied)
+    elif model.layers is None or model.width is None:
+        raise UsageError("model: give a size (say 85m), or layers and width")
+    else:
+        head = 64 if model.width % 64 == 0 and model.width >= 512 else 32
+        heads = model.heads or max(1, model.width // head)
+        shape = Shape(
+            model.layers,
+            model.width,
+            heads,
+            model.kv_heads or heads,
+            model.ffn or family(model.family).ffn_of_width(model.width),
+        )
+    settings = dict(shape.settings) | dict(model.settings or ())
+    shape = replace(shape, settings=tuple(sorted(settings.items())))
+    shape = replace(shape, settings=own_settings(model.family, shape))
+    whole = shape.setting("head_dim") or shape.width % shape.heads == 0
+    if not whole or shape.heads % shape.kv_heads or shape.head_dim % 2:
+        raise UsageError(
+            f"model: {shape.heads} heads ({shape.kv_heads} of keys) do not divide width "
+            f"{shape.width} into even parts; change model.heads or model.width"
+        )
+    return {"size": None, "settings": shape.settings or None} | {
+        name: getattr(shape, name) for name in _SIZES
+    }

@@ -1,0 +1,149 @@
+"""Start from a trained LM: its body, and as many rows of its vocabulary as asked for (TWIST)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from slam_core import pretrained
+from slam_core.errors import SlamError
+from slam_core.formats.slamkit import BOUNDARY, OFFSET
+from slam_core.pretrained import Architecture
+from slam_core.spec import Model
+
+PREFIX = "lm."  # of slamkit's tensors
+
+
+@torch.no_grad()
+def warm_start(model: nn.Module, spec: Model, text_ids: tuple[int, int] | None = None) -> None:
+    """Fill a freshly built `model` with the weights that `spec.init` names.
+
+    What the checkpoint does not give stays as it was drawn: all rows of the vocabulary with
+    `fresh`, those beyond its own with `keep`. With `text_ids`, the [start, stop) of text tokens in
+    an interleaved vocabulary, `keep` is for these, and units are new to the model. An untied head
+    keeps the head's rows, or the embedding's of a tied checkpoint; a tied head drops a checkpoint's
+    own. `SlamError` if the files are not those of the spec, or not of its shape.
+    """
+    init = spec.init
+    assert isinstance(model, PreTrainedModel)
+    assert init is not None
+    assert spec.vocab is not None
+    found = pretrained.architecture(init.source, init.revision)
+    here = pretrained.checksum(init.source, init.revision)
+    if here != init.sha256:
+        raise SlamError(
+            f"the weights of '{init.source}' have sha256 {here[:12]}... here, but the run was "
+            f"declared with {str(init.sha256)[:12]}...; restore those, or plan the run anew"
+        )
+    text = _read(pretrained.find(init.source, init.revision), found, model)
+    given = dict(text.named_parameters())
+    embedding, head = _vocabulary(model)
+    for name, parameter in model.named_parameters():
+        if parameter is not embedding and parameter is not head:
+            parameter.copy_(given[name])
+    if init.embeddings == "fresh":
+        return
+    start, rows = 0, _rows(found, spec.vocab, init.source)
+    if text_ids:
+        start, rows = text_ids[0], _text_rows(found, *text_ids, init.source)
+    own = slice(start, start + len(rows))
+    old_embedding, old_head = _vocabulary(text)
+    embedding[own] = old_embedding[rows]
+    if head is not embedding:
+        head[own] = old_head[rows]
+
+
+def _vocabulary(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embedding and head, (vocab, width) each; one and the same if tied."""
+    return model.get_input_embeddings().weight, model.get_output_embeddings().weight
+
+
+def _rows(found: Architecture, vocab: int, source: str) -> list[int]:
+    """Rows of the checkpoint's vocabulary for our ids from 0 on."""
+    if not found.slamkit:
+        return list(range(min(vocab, found.vocab)))
+    if found.vocab - OFFSET != vocab - 1:
+        raise SlamError(
+            f"slamkit checkpoint '{source}' has {found.vocab - OFFSET} units, the corpus has "
+            f"{vocab - 1}: they come from different tokenisers (slamkit counts no PAUSE); "
+            'say model.init.embeddings = "fresh" to take its body alone'
+        )
+    return [*range(OFFSET, found.vocab), BOUNDARY]
+
+
+def _text_rows(found: Architecture, start: int, stop: int, source: str) -> list[int]:
+    """Rows of the checkpoint's vocabulary for the text tokens of an interleaved one."""
+    if stop - start > found.vocab:
+        raise SlamError(
+            f"data.interleave.text has {stop - start} tokens, '{source}' {found.vocab}: it is not "
+            "that model's tokeniser; name the tokenizer.json beside the weights, or say "
+            'model.init.embeddings = "fresh"'
+        )
+    return list(range(stop - start))
+
+
+def _read(folder: Path, found: Architecture, like: PreTrainedModel) -> PreTrainedModel:
+    """The checkpoint with as many layers as `like`, on the CPU in fp32."""
+    config = copy.deepcopy(like.config)
+    config.vocab_size, config.tie_word_embeddings = found.vocab, found.tied
+    files = pretrained.weight_files(folder)
+    try:
+        tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise SlamError(f"{folder}: the weights are damaged ({error}); copy them again") from None
+    if found.slamkit:
+        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    # transformers knows what a family's tensors were called in older files.
+    kind: Any = type(like)
+    with quiet():
+        model, report = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    _refuse(folder, report, config.num_hidden_layers)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and tables on stderr."""
+    log: Any = logging
+    said, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(said)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _refuse(folder: Path, report: dict[str, set[str]], layers: int) -> None:
+    """`SlamError` if tensors are missing, of another size, or of no use to the family."""
+    beyond = {str(layer) for layer in range(layers, 1000)}
+    spare = [k for k in report["unexpected_keys"] if not beyond & set(k.split("."))]
+    odd = {"lacks": report["missing_keys"], "sizes differently": report["mismatched_keys"]}
+    odd["has besides"] = set(spare)
+    for how, names in odd.items():
+        if names:
+            first = min(name if isinstance(name, str) else name[0] for name in names)
+            raise SlamError(
+                f"{folder} {how} {first}{' and more' if len(names) > 1 else ''}: its weights are "
+                "not what its config.json says; take a whole copy of a model of this family"
+            )
