@@ -59,7 +59,7 @@ def run(
         print(
             f"run {chosen.id}: {chosen.model.family} of {chosen.counts.total:,} parameters, "
             + (
-                f"{steps:,} steps of {chosen.data.batch:,} units"
+                f"{steps:,} steps of {chosen.step_units:,.0f} units"
                 if steps
                 else "a budget in seconds"
             )

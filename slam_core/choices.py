@@ -6,10 +6,13 @@ As in slamkit's DPO: EOS, the prompt, a continuation, EOS; the continuation and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from slam_core.corpora import Pair, Pairs
+from slam_core.corpora import Pair, Pairs, find_pairs, open_pairs
 from slam_core.draws import Ids, permute
 from slam_core.errors import UsageError
 from slam_core.preferences import Preference
@@ -47,7 +50,7 @@ class Choices:
                 f"none of the {len(pairs)} pairs of '{pairs.name}' has an auto-BLEU-2 of at most "
                 f"{max_auto_bleu} in units; raise max_auto_bleu"
             )
-        self.per_step, self.context, self.eos, self._seed = per_step, context, eos, seed
+        self.rows, self.context, self.eos, self._seed = per_step, context, eos, seed
         for pair in self.pairs:
             longest = max(pair.positive.size, pair.negative.size)
             if longest + 1 > context:
@@ -66,22 +69,20 @@ class Choices:
         return len(self.pairs)
 
     @property
-    def mean_units(self) -> float:
+    def units(self) -> float:
         """Units that a pair takes through the model, on average: its two sequences."""
         return float(np.mean([sum(map(len, self._sides(pair)[1])) - 2 for pair in self.pairs]))
 
     def batch(self, step: int) -> Ids:
         """Rows of the pairs of a step, counted from 0."""
-        epoch, within = np.divmod(
-            np.arange(step * self.per_step, (step + 1) * self.per_step), len(self)
-        )
+        epoch, within = np.divmod(np.arange(step * self.rows, (step + 1) * self.rows), len(self))
         chosen = np.empty_like(within)
         for e in np.unique(epoch):
             now = epoch == e
             chosen[now] = permute(within[now], len(self), self._seed, "pairs", int(e))
-        return self.rows(chosen)
+        return self.rows_of(chosen)
 
-    def rows(self, index: Sequence[int] | Ids) -> Ids:
+    def rows_of(self, index: Sequence[int] | Ids) -> Ids:
         """(pairs, 2, COLUMNS + ids): the chosen, then the rejected end of each pair.
 
         Rows are as long as the longest; ids after the end are 0. A pair that is longer than the
@@ -103,6 +104,35 @@ class Choices:
         before = before[max(0, before.size + longest - (self.context + 1)) :]
         sides = [np.concatenate([before, end, [self.eos]]) for end in _ends(pair)]
         return before.size, [side.astype(np.int64) for side in sides]
+
+
+@dataclass(frozen=True)
+class PlannedPairs:
+    """What a plan needs of a preference set: its checksum, and the mean units of its pairs."""
+
+    revision: str
+    mean_units: float
+
+
+def planned_pairs(name: str, max_auto_bleu: float | None, context: int) -> PlannedPairs:
+    """Of the set as it is on disk; read again if its manifest is another."""
+    folder = find_pairs(name)
+    return _planned(folder, (folder / "pairs.json").stat().st_mtime_ns, max_auto_bleu, context)
+
+
+@lru_cache(maxsize=64)
+def _planned(folder: Path, changed: int, max_auto_bleu: float | None, context: int) -> PlannedPairs:
+    pairs = open_pairs(folder)
+    choices = Choices(
+        pairs,
+        per_step=1,
+        context=context,
+        eos=pairs.manifest.inventory,
+        seed=0,
+        max_auto_bleu=max_auto_bleu,
+    )
+    # To 6 digits, so that ids do not hang on how a mean is summed.
+    return PlannedPairs(pairs.revision, float(f"{choices.units:.6g}"))
 
 
 def kept(pairs: Sequence[Pair], max_auto_bleu: float | None) -> list[Pair]:

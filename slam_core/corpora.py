@@ -438,7 +438,7 @@ def one_inventory(opened: Sequence[Corpus]) -> int:
 def open_pairs(name_or_path: str | Path) -> Pairs:
     """Open a pair set, '<corpus>/<set>', '<corpus>/preferences/<name>/<part>' or its folder, and
     check its checksums."""
-    folder = _find_pairs(name_or_path)
+    folder = find_pairs(name_or_path)
     manifest = PairsManifest.model_validate_json((folder / "pairs.json").read_bytes())
     _check_sha256(folder / "pairs.units", manifest.units_sha256)
     _check_sha256(folder / "items.jsonl", manifest.items_sha256)
@@ -452,7 +452,8 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
 
 
-def _find_pairs(name_or_path: str | Path) -> Path:
+def find_pairs(name_or_path: str | Path) -> Path:
+    """The folder of a pair set that `open_pairs` opens."""
     path = Path(name_or_path)
     for place in (path, *(home / path for home in _homes())):
         if (place / "pairs.json").is_file():

@@ -45,7 +45,7 @@ class Mix:
     """
 
     def __init__(self, data: Data, seed: int, steps: int | None = None):
-        self.context = data.context
+        self.context = self.units = data.context
         self.rows = data.batch // data.context
         self._seed, self._data = seed, data
         self._corpora = [open_source(source) for source in data.sources]

@@ -46,14 +46,14 @@ class Preferences:
     `reference`: (pairs, 2) log-probabilities of chosen and rejected ends, in the order of the
     pairs. With `per_unit` a log-probability is divided by the length of its end.
 
-    `metrics` are sums over the pairs seen since they were last zeroed: how many, how much
-    beta * margin in all, and how many with a positive margin (one of 0 counts half).
+    `sums`: how many pairs, how much beta * margin in all, and how many with a positive margin (one
+    of 0 counts half).
     """
 
     def __init__(self, reference: torch.Tensor, loss: Loss, beta: float, *, per_unit: bool = False):
         self.reference, self.beta, self.per_unit = reference, beta, per_unit
         self._loss = LOSSES[loss]
-        self.metrics = torch.zeros(3, dtype=torch.float64, device=reference.device)
+        self.sums = torch.zeros(3, dtype=torch.float64, device=reference.device)
 
     def terms(self, batch: npt.NDArray[np.int64]) -> int:
         return len(batch)
@@ -67,13 +67,12 @@ class Preferences:
             reward = (self.beta * margin).double()
             right = (reward > 0).double() + 0.5 * (reward == 0).double()
             count = torch.ones_like(reward)
-            self.metrics += torch.stack([count, reward, right]).sum(1)
+            self.sums += torch.stack([count, reward, right]).sum(1)
         return self._loss(margin, self.beta).sum()
 
-    def measured(self) -> dict[str, float]:
-        """`reward_margin` and `reward_accuracy` of the pairs since the last call; zeroes them."""
-        count, reward, right = self.metrics.tolist()
-        self.metrics.zero_()
+    def measured(self, sums: torch.Tensor) -> dict[str, float]:
+        """`reward_margin` and `reward_accuracy`, means over the pairs."""
+        count, reward, right = sums.tolist()
         return {"reward_margin": reward / count, "reward_accuracy": right / count} if count else {}
 
 
@@ -96,8 +95,8 @@ def reference_logps(
     """(pairs, 2) log-probabilities under the model as it is, kept in a safetensors file.
 
     They are read from there if it is whole and of the same `identity` (the parent run and its
-    attempt, the pair set's revision, the context, the filter), else computed and written. Compute
-    them in the precision of the training, or the margin is not 0 at the start.
+    attempt, the pair set's revision, the context, the filter), else computed and written, in the
+    precision of the training: in another the margin is not 0 at the start.
     """
     device = next(model.parameters()).device
     named = json.dumps(dict(identity), sort_keys=True)
@@ -116,7 +115,7 @@ def _computed(model: nn.Module, choices: Choices, bf16: bool) -> torch.Tensor:
     model.eval()
     out = torch.empty(len(choices), 2)
     for part in _by_length(choices):
-        rows = torch.from_numpy(choices.rows(part)).to(device)
+        rows = torch.from_numpy(choices.rows_of(part)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             out[torch.from_numpy(part)] = end_logps(model, rows).cpu()
     model.train(was_training)

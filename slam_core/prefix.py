@@ -50,7 +50,8 @@ class Origin(BaseModel):
 @lru_cache(maxsize=65_536)
 def branch_step(spec: RunSpec) -> int:
     """How many first steps of a run are those of every longer run too; 0 if none are."""
-    total = spec.steps if spec.optim.warmup_steps is not None else None
+    shared = spec.optim.warmup_steps is not None and spec.dpo is None
+    total = spec.steps if shared else None
     return plateau(spec.optim, total) if total is not None else 0
 
 

@@ -96,7 +96,10 @@ class Result(_Fact):
 
 
 class Curve(_Fact):
-    """The training curve of one attempt: columns of equal length, one entry a logged interval."""
+    """The training curve of one attempt: columns of equal length, one entry a logged interval.
+
+    `measured`: further columns by name, of an objective that has more to tell than its loss.
+    """
 
     run: str
     attempt: str
@@ -104,10 +107,15 @@ class Curve(_Fact):
     tokens: list[int]
     seconds: list[float]
     loss: list[float]
+    measured: dict[str, list[float]] | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
         return (self.run, self.attempt)
+
+    @model_serializer(mode="wrap")
+    def _without_the_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class Score(_Fact):
@@ -238,6 +246,7 @@ class Unwritten(Journal):
 # The reason of a `stopped` event that nobody asked for.
 OUT_OF_MEMORY = "out of memory"
 _COLUMNS = ("steps", "tokens", "seconds", "loss")
+_MEASURED = ("reward_margin", "reward_accuracy")
 ENDS: dict[str, State] = {"done": "done", "diverged": "diverged", "failed": "failed"}
 
 
@@ -304,6 +313,7 @@ def curve_of(run: str, attempt: str, events: list[Event]) -> Curve:
     the curve of the steps that it did not take itself.
     """
     points: dict[int, tuple[int, float, float]] = {}
+    measured: dict[int, dict[str, float]] = {}
     for event in events:
         match event["event"]:
             case "start":
@@ -315,8 +325,14 @@ def curve_of(run: str, attempt: str, events: list[Event]) -> Curve:
                 points = {step: at for step, at in points.items() if step <= event["step"]}
             case "progress":
                 points[event["step"]] = event["tokens"], event["seconds"], event["loss"]
+                measured[event["step"]] = {k: event[k] for k in _MEASURED if k in event}
     rows = [(step, *points[step]) for step in sorted(points)]
-    columns = {name: [row[k] for row in rows] for k, name in enumerate(_COLUMNS)}
+    columns: Event = {name: [row[k] for row in rows] for k, name in enumerate(_COLUMNS)}
+    names = {name for step in points for name in measured.get(step, ())}
+    if names:
+        columns["measured"] = {
+            name: [measured[step][name] for step in sorted(points)] for name in sorted(names)
+        }
     return Curve.model_validate({"run": run, "attempt": attempt, **columns})
 
 

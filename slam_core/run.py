@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,9 +18,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 from slam_core import prefix, scratch
+from slam_core.choices import Choices
 from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import HeldOut, Mix
-from slam_core.distributed import Followed, Lost, World, joined
+from slam_core.distributed import Followed, Lost, World, joined, world
+from slam_core.dpo import Preferences, reference_logps
 from slam_core.engines import check
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
@@ -38,13 +42,21 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     """Bring a run to its end: `done` or `diverged`. Does nothing if it is there already.
 
     Resumes the latest attempt. `Interrupted` after a stop signal (state saved), `Busy` if another
-    process has the run, `SlamError` if an earlier attempt failed and `retry` is not given.
+    process has the run, `SlamError` if an earlier attempt failed and `retry` is not given. A run of
+    two stages brings its parent to its end first.
     """
     spec, limits = resolve(spec), limits or Limits()
+    if spec.parent is not None and scratch.state(spec.id) not in ("done", "diverged"):
+        first = _first_stage(spec.parent, retry, limits, say)
+        if first != "done":
+            raise SlamError(
+                f"run {spec.id} starts from run {spec.parent.id}, which {first}; change what "
+                "the two share"
+            )
     with joined(spec.id) as world, ExitStack() as held:
         device = pick_device()
-        rows = spec.data.batch // spec.data.context
-        world.lead(lambda: check(limits.zero, spec.optim, rows, world.size))
+        rows = spec.dpo.batch if spec.dpo else spec.data.batch // spec.data.context
+        world.lead(lambda: check(limits.zero, spec.stage, rows, world.size))
         world.lead(lambda: _check_device(spec, device))
         state, attempt = world.lead(lambda: _open(spec, retry, held))
         if not world.leads:
@@ -71,6 +83,21 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         except Exception as error:
             journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
             raise
+
+
+def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say) -> State:
+    """Bring the run to its end that another starts from; wait where another process has it."""
+    waiting = False
+    while True:
+        try:
+            return execute(parent, retry=retry, limits=limits, say=say)
+        except scratch.Busy as busy:
+            if world().size > 1:
+                raise
+            if not waiting:
+                say(f"{busy}: waiting for its end, to start from it")
+            waiting = True
+            time.sleep(1)
 
 
 def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
@@ -107,12 +134,15 @@ def _attempt(
             "this version of transformers builds the family differently: report it"
         )
     world.lead(lambda: scratch.forget_stop(folder))
-    mix = Mix(spec.data, spec.seed, spec.steps)
+    mix = Mix(spec.data, spec.seed, None if spec.dpo else spec.steps)
     mix.fit(spec.model.vocab or 0)
-    if spec.model.init and not checkpoints(folder):
-        warm_start(model, spec.model, mix.text_ids)
     held_out = mix.held_out()
-    loop = Loop(spec, model.to(device), mix, NextUnit(mix.masked), journal, limits, world)
+    model.to(device)
+    begun = _begin(spec, model, folder, mix)
+    stream, objective = mix, NextUnit(mix.masked)
+    if spec.dpo:
+        stream, objective = _preferences(spec, model, folder, mix, begun, world)
+    loop = Loop(spec, model, stream, objective, journal, limits, world)
     several = {"processes": world.size, "zero": limits.zero} if world.size > 1 else {}
     for damaged in truncated(folder) if world.leads else ():
         say(f"{damaged} is truncated: going on from what was saved before it")
@@ -126,11 +156,64 @@ def _attempt(
             spec=json.loads(spec.canonical()),
             counts=spec.counts.model_dump(),
             steps=loop.total,
-            provenance=provenance(device) | several,
+            provenance=provenance(device) | several | begun,
         )
         _branch(spec, loop, journal, say)
     with closing(loop.engine):
         return _finish(spec, loop, held_out, journal, say)
+
+
+def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str, Any]:
+    """Give a fresh model the weights that its run starts from. `parent`: the run they are of, and
+    what that spent; nothing where they are drawn, or those of a file."""
+    if spec.parent is not None:
+        where, _ = finished(spec.parent.id)
+        load_weights(model, _last(where))
+        done = next(e for e in Journal(where).backwards() if e["event"] == "done")
+        spent = {name: done["spent"][name] for name in ("tokens", "seconds")}
+        return {"parent": {"run": spec.parent.id, "attempt": where.name, **spent}}
+    if spec.model.init and (spec.dpo or not checkpoints(folder)):
+        warm_start(model, spec.model, mix.text_ids)
+    return {}
+
+
+def _preferences(
+    spec: RunSpec, model: nn.Module, folder: Path, mix: Mix, begun: dict[str, Any], world: World
+) -> tuple[Choices, Preferences]:
+    """The pairs of a preference stage, and its objective, whose reference is the model as it is."""
+    dpo = spec.dpo
+    assert dpo is not None
+    pairs = open_pairs(dpo.pairs)
+    if pairs.revision != dpo.revision:
+        raise SlamError(
+            f"preferences '{dpo.pairs}' are revision {pairs.revision} here, but the run was "
+            f"declared with {dpo.revision}; restore that revision, or plan the run anew"
+        )
+    choices = Choices(
+        pairs,
+        per_step=dpo.batch,
+        context=spec.data.context,
+        eos=mix.eos,
+        seed=spec.seed,
+        max_auto_bleu=dpo.max_auto_bleu,
+    )
+    where = folder
+    if parent := begun.get("parent"):
+        where = scratch.run_folder(parent["run"]) / parent["attempt"]
+    identity = {
+        "weights": f"{where.parent.name}/{where.name}",
+        "pairs": pairs.revision,
+        "filter": dpo.max_auto_bleu,
+        "context": spec.data.context,
+        "precision": spec.precision,
+    }
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    file = where / "references" / f"{name}.safetensors"
+    bf16 = spec.precision == "bf16"
+    # Rank 0 computes them, the others read its file.
+    world.lead(lambda: len(reference_logps(model, choices, file, identity, bf16=bf16)))
+    reference = reference_logps(model, choices, file, identity, bf16=bf16)
+    return choices, Preferences(reference, dpo.loss, dpo.beta, per_unit=dpo.per_unit)
 
 
 def _note_spec(spec: RunSpec, folder: Path) -> None:
@@ -333,12 +416,17 @@ def finished(run: str) -> tuple[Path, RunSpec]:
 
 def load(folder: Path, spec: RunSpec) -> nn.Module:
     """The trained model of an attempt, on the device at hand."""
+    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
+    load_weights(model, _last(folder))
+    return model.to(pick_device())
+
+
+def _last(folder: Path) -> Path:
+    """The last checkpoint of a finished attempt."""
     found = checkpoints(folder)
     if not found:
         raise SlamError(f"{folder} holds no checkpoint any more; train the run again with --retry")
-    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
-    load_weights(model, found[-1])
-    return model.to(pick_device())
+    return found[-1]
 
 
 def _nothing(text: str) -> None:

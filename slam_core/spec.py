@@ -19,6 +19,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from slam_core import corpora
+from slam_core.choices import planned_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.families import family
 from slam_core.flops import FLOPS, Counts, count
@@ -185,6 +186,34 @@ class Optim(_Value):
         return self
 
 
+class Dpo(_Value):
+    """Preference optimisation after pre-training, for a `fraction` of the budget (all of it with 1:
+    of a model that starts from trained weights, `model.init`).
+
+    `pairs`: a preference set, `<corpus>/preferences/<name>/train`, without the pairs whose prompt
+    and chosen units have an auto-BLEU-2 above `max_auto_bleu` (1 keeps all). `batch` pairs a step;
+    `lr` and `warmup` (a share of the stage) take the place of those of `optim`, `schedule` where it
+    is given. `loss` and `beta` as in `slam_core.dpo`; with `per_unit` by mean log-probabilities.
+
+    The budget pays for the trained model's passes over both ends of a pair; the reference's
+    log-probabilities are computed once for all runs of one parent. The checksum of the set and the
+    mean `units` that a pair takes are filled in. Defaults are Slam's (Maimon et al. 2025, Table 6).
+    """
+
+    pairs: str
+    fraction: float = Field(gt=0, le=1)
+    batch: int = Field(default=64, gt=0)
+    lr: float = Field(default=5e-5, gt=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    schedule: str | None = None
+    loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
+    beta: float = Field(default=0.1, gt=0)
+    per_unit: bool = False
+    max_auto_bleu: float = Field(default=0.3, ge=0, le=1)
+    revision: str | None = None
+    units: float | None = Field(default=None, gt=0)
+
+
 class Budget(_Value):
     """One number in one unit. FLOPs name their convention, seconds their device.
 
@@ -219,11 +248,15 @@ class RunSpec(_Value):
 
     `precision`: `bf16` is autocast with fp32 weights. `semantics` is raised when the meaning of a
     field changes, so that old results are not taken for new ones.
+
+    With `dpo` the run is the second of two stages: it starts from the final model of its `parent`,
+    the run of the same fields without `dpo` and with what `dpo.fraction` leaves of the budget.
     """
 
     model: Model
     data: Data
     optim: Optim = Optim()
+    dpo: Dpo | None = None
     budget: Budget
     seed: int = Field(default=0, ge=0, lt=2**63)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -238,6 +271,15 @@ class RunSpec(_Value):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_a_first_stage(self) -> Self:
+        if self.dpo and self.dpo.fraction == 1 and self.model.init is None:
+            raise ValueError(
+                "dpo.fraction 1 leaves no budget for pre-training; give model.init, trained "
+                "weights to start from, or a smaller fraction"
+            )
+        return self
+
     @property
     def id(self) -> str:
         """12 hex digits of the sha256 of the canonical form of the resolved spec."""
@@ -249,25 +291,60 @@ class RunSpec(_Value):
         return _counts(self)
 
     @property
+    def parent(self) -> RunSpec | None:
+        """The run whose final model this one starts from; None of a run of one stage."""
+        if self.dpo is None or self.dpo.fraction == 1:
+            return None
+        # To 12 digits, so that 1 - 0.9 is 0.1.
+        amount = float(f"{self.budget.amount * (1 - self.dpo.fraction):.12g}")
+        budget = self.budget.model_copy(update={"amount": amount})
+        return self.model_copy(update={"dpo": None, "budget": budget})
+
+    @property
+    def own_amount(self) -> float:
+        """What of the budget this run spends itself."""
+        return self.budget.amount * (self.dpo.fraction if self.dpo else 1.0)
+
+    @property
+    def stage(self) -> Optim:
+        """The optimiser of this run's own steps."""
+        if self.dpo is None:
+            return self.optim
+        own = {"lr": self.dpo.lr, "warmup": self.dpo.warmup, "warmup_steps": None}
+        own |= {"schedule": self.dpo.schedule or self.optim.schedule}
+        return Optim.model_validate(self.optim.model_dump() | own)
+
+    @property
+    def step_units(self) -> float:
+        """Units that a step takes through the model, of a preference stage on average."""
+        if self.dpo is None:
+            return self.data.batch
+        dpo = resolve(self).dpo
+        assert dpo is not None
+        assert dpo.units is not None
+        return dpo.batch * dpo.units
+
+    @property
     def steps(self) -> int | None:
         """Optimiser steps that the budget buys, at least one; None for a budget in seconds.
 
-        `UsageError` if a warm-up in steps does not fit into them.
+        Of a preference stage those of its own fraction. `UsageError` if a warm-up in steps does not
+        fit into them.
         """
         resolved = resolve(self)
-        amount, batch = resolved.budget.amount, resolved.data.batch
+        amount = resolved.own_amount
         match resolved.budget.unit:
             case "steps":
                 total = max(1, round(amount))
             case "tokens":
-                total = max(1, round(amount / batch))
+                total = max(1, round(amount / self.step_units))
             case "flops":
                 convention = resolved.budget.convention
                 assert convention is not None
-                total = max(1, round(amount / (self.counts.flops(convention) * batch)))
+                total = max(1, round(amount / (self.counts.flops(convention) * self.step_units)))
             case "seconds":
                 return None
-        optim = self.optim
+        optim = self.stage
         room = total * (1 - optim.decay) if optim.schedule == "wsd" else total - 1
         if optim.warmup_steps is not None and optim.warmup_steps > room:
             raise UsageError(
@@ -290,6 +367,8 @@ class RunSpec(_Value):
         if init := tree["model"].get("init"):
             init["source"] = Path(init["source"]).name
             init.pop("revision", None)
+        if dpo := tree.get("dpo"):
+            dpo["pairs"] = "/".join(Path(dpo["pairs"]).parts[-4:])
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     def but(self, changes: Mapping[str, Any]) -> RunSpec:
@@ -341,8 +420,21 @@ def _resolve(spec: RunSpec) -> RunSpec:
         )
     if budget.unit == "flops" and budget.convention is None:
         budget = budget.model_copy(update={"convention": "6nd"})
-    done = spec.model_copy(update={"model": model, "data": data, "budget": budget})
+    dpo = _resolve_dpo(spec.dpo, data.context)
+    done = spec.model_copy(update={"model": model, "data": data, "budget": budget, "dpo": dpo})
     return spec if done == spec else done
+
+
+def _resolve_dpo(dpo: Dpo | None, context: int) -> Dpo | None:
+    if dpo is None or None not in (dpo.revision, dpo.units):
+        return dpo
+    found = planned_pairs(dpo.pairs, dpo.max_auto_bleu, context)
+    if dpo.revision not in (None, found.revision):
+        raise SlamError(
+            f"preferences '{dpo.pairs}' are revision {found.revision} here, but the run was "
+            f"declared with {dpo.revision}; restore that revision, or plan the run anew"
+        )
+    return dpo.model_copy(update={"revision": found.revision, "units": found.mean_units})
 
 
 @lru_cache(maxsize=65_536)
@@ -447,6 +539,7 @@ def _fields_at(parents: list[Any]) -> list[str]:
         "sources": Source,
         "interleave": Interleave,
         "init": Init,
+        "dpo": Dpo,
     }
     names = [part for part in parents if isinstance(part, str)]
     return list((kinds[names[-1]] if names else RunSpec).model_fields)

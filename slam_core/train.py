@@ -46,17 +46,34 @@ _WORD = 1 << 10
 
 
 class Stream(Protocol):
-    """Training data as a pure function of the step."""
+    """Training data as a pure function of the step: rows that processes share out.
+
+    `rows` a step, each of `units` units (on average).
+    """
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def units(self) -> float: ...
 
     def batch(self, step: int) -> npt.NDArray[np.int64]: ...
 
 
 class Objective(Protocol):
-    """Sum of the loss over a micro-batch, and the number of terms in a whole batch."""
+    """Sum of the loss over a micro-batch, and the number of terms in a whole batch.
+
+    `sums` are totals over the rows since the last interval was logged; `measured` makes of the
+    sums of all processes what the interval's event says of them.
+    """
+
+    sums: torch.Tensor
 
     def terms(self, batch: npt.NDArray[np.int64]) -> int: ...
 
     def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor: ...
+
+    def measured(self, sums: torch.Tensor) -> dict[str, float]: ...
 
 
 class NextUnit:
@@ -67,6 +84,7 @@ class NextUnit:
 
     def __init__(self, eos: int | None = None):
         self.eos = eos
+        self.sums = torch.zeros(0, dtype=torch.float64)
 
     def terms(self, batch: npt.NDArray[np.int64]) -> int:
         rows, width = batch.shape
@@ -75,6 +93,10 @@ class NextUnit:
     def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         predicted = logits(model, rows[:, :-1], self.eos).float().flatten(0, 1)
         return F.cross_entropy(predicted, rows[:, 1:].flatten(), reduction="sum")
+
+    def measured(self, sums: torch.Tensor) -> dict[str, float]:
+        del sums
+        return {}
 
 
 class Diverged(Exception):
@@ -124,7 +146,7 @@ class Loop:
         self.seconds = 0.0
         self.logged = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._rows = max(1, limits.micro_batch // spec.data.context)
+        self._rows = max(1, int(limits.micro_batch // stream.units))
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
         if not world.leads:
@@ -136,7 +158,7 @@ class Loop:
     def engine(self) -> Engine:
         """Made when it is first used: weights are loaded before they are copied or sharded."""
         bf16 = self.spec.precision == "bf16"
-        zero, optim = self.limits.zero, self.spec.optim
+        zero, optim = self.limits.zero, self.spec.stage
         return engine_of(zero, self.model, optim, self.world, self._micros, bf16)
 
     @property
@@ -149,13 +171,12 @@ class Loop:
         """Share of the budget spent, 0 to 1."""
         if self.total is not None:
             return self.step / self.total
-        return min(1.0, self.seconds / self.spec.budget.amount)
+        return min(1.0, self.seconds / self.spec.own_amount)
 
     @property
     def spent(self) -> Spent:
-        return Spent(
-            steps=self.step, tokens=self.step * self.spec.data.batch, seconds=round(self.seconds, 3)
-        )
+        tokens = round(self.step * self.stream.rows * self.stream.units)
+        return Spent(steps=self.step, tokens=tokens, seconds=round(self.seconds, 3))
 
     def spend(self, at_branch: Callable[[], None] = lambda: None) -> Spent:
         """Train until the budget is spent. `Diverged`, or `Interrupted` after saving.
@@ -210,7 +231,7 @@ class Loop:
 
         Shares differ by a sequence where they must; then a micro-batch may be one larger.
         """
-        rows, size = self.spec.data.batch // self.spec.data.context, self.world.size
+        rows, size = self.stream.rows, self.world.size
         return min(math.ceil(math.ceil(rows / size) / self._rows), rows // size)
 
     def _dealt(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -227,7 +248,7 @@ class Loop:
         # the first step is not lost to a warm-up from zero, the last one is at the floor.
         progress = (self.step + 1) / self.total if self.total is not None else self.progress
         for group in self.engine.optimiser.param_groups:
-            group["lr"] = rate(self.spec.optim, progress, self.total)
+            group["lr"] = rate(self.spec.stage, progress, self.total)
         bf16 = self.spec.precision == "bf16"
         alone = self.world.size == 1
         parts = torch.split(rows, self._rows) if alone else rows.tensor_split(self._micros)
@@ -257,18 +278,21 @@ class Loop:
         loss = self.world.total(self.loss_sum).item() / self.logged
         if not np.isfinite(loss):
             raise Diverged(self.spent)
+        measured = self.objective.measured(self.world.total(self.objective.sums))
         self.world.lead(
             lambda: self.journal.write(
                 "progress",
                 **self.spent.model_dump(exclude={"steps"}),
                 step=self.step,
                 loss=loss,
+                **measured,
                 lr=self.engine.optimiser.param_groups[0]["lr"],
                 rate=round(self.spent.tokens / max(self.seconds, 1e-9)),
                 memory=_held(self.device),
             )
         )
         self.loss_sum.zero_()
+        self.objective.sums.zero_()
         self.logged = 0
 
     def _clock(self) -> None:
@@ -334,6 +358,9 @@ class Loop:
                 torch.cuda.set_rng_state(states[own].clone(), self.device)
             sums = moments["loss_sum"].reshape(size)
             self.loss_sum = (sums[own] if same else sums.sum()).to(self.device)
+            if "sums" in moments:
+                sums = moments["sums"].reshape(size, -1)
+                self.objective.sums.copy_(sums[own] if same else sums.sum(0))
         self.step, self.seconds, self.logged = state["step"], state["seconds"], state["logged"]
 
     def _moments(self) -> dict[str, torch.Tensor]:
@@ -341,6 +368,8 @@ class Loop:
         tensors = {"loss_sum": gather(self.loss_sum), "rng/cpu": gather(torch.get_rng_state())}
         if self.device.type == "cuda":
             tensors["rng/cuda"] = gather(torch.cuda.get_rng_state(self.device))
+        if self.objective.sums.numel():
+            tensors["sums"] = gather(self.objective.sums)
         return tensors | self.engine.moments()
 
 

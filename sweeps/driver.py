@@ -176,7 +176,7 @@ class Driver:
             state = self.facts.state(run)
             if state not in ("done", "diverged"):
                 label = f"{point.label},s{spec.seed}" if len(point.runs) > 1 else point.label
-                tokens = (spec.steps or 1) * spec.data.batch
+                tokens = (spec.steps or 1) * spec.step_units
                 cost = spec.counts.flops(resolve(spec).budget.convention or "6nd") * tokens
                 again = retry and state == "failed"
                 self._ready.append(Job(run, label, spec, cost, retry=again))

@@ -248,7 +248,18 @@ def _specs(
         for rule in scaled:
             spec = rule.of(spec)
         runs[label] = spec
-    return runs
+    return _first_stages(runs) | runs
+
+
+def _first_stages(runs: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
+    """The parents of runs of two stages that are not among the runs themselves."""
+    there = {spec.id for spec in runs.values()} if any(s.dpo for s in runs.values()) else set()
+    parents: dict[str, RunSpec] = {}
+    for label, spec in runs.items():
+        if spec.parent and spec.parent.id not in there:
+            there.add(spec.parent.id)
+            parents[f"{label}:first stage"] = spec.parent
+    return parents
 
 
 def _columns(fields: set[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from sweeps.grid import Study
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import ENDED, Plan, makespan, plan
 from sweeps.queue import last_words
-from sweeps.sharing import forerunners
+from sweeps.sharing import predecessors
 from sweeps.table import duration
 from sweeps.watch import Bars, Lines
 
@@ -122,9 +122,9 @@ def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:
         # Of runs with about equal FLOPs the one with more steps takes longer.
         wanted.sort(key=lambda run: -(run.tokens or 0))
         costs = [float(f"{run.own_flops or 1.0:.1e}") for run in wanted]
-    before = forerunners({run.id: run.spec for run in wanted})
+    first = predecessors({run.id: run.spec for run in wanted})
     return [
-        Job(run.id, run.label, run.spec, cost, retry and run.state == "failed", before.get(run.id))
+        Job(run.id, run.label, run.spec, cost, retry and run.state == "failed", first.get(run.id))
         for run, cost in zip(wanted, costs, strict=True)
     ]
 

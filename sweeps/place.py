@@ -34,7 +34,8 @@ class Job:
     of its list, in any unit: dear ones start first.
 
     `retry`: start a new attempt if the latest failed. `after`: the run of the same list whose
-    first steps this one takes over, once they are done; begun earlier it is right, only dearer.
+    first steps, or whose model, this one takes over, once they are done; begun earlier it is right,
+    only dearer.
     """
 
     run: str

@@ -222,7 +222,7 @@ def _planned(
     price: float | None,
 ) -> Planned:
     steps = spec.steps
-    tokens = steps * spec.data.batch if steps else None
+    tokens = round(steps * spec.step_units) if steps else None
     convention = resolve(spec).budget.convention or "6nd"
     hours = times.hours(spec, tokens - reused if tokens else None)
     return Planned(
@@ -234,7 +234,7 @@ def _planned(
         tokens=tokens,
         reused=reused,
         flops=spec.counts.flops(convention) * tokens if tokens else None,
-        epochs=_epochs(spec, tokens) if tokens else None,
+        epochs=_epochs(spec, tokens) if tokens and not spec.dpo else None,
         hours=hours,
         cost=hours * price if hours is not None and price is not None else None,
         state=state,

@@ -1,4 +1,5 @@
-"""Runs that share their first steps (`slam_core.prefix`): who goes before whom, what it saves."""
+"""Who goes before whom: a first stage before its second, and of runs that share their first steps
+(`slam_core.prefix`) the shorter; what sharing saves."""
 
 from __future__ import annotations
 
@@ -35,12 +36,20 @@ def reused(specs: Mapping[str, RunSpec]) -> dict[str, int]:
     }
 
 
+def predecessors(specs: Mapping[str, RunSpec]) -> dict[str, str]:
+    """Run id -> id of the run, of those given, that it is to come after."""
+    parents = {run: spec.parent.id for run, spec in specs.items() if spec.parent}
+    return forerunners(specs) | {run: first for run, first in parents.items() if first in specs}
+
+
 def early(job: Job, jobs: Mapping[str, Job], over: Container[str]) -> bool:
-    """Whether the run whose first steps this job takes over, one of `jobs` that is not `over`, has
-    yet to do them."""
+    """Whether the run whose first steps, or whose model, this job takes over, one of `jobs` that is
+    not `over`, has yet to do them."""
     first = jobs.get(job.after or "")
     if first is None or first.run in over:
         return False
+    if job.spec.parent:
+        return True
     return reach(job.spec) < branch_step(first.spec)
 
 

@@ -50,15 +50,14 @@ class Measured:
 
     @staticmethod
     def _kind(spec: dict[str, Any]) -> tuple[Any, ...]:
-        data = spec["data"]
-        return (spec["model"]["family"], data["context"], data["batch"], spec["precision"])
+        data, batch = spec["data"], (spec.get("dpo") or spec["data"])["batch"]
+        return (spec["model"]["family"], data["context"], batch, "dpo" in spec, spec["precision"])
 
     def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
         if tokens is None:
-            return spec.budget.amount / 3600
+            return spec.own_amount / 3600
         params = spec.counts.total
-        kind = (spec.model.family, spec.data.context, spec.data.batch, spec.precision)
-        timed = self._timed.get(kind, [])
+        timed = self._timed.get(self._kind(spec.model_dump(exclude_none=True)), [])
         place = bisect_left(timed, (params,))
         beside = timed[max(0, place - 1) : place + 1]
         near = min(beside, key=lambda one: abs(math.log(one[0] / params)), default=None)
@@ -85,7 +84,7 @@ class Assumed:
 
     def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
         if tokens is None:
-            return spec.budget.amount / 3600
+            return spec.own_amount / 3600
         self._fp32 += spec.precision == "fp32"
         flops = spec.counts.flops("attention") * tokens
         return flops / (self.device.peak * self.mfu) / 3600

@@ -56,7 +56,7 @@ def net(seed: int = 0, context: int = 64) -> torch.nn.Module:
 
 def test_a_row_is_eos_prompt_end_eos(pairs: Pairs) -> None:
     stream = choices(pairs)
-    rows = stream.rows(range(len(stream)))
+    rows = stream.rows_of(range(len(stream)))
     for row, pair in zip(rows, stream.pairs, strict=True):
         for side, end in zip(row, (pair.positive, pair.negative), strict=True):
             number, begin, stop = side[:COLUMNS].tolist()
@@ -68,12 +68,12 @@ def test_a_row_is_eos_prompt_end_eos(pairs: Pairs) -> None:
     mean = np.mean(
         [2 * (1 + len(p.prompt)) + len(p.positive) + len(p.negative) for p in stream.pairs]
     )
-    assert stream.mean_units == pytest.approx(mean)
+    assert stream.units == pytest.approx(mean)
 
 
 def test_what_is_too_long_loses_the_beginning_of_its_prompt_on_both_sides(pairs: Pairs) -> None:
     stream = choices(pairs, context=16)
-    for row, pair in zip(stream.rows(range(len(stream))), stream.pairs, strict=True):
+    for row, pair in zip(stream.rows_of(range(len(stream))), stream.pairs, strict=True):
         longest = max(len(pair.positive), len(pair.negative)) + 1
         before = [EOS, *pair.prompt][-(17 - longest) :]
         for side, end in zip(row, (pair.positive, pair.negative), strict=True):
@@ -119,7 +119,7 @@ def test_what_repeats_itself_can_be_left_out(pairs: Pairs) -> None:
 def test_the_log_probability_of_an_end_is_that_of_its_units(pairs: Pairs) -> None:
     model, stream = net().eval(), choices(pairs)
     with torch.no_grad():
-        found = end_logps(model, torch.from_numpy(stream.rows(range(len(stream)))))
+        found = end_logps(model, torch.from_numpy(stream.rows_of(range(len(stream)))))
         for pair, both in zip(stream.pairs, found, strict=True):
             for end, value in zip((pair.positive, pair.negative), both, strict=True):
                 ids = torch.tensor([[EOS, *pair.prompt.tolist(), *end.tolist(), EOS]])
@@ -187,33 +187,34 @@ def test_the_loss_starts_at_ln_2_and_the_margin_grows(
     rows = stream.batch(0)
     first = objective.loss(model, torch.from_numpy(rows)) / objective.terms(rows)
     assert first.item() == pytest.approx(math.log(2), abs=1e-4)
-    before = objective.measured()
+    before = objective.measured(objective.sums)
     assert before["reward_margin"] == pytest.approx(0, abs=1e-4)
-    assert objective.measured() == {}
+    objective.sums.zero_()
+    assert objective.measured(objective.sums) == {}
     loop = Loop(spec, model, stream, objective, Journal(tmp_path), Limits())
     loop.spend()
-    curve = [e["loss"] for e in Journal(tmp_path).events() if e["event"] == "progress"]
-    assert curve[0] == pytest.approx(math.log(2), abs=1e-3)
-    assert curve[-1] < 0.6
-    after = objective.measured()
-    assert after["reward_margin"] > 0.1
-    assert after["reward_accuracy"] > 0.6
+    curve = [e for e in Journal(tmp_path).events() if e["event"] == "progress"]
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert curve[-1]["loss"] < 0.6
+    assert curve[-1]["reward_margin"] > 0.1
+    assert curve[-1]["reward_accuracy"] > 0.6
 
 
 def test_accuracy_counts_ties_half_and_micro_batches_add_up(pairs: Pairs) -> None:
     stream, model = choices(pairs, per_step=13), net().eval()
     rows = torch.from_numpy(stream.batch(0))
     with torch.no_grad():
-        own = end_logps(model, torch.from_numpy(stream.rows(range(13))))
+        own = end_logps(model, torch.from_numpy(stream.rows_of(range(13))))
         shift = torch.zeros(13, 2)
         shift[:5, 0] = -1.0  # the reference thinks less of the chosen: a margin of 1
         shift[5:9, 0] = 1.0
         objective = Preferences(own + shift, "sigmoid", 0.5)
         whole = objective.loss(model, rows).item()
-        found = objective.measured()
+        found = objective.measured(objective.sums)
+        objective.sums.zero_()
         parts = sum(objective.loss(model, part).item() for part in rows.split(4))
     assert whole == pytest.approx(parts, rel=1e-5)
-    assert objective.measured() == pytest.approx(found, rel=1e-4)
+    assert objective.measured(objective.sums) == pytest.approx(found, rel=1e-4)
     assert found["reward_margin"] == pytest.approx(0.5 * (5 - 4) / 13, abs=1e-4)
     assert 5 / 13 <= found["reward_accuracy"] <= 9 / 13  # the four others are 0 up to rounding
 

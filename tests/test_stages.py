@@ -1,0 +1,198 @@
+"""Two stages of one budget: pre-training, then preferences, from the parent's final model."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_train import outcome, quiet, weights
+
+from slam_core import scratch
+from slam_core.choices import Choices
+from slam_core.corpora import Pair, write_pairs
+from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.results import Journal, fold
+from slam_core.run import execute, finished, load
+from slam_core.spec import RunSpec, resolve
+from slam_core.train import Limits, checkpoints
+from sweeps.grid import Grid
+from sweeps.launch import launch
+from sweeps.local import Local
+from sweeps.plan import plan
+
+
+@pytest.fixture
+def two_stages(tiny_spec: RunSpec, tmp_path: Path) -> RunSpec:
+    folder = tmp_path / "pairs" / "preferences" / "ends" / "train"
+    rng = np.random.default_rng(0)
+
+    def some(most: int) -> np.ndarray:
+        return rng.integers(0, 20, int(rng.integers(1, most))).astype(np.uint16)
+
+    # Chosen ends say 20, which rejected ones never do.
+    made = [
+        Pair(f"p{i}", some(6), np.append(some(4), 20).astype(np.uint16), some(5)) for i in range(24)
+    ]
+    write_pairs(folder, made, name="pairs/ends/train", inventory=21, provenance={})
+    dpo = {"pairs": str(folder), "fraction": 0.5, "batch": 8, "lr": 1e-2, "max_auto_bleu": 1.0}
+    return tiny_spec.but({"dpo": dpo})
+
+
+def test_the_second_stage_starts_from_the_first(two_stages: RunSpec, slam_out: Path) -> None:
+    spec = resolve(two_stages)
+    assert spec.parent is not None
+    assert spec.parent.dpo is None
+    assert (spec.parent.steps, spec.steps) == (30, 30)
+    assert execute(spec, say=quiet) == "done"
+    first, _ = outcome(spec.parent.id)
+    second, _ = outcome(spec.id)
+    spent = first.spent
+    assert second.provenance["parent"] == {
+        "run": spec.parent.id,
+        "attempt": first.attempt,
+        "tokens": spent.tokens,
+        "seconds": spent.seconds,
+    }
+    attempt = scratch.attempts(spec.id)[-1]
+    progress = [e for e in Journal(attempt).events() if e["event"] == "progress"]
+    assert progress[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert progress[0]["reward_margin"] == pytest.approx(0, abs=1e-3)
+    assert progress[-1]["loss"] < 0.6
+    assert progress[-1]["reward_accuracy"] > 0.8
+    curve = fold(spec.id, attempt.name, Journal(attempt).events())[1]
+    assert curve is not None
+    assert curve.measured is not None
+    assert curve.measured["reward_margin"][-1] == progress[-1]["reward_margin"]
+    # The reference is kept with the parent, for its other children.
+    assert len(list(scratch.attempts(spec.parent.id)[-1].glob("references/*.safetensors"))) == 1
+    # The validation loss of both is there: what preferences cost in likelihood.
+    assert first.validation.keys() == second.validation.keys()
+
+
+def test_the_stages_share_one_budget(two_stages: RunSpec) -> None:
+    spec = resolve(two_stages.but({"budget": {"amount": 1e9, "unit": "flops"}}))
+    assert spec.parent is not None
+    assert spec.parent.budget.amount == 5e8
+    per_unit = spec.counts.flops("6nd")
+    assert spec.dpo is not None
+    assert spec.dpo.units is not None
+    assert spec.step_units == 8 * spec.dpo.units
+    assert spec.steps == round(5e8 / (per_unit * 8 * spec.dpo.units))
+    assert resolve(spec.parent).dpo is None
+    tenth = two_stages.but({"dpo.fraction": 0.9, "budget.amount": 1.0}).parent
+    assert tenth is not None
+    assert tenth.budget.amount == 0.1
+
+
+def test_another_beta_has_the_same_parent_and_another_id(two_stages: RunSpec) -> None:
+    other = two_stages.but({"dpo.beta": 0.5})
+    assert other.parent == two_stages.parent
+    assert other.id != two_stages.id
+    assert two_stages.parent is not None
+    assert two_stages.parent.id == two_stages.but({"dpo": None, "budget.amount": 30.0}).id
+
+
+def test_a_second_stage_resumes_to_the_bit(
+    two_stages: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(two_stages, say=quiet)
+    whole, losses = outcome(two_stages.id)
+    trained = weights(two_stages.id)
+    shutil.rmtree(scratch.run_folder(two_stages.id))
+    stop = Choices.batch
+
+    def stopping(self: Choices, step: int) -> np.ndarray:
+        if step == 13:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stop(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Choices, "batch", stopping)
+        with pytest.raises(Interrupted):
+            execute(two_stages, say=quiet)
+    assert execute(two_stages, say=quiet) == "done"
+    again, resumed = outcome(two_stages.id)
+    assert (again.validation, resumed) == (whole.validation, losses)
+    for name, tensor in weights(two_stages.id).items():
+        assert torch.equal(tensor, trained[name])
+    events = Journal(scratch.attempts(two_stages.id)[-1]).events()
+    margins = [e["reward_margin"] for e in events if e["event"] == "progress"]
+    curve = fold(two_stages.id, again.attempt, events)[1]
+    assert curve is not None
+    assert curve.measured is not None
+    assert len(curve.measured["reward_margin"]) == len(losses) <= len(margins)
+
+
+def test_micro_batches_of_pairs_add_up(two_stages: RunSpec, slam_out: Path) -> None:
+    execute(two_stages, say=quiet)
+    whole, _ = outcome(two_stages.id)
+    shutil.rmtree(scratch.run_folder(two_stages.id))
+    execute(two_stages, limits=Limits(micro_batch=40), say=quiet)
+    parts, _ = outcome(two_stages.id)
+    assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
+
+
+def test_a_finished_second_stage_needs_no_parent(two_stages: RunSpec, slam_out: Path) -> None:
+    execute(two_stages, say=quiet)
+    assert two_stages.parent is not None
+    shutil.rmtree(scratch.run_folder(two_stages.parent.id))
+    assert execute(two_stages, say=quiet) == "done"
+    assert not scratch.run_folder(two_stages.parent.id).exists()
+    folder, spec = finished(two_stages.id)
+    assert load(folder, spec) is not None
+
+
+def test_preferences_alone_need_trained_weights(two_stages: RunSpec) -> None:
+    with pytest.raises(UsageError, match=r"dpo\.fraction 1 leaves no budget for pre-training"):
+        two_stages.but({"dpo.fraction": 1.0})
+
+
+def test_a_diverged_first_stage_is_said(two_stages: RunSpec, slam_out: Path) -> None:
+    wild = two_stages.but({"optim.lr": 1e9, "optim.clip": 0.0})
+    assert wild.parent is not None
+    with pytest.raises(SlamError, match=rf"starts from run {wild.parent.id}, which diverged"):
+        execute(wild, say=quiet)
+
+
+def test_changed_preferences_are_refused(two_stages: RunSpec, slam_out: Path) -> None:
+    resolved = resolve(two_stages)
+    assert resolved.dpo is not None
+    other = resolved.but({"dpo.revision": "0" * 12, "dpo.units": None})
+    with pytest.raises(
+        SlamError, match=r"are revision .* here, but the run was declared with 0000"
+    ):
+        execute(other, say=quiet)
+
+
+def test_a_study_of_second_stages_has_their_parent_once(
+    two_stages: RunSpec, slam_out: Path, tmp_path: Path
+) -> None:
+    study = Grid(name="betas", base=two_stages, cross={"dpo.beta": (0.05, 0.1, 0.5)})
+    runs = study.runs()
+    assert list(runs) == ["beta=0.05:first stage", "beta=0.05", "beta=0.1", "beta=0.5"]
+    planned = plan(study, tmp_path / "results")
+    assert [run.state for run in planned.runs] == ["missing"] * 4
+    assert planned.runs[0].epochs is not None
+    assert planned.runs[1].epochs is None
+    said: list[str] = []
+    code = launch(study, Local(workers=2), tmp_path / "results", command="x", say=said.append)
+    assert code == 0, "\n".join(said)
+    assert two_stages.parent is not None
+    assert len(scratch.attempts(two_stages.parent.id)) == 1
+    starts = {
+        run.id: json.loads((scratch.attempts(run.id)[-1] / "events.jsonl").open().readline())
+        for run in planned.runs
+    }
+    done = Journal(scratch.attempts(two_stages.parent.id)[-1]).events()[-1]
+    assert done["event"] == "done"
+    children = [spec.id for spec in runs.values() if spec.dpo]
+    assert all(starts[child]["time"] >= done["time"] for child in children)
+    assert all(checkpoints(scratch.attempts(child)[-1]) for child in children)
