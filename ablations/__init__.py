@@ -1,0 +1,1 @@
+"""What the papers varied, as data: one declaration a file, at every scale (`ablations.scales`)."""

@@ -26,14 +26,15 @@ class Init(BaseModel):
 
     `source`: a folder with config.json and weights (a text LM, an export of a run, or a slamkit
     checkpoint), or a hub id whose files are here already (`slam_core.pretrained` says where), at
-    `revision` if not at main. `embeddings`: `keep` takes the first rows of the text embedding, one
+    `revision` if not at main; the checkpoint that family `hf` has as its size if not said.
+    `embeddings`: `keep` takes the first rows of the text embedding, one
     a unit, as a cut of the vocabulary does (of a slamkit checkpoint the rows of the same units);
     `fresh` draws new rows by the family's own rule. `sha256` of the weights is filled in.
     """
 
     model_config = VALUE
 
-    source: str
+    source: str | None = None
     revision: str | None = None
     embeddings: Literal["keep", "fresh"] = "keep"
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
@@ -113,6 +114,9 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
     if (model.family != "hf" and init is None) or (init and init.sha256 and spelt):
         return model, None
     if model.family == "hf":
+        if init and init.source is None:
+            init = init.model_copy(update={"source": model.size})
+            model = model.model_copy(update={"init": init})
         like = model.size or (init.source if init else None)
         if like is None:
             raise UsageError(
@@ -124,6 +128,11 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
         model = _as(found, model.model_copy(update={"family": found.family, "size": None}))
     if init is None:
         return model, None
+    if init.source is None:
+        raise UsageError(
+            "model.init names no weights; give model.init.source, or family hf a checkpoint as "
+            "model.size"
+        )
     found = pretrained.architecture(init.source, init.revision)
     if model.family != found.family:
         raise UsageError(

@@ -1,8 +1,9 @@
 """Checkpoints to start from, as files: where and what they are, their checksum. No torch here.
 
 A checkpoint is a folder in transformers' layout: config.json and *.safetensors. It is given by its
-folder, or by a hub id (`org/name`), which is looked for below $SLAM_MODELS and in the cache of the
-hub's client. Nothing is downloaded here, and nothing but safetensors is ever read as weights.
+folder, or by a hub id (`org/name`), which is looked for below $SLAM_MODELS, among what the project
+ships (`text-lms/qwen2`), and in the cache of the hub's client. Nothing is downloaded here, and
+nothing but safetensors is ever read as weights.
 
 Also known is slamkit's layout (`speech_language_model`, slamkit/model/unit_lm.py at 5ee6f0e): the
 decoder's config under `base_config`, its tensors under `lm.`, and a vocabulary of padding (0), a
@@ -19,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from slam_core.corpora import sha256_of
+from slam_core.corpora import EMBEDDED, sha256_of
 from slam_core.errors import SlamError, UsageError
 from slam_core.families import FAMILIES, own_settings
 from slam_core.shapes import Setting, Shape
@@ -57,6 +58,7 @@ def find(source: str, revision: str | None = None) -> Path:
     places = [Path(source)]
     if home := os.environ.get("SLAM_MODELS"):
         places.append(Path(home) / source)
+    places.append(EMBEDDED / source)
     for folder in places:
         if (folder / "config.json").is_file():
             if revision is not None:

@@ -37,6 +37,7 @@ def warm_start(model: nn.Module, spec: Model, text_ids: tuple[int, int] | None =
     init = spec.init
     assert isinstance(model, PreTrainedModel)
     assert init is not None
+    assert init.source is not None
     assert spec.vocab is not None
     found = pretrained.architecture(init.source, init.revision)
     here = pretrained.checksum(init.source, init.revision)

@@ -66,7 +66,7 @@ class IsoFlop(_Value):
             for family, budget in itertools.product(self.families, self.budgets)
             for size, seed in itertools.product(self.sizes_at(budget), self.seeds)
         )
-        return _specs(self.name, self.base, labelled, self.scaled)
+        return specs_of(self.name, self.base, labelled, self.scaled)
 
     def sizes_at(self, budget: float) -> tuple[str, ...]:
         if not isinstance(self.sizes, Around):
@@ -130,7 +130,7 @@ class Trunk(_Value):
                 self.families, self.sizes, self.seeds, self.budgets
             )
         )
-        return _specs(self.name, self.base, labelled, self.scaled)
+        return specs_of(self.name, self.base, labelled, self.scaled)
 
 
 class Grid(_Value):
@@ -186,7 +186,7 @@ class Grid(_Value):
             )
             for point in points
         )
-        return _specs(self.name, self.base, labelled, self.scaled)
+        return specs_of(self.name, self.base, labelled, self.scaled)
 
 
 @dataclass(frozen=True)
@@ -234,12 +234,13 @@ class Together(_Value):
         return runs
 
 
-def _specs(
+def specs_of(
     name: str,
     base: RunSpec,
     labelled: Iterable[tuple[str, Mapping[str, Any]]],
-    scaled: Iterable[Rule],
+    scaled: Iterable[Rule] = (),
 ) -> dict[str, RunSpec]:
+    """Specs by label, the base with each label's changes, after the first stages that they need."""
     runs: dict[str, RunSpec] = {}
     for label, changes in labelled:
         if label in runs:
@@ -253,12 +254,12 @@ def _specs(
 
 def _first_stages(runs: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
     """The parents of runs of two stages that are not among the runs themselves."""
-    there = {spec.id for spec in runs.values()} if any(s.dpo for s in runs.values()) else set()
+    there = set(runs.values())
     parents: dict[str, RunSpec] = {}
     for label, spec in runs.items():
-        if spec.parent and spec.parent.id not in there:
-            there.add(spec.parent.id)
-            parents[f"{label}:first stage"] = spec.parent
+        if (parent := spec.parent) and parent not in there:
+            there.add(parent)
+            parents[f"{label}:first stage"] = parent
     return parents
 
 

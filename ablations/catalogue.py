@@ -1,0 +1,40 @@
+"""The declared ablations: every module of this package that has one."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import lru_cache
+
+import ablations
+from ablations.declare import Ablation, Declared
+from ablations.scales import SCALES
+from slam_core.errors import UsageError
+
+_OTHERS = ("__main__", "catalogue", "declare", "scales", "scoring")
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> dict[str, Ablation]:
+    """By name, the paper's figures and tables first."""
+    names = (module.name for module in pkgutil.iter_modules(ablations.__path__))
+    found: list[Ablation] = [
+        importlib.import_module(f"ablations.{name}").ABLATION
+        for name in names
+        if name not in _OTHERS
+    ]
+    order = sorted(found, key=lambda one: (not one.where.startswith(("Figure", "Table")), one.name))
+    return {one.name: one for one in order}
+
+
+def declared(name: str, scale: str) -> Declared:
+    """An ablation at a scale; `UsageError` with the known ones and the closest."""
+    known = catalogue()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise UsageError(f"no ablation '{name}'; there are {', '.join(known)}{hint}")
+    if scale not in SCALES:
+        raise UsageError(f"no scale '{scale}'; there are {', '.join(SCALES)}")
+    return known[name].at(SCALES[scale])

@@ -1,0 +1,163 @@
+"""Ablations as values: arms, the settings they are compared in, and what the paper found.
+
+An ablation does not say how large its runs are: a *scale* gives the base spec, the seeds and the
+benchmarks, and `By` the values that differ between scales. The arms are the same at every scale.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from slam_core.spec import RunSpec
+from sweeps.grid import specs_of
+
+# Dotted fields of a run and their values, as in `RunSpec.but`.
+Changes = dict[str, Any]
+Base = Literal["slam", "first"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class By(_Value):
+    """A value at each scale."""
+
+    tiny: Any
+    paper: Any
+
+
+class Paper(_Value):
+    """What a paper found: `values` by arm (or `setting: arm`) and metric, and where it says so."""
+
+    source: str
+    values: dict[str, dict[str, float]]
+
+
+class Ablation(_Value):
+    """One question: `arms` compared with the `baseline` arm in each of the `settings`, by paired
+    seeds.
+
+    `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
+    A setting's changes come before an arm's. Each arm is trained at every value of the `tuned`
+    fields and judged at its best, so that no arm suffers from another's optimum. `where` names the
+    paper's figure or table, `paper` holds its numbers.
+    """
+
+    name: str
+    question: str
+    where: str
+    base: Base = "slam"
+    baseline: str
+    arms: dict[str, Changes] = Field(min_length=2)
+    settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
+    tuned: dict[str, tuple[Any, ...] | By] = {}
+    paper: tuple[Paper, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.baseline not in self.arms:
+            raise ValueError(f"baseline '{self.baseline}' is none of the arms")
+        known = {key(setting, arm) for setting in self.settings for arm in self.arms}
+        for paper in self.paper:
+            if unknown := paper.values.keys() - known:
+                raise ValueError(f"{paper.source} has '{min(unknown)}', which is no arm")
+        return self
+
+    def at(self, scale: Scale) -> Declared:
+        """The study at a scale."""
+        return Declared(self, scale)
+
+
+class Scale(_Value):
+    """How large an ablation is: the `bases`, the seeds, and what stands for the paper's metrics:
+    pair benchmarks, and corpora whose validation loss is one. `about` says it in a line."""
+
+    name: Literal["tiny", "paper"]
+    about: str
+    bases: dict[Base, RunSpec]
+    seeds: tuple[int, ...] = Field(min_length=1)
+    benchmarks: dict[str, str]
+    losses: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where one run of an ablation belongs."""
+
+    setting: str
+    arm: str
+    tuned: tuple[tuple[str, Any], ...]
+    seed: int
+
+    @property
+    def label(self) -> str:
+        said = "".join(f",{field.rpartition('.')[2]}={value:g}" for field, value in self.tuned)
+        return f"{key(self.setting, self.arm)}{said},s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An ablation at a scale: a study."""
+
+    ablation: Ablation
+    scale: Scale
+
+    @property
+    def name(self) -> str:
+        return f"{self.ablation.name}-{self.scale.name}"
+
+    @property
+    def cells(self) -> dict[str, tuple[Cell, Changes]]:
+        """By label, with the changes from the base."""
+        found = {}
+        for setting, arm, tuned, seed in self._product():
+            cell = Cell(setting, arm, tuned, seed)
+            parts = (self.ablation.settings[setting], self.ablation.arms[arm], dict(tuned))
+            merged: Changes = {}
+            for part in parts:
+                merged |= {field: self._here(value) for field, value in part.items()}
+            found[cell.label] = cell, _in_order(merged | {"seed": seed})
+        return found
+
+    def runs(self) -> dict[str, RunSpec]:
+        """Labels such as `OPT-125M: synthetic,s0`, first stages included."""
+        base = self.scale.bases[self.ablation.base]
+        labelled = ((label, changes) for label, (_, changes) in self.cells.items())
+        return specs_of(self.name, base, labelled)
+
+    def _product(self) -> Iterator[tuple[str, str, tuple[tuple[str, Any], ...], int]]:
+        values = {field: self._here(value) for field, value in self.ablation.tuned.items()}
+        points = [
+            tuple(zip(values, point, strict=True)) for point in itertools.product(*values.values())
+        ]
+        yield from itertools.product(
+            self.ablation.settings, self.ablation.arms, points, self.scale.seeds
+        )
+
+    def _here(self, value: Any) -> Any:
+        """A value at this scale; models are trees, as `RunSpec.but` takes them."""
+        if isinstance(value, By):
+            return self._here(getattr(value, self.scale.name))
+        if isinstance(value, BaseModel):
+            return value.model_dump(mode="json")
+        if isinstance(value, Mapping):
+            return {name: self._here(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._here(one) for one in value]
+        return value
+
+
+def key(setting: str, arm: str) -> str:
+    """How tables and the paper's numbers name an arm in a setting."""
+    return f"{setting}: {arm}" if setting else arm
+
+
+def _in_order(changes: Changes) -> Changes:
+    """Whole trees before the fields inside them."""
+    return dict(sorted(changes.items(), key=lambda change: change[0].count(".")))

@@ -1,0 +1,26 @@
+"""Text and speech in one sequence, at equal compute."""
+
+from ablations.declare import Ablation, Paper
+from ablations.scales import interleaved
+
+ABLATION = Ablation(
+    name="interleaving",
+    question="Does interleaving words as text pay at this budget, and how should spans be drawn?",
+    where="Section 4.4",
+    baseline="speech only",
+    arms={
+        "speech only": {},
+        "poisson": interleaved("poisson"),
+        "span": interleaved("span"),
+        "random": interleaved("random"),
+    },
+    paper=(
+        Paper(
+            source="Maimon et al. 2025, body text, means of three runs",
+            values={
+                "speech only": {"sBLIMP": 56.45, "sSC": 55.59, "tSC": 78.01},
+                "poisson": {"sBLIMP": 55.71, "sSC": 55.76, "tSC": 73.36},
+            },
+        ),
+    ),
+)

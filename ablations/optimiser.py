@@ -1,0 +1,23 @@
+"""Figure 4: optimiser by schedule, each at its own best learning rate."""
+
+from ablations.declare import Ablation, By
+
+COSINE, ROOT = {"optim.schedule": "cosine"}, {"optim.schedule": "inverse_sqrt"}
+ABLATION = Ablation(
+    name="optimiser",
+    question="Which optimiser and schedule, once the learning rate of each is tuned?",
+    where="Figure 4 (rates not tuned there)",
+    base="first",
+    baseline="AdamW, inverse sqrt",
+    arms={
+        "AdamW, inverse sqrt": ROOT,
+        "AdamW, cosine": COSINE,
+        "AdEMAMix, inverse sqrt": ROOT | {"optim.name": "ademamix"},
+        "AdEMAMix, cosine": COSINE | {"optim.name": "ademamix"},
+        "AdaLomo, inverse sqrt": ROOT | {"optim.name": "adalomo"},
+        "AdaLomo, cosine": COSINE | {"optim.name": "adalomo"},
+        "Muon, cosine": COSINE | {"optim.name": "muon"},
+        "Lion, cosine": COSINE | {"optim.name": "lion"},
+    },
+    tuned={"optim.lr": By(tiny=(1e-3, 4e-3, 1.6e-2), paper=(2.5e-4, 1e-3, 4e-3))},
+)

@@ -1,0 +1,155 @@
+"""How large an ablation is, and what its words mean there.
+
+`tiny` runs on the corpora that the project ships, all of them synthetic speech: tales read in six
+voices stand for recorded speech, short stories in one voice for synthetic speech, and more tales
+for diverse data. `paper` is Slam's own (Maimon et al. 2025, arXiv:2502.15814), on corpora and
+benchmarks that the user has built or imported under these names.
+"""
+
+from __future__ import annotations
+
+from ablations.declare import By, Changes, Scale
+from slam_core.spec import Budget, Data, Dpo, Init, Interleave, Model, Optim, RunSpec, Source
+
+# Weights are tokens in millions: Table 8.
+_REAL = (Source(corpus="libri-light", weight=3500), Source(corpus="librispeech", weight=67))
+_SYNTHETIC = (Source(corpus="stinystories", weight=2200),)
+_DIVERSE = (
+    Source(corpus="swc", weight=19),
+    Source(corpus="tedlium", weight=110),
+    Source(corpus="peoplespeech", weight=480),
+    Source(corpus="voxpopuli", weight=1640),
+)
+_TALES = Source(corpus="tales", weight=0.6)
+_STORIES = Source(corpus="stories", weight=0.4)
+_MORE_TALES = Source(corpus="tales-full", weight=0.6)
+
+REAL = By(tiny=(_TALES,), paper=_REAL)
+SYNTHETIC = By(tiny=(_STORIES,), paper=_SYNTHETIC)
+REAL_SYNTHETIC = By(tiny=(_TALES, _STORIES), paper=(*_REAL, *_SYNTHETIC))
+REAL_DIVERSE = By(tiny=(_TALES, _MORE_TALES), paper=(*_REAL, *_DIVERSE))
+REAL_SYNTHETIC_DIVERSE = By(
+    tiny=(_TALES, _STORIES, _MORE_TALES), paper=(*_REAL, *_SYNTHETIC, *_DIVERSE)
+)
+# A third each: units, the words of both kinds by turns, text.
+_BY_TURNS = By(
+    tiny=(
+        _TALES,
+        Source(corpus="stories", weight=0.2, modality="speech"),
+        Source(corpus="stories", weight=0.4, modality="interleaved"),
+        Source(corpus="stories", weight=0.4, modality="text"),
+    ),
+    paper=(
+        Source(corpus="libri-light", weight=1.0, modality="speech"),
+        Source(corpus="libri-light", weight=1.0, modality="interleaved"),
+        Source(corpus="libri-light", weight=1.0, modality="text"),
+    ),
+)
+
+
+def synthetic_share(share: float) -> By:
+    """Real and synthetic speech with `share` of the units synthetic."""
+    scale = (1 - share) / sum(source.weight for source in _REAL)
+    real = [Source(corpus=s.corpus, weight=float(f"{s.weight * scale:.4g}")) for s in _REAL]
+    return By(
+        tiny=(
+            Source(corpus="tales", weight=1 - share),
+            Source(corpus="stories", weight=share),
+        ),
+        paper=(*real, Source(corpus="stinystories", weight=share)),
+    )
+
+
+def interleaved(method: str) -> Changes:
+    """Spans of 10 words on average, 30 % of the words speech, as SIMS has it; text in the tokens of
+    the text LM at the paper's scale, in bytes at the other."""
+    how = By(
+        tiny=Interleave.model_validate({"method": method, "text": "bytes"}),
+        paper=Interleave.model_validate({"method": method, "text": "Qwen/Qwen2.5-0.5B"}),
+    )
+    return {"data.sources": _BY_TURNS, "data.interleave": how}
+
+
+def like(tiny: str, paper: str) -> Changes:
+    """The family and shape of a text LM: one that the project ships, and one of the paper's."""
+    return {"model": By(tiny=_text_lm(f"text-lms/{tiny}"), paper=_text_lm(paper))}
+
+
+def sized(family: str, size: str, paper: str) -> Changes:
+    """A text LM of the paper's, to start from; at the tiny scale a random model in its place."""
+    start = _text_lm(paper).model_copy(update={"init": Init()})
+    return {"model": By(tiny=Model(family=family, size=size), paper=start)}
+
+
+def _text_lm(source: str) -> Model:
+    return Model(family="hf", size=source)
+
+
+TWIST: Changes = {"model.init": Init()}
+RANDOM: Changes = {"model.init": None}
+
+# Slam's second stage (Table 5), an hour in 48; the tiny scale's models take higher rates.
+DPO = By(
+    tiny=Dpo(pairs="stories/preferences/endings/train", fraction=1 / 48, batch=4, lr=1e-3),
+    paper=Dpo(
+        pairs="spokenswag/preferences/spokenswag/train", fraction=1 / 48, schedule="inverse_sqrt"
+    ),
+)
+
+_TINY = RunSpec(
+    model=Model(family="hf", size="text-lms/qwen2", init=Init()),
+    data=Data(sources=REAL_SYNTHETIC.tiny, context=256, batch=1024, validation=65_536),
+    optim=Optim(lr=1e-2, beta2=0.99, warmup=0.05, floor=0.05, clip=0.5),
+    budget=Budget(amount=5e11, unit="flops"),
+)
+# Tables 4 to 6. Weight decay, betas and eps are not told: transformers' defaults. 24 hours of one
+# A5000 are taken as 6ND at the 1.4B tokens (Table 3) of the 23.5 hours of the first stage.
+_SLAM = RunSpec(
+    model=Model(family="hf", size="Qwen/Qwen2.5-0.5B", init=Init()),
+    data=Data(sources=REAL_SYNTHETIC.paper, context=1024, batch=128 * 1024),
+    optim=Optim(lr=1e-3, beta2=0.999, weight_decay=0.0, warmup=0.01, floor=0.05, clip=0.5),
+    budget=Budget(amount=3.07e18, unit="flops"),
+    precision="bf16",
+)
+
+SCALES: dict[str, Scale] = {
+    "tiny": Scale(
+        name="tiny",
+        about="0.13M parameters, 0.6M units of shipped synthetic speech: half a minute of a core",
+        bases={
+            "slam": _TINY,
+            # Section 4.1: real speech alone, inverse square root.
+            "first": _TINY.but(
+                {"data.sources": [s.model_dump() for s in REAL.tiny]}
+                | {"optim.schedule": "inverse_sqrt"}
+            ),
+        },
+        seeds=(0, 1, 2),
+        benchmarks={
+            "sBLIMP": "tales-full/sblimp",
+            "sSC": "stories/story",
+            "tSC": "stories/topic",
+            "sWUGGY": "tales/swuggy",
+        },
+        losses={"val_loss": "tales", "val_loss_synthetic": "stories"},
+    ),
+    "paper": Scale(
+        name="paper",
+        about="358M parameters, 24 hours of one A5000 in 6ND FLOPs, corpora of your own",
+        bases={
+            "slam": _SLAM,
+            "first": _SLAM.but(
+                {"data.sources": [s.model_dump() for s in REAL.paper]}
+                | {"data.context": 512, "optim.schedule": "inverse_sqrt"}
+            ),
+        },
+        seeds=(0, 1, 2),
+        benchmarks={
+            "sBLIMP": "benchmarks/sblimp",
+            "sSC": "benchmarks/spoken-storycloze",
+            "tSC": "benchmarks/topic-storycloze",
+            "sWUGGY": "benchmarks/swuggy",
+        },
+        losses={"val_loss": "librispeech", "val_loss_synthetic": "stinystories"},
+    ),
+}

@@ -1,0 +1,77 @@
+"""Score the finished runs of an ablation on its scale's benchmarks, several runs at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from ablations.declare import Declared
+from slam_core import scratch
+from slam_core.corpora import is_corpus, open_corpus, open_pairs
+from slam_core.errors import SlamError
+from slam_core.results import Score, read
+
+
+def score_all(
+    declared: Declared, results: Path, workers: int | None, say: Callable[[str], None]
+) -> int:
+    """Give every finished run the scores that it lacks; the number of runs that still lack some.
+
+    `UsageError` for a benchmark that is not here. A run whose scratch folder is elsewhere is
+    scored there.
+    """
+    wanted = [*declared.scale.benchmarks.values(), *declared.scale.losses.values()]
+    for name in wanted:
+        open_corpus(name) if is_corpus(name) else open_pairs(name)
+    had: dict[str, set[str]] = {}
+    for score in read(results, Score).values():
+        had.setdefault(score.run, set()).add(score.benchmark.removesuffix("/validation"))
+    specs = declared.runs()
+    runs = {specs[label].id: label for label in declared.cells}
+    lacking = {
+        run: [name for name in wanted if name not in had.get(run, ())]
+        for run in runs
+        if scratch.state(run) == "done"
+    }
+    todo = {run: names for run, names in lacking.items() if names}
+    if not todo:
+        return 0
+    width = workers or min(len(todo), os.cpu_count() or 1)
+    say(f"{declared.name}: {len(todo)} runs to score, {width} at a time")
+    failed = 0
+    # Forked from a server that has imported torch once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["slam_core.run"])
+    with ProcessPoolExecutor(width, mp_context=context) as pool:
+        waiting = {pool.submit(_score, run, tuple(names)): run for run, names in todo.items()}
+        for count, done in enumerate(as_completed(waiting), start=1):
+            run, problems = waiting[done], done.result()
+            failed += bool(problems)
+            for problem in problems:
+                say(f"{runs[run]} ({run}): {problem}")
+            if count % 10 == 0 or count == len(waiting):
+                say(f"[{count}/{len(waiting)}] scored")
+    return failed
+
+
+def _score(run: str, benchmarks: Sequence[str]) -> list[str]:
+    """What went wrong, in sentences."""
+    import torch
+
+    from slam_core.run import score
+
+    torch.set_num_threads(1)
+    problems = []
+    for name in benchmarks:
+        try:
+            score(run, name, say=_nothing)
+        except SlamError as error:
+            problems.append(f"{name}: {error}")
+    return problems
+
+
+def _nothing(text: str) -> None:
+    del text

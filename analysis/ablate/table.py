@@ -1,0 +1,269 @@
+"""An ablation as a table: every arm's metrics over seeds, paired differences, and the paper's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.declare import Cell, Declared, key
+from analysis.ablate.effects import Better, Effect, Plan, Row, compare
+from slam_core.errors import SlamError
+from slam_core.results import Result, Score, read
+from sweeps.table import table
+
+# Metrics in percent, of which more is better; the others are losses.
+PERCENT = 100.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An arm in a setting on one metric: values by seed, mean and standard deviation, and the mean
+    difference to the baseline in that setting; NaN where there is none. `paper` is the paper's
+    value, `paper_difference` its difference."""
+
+    setting: str
+    arm: str
+    tuned: tuple[tuple[str, Any], ...]
+    values: dict[int, float]
+    difference: float
+    paper: float
+    paper_difference: float
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.values.values()))) if self.values else math.nan
+
+    @property
+    def deviation(self) -> float:
+        values = list(self.values.values())
+        return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Table:
+    """`metrics` by name; `effects` of each arm over all settings; `notes` on what is missing."""
+
+    name: str
+    question: str
+    where: str
+    baseline: str
+    metrics: dict[str, list[Measured]]
+    effects: dict[str, tuple[Effect, ...]]
+    notes: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """What `--json` prints; what is not known is absent."""
+        return {
+            "name": self.name,
+            "question": self.question,
+            "paper": self.where,
+            "baseline": self.baseline,
+            "rows": [
+                _known(
+                    {
+                        "metric": metric,
+                        "setting": row.setting,
+                        "arm": row.arm,
+                        "tuned": dict(row.tuned),
+                        "seeds": sorted(row.values),
+                        "mean": row.mean,
+                        "sd": row.deviation,
+                        "difference": row.difference,
+                        "paper": row.paper,
+                        "paper_difference": row.paper_difference,
+                    }
+                )
+                for metric, rows in self.metrics.items()
+                for row in rows
+            ],
+            "effects": [
+                _known(
+                    {
+                        "metric": metric,
+                        "arm": effect.arm,
+                        "difference": effect.difference.value,
+                        "low": effect.difference.low,
+                        "high": effect.difference.high,
+                        "p": effect.adjusted,
+                        "pairs": effect.runs,
+                        "message": effect.message,
+                    }
+                )
+                for metric, effects in self.effects.items()
+                for effect in effects
+            ],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.question} ({self.where}; baseline: {self.baseline})"]
+        for metric, rows in self.metrics.items():
+            digits = 1 if metric not in _losses(metric) else 3
+            shown = [
+                [
+                    key(row.setting, row.arm) + _tuned(row.tuned),
+                    _number(row.mean, digits),
+                    _number(row.deviation, digits),
+                    str(len(row.values)),
+                    _number(row.difference, digits, sign=True),
+                    _number(row.paper, 2),
+                    _number(row.paper_difference, 2, sign=True),
+                ]
+                for row in rows
+            ]
+            heads = [metric, "mean", "s.d.", "seeds", "difference", "paper", "its difference"]
+            if not any(row.paper == row.paper for row in rows):
+                heads, shown = heads[:5], [row[:5] for row in shown]
+            lines += ["", table(heads, shown, heads[1:])]
+            lines += [f"  {effect.message}" for effect in self.effects.get(metric, ())]
+        return "\n".join([*lines, *([""] if self.notes else []), *self.notes])
+
+
+def tabulate(declared: Declared, results: Path) -> Table:
+    """From the records in a results folder; `SlamError` if they have nothing of the ablation."""
+    one, scale = declared.ablation, declared.scale
+    specs = declared.runs()
+    cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
+    found = _values(declared, cells, results)
+    if not found:
+        raise SlamError(
+            f"{results} has no scores of {declared.name}; python -m ablations launch "
+            f"{one.name} --scale {scale.name} --on local"
+        )
+    states = {result.run: result.state for result in read(results, Result).values()}
+    notes = []
+    if missing := sum(run not in states for run in cells):
+        notes.append(f"{missing} of {len(cells)} runs have no result yet")
+    if diverged := [cell.label for run, cell in cells.items() if states.get(run) == "diverged"]:
+        notes.append(f"diverged: {', '.join(diverged)}")
+    first = next(iter(scale.losses))
+    chosen = _best(cells.values(), found.get(first, {}))
+    if one.tuned:
+        notes.append(
+            f"each arm at the tuned values with the lowest mean {first}: by that choice its"
+            " own loss is a little too good"
+        )
+    metrics, effects = {}, {}
+    for metric, values in found.items():
+        better: Better = "lower" if metric in scale.losses else "higher"
+        rows = _rows(declared, chosen, values, metric)
+        metrics[metric] = rows
+        flat = [
+            Row(row.arm, row.setting, seed, value)
+            for row in rows
+            for seed, value in row.values.items()
+        ]
+        arms = {row.arm for row in flat}
+        if one.baseline in arms and len(arms) > 1:
+            # Of few seeds: sign flips of three pairs could show nothing.
+            effects[metric] = compare(flat, one.baseline, Plan(better=better, test="t"))
+    return Table(
+        name=declared.name,
+        question=one.question,
+        where=one.where,
+        baseline=one.baseline,
+        metrics=metrics,
+        effects=effects,
+        notes=tuple(notes),
+    )
+
+
+def _values(
+    declared: Declared, cells: dict[str, Cell], results: Path
+) -> dict[str, dict[Cell, float]]:
+    """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts."""
+    wanted = {
+        (benchmark, "accuracy"): (metric, PERCENT)
+        for metric, benchmark in declared.scale.benchmarks.items()
+    } | {
+        (f"{corpus}/validation", "nll"): (metric, 1.0)
+        for metric, corpus in declared.scale.losses.items()
+    }
+    found: dict[str, dict[Cell, float]] = {metric: {} for metric, _ in wanted.values()}
+    for score in sorted(read(results, Score).values(), key=lambda score: score.key):
+        asked = wanted.get((score.benchmark, score.metric))
+        if asked and score.run in cells:
+            metric, unit = asked
+            found[metric][cells[score.run]] = unit * score.value
+    return {metric: values for metric, values in found.items() if values}
+
+
+def _best(cells: Iterable[Cell], losses: dict[Cell, float]) -> dict[tuple[str, str], Any]:
+    """(setting, arm) -> the tuned values of the lowest mean loss over seeds; of the most seeds."""
+    groups: dict[tuple[str, str], dict[Any, list[float]]] = {}
+    for cell in cells:
+        group = groups.setdefault((cell.setting, cell.arm), {})
+        values = group.setdefault(cell.tuned, [])
+        if cell in losses:
+            values.append(losses[cell])
+    return {
+        name: min(
+            group, key=lambda t: (-len(group[t]), np.mean(group[t]) if group[t] else math.inf)
+        )
+        for name, group in groups.items()
+    }
+
+
+def _rows(
+    declared: Declared,
+    chosen: dict[tuple[str, str], Any],
+    values: dict[Cell, float],
+    metric: str,
+) -> list[Measured]:
+    one = declared.ablation
+    paper = {
+        name: numbers[metric]
+        for source in one.paper
+        for name, numbers in source.values.items()
+        if metric in numbers
+    }
+    by_seed = {
+        (setting, arm): {
+            cell.seed: value
+            for cell, value in values.items()
+            if (cell.setting, cell.arm, cell.tuned) == (setting, arm, tuned)
+        }
+        for (setting, arm), tuned in chosen.items()
+    }
+    rows = []
+    for (setting, arm), mine in by_seed.items():
+        base = by_seed[setting, one.baseline]
+        pairs = [mine[seed] - base[seed] for seed in mine if seed in base]
+        theirs = paper.get(key(setting, arm), math.nan)
+        own = arm == one.baseline
+        rows.append(
+            Measured(
+                setting=setting,
+                arm=arm,
+                tuned=chosen[setting, arm],
+                values=mine,
+                difference=float(np.mean(pairs)) if pairs and not own else math.nan,
+                paper=theirs,
+                paper_difference=math.nan
+                if own
+                else theirs - paper.get(key(setting, one.baseline), math.nan),
+            )
+        )
+    return rows
+
+
+def _losses(metric: str) -> tuple[str, ...]:
+    return (metric,) if metric.startswith("val_loss") else ()
+
+
+def _tuned(tuned: tuple[tuple[str, Any], ...]) -> str:
+    said = ", ".join(f"{field.rpartition('.')[2]} {value:g}" for field, value in tuned)
+    return f" ({said})" if said else ""
+
+
+def _number(value: float, digits: int, *, sign: bool = False) -> str:
+    return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))}
