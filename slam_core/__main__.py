@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,6 +15,9 @@ from slam_core.commands import benchmark, corpus, generate, preferences, tokenis
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, parse_override, read_spec
+
+if TYPE_CHECKING:
+    from slam_core.train import Compile
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -41,6 +44,9 @@ def run(
         int | None, typer.Option(min=1, help="Processes here that train it together (DDP).")
     ] = None,
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage for them.")] = 0,
+    compile_: Annotated[
+        str, typer.Option("--compile", help="The step: no, kernels, or graphs (small, on a GPU).")
+    ] = "no",
 ) -> None:
     """Train one run in the foreground; run again, it resumes, or has nothing to do.
 
@@ -48,6 +54,8 @@ def run(
     """
     from slam_core.distributed import world
 
+    if compile_ not in ("no", "kernels", "graphs"):
+        raise UsageError(f"--compile {compile_}: say no, kernels or graphs")
     chosen = _chosen(spec, recipe, set_ or [])
     steps, me = chosen.steps, world()
     size = processes or me.size
@@ -76,9 +84,11 @@ def run(
     from slam_core.run import execute
     from slam_core.train import Limits
 
+    limits = Limits(micro_batch, save_every, zero, cast("Compile", compile_))
+
     def work() -> None:
         try:
-            execute(chosen, retry=retry, limits=Limits(micro_batch, save_every, zero), say=_say)
+            execute(chosen, retry=retry, limits=limits, say=_say)
         except Followed as end:
             raise SystemExit(end.exit_code) from None
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,9 @@ from slam_core.spec import RunSpec
 POINTS = 50
 # Stands among the numbers of signals for a request that was left in the attempt's folder.
 _WORD = 1 << 10
+
+
+Compile = Literal["no", "kernels", "graphs"]
 
 
 class Stream(Protocol):
@@ -113,11 +116,15 @@ class Limits:
 
     `micro_batch` in units: a process' share of a batch that is larger is accumulated. `save_every`
     in seconds. `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies.
+    `compile` the pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU
+    with its launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are
+    what they wait for).
     """
 
     micro_batch: int = 65_536
     save_every: float = 60.0
     zero: int = 0
+    compile: Compile = "no"
 
 
 class Loop:
@@ -149,10 +156,38 @@ class Loop:
         self._rows = max(1, int(limits.micro_batch // stream.units))
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
+        self._loss = objective.loss
+        if limits.compile != "no" and world.size == 1 and spec.dpo is None:
+            self._loss = self._compiled(limits.compile)
         if not world.leads:
             # Rank 0 goes on from the build.
             (seed,) = np.random.SeedSequence((spec.seed, world.rank)).generate_state(1)
             torch.manual_seed(int(seed))
+
+    def _compiled(self, how: Compile) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+        """The loss, compiled at its first call; as it is, and saying so, if that fails."""
+        graphs = how == "graphs" and self.device.type == "cuda"
+        mode = "reduce-overhead" if graphs else "default"
+        compiled = torch.compile(self.objective.loss, mode=mode, dynamic=False)
+        works = False
+
+        def loss(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+            nonlocal works
+            try:
+                value: torch.Tensor = compiled(model, rows)
+                works = True
+                return value
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except (RuntimeError, OSError) as error:
+                if works:
+                    raise  # this is about the run, not about compiling
+                why = f"{type(error).__name__}: {str(error).strip()[:300]}"
+                self.journal.write("note", text=f"not compiled: {why}")
+                self._loss = self.objective.loss
+                return self._loss(model, rows)
+
+        return loss
 
     @cached_property
     def engine(self) -> Engine:
@@ -255,7 +290,7 @@ class Loop:
         for count, micro in enumerate(parts, start=1):
             with self.engine.micro(last=count == self._micros):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    loss = self.objective.loss(self.engine.model, micro) / terms
+                    loss = self._loss(self.engine.model, micro) / terms
                 self.engine.backward(loss)
             self.loss_sum += loss.detach()
         self.engine.step()

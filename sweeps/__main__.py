@@ -80,6 +80,9 @@ def launch(
     save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
     processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1,
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0,
+    compile_: Annotated[
+        str | None, typer.Option("--compile", help="The step: kernels, or graphs (small, a GPU).")
+    ] = None,
     slurm: Asked = None,
     slurm_file: AskedFile = None,
     detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
@@ -95,7 +98,7 @@ def launch(
     chosen = study(name)
     if go_on(name) != f"python -m sweeps launch {name}":
         raise UsageError(f"study {name} is a search: {go_on(name)} --on {on}")
-    resources = Resources(threads, micro_batch, save_every, processes, zero)
+    resources = Resources(threads, micro_batch, save_every, processes, zero, compile_)
     if on == "slurm":
         if per_gpu is not None or memory is not None:
             raise UsageError("--per-gpu and --memory go with --on local; SLURM has --slurm mem=")
@@ -116,6 +119,7 @@ def launch(
         "--save-every": save_every,
         "--processes": processes if processes > 1 else None,
         "--zero": zero or None,
+        "--compile": compile_,
         "--slurm-file": slurm_file,
     }
     options = [f"{flag} {value}" for flag, value in given.items() if value is not None]

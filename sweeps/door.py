@@ -36,4 +36,6 @@ def arguments(job: Job, resources: Resources) -> list[str]:
         said += ["--processes", str(resources.processes)]
     if resources.zero:
         said += ["--zero", str(resources.zero)]
+    if resources.compile is not None:
+        said += ["--compile", resources.compile]
     return said

@@ -19,6 +19,7 @@ class Resources:
 
     `threads` of a CPU for each of its `processes`, which train together, sharded by DeepSpeed at a
     `zero` stage above 0. `micro_batch` in units, `save_every` in seconds between checkpoints.
+    `compile` the step: kernels, or graphs.
     """
 
     threads: int | None = None
@@ -26,6 +27,7 @@ class Resources:
     save_every: float | None = None
     processes: int = 1
     zero: int = 0
+    compile: str | None = None
 
 
 @dataclass(frozen=True)

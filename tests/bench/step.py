@@ -1,0 +1,225 @@
+"""The training step against transformers' `Trainer` and a bare PyTorch loop, side by side.
+
+    python tests/bench/step.py [--sizes 0.2m 1m 5m 20m] [--context 512] [--units 8192] [--steps 60]
+
+Every variant trains the same model from the same weights on the same batches of the embedded
+tales; rounds go through all variants in turn, and the median of the rounds counts, so that what
+else the machine does hits all of them. `Trainer` is timed by its own step callbacks, the loop by
+the events it writes, both after a third of the steps, so that compiling and warming up do not
+count. `units` are a batch, `loss` is that of the last steps. MFU counts 6N and attention over the
+whole square (PaLM, arXiv:2204.02311, App. B) against the device's dense bf16 peak, where known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from table import store
+from torch import nn
+
+from slam_core.data import Mix
+from slam_core.models import build
+from slam_core.provenance import device_name, pick_device
+from slam_core.recipes import DEMO
+from slam_core.results import Journal
+from slam_core.spec import RunSpec, resolve
+from slam_core.train import Compile, Limits, Loop, NextUnit
+from sweeps.devices import DEVICES
+
+# (units a second, training loss over the last steps)
+Timed = tuple[float, float]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--sizes", nargs="+", default=["0.2m", "1m", "5m", "20m"])
+    arguments.add_argument("--family", default="llama")
+    arguments.add_argument("--context", type=int, default=512)
+    arguments.add_argument("--units", type=int, default=8192)
+    arguments.add_argument("--steps", type=int, default=60)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    arguments.add_argument("--out", default="step")
+    options = arguments.parse_args()
+    device = pick_device()
+    rows: list[dict[str, Any]] = []
+    for size in options.sizes:
+        spec = resolve(
+            DEMO.but(
+                {
+                    "model.family": options.family,
+                    "model.size": size,
+                    "data.context": options.context,
+                    "data.batch": options.units,
+                    "optim.lr": 1e-3,
+                    "budget": {"amount": options.steps, "unit": "steps"},
+                }
+            )
+        )
+        times: dict[str, list[Timed]] = {name: [] for name in options.variants}
+        for _ in range(options.rounds):
+            for name in options.variants:
+                times[name].append(VARIANTS[name](spec, device))
+        rates = {name: statistics.median(rate for rate, _ in one) for name, one in times.items()}
+        for name, found in times.items():
+            flops = rates[name] * spec.counts.flops("attention")
+            peak = _peak(device_name(device.type))
+            rows.append(
+                {
+                    "size": size,
+                    "params": spec.counts.total,
+                    "variant": name,
+                    "units/s": round(rates[name]),
+                    "against trainer": _ratio(rates, name, "trainer"),
+                    "against trainer bf16": _ratio(rates, name, "trainer bf16"),
+                    "against bare": _ratio(rates, name, "bare bf16 kernels"),
+                    "mfu": round(flops / peak, 3) if peak else None,
+                    "loss": round(found[-1][1], 4),
+                    "rounds": [round(rate) for rate, _ in found],
+                }
+            )
+            print(rows[-1], flush=True)
+    said = f"--sizes {' '.join(options.sizes)} --context {options.context} --units {options.units}"
+    command = f"python tests/bench/step.py --family {options.family} {said} --steps {options.steps}"
+    store(options.out, command, rows)
+
+
+def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device], Timed]:
+    def timed(spec: RunSpec, device: torch.device) -> Timed:
+        _fresh()
+        chosen = spec.but({"precision": precision})
+        model = build(chosen.model, chosen.data.context, chosen.seed).to(device)
+        with tempfile.TemporaryDirectory() as folder:
+            limits = Limits(micro_batch=chosen.data.batch, save_every=1e9, compile=compile_)
+            mix = Mix(chosen.data, chosen.seed)
+            Loop(chosen, model, mix, NextUnit(), Journal(Path(folder)), limits).spend()
+            events = [e for e in Journal(Path(folder)).events() if e["event"] == "progress"]
+        first = events[len(events) // 3]
+        last = events[-1]
+        rate = (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])
+        return rate, statistics.fmean(e["loss"] for e in events[-5:])
+
+    return timed
+
+
+def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]:
+    """What a hand could write for this one case: nothing is saved, logged or scheduled."""
+
+    def timed(spec: RunSpec, device: torch.device) -> Timed:
+        _fresh()
+        model = build(spec.model, spec.data.context, spec.seed).to(device)
+        optim = torch.optim.AdamW(
+            model.parameters(), lr=spec.optim.lr, betas=(0.9, 0.99), weight_decay=0.1, fused=True
+        )
+
+        def forward(rows: torch.Tensor) -> torch.Tensor:
+            predicted = model(rows[:, :-1]).logits.float().flatten(0, 1)
+            return F.cross_entropy(predicted, rows[:, 1:].flatten())
+
+        step = torch.compile(forward, dynamic=False) if compiled else forward
+        mix, steps = Mix(spec.data, spec.seed), spec.steps or 0
+        batches = [torch.from_numpy(mix.batch(i)).to(device) for i in range(steps)]
+        total = torch.zeros((), device=device)
+        for i, rows in enumerate(batches):
+            if i == steps // 3:
+                begun = _now(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = step(rows)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optim.step()
+            optim.zero_grad()
+            if i >= steps - 5:
+                total += loss.detach()
+        seconds = _now(device) - begun
+        return (steps - steps // 3) * spec.data.batch / seconds, (total / 5).item()
+
+    return timed
+
+
+def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
+    """transformers' `Trainer` with its defaults, but for the batch and the number of steps."""
+
+    def timed(spec: RunSpec, device: torch.device) -> Timed:
+        from transformers import Trainer, TrainerCallback, TrainingArguments
+
+        _fresh()
+        model = build(spec.model, spec.data.context, spec.seed)
+        mix, steps = Mix(spec.data, spec.seed), spec.steps or 0
+        rows = [row for i in range(steps) for row in torch.from_numpy(mix.batch(i)[:, :-1])]
+        marks: list[float] = []
+
+        class Clock(TrainerCallback):
+            def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+                if len(marks) in (steps // 3, steps - 1):
+                    _now(device)
+                marks.append(time.perf_counter())
+
+        with tempfile.TemporaryDirectory() as folder:
+            training = TrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=mix.rows,
+                max_steps=steps,
+                learning_rate=spec.optim.lr,
+                bf16=bf16,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                logging_steps=max(1, steps // 12),
+            )
+            data = [{"input_ids": row, "labels": row} for row in rows]
+            made = Trainer(model=model, args=training, train_dataset=data, callbacks=[Clock()])
+            made.train()
+        losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
+        first = steps // 3
+        seconds = marks[-1] - marks[first]
+        return (steps - 1 - first) * spec.data.batch / seconds, float(losses[-1])
+
+    return timed
+
+
+VARIANTS: dict[str, Callable[[RunSpec, torch.device], Timed]] = {
+    "trainer": trainer(bf16=False),
+    "trainer bf16": trainer(bf16=True),
+    "bare": bare(bf16=False, compiled=False),
+    "bare bf16 kernels": bare(bf16=True, compiled=True),
+    "loop": loop("fp32", "no"),
+    "loop bf16": loop("bf16", "no"),
+    "loop bf16 kernels": loop("bf16", "kernels"),
+    "loop bf16 graphs": loop("bf16", "graphs"),
+}
+
+
+def _fresh() -> None:
+    """No compiled code or cached memory of the variant before."""
+    torch._dynamo.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    torch.manual_seed(0)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _ratio(rates: dict[str, float], name: str, other: str) -> float | None:
+    return round(rates[name] / rates[other], 3) if other in rates else None
+
+
+def _peak(name: str) -> float | None:
+    found = [d.peak for key, d in DEVICES.items() if key in name.lower().replace("-", " ").split()]
+    return found[0] if found else None
+
+
+if __name__ == "__main__":
+    main()
