@@ -11,6 +11,8 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +44,20 @@ class Cluster:
         os.kill(int((LAB / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
 
     def start_controller(self) -> None:
-        """A controller that recovers the state of the one before."""
+        """A controller that recovers what the one before had written. The numbers of later jobs
+        are given out again, and a node that has such a job is drained: the administrator resumes
+        it."""
         subprocess.run([HERE / "up.sh"], check=True, capture_output=True)
+        threading.Thread(target=_administer, daemon=True).start()
+
+
+def _administer() -> None:
+    while _answers():
+        for line in _said("sinfo", "-h", "-N", "-o", "%N|%E").splitlines():
+            node, _, reason = line.partition("|")
+            if reason == "Duplicate jobid":
+                _said("scontrol", "update", f"nodename={node}", "state=resume")
+        time.sleep(2)
 
 
 @pytest.fixture(scope="session")
@@ -84,16 +98,23 @@ def _find() -> bool | None:
 
 
 def _answers() -> bool:
+    return bool(_said("sinfo", "-h").strip())
+
+
+def _said(*command: str) -> str:
+    """What a command prints; nothing if it fails."""
     try:
-        done = subprocess.run(["sinfo", "-h"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and bool(done.stdout.strip())
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _start() -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("no SLURM cluster answers, and starting one takes root and apt-get")
+    # Left by a session that was killed, with its jobs and drained nodes.
+    subprocess.run([HERE / "down.sh"], env={**os.environ, "PURGE": "1"}, capture_output=True)
     done = subprocess.run([HERE / "up.sh"], capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"no SLURM cluster answers, and up.sh failed: {done.stderr.strip()[-500:]}")
