@@ -7,6 +7,7 @@ down what a test has started; one at a time looks and starts.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -44,19 +45,24 @@ class Cluster:
         os.kill(int((LAB / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
 
     def start_controller(self) -> None:
-        """A controller that recovers what the one before had written. The numbers of later jobs
-        are given out again, and a node that has such a job is drained: the administrator resumes
-        it."""
+        """A controller that recovers what the one before had written. It gives out the numbers of
+        later jobs again, and drains a node that has such a job; jobs that ended in between run on
+        in its books. The administrator sees to both; by itself it asks nodes what they run twice
+        an hour."""
         subprocess.run([HERE / "up.sh"], check=True, capture_output=True)
         threading.Thread(target=_administer, daemon=True).start()
 
 
 def _administer() -> None:
-    while _answers():
+    for turn in itertools.count(1):
+        if not _answers():
+            return
         for line in _said("sinfo", "-h", "-N", "-o", "%N|%E").splitlines():
             node, _, reason = line.partition("|")
             if reason == "Duplicate jobid":
                 _said("scontrol", "update", f"nodename={node}", "state=resume")
+        if turn % 10 == 0:
+            _said("scontrol", "reconfigure")
         time.sleep(2)
 
 
