@@ -72,3 +72,8 @@ def tiny_spec(tiny_corpus: Path) -> RunSpec:
         optim=Optim(lr=1e-2, warmup=0.1),
         budget=Budget(amount=60, unit="steps"),
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: they wait much, for clusters and clocks, beside the quick ones."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
