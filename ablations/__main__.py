@@ -53,7 +53,12 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
     chosen = declared(name, scale)
     one, base = chosen.ablation, chosen.scale.bases[chosen.ablation.base]
     if as_json:
-        record = {"name": name, "question": one.question, "paper": one.where, "scale": scale}
+        record: dict[str, Any] = {
+            "name": name,
+            "question": one.question,
+            "paper": one.where,
+            "scale": scale,
+        }
         record |= {
             "baseline": one.baseline,
             "base": base.model_dump(mode="json", exclude_none=True),
@@ -90,7 +95,7 @@ def plan(name: Name, scale: AtScale = "tiny", results: Results = RESULTS) -> Non
 
 @app.command()
 def launch(
-    name: Annotated[str, typer.Argument(help="An ablation, or all.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)],
     on: Annotated[str, typer.Option(help="Where: local or slurm.")],
     scale: AtScale = "tiny",
     retry: Annotated[bool, typer.Option(help="Also the runs that failed.")] = False,
@@ -104,7 +109,8 @@ def launch(
     results: Results = RESULTS,
 ) -> None:
     """Run what is missing, score it, collect. Safe to repeat."""
-    from ablations.catalogue import catalogue, declared
+    from ablations.catalogue import chosen
+    from ablations.declare import Several
     from ablations.scoring import score_all
     from sweeps.__main__ import local_place, slurm_place
     from sweeps.collect import collect
@@ -122,34 +128,32 @@ def launch(
     given = {"--workers": workers, "--per-gpu": per_gpu, "--threads": threads}
     given |= {"--micro-batch": micro_batch}
     options = [f"--scale {scale}", *(f"{k} {v}" for k, v in given.items() if v is not None)]
-    code = 0
-    for chosen in catalogue() if name == "all" else [name]:
-        study = declared(chosen, scale)
-        command = again(chosen, on, results, options).replace("sweeps", "ablations", 1)
-        ended = launched(study, place, results, retry=retry, command=command)
-        code = max(code, ended)
-        if ended == 75:
-            break
-        code = max(code, int(score_all(study, results, workers, aloud) > 0))
-        collect(results)
-        print(f"next: python -m ablations table {chosen} --scale {scale}")
+    command = again(" ".join(names), on, results, options).replace("sweeps", "ablations", 1)
+    parts = chosen(names, scale)
+    study = parts[0] if len(parts) == 1 else Several(parts)
+    code = launched(study, place, results, retry=retry, command=command)
+    if code != 75 and score_all(parts, results, workers, aloud):
+        code = 1
+    print(collect(results))
+    for part in parts:
+        print(f"next: python -m ablations table {part.ablation.name} --scale {scale}")
     raise typer.Exit(code)
 
 
 @app.command()
 def score(
-    name: Name,
+    names: Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)],
     scale: AtScale = "tiny",
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
     results: Results = RESULTS,
 ) -> None:
     """Score the finished runs that lack scores, as `launch` does at its end."""
-    from ablations.catalogue import declared
+    from ablations.catalogue import chosen
     from ablations.scoring import score_all
     from sweeps.collect import collect
     from sweeps.launch import aloud
 
-    lacking = score_all(declared(name, scale), results, workers, aloud)
+    lacking = score_all(chosen(names, scale), results, workers, aloud)
     print(collect(results))
     if lacking:
         raise SlamError(f"{lacking} runs lack scores; see above")
@@ -165,6 +169,31 @@ def table(
 
     found = tabulate(declared(name, scale), results)
     print(json.dumps(found.record()) if as_json else found)
+
+
+@app.command()
+def figure(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    scale: AtScale = "tiny",
+    results: Results = RESULTS,
+) -> None:
+    """Draw training curves by arm and, where arms are doses, scores by dose, as PDF and PNG with
+    the numbers behind them as JSON."""
+    from ablations.catalogue import declared
+    from analysis.figures import numbers_arms
+    from analysis.figures.write import write
+
+    study = declared(name, scale)
+    drawn = {"arms": numbers_arms.curves, "dose": numbers_arms.doses}
+    for kind, numbers in drawn.items():
+        try:
+            found = numbers(study, results)
+        except SlamError as error:
+            print(f"left out {kind}: {error}")
+            continue
+        for path in write(kind, found, out / f"{study.name}-{kind}"):
+            print(f"wrote {path}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from functools import lru_cache
 
 import ablations
@@ -38,3 +39,9 @@ def declared(name: str, scale: str) -> Declared:
     if scale not in SCALES:
         raise UsageError(f"no scale '{scale}'; there are {', '.join(SCALES)}")
     return known[name].at(SCALES[scale])
+
+
+def chosen(names: Sequence[str], scale: str) -> tuple[Declared, ...]:
+    """Several at a scale; `all` stands for every one."""
+    wanted = list(catalogue()) if "all" in names else list(dict.fromkeys(names))
+    return tuple(declared(name, scale) for name in wanted)

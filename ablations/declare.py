@@ -113,6 +113,13 @@ class Declared:
         return f"{self.ablation.name}-{self.scale.name}"
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """What its runs are scored on: of a tuned ablation, most of whose runs only tell which
+        value is best, the losses alone."""
+        losses = tuple(self.scale.losses.values())
+        return losses if self.ablation.tuned else (*self.scale.benchmarks.values(), *losses)
+
+    @property
     def cells(self) -> dict[str, tuple[Cell, Changes]]:
         """By label, with the changes from the base."""
         found = {}
@@ -151,6 +158,25 @@ class Declared:
         if isinstance(value, list | tuple):
             return [self._here(one) for one in value]
         return value
+
+
+@dataclass(frozen=True)
+class Several:
+    """Ablations as one study: a run that several of them have is one run."""
+
+    parts: tuple[Declared, ...]
+
+    @property
+    def name(self) -> str:
+        return f"ablations-{self.parts[0].scale.name}"
+
+    def runs(self) -> dict[str, RunSpec]:
+        """Labels such as `dpo-share: 0.5 h,s0`."""
+        return {
+            f"{part.ablation.name}: {label}": spec
+            for part in self.parts
+            for label, spec in part.runs().items()
+        }
 
 
 def key(setting: str, arm: str) -> str:

@@ -62,9 +62,9 @@ def synthetic_share(share: float) -> By:
 
 def interleaved(method: str) -> Changes:
     """Spans of 10 words on average, 30 % of the words speech, as SIMS has it; text in the tokens of
-    the text LM at the paper's scale, in bytes at the other."""
+    the text LM."""
     how = By(
-        tiny=Interleave.model_validate({"method": method, "text": "bytes"}),
+        tiny=Interleave.model_validate({"method": method, "text": "text-lms/qwen2"}),
         paper=Interleave.model_validate({"method": method, "text": "Qwen/Qwen2.5-0.5B"}),
     )
     return {"data.sources": _BY_TURNS, "data.interleave": how}

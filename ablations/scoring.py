@@ -16,31 +16,34 @@ from slam_core.results import Score, read
 
 
 def score_all(
-    declared: Declared, results: Path, workers: int | None, say: Callable[[str], None]
+    parts: Sequence[Declared], results: Path, workers: int | None, say: Callable[[str], None]
 ) -> int:
-    """Give every finished run the scores that it lacks; the number of runs that still lack some.
+    """Give every finished run of the ablations the scores that it lacks; the number of runs that
+    still lack some.
 
     `UsageError` for a benchmark that is not here. A run whose scratch folder is elsewhere is
     scored there.
     """
-    wanted = [*declared.scale.benchmarks.values(), *declared.scale.losses.values()]
-    for name in wanted:
+    for name in {name for part in parts for name in part.measures}:
         open_corpus(name) if is_corpus(name) else open_pairs(name)
     had: dict[str, set[str]] = {}
     for score in read(results, Score).values():
         had.setdefault(score.run, set()).add(score.benchmark.removesuffix("/validation"))
-    specs = declared.runs()
-    runs = {specs[label].id: label for label in declared.cells}
-    lacking = {
-        run: [name for name in wanted if name not in had.get(run, ())]
-        for run in runs
-        if scratch.state(run) == "done"
-    }
+    runs: dict[str, str] = {}
+    lacking: dict[str, dict[str, None]] = {}
+    for part in parts:
+        specs = part.runs()
+        for label in part.cells:
+            run = specs[label].id
+            runs.setdefault(run, label)
+            if scratch.state(run) == "done":
+                wanted = lacking.setdefault(run, {})
+                wanted |= {name: None for name in part.measures if name not in had.get(run, ())}
     todo = {run: names for run, names in lacking.items() if names}
     if not todo:
         return 0
     width = workers or min(len(todo), os.cpu_count() or 1)
-    say(f"{declared.name}: {len(todo)} runs to score, {width} at a time")
+    say(f"{len(todo)} runs to score, {width} at a time")
     failed = 0
     # Forked from a server that has imported torch once.
     context = multiprocessing.get_context("forkserver")

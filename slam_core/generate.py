@@ -107,12 +107,12 @@ def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]
 
 @torch.inference_mode()
 def continued(
-    model: nn.Module, items: Sequence[Continuation], sampling: Sampling, units: int, eos: int
+    model: nn.Module, items: Sequence[Continuation], sampling: Sampling, inventory: int, eos: int
 ) -> list[Continuation]:
     """The items with what the model samples after EOS and their prompts, up to the next EOS.
 
-    Ids from `units` up to `eos`, an interleaved model's text, are not drawn. The same on one kind
-    of device, whatever was drawn before.
+    Ids from `inventory` up to `eos`, an interleaved model's text, are not drawn. The same on one
+    kind of device, whatever was drawn before.
     """
     from transformers import GenerationConfig
 
@@ -124,7 +124,7 @@ def continued(
         repetition_penalty=sampling.penalty,
         eos_token_id=eos,
         pad_token_id=eos,
-        suppress_tokens=list(range(units, eos)) or None,
+        suppress_tokens=list(range(inventory, eos)) or None,
         use_cache=True,
     )
     device = next(model.parameters()).device

@@ -31,8 +31,18 @@ from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, Unwritten, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
-from slam_core.streams import Stream
-from slam_core.train import Diverged, Limits, Loop, NextUnit, checkpoints, load_weights, truncated
+from slam_core.streams import Stream as Units
+from slam_core.train import (
+    Diverged,
+    Limits,
+    Loop,
+    NextUnit,
+    Objective,
+    Stream,
+    checkpoints,
+    load_weights,
+    truncated,
+)
 from slam_core.twist import warm_start
 
 Say = Callable[[str], None]
@@ -139,7 +149,8 @@ def _attempt(
     held_out = mix.held_out()
     model.to(device)
     begun = _begin(spec, model, folder, mix)
-    stream, objective = mix, NextUnit(mix.masked)
+    stream: Stream = mix
+    objective: Objective = NextUnit(mix.masked)
     if spec.dpo:
         stream, objective = _preferences(spec, model, folder, mix, begun, world)
     loop = Loop(spec, model, stream, objective, journal, limits, world)
@@ -322,7 +333,7 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
         elif corpus:
-            tokens = Stream(corpus, "validation", eos=vocab - 1)
+            tokens = Units(corpus, "validation", eos=vocab - 1)
             eos = vocab - 1 if spec.data.packing == "documents" else None
             heard = validation(model, tokens, spec.data.context, None, eos=eos)
             say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")

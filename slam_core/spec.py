@@ -310,7 +310,7 @@ class RunSpec(_Value):
         """The optimiser of this run's own steps."""
         if self.dpo is None:
             return self.optim
-        own = {"lr": self.dpo.lr, "warmup": self.dpo.warmup, "warmup_steps": None}
+        own: dict[str, Any] = {"lr": self.dpo.lr, "warmup": self.dpo.warmup, "warmup_steps": None}
         own |= {"schedule": self.dpo.schedule or self.optim.schedule}
         return Optim.model_validate(self.optim.model_dump() | own)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from slam_core.corpora import EMBEDDED
 from slam_core.errors import UsageError
 
 
@@ -31,7 +32,8 @@ class TextTokens:
 
 @lru_cache(maxsize=8)
 def text_tokens(name: str) -> TextTokens:
-    """`bytes`, a folder with a tokenizer.json, that file itself, or a hub id (`id@revision`).
+    """`bytes`, a folder with a tokenizer.json (here or shipped, as `text-lms/qwen2`), that file
+    itself, or a hub id (`id@revision`).
 
     `UsageError` if there is none, or it cannot be read. Nothing but that JSON file is read.
     """
@@ -59,10 +61,10 @@ def text_tokens(name: str) -> TextTokens:
 
 
 def _file(name: str) -> Path:
-    path = Path(name)
-    path = path / "tokenizer.json" if path.is_dir() else path
-    if path.is_file():
-        return path
+    for place in (Path(name), EMBEDDED / name):
+        path = place / "tokenizer.json" if place.is_dir() else place
+        if path.is_file():
+            return path
     from huggingface_hub import hf_hub_download
 
     repository, _, revision = name.partition("@")

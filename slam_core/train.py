@@ -156,7 +156,7 @@ class Loop:
         self._rows = max(1, int(limits.micro_batch // stream.units))
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
-        self._loss = objective.loss
+        self._loss: Callable[[nn.Module, torch.Tensor], torch.Tensor] = objective.loss
         if limits.compile != "no" and world.size == 1 and spec.dpo is None:
             self._loss = self._compiled(limits.compile)
         if not world.leads:
@@ -284,18 +284,45 @@ class Loop:
         progress = (self.step + 1) / self.total if self.total is not None else self.progress
         for group in self.engine.optimiser.param_groups:
             group["lr"] = rate(self.spec.stage, progress, self.total)
-        bf16 = self.spec.precision == "bf16"
-        alone = self.world.size == 1
-        parts = torch.split(rows, self._rows) if alone else rows.tensor_split(self._micros)
-        for count, micro in enumerate(parts, start=1):
-            with self.engine.micro(last=count == self._micros):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    loss = self._loss(self.engine.model, micro) / terms
-                self.engine.backward(loss)
-            self.loss_sum += loss.detach()
+        losses = self._backward(rows, terms)
+        while losses is None:
+            losses = self._backward(rows, terms)
+        for loss in losses:
+            self.loss_sum += loss
         self.engine.step()
         self.step += 1
         self.logged += 1
+
+    def _backward(self, rows: torch.Tensor, terms: int) -> list[torch.Tensor] | None:
+        """Gradients of a step, and its micro-batches' losses; None if the GPU has too little memory
+        for one of them: from now on they are half as large."""
+        bf16 = self.spec.precision == "bf16"
+        alone = self.world.size == 1
+        parts = torch.split(rows, self._rows) if alone else rows.tensor_split(self._micros)
+        before = self.objective.sums.clone()
+        losses = []
+        try:
+            for count, micro in enumerate(parts, start=1):
+                with self.engine.micro(last=count == self._micros):
+                    with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                        loss = self._loss(self.engine.model, micro) / terms
+                    self.engine.backward(loss)
+                losses.append(loss.detach())
+        except torch.cuda.OutOfMemoryError:
+            if not alone or self._rows == 1:
+                raise
+        else:
+            return losses
+        # Outside of the handler, whose exception holds on to the tensors of the pass.
+        losses.clear()
+        self.objective.sums.copy_(before)
+        self.engine.optimiser.zero_grad()
+        torch.cuda.empty_cache()
+        self._rows = -(-min(self._rows, len(rows)) // 2)
+        self._micros = self._micro_batches()
+        units = round(self._rows * self.stream.units)
+        self.journal.write("note", text=f"out of memory: micro-batches of {units} units from here")
+        return None
 
     def _due(self) -> bool:
         """Whether this step ends one of the `POINTS` intervals of the budget.

@@ -96,7 +96,13 @@ def check(only: Sequence[str] | None) -> None:
 
 def _drawn(name: str) -> Callable[[Numbers], Figure]:
     """How a figure is drawn; matplotlib is imported only now."""
-    from analysis.figures import drawing_laws, drawing_losses, drawing_scores, drawing_trust
+    from analysis.figures import (
+        drawing_arms,
+        drawing_laws,
+        drawing_losses,
+        drawing_scores,
+        drawing_trust,
+    )
 
     drawn = {
         "isoflop": drawing_losses.isoflop,
@@ -111,5 +117,7 @@ def _drawn(name: str) -> Callable[[Numbers], Figure]:
         "literature": drawing_scores.literature,
         "downstream": drawing_scores.downstream,
         "effects": drawing_scores.effects,
+        "arms": drawing_arms.arms,
+        "dose": drawing_arms.dose,
     }
     return drawn[name]

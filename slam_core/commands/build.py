@@ -109,12 +109,13 @@ def texts(
     stories: Annotated[int | None, typer.Option(min=1, help="Or so many of each level.")] = None,
     tokens: Annotated[int, typer.Option(min=256, max=8192, help="256 is plain bytes.")] = 2048,
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
-    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
-    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.08,
+    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.08,
 ) -> None:
     """Make a corpus of text (byte-level BPE tokens), to train a small text LM to start from.
 
-    Texts are .txt files, split and screened as by `build`, or stories that the suite writes itself.
+    Texts are .txt files, split and screened as by `build`, or stories that the suite writes itself:
+    with the shares of `corpus stories`, those that are held out there are held out here.
     """
     from slam_core.build import find_sources, story_sources
     from slam_core.leaks import screened

@@ -1,0 +1,143 @@
+"""Figures of an ablation: training curves by arm, scores by dose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from analysis.figures.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    QUIET,
+    WIDTH,
+    column,
+    log_ticks,
+    power,
+    right_labels,
+    window,
+)
+from analysis.figures.shown import Numbers
+
+# Of arms where they are few; a row of viridis where they are many.
+_FEW = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00", "#000000", "#999999")
+
+
+def arms(numbers: Numbers) -> Figure:
+    settings = numbers["settings"]
+    many = len(settings)
+    figure = Figure(figsize=(WIDTH * (1 if many > 1 else 0.85), 2.6), layout="constrained")
+    axes = figure.subplots(1, many, sharey=True, squeeze=False)[0]
+    names = list(dict.fromkeys(arm["arm"] for setting in settings for arm in setting["arms"]))
+    colour = dict(zip(names, _colours(len(names)), strict=True))
+    lows, highs = [], []
+    for ax, setting in zip(axes, settings, strict=True):
+        ends = []
+        for arm in setting["arms"]:
+            c, loss = np.array(arm["curve"]["c"]), np.array(arm["curve"]["loss"])
+            low, high = np.array(arm["curve"]["low"]), np.array(arm["curve"]["high"])
+            style: Any = {"color": colour[arm["arm"]]}
+            ax.fill_between(c, np.exp(low), np.exp(high), alpha=0.2, lw=0, **style)
+            ax.plot(c, np.exp(loss), lw=1.1, **style)
+            final = float(np.exp(arm["final"]["value"]))
+            ax.plot(c[-1], final, "D", ms=4, mec="black", mew=0.6, zorder=5, **style)
+            ends.append((float(c[-1]), final, arm["arm"], colour[arm["arm"]]))
+            late = slice(len(c) // 4, None)
+            lows += [float(np.exp(low[late]).min()), final]
+            highs += [float(np.exp(high[late]).max()), final]
+        ax.set_title(setting["setting"], fontsize=8.5)
+        ax.set_xscale("log")
+        first = min(min(arm["curve"]["c"]) for arm in setting["arms"])
+        last = max(max(arm["curve"]["c"]) for arm in setting["arms"])
+        ax.set_xlim(max(first, last / 30), last * (1.15 if many > 1 else 3.2))
+        log_ticks(ax.xaxis, power)
+        if many == 1:
+            right_labels_log(ax, ends, lows, highs)
+    axes[0].set_yscale("log")
+    axes[0].set_ylim(min(lows) * 0.985, max(highs) * 1.01)
+    axes[0].yaxis.set_major_locator(mpl.ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
+    axes[0].set_ylabel("perplexity per unit")
+    figure.supxlabel("training FLOPs C (6ND, N total)", fontsize=8.5)
+    seeds = max(arm["seeds"] for setting in settings for arm in setting["arms"])
+    handles = [Line2D([], [], color=colour[name], label=name) for name in names if many > 1]
+    handles += [
+        Line2D([], [], color=QUIET, label=f"training, mean and range of {seeds} seeds"),
+        Line2D([], [], ls="", marker="D", ms=4, color=QUIET, mec="black", mew=0.6,
+               label=f"validation on {numbers['corpus']} at the end"),
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper center", ncols=2 if many == 1 else 4)
+    return figure
+
+
+def right_labels_log(
+    ax: Any, ends: list[tuple[float, float, str, Any]], lows: list[float], highs: list[float]
+) -> None:
+    """Direct labels on a logarithmic axis: `right_labels` moves them apart on a linear one."""
+    ax.set_ylim(min(lows) * 0.985, max(highs) * 1.01)
+    right_labels(ax, ends, apart=0.055)
+
+
+def dose(numbers: Numbers) -> Figure:
+    metrics = [m for m in numbers["metrics"] if any(s["ours"] for s in m["settings"])]
+    columns = min(3, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure = Figure(figsize=(WIDTH, 0.5 + 1.75 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    settings = [setting["setting"] for setting in metrics[0]["settings"]]
+    colour = dict(zip(settings, _colours(len(settings)), strict=True))
+    overlaid = False
+    for ax, metric in zip(axes, metrics, strict=False):
+        for setting in metric["settings"]:
+            ours, shade = setting["ours"], colour[setting["setting"]]
+            x, y, sd = column(ours, "dose"), column(ours, "value"), column(ours, "sd")
+            ax.errorbar(x, y, sd, color=shade, marker="o", ms=3.5, mew=0, lw=1, elinewidth=0.8)
+            overlaid |= _theirs(ax, setting)
+        loss = metric["metric"].startswith("val_loss")
+        ax.set_title(f"{metric['metric']} ({metric['benchmark']})", fontsize=7.5)
+        ax.set_ylabel("nats per unit" if loss else "accuracy, %")
+        if not loss:
+            ax.axhline(50, color=QUIET, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
+        values = [r["value"] for s in metric["settings"] for r in (*s["ours"], *s["paper"])]
+        low, high = window([*values, *([] if loss else [50.0])], least=1e9)
+        room = 0.12 * (high - low)
+        ax.set_ylim(low - room, high + room)
+    for ax in axes[len(metrics) :]:
+        ax.set_visible(False)
+    figure.supxlabel(f"{_axis(numbers['name'])} ({numbers['unit']})", fontsize=8.5)
+    handles = [
+        Line2D([], [], color=shade, marker="o", ms=3.5, mew=0, lw=1,
+               label=f"{name or 'ours'}, mean and s.d. of the seeds")
+        for name, shade in colour.items()
+    ]  # fmt: skip
+    if overlaid:
+        words = "; ".join(numbers["sources"])
+        handles.append(Line2D([], [], ls="", marker="*", ms=7, color=PURPLE, mew=0, label=words))
+    handles.append(Line2D([], [], color=QUIET, lw=0.8, ls=(0, (1, 1.5)), label="chance"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    return figure
+
+
+def _theirs(ax: Any, setting: Numbers) -> bool:
+    """The paper's points; whether there are any."""
+    paper = setting["paper"]
+    ax.plot(column(paper, "dose"), column(paper, "value"), "*", ms=7, color=PURPLE, mew=0)
+    return bool(paper)
+
+
+def _axis(name: str) -> str:
+    words = {"dpo-share": "hours of 24 for DPO", "mix-ratio": "synthetic share of the units"}
+    return words.get(name.rsplit("-", 1)[0], name)
+
+
+def _colours(count: int) -> list[Any]:
+    if count <= len(_FEW):
+        return list(_FEW[:count])
+    return list(mpl.colormaps["viridis"](np.linspace(0, 0.9, count)))

@@ -1,0 +1,254 @@
+"""Ablations: declarations that are data, studies at every scale, tables beside the paper's."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import ablations
+from ablations.__main__ import main
+from ablations.catalogue import catalogue, declared
+from ablations.declare import Ablation, By, Paper, Scale, Several
+from ablations.scoring import score_all
+from analysis.ablate.table import tabulate
+from analysis.published import table as published_table
+from slam_core import scratch
+from slam_core.corpora import Pair, write_pairs
+from slam_core.errors import UsageError
+from slam_core.results import Score, read
+from slam_core.spec import RunSpec, resolve
+from sweeps.collect import collect
+from sweeps.launch import launch
+from sweeps.local import Local
+
+FILES = sorted(
+    path
+    for path in Path(ablations.__path__[0]).glob("*.py")
+    if path.stem not in ("__init__", "__main__", "catalogue", "declare", "scales", "scoring")
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_declaration_is_imports_and_literals(path: Path) -> None:
+    docstring, *rest = ast.parse(path.read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    imports = [node for node in rest if isinstance(node, ast.ImportFrom)]
+    values = [node for node in rest if isinstance(node, ast.Assign)]
+    assert len(imports) + len(values) == len(rest)
+    assert all((node.module or "").startswith("ablations.") for node in imports)
+    assert isinstance(values[-1].targets[0], ast.Name)
+    assert values[-1].targets[0].id == "ABLATION"
+    assert len(path.read_text().splitlines()) <= 60
+    for value in values:
+        for node in ast.walk(value.value):
+            assert not isinstance(node, ast.Lambda | ast.ListComp | ast.DictComp | ast.IfExp)
+
+
+def test_names_are_those_of_the_files() -> None:
+    assert {one.name.replace("-", "_") for one in catalogue().values()} == {p.stem for p in FILES}
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_an_ablation_is_a_study_at_the_tiny_scale(name: str) -> None:
+    study = declared(name, "tiny")
+    runs = study.runs()
+    resolved = {label: resolve(spec) for label, spec in runs.items()}
+    assert all(spec.steps for spec in resolved.values())
+    # Every arm is another run, in every setting and with every seed, or the base itself.
+    cells = {label: resolved[label].id for label in study.cells}
+    arms: dict[tuple[object, ...], set[str]] = {}
+    for label, (cell, _) in study.cells.items():
+        arms.setdefault((cell.setting, cell.tuned, cell.seed), set()).add(cells[label])
+    assert all(len(ids) == len(study.ablation.arms) for ids in arms.values())
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_the_scales_have_the_same_arms(name: str) -> None:
+    tiny, paper = (declared(name, scale) for scale in ("tiny", "paper"))
+    cells = [
+        {(cell.setting, cell.arm, cell.seed) for cell, _ in study.cells.values()}
+        for study in (tiny, paper)
+    ]
+    assert cells[0] == cells[1]
+    # Their corpora and text LMs are not here; a spec is a value all the same.
+    assert len(set(paper.runs().values())) >= len(paper.ablation.arms)
+
+
+def test_a_paper_scale_run_says_what_it_needs() -> None:
+    spec = declared("twist", "paper").runs()["Qwen2.5-0.5B: TWIST,s0"]
+    with pytest.raises(UsageError, match="libri-light"):
+        resolve(spec)
+
+
+def test_expected_numbers_are_those_of_the_tables() -> None:
+    rows = {
+        (row["model"], bool(row["diverse_data"]), bool(row["synthetic_data"])): row
+        for row in published_table("slam_table1_data_mix")
+    }
+    arms = {
+        "real": (False, False),
+        "+ synthetic": (False, True),
+        "+ diverse": (True, False),
+        "+ both": (True, True),
+    }
+    (mix,) = catalogue()["data-mix"].paper
+    for name, values in mix.values.items():
+        model, _, arm = name.partition(": ")
+        row = rows[(model, *arms[arm])]
+        assert values == {metric: row[metric] for metric in values}
+    contexts = published_table("slam_table9_context_batch")
+    (table9,) = catalogue()["context-batch"].paper
+    for row in contexts:
+        values = table9.values[f"{row['context']}, {row['effective_batch']}"]
+        assert values == {metric: row[metric] for metric in values}
+    main_rows = {row["model"]: row for row in published_table("slam_table2_main")}
+    (share,) = catalogue()["dpo-share"].paper
+    for arm, model in (("0 h", "Slam (-DPO)"), ("0.5 h", "Slam")):
+        assert share.values[arm] == {k: main_rows[model][k] for k in share.values[arm]}
+
+
+def test_list_is_json_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in rows} == set(catalogue())
+    for row in rows:
+        assert {"name", "question", "paper", "arms", "runs", "scale"} <= row.keys()
+        assert row["runs"] >= len(row["arms"])
+        assert row["scale"] == "tiny"
+
+
+def test_show_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "dpo-share"]) == 0
+    out = capsys.readouterr().out
+    assert "0.5 h" in out
+    assert "Table 2" in out
+    assert main(["show", "dpo-sahre"]) == 2
+    assert "did you mean 'dpo-share'?" in capsys.readouterr().err
+    assert main(["table", "dpo-share", "--scale", "huge"]) == 2
+    assert "there are tiny, paper" in capsys.readouterr().err
+    assert main(["show", "dpo-share", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["baseline"] == "0 h"
+
+
+def test_declarations_that_contradict_themselves() -> None:
+    arms = {"a": {}, "b": {"optim.lr": 1.0}}
+    about = {"name": "x", "question": "?", "where": "nowhere", "arms": arms}
+    with pytest.raises(ValueError, match="baseline 'c' is none of the arms"):
+        Ablation(**about, baseline="c")
+    with pytest.raises(ValueError, match="has 'd', which is no arm"):
+        Ablation(**about, baseline="a", paper=(Paper(source="s", values={"d": {"x": 1.0}}),))
+
+
+@pytest.fixture
+def small(tiny_spec: RunSpec, tiny_corpus: Path, tmp_path: Path) -> Scale:
+    pairs = tmp_path / "benchmark"
+    made = [
+        Pair(f"p{i}", *(units(part) for part in ([], [i % 7, 8, 9], [9, 3, i % 5])))
+        for i in range(40)
+    ]
+    write_pairs(pairs, made, name="tiny/pairs", inventory=21, provenance={})
+    return Scale(
+        name="tiny",
+        about="a second",
+        bases={"slam": tiny_spec, "first": tiny_spec},
+        seeds=(0, 1, 2),
+        benchmarks={"sBLIMP": str(pairs)},
+        losses={"val_loss": str(tiny_corpus)},
+    )
+
+
+def units(ids: list[int]) -> object:
+    import numpy as np
+
+    return np.array(ids, dtype=np.uint16)
+
+
+RATES = Ablation(
+    name="rates",
+    question="Which rate?",
+    where="Table 0",
+    baseline="slow",
+    arms={"slow": {"optim.lr": 1e-4}, "fast": {"optim.lr": 1e-2}},
+    settings={"narrow": {}, "wide": {"model.width": By(tiny=24, paper=1024)}},
+    tuned={"optim.warmup": (0.0, 0.1)},
+    paper=(Paper(source="nobody", values={"wide: fast": {"val_loss": 1.5}}),),
+)
+
+
+PLAIN = RATES.model_copy(update={"name": "plain", "tuned": {}, "settings": {"": {}}, "paper": ()})
+
+
+def test_an_ablation_that_is_not_tuned_is_scored_on_benchmarks(
+    small: Scale, slam_out: Path, tmp_path: Path
+) -> None:
+    study, results = PLAIN.at(small), tmp_path / "results"
+    both = Several((study, RATES.at(small)))
+    assert next(iter(both.runs())) == "plain: slow,s0"
+    launch(both, Local(workers=2), results, command="x", limit=6, say=lambda text: None)
+    assert score_all([study], results, 1, lambda text: None) == 0
+    collect(results)
+    found = tabulate(study, results)
+    assert set(found.metrics) == {"sBLIMP", "val_loss"}
+    assert all(0 <= row.mean <= 100 for row in found.metrics["sBLIMP"])
+    assert len(found.metrics["sBLIMP"]) == 2
+
+
+def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) -> None:
+    study, results = RATES.at(small), tmp_path / "results"
+    assert len(study.runs()) == 2 * 2 * 2 * 3
+    said: list[str] = []
+    place = Local(workers=2)
+    assert launch(study, place, results, command="again", say=said.append) == 0
+    assert score_all([study], results, 2, said.append) == 0
+    collect(results)
+    # Again: nothing to do, whether the scores are collected or not.
+    assert score_all([study], results, 2, said.append) == 0
+    assert len(read(results, Score)) == 24  # tuned: losses alone
+    found = tabulate(study, results)
+    losses = {(row.setting, row.arm): row for row in found.metrics["val_loss"]}
+    assert losses["wide", "fast"].mean < losses["wide", "slow"].mean
+    assert losses["wide", "fast"].paper == 1.5
+    assert losses["wide", "fast"].difference < 0
+    assert len(losses["narrow", "fast"].values) == 3
+    (effect,) = found.effects["val_loss"]
+    assert effect.runs == 6
+    assert effect.difference.high < 0
+    assert "fast is better than slow" in str(found)
+    record = found.record()
+    row = next(row for row in record["rows"] if row["arm"] == "slow")
+    assert "paper" not in row
+    # The best warm-up of each arm, by its own loss.
+    best = losses["wide", "fast"].tuned
+    by_warmup = {
+        cell.tuned: read_nll(results, study.runs()[label].id)
+        for label, (cell, _) in study.cells.items()
+        if (cell.setting, cell.arm, cell.seed) == ("wide", "fast", 0)
+    }
+    assert best in by_warmup
+
+
+def read_nll(results: Path, run: str) -> float:
+    return next(s.value for s in read(results, Score).values() if (s.run, s.metric) == (run, "nll"))
+
+
+def test_a_table_says_what_is_missing(small: Scale, slam_out: Path, tmp_path: Path) -> None:
+    study, results = RATES.at(small), tmp_path / "results"
+    from slam_core.errors import SlamError
+
+    with pytest.raises(SlamError, match=r"has no scores of rates-tiny; .* launch rates"):
+        tabulate(study, results)
+    assert launch(study, Local(workers=2), results, command="x", limit=8, say=lambda t: None) == 0
+    score_all([study], results, 2, lambda text: None)
+    collect(results)
+    assert "16 of 24 runs have no result yet" in str(tabulate(study, results))
+    run = next(iter(study.runs().values())).id
+    assert scratch.state(run) == "done"
+
+
+def test_a_benchmark_that_is_not_here_is_named(small: Scale, tmp_path: Path) -> None:
+    other = small.model_copy(update={"benchmarks": {"sBLIMP": "nowhere/sblimp"}})
+    with pytest.raises(UsageError, match="nowhere"):
+        score_all([RATES.at(other)], tmp_path, 1, lambda text: None)

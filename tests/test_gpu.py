@@ -1,0 +1,106 @@
+"""On a GPU: the same runs, resumed, shared out, compiled, short of memory. Skipped without one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_train import StopAt, outcome, quiet, stopped_at
+
+from slam_core import scratch
+from slam_core.recipes import recipe
+from slam_core.results import Journal, Result, read
+from slam_core.run import execute
+from slam_core.spec import RunSpec
+from slam_core.train import Limits
+from sweeps.grid import Grid
+from sweeps.launch import launch
+from sweeps.local import Local
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+# A second each: 40 steps of 8 sequences of 128 units.
+SPEC = recipe("demo").but({"data.validation": 16_384, "budget": {"amount": 40, "unit": "steps"}})
+
+
+def on_cpu(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> float:
+    with monkeypatch.context() as patch:
+        patch.setattr("slam_core.run.pick_device", lambda: torch.device("cpu"))
+        execute(spec, say=quiet)
+    nll = outcome(spec.id)[0].validation["tales"].nll
+    shutil.rmtree(scratch.run_folder(spec.id))
+    return nll
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_gpu_finds_what_the_cpu_finds(
+    precision: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.but({"precision": precision})
+    expected = on_cpu(spec, monkeypatch)
+    execute(spec, say=quiet)
+    result = outcome(spec.id)[0]
+    assert "NVIDIA" in result.provenance["device"]
+    assert result.validation["tales"].nll == pytest.approx(expected, abs=0.01)
+
+
+def test_a_resumed_run_is_the_same_run(slam_out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = SPEC.but({"model.dropout": 0.1})
+    execute(spec, say=quiet)
+    whole, losses = outcome(spec.id)
+    shutil.rmtree(slam_out)
+    assert StopAt.at == -1
+    stopped_at(spec, monkeypatch, 13, 27)
+    assert execute(spec, say=quiet) == "done"
+    again, resumed = outcome(spec.id)
+    # To the noise of sums whose order a GPU chooses.
+    assert resumed == pytest.approx(losses, rel=1e-5)
+    assert again.validation["tales"].nll == pytest.approx(whole.validation["tales"].nll, rel=1e-5)
+
+
+@pytest.mark.parametrize("how", ["kernels", "graphs"])
+def test_a_compiled_step_learns_the_same(how: str, slam_out: Path) -> None:
+    spec = SPEC.but({"precision": "bf16"})
+    execute(spec, say=quiet)
+    eager = outcome(spec.id)[0].validation["tales"].nll
+    shutil.rmtree(slam_out)
+    execute(spec, limits=Limits(compile=how), say=quiet)  # type: ignore[arg-type]
+    events = Journal(scratch.attempts(spec.id)[-1]).events()
+    assert not [event for event in events if event["event"] == "note"]
+    assert outcome(spec.id)[0].validation["tales"].nll == pytest.approx(eager, abs=0.01)
+
+
+def test_a_batch_that_does_not_fit_is_split(slam_out: Path) -> None:
+    big = SPEC.but(
+        {"model.size": "5m", "data.batch": 2**18, "budget": {"amount": 2, "unit": "steps"}}
+    )
+    free, _ = torch.cuda.mem_get_info()
+    hog = torch.empty(max(0, free - 4 * 2**30), dtype=torch.uint8, device="cuda")
+    try:
+        execute(big, limits=Limits(micro_batch=2**18), say=quiet)
+    finally:
+        del hog
+        torch.cuda.empty_cache()
+    events = Journal(scratch.attempts(big.id)[-1]).events()
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert notes
+    assert all("out of memory: micro-batches of" in note for note in notes)
+    assert events[-1]["event"] == "done"
+
+
+def test_runs_share_the_gpu_and_stay_what_they_are(slam_out: Path, tmp_path: Path) -> None:
+    study = Grid(name="shared", base=SPEC, cross={"seed": (0, 1, 2, 3)})
+    place = Local(per_gpu=4)
+    assert place.width == 4 * torch.cuda.device_count()
+    said: list[str] = []
+    assert launch(study, place, tmp_path / "together", command="x", say=said.append) == 0, said
+    shutil.rmtree(slam_out)
+    assert launch(study, Local(per_gpu=1), tmp_path / "alone", command="x", say=quiet) == 0
+    together, alone = (read(tmp_path / name, Result) for name in ("together", "alone"))
+    losses = [
+        {result.run: result.validation["tales"].nll for result in found.values()}
+        for found in (together, alone)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
