@@ -48,7 +48,8 @@ def score_all(
     # Forked from a server that has imported torch once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["slam_core.run"])
-    with ProcessPoolExecutor(width, mp_context=context) as pool:
+    here = (dict(os.environ), os.getcwd())  # the server keeps those of its own start
+    with ProcessPoolExecutor(width, context, initializer=_enter, initargs=here) as pool:
         waiting = {pool.submit(_score, run, tuple(names)): run for run, names in todo.items()}
         for count, done in enumerate(as_completed(waiting), start=1):
             run, problems = waiting[done], done.result()
@@ -58,6 +59,12 @@ def score_all(
             if count % 10 == 0 or count == len(waiting):
                 say(f"[{count}/{len(waiting)}] scored")
     return failed
+
+
+def _enter(environment: dict[str, str], folder: str) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
 
 
 def _score(run: str, benchmarks: Sequence[str]) -> list[str]:
