@@ -48,7 +48,7 @@ def score_all(
     # Forked from a server that has imported torch once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["slam_core.run"])
-    here = (dict(os.environ), os.getcwd())  # the server keeps those of its own start
+    here = (dict(os.environ), str(Path.cwd()))  # the server keeps those of its own start
     with ProcessPoolExecutor(width, context, initializer=_enter, initargs=here) as pool:
         waiting = {pool.submit(_score, run, tuple(names)): run for run, names in todo.items()}
         for count, done in enumerate(as_completed(waiting), start=1):
