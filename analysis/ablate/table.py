@@ -51,6 +51,7 @@ class Table:
     name: str
     question: str
     where: str
+    scale: str
     baseline: str
     metrics: dict[str, list[Measured]]
     effects: dict[str, tuple[Effect, ...]]
@@ -62,6 +63,7 @@ class Table:
             "name": self.name,
             "question": self.question,
             "paper": self.where,
+            "scale": self.scale,
             "baseline": self.baseline,
             "rows": [
                 _known(
@@ -101,7 +103,10 @@ class Table:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.question} ({self.where}; baseline: {self.baseline})"]
+        lines = [
+            f"{self.name}: {self.question} ({self.where}; baseline: {self.baseline})",
+            self.scale,
+        ]
         for metric, rows in self.metrics.items():
             digits = 1 if metric not in _losses(metric) else 3
             shown = [
@@ -166,6 +171,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
         name=declared.name,
         question=one.question,
         where=one.where,
+        scale=scale.about,
         baseline=one.baseline,
         metrics=metrics,
         effects=effects,
