@@ -68,6 +68,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for name in options.variants:
                 times[name].append(VARIANTS[name](spec, device))
+                print(f"timed {size} {name}: {times[name][-1][0]:.0f} units/s", flush=True)
         rates = {name: statistics.median(rate for rate, _ in one) for name, one in times.items()}
         for name, found in times.items():
             flops = rates[name] * spec.counts.flops("attention")
