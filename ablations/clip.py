@@ -7,6 +7,7 @@ ABLATION = Ablation(
     question="Where should gradients be clipped?",
     where="Section 4.1, without numbers",
     baseline="0.5",
+    losses_only=True,
     arms={
         "none": {"optim.clip": 0.0},
         "0.1": {"optim.clip": 0.1},

@@ -45,8 +45,9 @@ class Ablation(_Value):
 
     `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
     A setting's changes come before an arm's. Each arm is trained at every value of the `tuned`
-    fields and judged at its best, so that no arm suffers from another's optimum. `where` names the
-    paper's figure or table, `paper` holds its numbers.
+    fields and judged at its best, so that no arm suffers from another's optimum. Where only losses
+    can tell arms apart (`losses_only`), runs are not scored on benchmarks. `where` names the paper's
+    figure or table, `paper` holds its numbers.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Ablation(_Value):
     arms: dict[str, Changes] = Field(min_length=2)
     settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
     tuned: dict[str, tuple[Any, ...] | By] = {}
+    losses_only: bool = False
     paper: tuple[Paper, ...] = ()
 
     @model_validator(mode="after")
@@ -114,10 +116,10 @@ class Declared:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What its runs are scored on: of a tuned ablation, most of whose runs only tell which
-        value is best, the losses alone."""
+        """What its runs are scored on."""
         losses = tuple(self.scale.losses.values())
-        return losses if self.ablation.tuned else (*self.scale.benchmarks.values(), *losses)
+        only = self.ablation.losses_only
+        return losses if only else (*self.scale.benchmarks.values(), *losses)
 
     @property
     def cells(self) -> dict[str, tuple[Cell, Changes]]:

@@ -9,6 +9,7 @@ ABLATION = Ablation(
     where="Figure 4 (rates not tuned there)",
     base="first",
     baseline="AdamW, inverse sqrt",
+    losses_only=True,
     arms={
         "AdamW, inverse sqrt": ROOT,
         "AdamW, cosine": COSINE,

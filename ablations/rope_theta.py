@@ -7,6 +7,7 @@ ABLATION = Ablation(
     question="Does a short context want another RoPE base than the text LM's million?",
     where="Section 4.1, without numbers",
     baseline="1e4",
+    losses_only=True,
     arms={
         "1e3": {"model.rope_theta": 1e3},
         "1e4": {},

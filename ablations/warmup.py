@@ -7,6 +7,7 @@ ABLATION = Ablation(
     question="How long a warm-up?",
     where="Section 4.1, without numbers",
     baseline="1 %",
+    losses_only=True,
     arms={
         "none": {"optim.warmup": 0.0},
         "1 %": {"optim.warmup": 0.01},

@@ -179,11 +179,14 @@ RATES = Ablation(
     arms={"slow": {"optim.lr": 1e-4}, "fast": {"optim.lr": 1e-2}},
     settings={"narrow": {}, "wide": {"model.width": By(tiny=24, paper=1024)}},
     tuned={"optim.warmup": (0.0, 0.1)},
+    losses_only=True,
     paper=(Paper(source="nobody", values={"wide: fast": {"val_loss": 1.5}}),),
 )
 
 
-PLAIN = RATES.model_copy(update={"name": "plain", "tuned": {}, "settings": {"": {}}, "paper": ()})
+PLAIN = RATES.model_copy(
+    update={"name": "plain", "tuned": {}, "losses_only": False, "settings": {"": {}}, "paper": ()}
+)
 
 
 def test_an_ablation_that_is_not_tuned_is_scored_on_benchmarks(
@@ -211,7 +214,7 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     collect(results)
     # Again: nothing to do, whether the scores are collected or not.
     assert score_all([study], results, 2, said.append) == 0
-    assert len(read(results, Score)) == 24  # tuned: losses alone
+    assert len(read(results, Score)) == 24  # losses alone
     found = tabulate(study, results)
     losses = {(row.setting, row.arm): row for row in found.metrics["val_loss"]}
     assert losses["wide", "fast"].mean < losses["wide", "slow"].mean

@@ -14,7 +14,7 @@ from ablations.declare import Cell, Declared, key
 from analysis.ablate.effects import Better, Effect, Plan, Row, compare
 from slam_core.errors import SlamError
 from slam_core.results import Result, Score, read
-from sweeps.table import table
+from sweeps.table import brief, table
 
 # Metrics in percent, of which more is better; the others are losses.
 PERCENT = 100.0
@@ -23,11 +23,12 @@ PERCENT = 100.0
 @dataclass(frozen=True)
 class Measured:
     """An arm in a setting on one metric: values by seed, mean and standard deviation, and the mean
-    difference to the baseline in that setting; NaN where there is none. `paper` is the paper's
-    value, `paper_difference` its difference."""
+    difference to the baseline in that setting; NaN where there is none. `model` is what was trained
+    under the arm's name, `paper` the paper's value, `paper_difference` its difference."""
 
     setting: str
     arm: str
+    model: str
     tuned: tuple[tuple[str, Any], ...]
     values: dict[int, float]
     difference: float
@@ -71,6 +72,7 @@ class Table:
                         "metric": metric,
                         "setting": row.setting,
                         "arm": row.arm,
+                        "model": row.model,
                         "tuned": dict(row.tuned),
                         "seeds": sorted(row.values),
                         "mean": row.mean,
@@ -112,6 +114,7 @@ class Table:
             shown = [
                 [
                     key(row.setting, row.arm) + _tuned(row.tuned),
+                    row.model,
                     _number(row.mean, digits),
                     _number(row.deviation, digits),
                     str(len(row.values)),
@@ -121,10 +124,11 @@ class Table:
                 ]
                 for row in rows
             ]
-            heads = [metric, "mean", "s.d.", "seeds", "difference", "paper", "its difference"]
-            if not any(row.paper == row.paper for row in rows):
-                heads, shown = heads[:5], [row[:5] for row in shown]
-            lines += ["", table(heads, shown, heads[1:])]
+            numbers = ["mean", "s.d.", "seeds", "difference", "paper", "its difference"]
+            heads = [metric, "model", *numbers]
+            if all(math.isnan(row.paper) for row in rows):
+                heads, shown = heads[:-2], [row[:-2] for row in shown]
+            lines += ["", table(heads, shown, numbers)]
             lines += [f"  {effect.message}" for effect in self.effects.get(metric, ())]
         return "\n".join([*lines, *([""] if self.notes else []), *self.notes])
 
@@ -140,7 +144,11 @@ def tabulate(declared: Declared, results: Path) -> Table:
             f"{results} has no scores of {declared.name}; python -m ablations launch "
             f"{one.name} --scale {scale.name} --on local"
         )
-    states = {result.run: result.state for result in read(results, Result).values()}
+    ended = {result.run: result for result in read(results, Result).values()}
+    states = {run: result.state for run, result in ended.items()}
+    models = {
+        (cell.setting, cell.arm): _model(ended[run]) for run, cell in cells.items() if run in ended
+    }
     notes = []
     if missing := sum(run not in states for run in cells):
         notes.append(f"{missing} of {len(cells)} runs have no result yet")
@@ -156,7 +164,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
     metrics, effects = {}, {}
     for metric, values in found.items():
         better: Better = "lower" if metric in scale.losses else "higher"
-        rows = _rows(declared, chosen, values, metric)
+        rows = _rows(declared, chosen, values, metric, models)
         metrics[metric] = rows
         flat = [
             Row(row.arm, row.setting, seed, value)
@@ -220,6 +228,7 @@ def _rows(
     chosen: dict[tuple[str, str], Any],
     values: dict[Cell, float],
     metric: str,
+    models: dict[tuple[str, str], str],
 ) -> list[Measured]:
     one = declared.ablation
     paper = {
@@ -246,6 +255,7 @@ def _rows(
             Measured(
                 setting=setting,
                 arm=arm,
+                model=models.get((setting, arm), ""),
                 tuned=chosen[setting, arm],
                 values=mine,
                 difference=float(np.mean(pairs)) if pairs and not own else math.nan,
@@ -256,6 +266,10 @@ def _rows(
             )
         )
     return rows
+
+
+def _model(result: Result) -> str:
+    return f"{result.spec['model']['family']} {brief(result.counts.total)}"
 
 
 def _losses(metric: str) -> tuple[str, ...]:

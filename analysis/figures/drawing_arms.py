@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.figures.drawing import (
     BLUE,
@@ -18,27 +18,28 @@ from analysis.figures.drawing import (
     QUIET,
     WIDTH,
     column,
-    log_ticks,
     power,
-    right_labels,
     window,
 )
 from analysis.figures.shown import Numbers
 
-# Of arms where they are few; a row of viridis where they are many.
+# Of arms where they are few.
 _FEW = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00", "#000000", "#999999")
 
 
 def arms(numbers: Numbers) -> Figure:
     settings = numbers["settings"]
     many = len(settings)
-    figure = Figure(figsize=(WIDTH * (1 if many > 1 else 0.85), 2.6), layout="constrained")
-    axes = figure.subplots(1, many, sharey=True, squeeze=False)[0]
     names = list(dict.fromkeys(arm["arm"] for setting in settings for arm in setting["arms"]))
+    columns = 3 if len(names) <= 6 else 2
+    rows = -(-(len(names) + 2) // columns)
+    figure = Figure(figsize=(WIDTH, 2.5 + 0.16 * rows), layout="constrained")
+    axes = figure.subplots(1, many, sharey=True, squeeze=False)[0]
     colour = dict(zip(names, _colours(len(names)), strict=True))
-    lows, highs = [], []
+    labels: dict[str, str] = {}
+    seen: list[float] = []
     for ax, setting in zip(axes, settings, strict=True):
-        ends = []
+        models = list(dict.fromkeys(arm["model"] for arm in setting["arms"]))
         for arm in setting["arms"]:
             c, loss = np.array(arm["curve"]["c"]), np.array(arm["curve"]["loss"])
             low, high = np.array(arm["curve"]["low"]), np.array(arm["curve"]["high"])
@@ -47,42 +48,36 @@ def arms(numbers: Numbers) -> Figure:
             ax.plot(c, np.exp(loss), lw=1.1, **style)
             final = float(np.exp(arm["final"]["value"]))
             ax.plot(c[-1], final, "D", ms=4, mec="black", mew=0.6, zorder=5, **style)
-            ends.append((float(c[-1]), final, arm["arm"], colour[arm["arm"]]))
             late = slice(len(c) // 4, None)
-            lows += [float(np.exp(low[late]).min()), final]
-            highs += [float(np.exp(high[late]).max()), final]
-        ax.set_title(setting["setting"], fontsize=8.5)
-        ax.set_xscale("log")
-        first = min(min(arm["curve"]["c"]) for arm in setting["arms"])
+            seen += [float(np.exp(low[late]).min()), float(np.exp(high[late]).max()), final]
+            said = f" ({arm['model']})" if many == 1 and len(models) > 1 else ""
+            labels.setdefault(arm["arm"], f"{arm['arm']}{said}")
+        if setting["setting"]:
+            ax.set_title(f"{setting['setting']} ({', '.join(models)})", fontsize=8)
         last = max(max(arm["curve"]["c"]) for arm in setting["arms"])
-        ax.set_xlim(max(first, last / 30), last * (1.15 if many > 1 else 3.2))
-        log_ticks(ax.xaxis, power)
-        if many == 1:
-            right_labels_log(ax, ends, lows, highs)
+        first = min(min(arm["curve"]["c"]) for arm in setting["arms"])
+        ax.set_xscale("log")
+        ax.set_xlim(max(first, last / 25), last * 1.15)
+        ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
+        ax.xaxis.set_minor_locator(LogLocator(10, subs=range(1, 10), numticks=99))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_yscale("log")
-    axes[0].set_ylim(min(lows) * 0.985, max(highs) * 1.01)
-    axes[0].yaxis.set_major_locator(mpl.ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes[0].set_ylim(min(seen) * 0.98, max(seen) * 1.01)
+    axes[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("perplexity per unit")
     figure.supxlabel("training FLOPs C (6ND, N total)", fontsize=8.5)
     seeds = max(arm["seeds"] for setting in settings for arm in setting["arms"])
-    handles = [Line2D([], [], color=colour[name], label=name) for name in names if many > 1]
+    handles = [Line2D([], [], color=colour[name], label=labels[name]) for name in names]
     handles += [
-        Line2D([], [], color=QUIET, label=f"training, mean and range of {seeds} seeds"),
+        Line2D([], [], color=QUIET, label=f"training, own data ({seeds} seeds)"),
         Line2D([], [], ls="", marker="D", ms=4, color=QUIET, mec="black", mew=0.6,
-               label=f"validation on {numbers['corpus']} at the end"),
+               label=f"validation ({numbers['corpus']})"),
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper center", ncols=2 if many == 1 else 4)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.2)
     return figure
-
-
-def right_labels_log(
-    ax: Any, ends: list[tuple[float, float, str, Any]], lows: list[float], highs: list[float]
-) -> None:
-    """Direct labels on a logarithmic axis: `right_labels` moves them apart on a linear one."""
-    ax.set_ylim(min(lows) * 0.985, max(highs) * 1.01)
-    right_labels(ax, ends, apart=0.055)
 
 
 def dose(numbers: Numbers) -> Figure:
@@ -140,4 +135,6 @@ def _axis(name: str) -> str:
 def _colours(count: int) -> list[Any]:
     if count <= len(_FEW):
         return list(_FEW[:count])
+    if count <= 10:
+        return list(mpl.colormaps["tab10"].colors[:count])  # type: ignore[attr-defined]
     return list(mpl.colormaps["viridis"](np.linspace(0, 0.9, count)))

@@ -37,6 +37,7 @@ def curves(declared: Declared, results: Path) -> Numbers:
         settings.setdefault(setting, []).append(
             {
                 "arm": arm,
+                "model": chosen[setting, arm].model,
                 "curve": _mean_curve(found, counts),
                 "final": _final(list(chosen[setting, arm].values.values())),
                 "seeds": len(found),
@@ -98,7 +99,7 @@ def _about(table: Table, declared: Declared) -> Numbers:
 
 
 def _dose(arm: str) -> tuple[float, str]:
-    found = re.fullmatch(r"([\d.e+-]+)\s*(\S*)", arm)
+    found = re.fullmatch(r"(\d[\d.]*(?:e[+-]?\d+)?)\s*(\S*)", arm)
     return (float(found[1]), found[2]) if found else (math.nan, arm)
 
 
