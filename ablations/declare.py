@@ -45,9 +45,9 @@ class Ablation(_Value):
 
     `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
     A setting's changes come before an arm's. Each arm is trained at every value of the `tuned`
-    fields and judged at its best, so that no arm suffers from another's optimum. Where only losses
-    can tell arms apart (`losses_only`), runs are not scored on benchmarks. `where` names the paper's
-    figure or table, `paper` holds its numbers.
+    fields and judged at its best, so that no arm suffers from another's optimum. With `losses_only`
+    runs are not scored on benchmarks. `where` names the paper's figure or table, `paper` holds its
+    numbers.
     """
 
     name: str

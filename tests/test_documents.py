@@ -15,7 +15,7 @@ from worlds import SPEECH, isoflop_grid, noisy
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "results/README.md", "THIRD_PARTY.md"),
-    *("analysis/README.md", "slam_core/README.md", "sweeps/README.md"),
+    *("ablations/README.md", "analysis/README.md", "slam_core/README.md", "sweeps/README.md"),
 ]
 GROUPS = ("corpus", "tokeniser", "benchmark", "preferences")
 
