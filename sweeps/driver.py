@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from slam_core import scratch
 from slam_core.corpora import write_file
 from slam_core.errors import SlamError
-from slam_core.results import PRUNER, Journal, stopped_by
+from slam_core.results import PRUNER
 from slam_core.spec import resolve
 from sweeps.asker import Asker
 from sweeps.ledger import Ledger
 from sweeps.place import Ending, Job
 from sweeps.points import Facts, Outcome, Point, objective
+from sweeps.queue import pruned
 from sweeps.search import Search
 from sweeps.watch import Lines
 
@@ -110,7 +111,7 @@ class Driver:
 
     def ended(self, job: Job, ending: Ending) -> None:
         point = self._out[job.run]
-        pruned = ending.state == "interrupted" and _pruned(job.run)
+        pruned = ending.state == "interrupted" and pruned(job.run)
         self.view.ended(job, Ending("interrupted", "pruned; resumable") if pruned else ending)
         if ending.state == "interrupted" and not pruned and not ending.lost:
             return  # somebody wants it stopped, not given up: it stays handed out
@@ -237,11 +238,6 @@ class Driver:
         except SlamError as error:
             self._ledger_fails = True
             self.view.note(str(error))
-
-
-def _pruned(run: str) -> bool:
-    tried = scratch.attempts(run)
-    return bool(tried) and stopped_by(Journal(tried[-1]).events()) == PRUNER
 
 
 def _write_down(run: str, spec: str) -> None:

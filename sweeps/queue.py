@@ -130,7 +130,7 @@ class Queue:
         for job in list(self.elsewhere.values()):
             if scratch.holder(job.run) is None:
                 del self.elsewhere[job.run]
-                if stopped_by(Journal(scratch.attempts(job.run)[-1]).events()) == PRUNER:
+                if pruned(job.run):
                     self._end(job, Ending("interrupted", "pruned; its state is saved"))
                 else:
                     self.waiting.insert(0, job)
@@ -268,6 +268,12 @@ def _urgency(jobs: Sequence[Job]) -> dict[str, float]:
             urgency[job.run] += one.cost
             one = next_of.get(one.run)
     return urgency
+
+
+def pruned(run: str) -> bool:
+    """Whether a search has stopped the run and nobody has gone on with it."""
+    tried = scratch.attempts(run)
+    return bool(tried) and stopped_by(Journal(tried[-1]).events()) == PRUNER
 
 
 def last_words(run: str, code: int | None = None) -> str:

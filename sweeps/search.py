@@ -18,8 +18,8 @@ from slam_core import scratch
 from slam_core.results import Result, read, read_lines
 from slam_core.spec import RunSpec
 from sweeps.grid import Study
-from sweeps.rules import Scaled
-from sweeps.space import Complement, Drawn, OneOf, Part, at, combinations, depends_on, holds, said
+from sweeps.rules import Rule
+from sweeps.space import Drawn, OneOf, Part, at, combinations, depends_on, holds, said
 
 Tree = Mapping[str, Any]
 RESULTS = Path("results")
@@ -47,7 +47,7 @@ class Search(BaseModel):
     sampler_seed: int = Field(default=0, ge=0)
     pruner: Literal["none", "median", "hyperband", "halving", "wilcoxon"] = "none"
     trials: int = Field(default=20, gt=0)
-    scaled: tuple[Scaled, ...] = ()
+    scaled: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -85,9 +85,8 @@ class Search(BaseModel):
         last = [field.rpartition(".")[2] for field in self.space]
         parts = []
         for field, value in drawn.changes.items():
-            if not isinstance(self.space[field], Complement):
-                short = field.rpartition(".")[2]
-                parts.append(f"{short if last.count(short) == 1 else field}={said(value)}")
+            short = field.rpartition(".")[2]
+            parts.append(f"{short if last.count(short) == 1 else field}={said(value)}")
         if seed is not None and len(self.seeds) > 1:
             parts.append(f"s{seed}")
         return ",".join(parts)
@@ -95,8 +94,8 @@ class Search(BaseModel):
     def spec(self, drawn: Drawn, seed: int) -> RunSpec:
         """The run of a point with a seed; `UsageError` if a field or value is none of a run's."""
         spec = self.base.but({**self.at, **drawn.changes, "seed": seed})
-        for law in self.scaled:
-            spec = law.of(spec)
+        for rule in self.scaled:
+            spec = rule.of(spec)
         return spec
 
     def among(self, specs: Mapping[str, Tree]) -> list[Drawn]:
@@ -128,7 +127,7 @@ class Search(BaseModel):
 
     def _loose(self, free: set[str]) -> frozenset[str]:
         """Fields in which the specs of one choice may differ."""
-        fields = {"seed", *free, *(law.field for law in self.scaled)}
+        fields = {"seed", *free, *(rule.field for rule in self.scaled)}
         # The rest of a shape follows from layers and width.
         return frozenset("model" if field.startswith("model.") else field for field in fields)
 

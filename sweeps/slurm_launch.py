@@ -14,7 +14,7 @@ from slam_core.results import State
 from sweeps import slurm_control as control
 from sweeps.place import Ending, Job, Watcher
 from sweeps.plan import ENDED
-from sweeps.queue import RETRIES, last_words, stop_requests
+from sweeps.queue import RETRIES, last_words, pruned, stop_requests
 from sweeps.sharing import early
 from sweeps.slurm_batch import Batch, End
 from sweeps.slurm_control import Silent, Task
@@ -98,7 +98,10 @@ class Launch:
             for job in list(self.elsewhere.values()):
                 if scratch.holder(job.run) is None:
                     del self.elsewhere[job.run]
-                    self.waiting.append(job)
+                    if pruned(job.run):
+                        self._end(job, Ending("interrupted", "pruned; its state is saved"))
+                    else:
+                        self.waiting.append(job)
             self._refill()
             if self.waiting:
                 self._send()
@@ -146,6 +149,8 @@ class Launch:
             self._end(job, Ending("interrupted", reason))
         elif end.code == 75 and end.signals:
             self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
+        elif end.code == 75 and pruned(job.run):
+            self._end(job, Ending("interrupted", "pruned; its state is saved"))
         elif end.code == 75:
             self.waiting.append(job)  # another process had it, and has left it
         else:
@@ -161,7 +166,7 @@ class Launch:
             return
         said = one.task.batch.last_line(one.task.job)
         reason = f"killed {self.killed[job.run]} times, last: {by}" + (f": {said}" if said else "")
-        self._end(job, Ending("interrupted", reason))
+        self._end(job, Ending("interrupted", reason, lost=True))
 
     def _end(self, job: Job, ending: Ending) -> None:
         self.endings[job.run] = ending

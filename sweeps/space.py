@@ -75,21 +75,14 @@ class Given(_Value):
     then: dict[str, Distribution | Given] = Field(min_length=1)
 
 
-class Complement(_Value):
-    """What `of` leaves of `total`, say of two weights. Not drawn."""
-
-    of: str
-    total: float = 1.0
-
-
-Part = Distribution | Given | Complement
+Part = Distribution | Given
 Space = Mapping[str, Part]
 
 
 @dataclass(frozen=True)
 class Drawn:
     """A point of a space. `params` by the name of their distribution, which for a conditional one
-    is like `model.size[model.family=llama]`; `changes` by dotted field, complements included."""
+    is like `model.size[model.family=llama]`; `changes` by dotted field."""
 
     params: dict[str, Any]
     distributions: dict[str, Distribution]
@@ -103,9 +96,7 @@ def draw(space: Space, suggest: Callable[[str, Distribution], Any]) -> Drawn:
     changes: dict[str, Any] = {}
     for field in space:
         name, part = _active(space, field, changes)
-        if isinstance(part, Complement):
-            changes[field] = float(f"{part.total - changes[part.of]:.12g}")
-        elif part is not None:
+        if part is not None:
             distributions[name] = part
             changes[field] = params[name] = _rounded(suggest(name, part), part)
     return Drawn(params, distributions, changes)
@@ -132,7 +123,7 @@ def combinations(
             yield chosen
             return
         _, part = _active(space, fields[0], chosen)
-        offered = () if part is None or isinstance(part, Complement) else options(part)
+        offered = () if part is None else options(part)
         if not offered:
             yield from walk(fields[1:], chosen)
         for value in offered:
@@ -169,8 +160,6 @@ def holds(space: Space, chosen: Mapping[str, Any]) -> bool:
 
 def depends_on(part: Part) -> Iterator[str]:
     """The fields that a part looks at."""
-    if isinstance(part, Complement):
-        yield part.of
     if isinstance(part, Given):
         yield part.field
         for then in part.then.values():
@@ -184,9 +173,7 @@ def said(value: Any) -> str:
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)
 
 
-def _active(
-    space: Space, field: str, chosen: Mapping[str, Any]
-) -> tuple[str, Distribution | Complement | None]:
+def _active(space: Space, field: str, chosen: Mapping[str, Any]) -> tuple[str, Distribution | None]:
     """Name and distribution of a field where the fields before it are `chosen`."""
     part: Part | None = space[field]
     conditions = []
@@ -194,8 +181,6 @@ def _active(
         value = said(chosen[part.field]) if part.field in chosen else ""
         conditions.append(f"{part.field}={value}")
         part = part.then.get(value)
-    if isinstance(part, Complement) and part.of not in chosen:
-        part = None
     return f"{field}[{','.join(conditions)}]" if conditions else field, part
 
 

@@ -30,15 +30,15 @@ from sweeps import studies
 from sweeps.__main__ import main
 from sweeps.asker import Asker
 from sweeps.conduct import conduct
-from sweeps.grid import Grid, Scaled
+from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.ledger import Ledger
 from sweeps.local import Local
 from sweeps.points import Outcome, Point
 from sweeps.queue import Queue
+from sweeps.rules import Complement, Scaled
 from sweeps.search import Search
 from sweeps.space import (
-    Complement,
     Distribution,
     Drawn,
     Given,
@@ -175,7 +175,7 @@ def until(true: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.02)
 
 
-def test_conditional_parts_and_complements_are_drawn(tiny_spec: RunSpec) -> None:
+def test_conditional_parts_are_drawn() -> None:
     space = {
         "model.family": OneOf(values=("llama", "qwen2", "opt")),
         "model.size": Given(
@@ -183,15 +183,12 @@ def test_conditional_parts_and_complements_are_drawn(tiny_spec: RunSpec) -> None
             then={"llama": OneOf(values=("20k", "40k")), "qwen2": OneOf(values=("30k",))},
         ),
         "optim.beta1": Uniform(low=0.5, high=0.9),
-        "optim.warmup": Complement(of="optim.beta1"),
     }
     seen = set()
     for seed in range(40):
         drawn = draw(space, chance(seed))
         family, size = drawn.changes["model.family"], drawn.changes.get("model.size")
         seen.add((family, size))
-        assert drawn.changes["optim.warmup"] == pytest.approx(1 - drawn.changes["optim.beta1"])
-        assert "optim.warmup" not in drawn.params
         if size is not None:
             assert drawn.params[f"model.size[model.family={family}]"] == size
     assert seen == {("llama", "20k"), ("llama", "40k"), ("qwen2", "30k"), ("opt", None)}
@@ -227,11 +224,13 @@ def test_trials_are_read_off_the_specs_of_runs(tiny_spec: RunSpec, tmp_path: Pat
                 then={"llama": OneOf(values=("20k", "40k")), "qwen2": OneOf(values=("30k",))},
             ),
             "data.sources.0.weight": Uniform(low=0.1, high=0.9),
-            "data.sources.1.weight": Complement(of="data.sources.0.weight"),
         },
         seeds=(0, 3),
         objective="tiny",
-        scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+        scaled=(
+            Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),
+            Complement(field="data.sources.1.weight", to=("data.sources.0.weight",)),
+        ),
     )
     drawn = [draw(search.space, chance(seed)) for seed in range(12)]
     specs = [search.spec(one, 3) for one in drawn]
@@ -268,7 +267,8 @@ def test_wrong_declarations_are_refused_in_words(tiny_spec: RunSpec) -> None:
         with pytest.raises(ValidationError, match=match):
             Search(**{"name": "s", "base": tiny_spec, "space": LR, **how})
 
-    refused("not drawn before", space={"optim.warmup": Complement(of="optim.beta1"), **LR})
+    given = Given(field="optim.beta1", then={"0.9": Uniform(low=0.1, high=0.2)})
+    refused("not drawn before", space={"optim.warmup": given, **LR})
     refused("replicates", space={"seed": Int(low=0, high=3)})
     refused("none of tiny", objective="other")
     refused("at least 5 seeds", pruner="wilcoxon")
