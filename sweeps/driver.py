@@ -111,9 +111,9 @@ class Driver:
 
     def ended(self, job: Job, ending: Ending) -> None:
         point = self._out[job.run]
-        pruned = ending.state == "interrupted" and pruned(job.run)
-        self.view.ended(job, Ending("interrupted", "pruned; resumable") if pruned else ending)
-        if ending.state == "interrupted" and not pruned and not ending.lost:
+        cut = ending.state == "interrupted" and pruned(job.run)
+        self.view.ended(job, Ending("interrupted", "pruned; resumable") if cut else ending)
+        if ending.state == "interrupted" and not cut and not ending.lost:
             return  # somebody wants it stopped, not given up: it stays handed out
         del self._out[job.run]
         if ending.state == "failed" and self._tries[job.run] < RETRIES:
