@@ -15,15 +15,17 @@ from ablations.catalogue import catalogue, declared
 from ablations.declare import Ablation, By, Paper, Scale, Several
 from ablations.scoring import score_all
 from analysis.ablate.table import tabulate
+from analysis.figures import numbers_arms
+from analysis.figures.write import write
 from analysis.published import table as published_table
-from slam_core import scratch
 from slam_core.corpora import Pair, write_pairs
-from slam_core.errors import UsageError
+from slam_core.errors import SlamError, UsageError
 from slam_core.results import Score, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.launch import launch
 from sweeps.local import Local
+from sweeps.table import brief
 
 FILES = sorted(
     path
@@ -159,7 +161,7 @@ def small(
         name="tiny",
         about="a second",
         bases={"slam": tiny_spec, "first": tiny_spec},
-        seeds=(0, 1, 2),
+        seeds=(0, 1),
         benchmarks={"sBLIMP": "bench/ends"},
         losses={"val_loss": "tiny"},
     )
@@ -184,76 +186,70 @@ RATES = Ablation(
 )
 
 
-PLAIN = RATES.model_copy(
-    update={"name": "plain", "tuned": {}, "losses_only": False, "settings": {"": {}}, "paper": ()}
+PLAIN = Ablation(
+    name="plain",
+    question="Which rate?",
+    where="nowhere",
+    baseline="slow",
+    arms={"slow": {"optim.lr": 2e-4}, "fast": {"optim.lr": 2e-2}},
 )
 
 
-def test_an_ablation_that_is_not_tuned_is_scored_on_benchmarks(
-    small: Scale, slam_out: Path, tmp_path: Path
-) -> None:
-    study, results = PLAIN.at(small), tmp_path / "results"
-    both = Several((study, RATES.at(small)))
-    assert next(iter(both.runs())) == "plain: slow,s0"
-    launch(both, Local(workers=2), results, command="x", limit=6, say=lambda text: None)
-    assert score_all([study], results, 1, lambda text: None) == 0
-    collect(results)
-    found = tabulate(study, results)
-    assert set(found.metrics) == {"sBLIMP", "val_loss"}
-    assert all(0 <= row.mean <= 100 for row in found.metrics["sBLIMP"])
-    assert len(found.metrics["sBLIMP"]) == 2
-
-
 def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) -> None:
-    study, results = RATES.at(small), tmp_path / "results"
-    assert len(study.runs()) == 2 * 2 * 2 * 3
+    plain, rates, results = PLAIN.at(small), RATES.at(small), tmp_path / "results"
+    both = Several((plain, rates))
+    runs = both.runs()
+    assert (len(plain.runs()), len(rates.runs())) == (4, 16)
+    assert next(iter(runs)) == "plain: slow,s0"
     said: list[str] = []
+    with pytest.raises(SlamError, match=r"has no scores of rates-tiny; .* launch rates"):
+        tabulate(rates, results)
     place = Local(workers=2)
-    assert launch(study, place, results, command="again", say=said.append) == 0
-    assert score_all([study], results, 2, said.append) == 0, "\n".join(said[-20:])
+    assert launch(both, place, results, command="again", limit=8, say=said.append) == 0
+    assert score_all([plain, rates], results, 2, said.append) == 0
+    collect(results)
+    assert "12 of 16 runs have no result yet" in str(tabulate(rates, results))
+    assert launch(both, place, results, command="again", say=said.append) == 0
+    assert score_all([plain, rates], results, 2, said.append) == 0, "\n".join(said[-20:])
     collect(results)
     # Again: nothing to do, whether the scores are collected or not.
-    assert score_all([study], results, 2, said.append) == 0
-    assert len(read(results, Score)) == 24  # losses alone
-    found = tabulate(study, results)
+    assert score_all([plain, rates], results, 2, said.append) == 0
+    # Accuracy and NLL of the one, losses alone of the other.
+    assert len(read(results, Score)) == 4 * 2 + 16
+
+    found = tabulate(plain, results)
+    assert set(found.metrics) == {"sBLIMP", "val_loss"}
+    assert all(0 <= row.mean <= 100 for row in found.metrics["sBLIMP"])
+
+    found = tabulate(rates, results)
     losses = {(row.setting, row.arm): row for row in found.metrics["val_loss"]}
-    assert losses["wide", "fast"].mean < losses["wide", "slow"].mean
-    assert losses["wide", "fast"].paper == 1.5
-    assert losses["wide", "fast"].difference < 0
-    assert len(losses["narrow", "fast"].values) == 3
+    best = losses["wide", "fast"]
+    assert best.mean < losses["wide", "slow"].mean
+    assert best.paper == 1.5
+    assert best.difference < 0
+    assert best.model == f"llama {brief(runs['rates: wide: fast,warmup=0,s0'].counts.total)}"
     (effect,) = found.effects["val_loss"]
-    assert effect.runs == 6
+    assert effect.runs == 4
     assert effect.difference.high < 0
     assert "fast is better than slow" in str(found)
-    record = found.record()
-    row = next(row for row in record["rows"] if row["arm"] == "slow")
+    row = next(row for row in found.record()["rows"] if row["arm"] == "slow")
     assert "paper" not in row
-    # The best warm-up of each arm, by its own loss.
-    best = losses["wide", "fast"].tuned
-    by_warmup = {
-        cell.tuned: read_nll(results, study.runs()[label].id)
-        for label, (cell, _) in study.cells.items()
-        if (cell.setting, cell.arm, cell.seed) == ("wide", "fast", 0)
-    }
-    assert best in by_warmup
+    # The best warm-up of each arm, by its own mean loss.
+    nll = {s.run: s.value for s in read(results, Score).values() if s.metric == "nll"}
+    means: dict[object, list[float]] = {}
+    for label, (cell, _) in rates.cells.items():
+        if (cell.setting, cell.arm) == ("wide", "fast"):
+            means.setdefault(cell.tuned, []).append(nll[rates.runs()[label].id])
+    assert best.tuned == min(means, key=lambda tuned: sum(means[tuned]))
+    assert best.mean == pytest.approx(min(sum(v) / 2 for v in means.values()))
 
-
-def read_nll(results: Path, run: str) -> float:
-    return next(s.value for s in read(results, Score).values() if (s.run, s.metric) == (run, "nll"))
-
-
-def test_a_table_says_what_is_missing(small: Scale, slam_out: Path, tmp_path: Path) -> None:
-    study, results = RATES.at(small), tmp_path / "results"
-    from slam_core.errors import SlamError
-
-    with pytest.raises(SlamError, match=r"has no scores of rates-tiny; .* launch rates"):
-        tabulate(study, results)
-    assert launch(study, Local(workers=2), results, command="x", limit=8, say=lambda t: None) == 0
-    score_all([study], results, 2, lambda text: None)
-    collect(results)
-    assert "16 of 24 runs have no result yet" in str(tabulate(study, results))
-    run = next(iter(study.runs().values())).id
-    assert scratch.state(run) == "done"
+    drawn = [numbers_arms.curves(one, results) for one in (plain, rates)]
+    assert [setting["setting"] for setting in drawn[1]["settings"]] == ["narrow", "wide"]
+    for name, numbers in zip(("plain", "rates"), drawn, strict=True):
+        for path in write("arms", numbers, tmp_path / name):
+            assert path.stat().st_size > 1000
+    with pytest.raises(SlamError, match="are no doses"):
+        numbers_arms.doses(rates, results)
 
 
 def test_a_benchmark_that_is_not_here_is_named(small: Scale, tmp_path: Path) -> None:

@@ -241,10 +241,11 @@ def test_the_spec_knows_the_joint_vocabulary(told: Path, tiny_corpus: Path) -> N
 
 
 def test_a_tokeniser_is_fixed_by_its_checksum(told: Path, tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet)
     made.train_from_iterator([" ".join(WORDS)] * 20, trainer)

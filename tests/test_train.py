@@ -23,6 +23,7 @@ from slam_core.provenance import device_name
 from slam_core.results import Journal, Result, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
+from slam_core.streams import Stream
 from slam_core.train import Limits, Loop, NextUnit, checkpoints
 
 
@@ -273,9 +274,10 @@ def test_bf16_trains_close_to_fp32(tiny_spec: RunSpec, slam_out: Path) -> None:
     # Whatever it was trained in, a run is evaluated in fp32.
     model, corpus = load(*finished(half.id)), open_corpus(half.data.sources[0].corpus)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert validation(model, corpus, half.data.context, None).nll == mixed
+    units = Stream(corpus, "validation")
+    assert validation(model, units, half.data.context, None).nll == mixed
     with torch.autocast("cpu", torch.bfloat16):
-        assert validation(model, corpus, half.data.context, None).nll != mixed
+        assert validation(model, units, half.data.context, None).nll != mixed
 
 
 def test_a_micro_batch_that_does_not_fit_is_halved(

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     said = f"--sizes {' '.join(options.sizes)} --context {options.context} --units {options.units}"
     command = f"python tests/bench/step.py --family {options.family} {said} --steps {options.steps}"
-    store(options.out, command, rows)
+    versions = {package: version(package) for package in ("torch", "transformers")}
+    store(options.out, command, rows, device=device_name(device.type), trainer=versions)
 
 
 def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device], Timed]:
