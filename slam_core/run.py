@@ -21,7 +21,7 @@ from slam_core import prefix, scratch
 from slam_core.choices import Choices
 from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import HeldOut, Mix
-from slam_core.distributed import Followed, Lost, World, joined, world
+from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.dpo import Preferences, reference_logps
 from slam_core.engines import check
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
@@ -56,21 +56,26 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     two stages brings its parent to its end first.
     """
     spec, limits = resolve(spec), limits or Limits()
-    if spec.parent is not None and scratch.state(spec.id) not in ("done", "diverged"):
-        first = _first_stage(spec.parent, retry, limits, say)
-        if first != "done":
-            raise SlamError(
-                f"run {spec.id} starts from run {spec.parent.id}, which {first}; change what "
-                "the two share"
-            )
-    with joined(spec.id) as world, ExitStack() as held:
+    with joined(spec.id) as world:
+        how = (retry, limits, say if world.leads else _nothing, world)
+        parent = spec.parent
+        if parent is not None and scratch.state(spec.id) not in ("done", "diverged"):
+            first = _first_stage(parent, *how)
+            if first != "done":
+                raise SlamError(
+                    f"run {spec.id} starts from run {parent.id}, which {first}; change what the "
+                    "two share"
+                )
+        return _one_run(spec, *how)
+
+
+def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
+    with ExitStack() as held:
         device = pick_device()
         rows = spec.dpo.batch if spec.dpo else spec.data.batch // spec.data.context
         world.lead(lambda: check(limits.zero, spec.stage, rows, world.size))
         world.lead(lambda: _check_device(spec, device))
         state, attempt = world.lead(lambda: _open(spec, retry, held))
-        if not world.leads:
-            say = _nothing
         if state != "running":
             say(f"run {spec.id} is {state} already; nothing to train")
             return cast(State, state)
@@ -95,14 +100,14 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
             raise
 
 
-def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say) -> State:
+def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
     """Bring the run to its end that another starts from; wait where another process has it."""
     waiting = False
     while True:
         try:
-            return execute(parent, retry=retry, limits=limits, say=say)
+            return _one_run(parent, retry, limits, say, world)
         except scratch.Busy as busy:
-            if world().size > 1:
+            if world.size > 1:
                 raise
             if not waiting:
                 say(f"{busy}: waiting for its end, to start from it")

@@ -19,6 +19,7 @@ import torch
 from conftest import numbers, write_tiny_corpus
 
 from slam_core import scratch
+from slam_core.corpora import Pair, write_pairs
 from slam_core.data import Mix
 from slam_core.distributed import World, joined, world
 from slam_core.engines import engine_of
@@ -26,7 +27,7 @@ from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.models import build
 from slam_core.processes import spread
 from slam_core.provenance import device_name
-from slam_core.results import Journal
+from slam_core.results import Journal, fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
 from slam_core.train import Limits, checkpoints
@@ -299,6 +300,34 @@ def test_bf16_is_autocast_there_too(runs: Runs, monkeypatch: pytest.MonkeyPatch)
     assert found[ZERO2][0] != full[0]
     for at in (ZERO2, At(2, 3)):
         np.testing.assert_allclose(found[at], found[At()], rtol=2e-3)
+
+
+@pytest.mark.parametrize("at", [DDP, pytest.param(ZERO2, marks=needs_deepspeed)])
+def test_both_stages_of_a_run_are_trained_together(
+    at: At, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [
+        Pair(f"p{i}", *(np.array(ids, np.uint16) for ids in ([i % 5, 7], [9, i % 3], [3])))
+        for i in range(12)
+    ]
+    folder = tmp_path / "pairs" / "preferences" / "ends" / "train"
+    write_pairs(folder, pairs, name="pairs/ends/train", inventory=21, provenance={})
+    dpo = {"pairs": str(folder), "fraction": 0.5, "batch": 6, "lr": 1e-2, "max_auto_bleu": 1.0}
+    both = Runs(tmp_path, runs.spec.but({"dpo": dpo}))
+    curves = []
+    for place in (At(), at):
+        both.use(f"stages-{place.processes}", monkeypatch)
+        assert both.train(place) == 0, both.said()
+        attempt = scratch.attempts(both.spec.id)[-1]
+        curves.append(fold(both.spec.id, attempt.name, Journal(attempt).events())[1])
+    alone, together = curves
+    assert alone is not None
+    assert together is not None
+    np.testing.assert_allclose(together.loss, alone.loss, rtol=RTOL)
+    assert alone.measured is not None
+    assert together.measured is not None
+    for name, values in alone.measured.items():
+        np.testing.assert_allclose(together.measured[name], values, rtol=1e-3, atol=1e-6)
 
 
 @needs_deepspeed
