@@ -33,8 +33,8 @@ def from_results(
 
     The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
     that are excluded, diverged or missing are left out and noted. Of several attempts at one run
-    the last counts. `family` of the points is the field `arm` of their specs. `SlamError` if
-    nothing is left, `UsageError` for unknown names.
+    the last counts, and runs that end with preferences are left out. `family` of the points is the
+    field `arm` of their specs. `SlamError` if nothing is left, `UsageError` for unknown names.
     """
     from slam_core.results import Exclusion, Result, read
 
@@ -58,6 +58,8 @@ def from_results(
             notes.append(f"{label} left out (excluded: {excluded[result.key].reason})")
         elif result.state == "diverged":
             notes.append(f"{label} left out (diverged)")
+        elif "dpo" in result.spec:
+            notes.append(f"{label} left out (ends with preferences: its loss is no law's)")
         else:
             attempts[result.run] = result
     corpus = corpus or _only_corpus(attempts.values())
@@ -101,6 +103,7 @@ def from_results(
         declared=declared,
         schedule=tuple(str(result.spec["optim"]["schedule"]) for result in chosen),
         ended=(True,) * len(chosen),
+        init=tuple((r.spec["model"].get("init") or {}).get("source", "") for r in chosen),
         unique=unique,
         seconds=np.array([result.spent.seconds for result in chosen]),
         scores=scores,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from test_train import outcome, quiet, weights
 
+from analysis.records import from_results
 from slam_core import scratch
 from slam_core.choices import Choices
 from slam_core.corpora import Pair, write_pairs
@@ -20,6 +21,7 @@ from slam_core.results import Journal, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
 from slam_core.train import Limits, checkpoints
+from sweeps.collect import collect
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.local import Local
@@ -129,6 +131,15 @@ def test_a_second_stage_resumes_to_the_bit(
     assert curve is not None
     assert curve.measured is not None
     assert len(curve.measured["reward_margin"]) == len(losses) <= len(margins)
+
+
+def test_fits_leave_preferences_out(two_stages: RunSpec, slam_out: Path, tmp_path: Path) -> None:
+    execute(two_stages, say=quiet)
+    collect(tmp_path / "results")
+    assert two_stages.parent is not None
+    points = from_results(tmp_path / "results")
+    assert points.run == (two_stages.parent.id,)
+    assert f"{two_stages.id} left out (ends with preferences: its loss is no law's)" in points.notes
 
 
 def test_micro_batches_of_pairs_add_up(two_stages: RunSpec, slam_out: Path) -> None:
