@@ -341,7 +341,8 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             tokens = Units(corpus, "validation", eos=vocab - 1)
             eos = vocab - 1 if spec.data.packing == "documents" else None
             heard = validation(model, tokens, spec.data.context, None, eos=eos)
-            say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")
+            if corpus.manifest.splits["validation"].seconds:  # text has none
+                say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
             found["nll"] |= {"chance": math.log(vocab)}
         for metric, numbers in found.items():
