@@ -19,6 +19,7 @@ from sweeps.grid import specs_of
 # Dotted fields of a run and their values, as in `RunSpec.but`.
 Changes = dict[str, Any]
 Base = Literal["slam", "first"]
+LOSSES = ("val_loss", "val_loss_synthetic")
 
 
 class _Value(BaseModel):
@@ -45,9 +46,8 @@ class Ablation(_Value):
 
     `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
     A setting's changes come before an arm's. Each arm is trained at every value of the `tuned`
-    fields and judged at its best, so that no arm suffers from another's optimum. With `losses_only`
-    runs are not scored on benchmarks. `where` names the paper's figure or table, `paper` holds its
-    numbers.
+    fields and judged at its best, so that no arm suffers from another's optimum. Runs are scored on
+    `metrics` of the scale. `where` names the paper's figure or table, `paper` holds its numbers.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Ablation(_Value):
     arms: dict[str, Changes] = Field(min_length=2)
     settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
     tuned: dict[str, tuple[Any, ...] | By] = {}
-    losses_only: bool = False
+    metrics: tuple[str, ...] = ("sBLIMP", "sSC", "tSC", "sWUGGY", *LOSSES)
     paper: tuple[Paper, ...] = ()
 
     @model_validator(mode="after")
@@ -116,10 +116,9 @@ class Declared:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What its runs are scored on."""
-        losses = tuple(self.scale.losses.values())
-        only = self.ablation.losses_only
-        return losses if only else (*self.scale.benchmarks.values(), *losses)
+        """What its runs are scored on: benchmarks and corpora."""
+        known = self.scale.benchmarks | self.scale.losses
+        return tuple(known[metric] for metric in self.ablation.metrics if metric in known)
 
     @property
     def cells(self) -> dict[str, tuple[Cell, Changes]]:

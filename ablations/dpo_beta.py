@@ -1,17 +1,18 @@
 """How far preferences may move the model."""
 
-from ablations.declare import Ablation
-from ablations.scales import DPO
+from ablations.declare import LOSSES, Ablation
+from ablations.scales import LONGER
 
 ABLATION = Ablation(
     name="dpo-beta",
     question="Which beta for DPO?",
     where="not in the paper",
+    metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="0.1",
     arms={
-        "0.01": {"dpo": DPO, "dpo.beta": 0.01},
-        "0.1": {"dpo": DPO},
-        "0.5": {"dpo": DPO, "dpo.beta": 0.5},
-        "2": {"dpo": DPO, "dpo.beta": 2.0},
+        "0.01": {"dpo": LONGER, "dpo.beta": 0.01},
+        "0.1": {"dpo": LONGER},
+        "0.5": {"dpo": LONGER, "dpo.beta": 0.5},
+        "2": {"dpo": LONGER, "dpo.beta": 2.0},
     },
 )

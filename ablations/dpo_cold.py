@@ -1,13 +1,14 @@
 """Does DPO need a model that started from text?"""
 
-from ablations.declare import Ablation
-from ablations.scales import DPO, RANDOM
+from ablations.declare import LOSSES, Ablation
+from ablations.scales import LONGER, RANDOM
 
 ABLATION = Ablation(
     name="dpo-cold",
     question="Does DPO help models that did not start from text?",
     where="not in the paper",
+    metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="no DPO",
-    arms={"no DPO": {}, "DPO": {"dpo": DPO}},
+    arms={"no DPO": {}, "DPO": {"dpo": LONGER}},
     settings={"TWIST": {}, "random": RANDOM},
 )

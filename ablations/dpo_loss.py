@@ -1,17 +1,18 @@
 """The preference objective."""
 
-from ablations.declare import Ablation
-from ablations.scales import DPO
+from ablations.declare import LOSSES, Ablation
+from ablations.scales import LONGER
 
 ABLATION = Ablation(
     name="dpo-loss",
     question="Which preference objective?",
     where="not in the paper",
+    metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="sigmoid",
     arms={
-        "sigmoid": {"dpo": DPO},
-        "IPO": {"dpo": DPO, "dpo.loss": "ipo"},
-        "hinge": {"dpo": DPO, "dpo.loss": "hinge"},
-        "sigmoid, per unit": {"dpo": DPO, "dpo.per_unit": True, "dpo.beta": 5.0},
+        "sigmoid": {"dpo": LONGER},
+        "IPO": {"dpo": LONGER, "dpo.loss": "ipo"},
+        "hinge": {"dpo": LONGER, "dpo.loss": "hinge"},
+        "sigmoid, per unit": {"dpo": LONGER, "dpo.per_unit": True, "dpo.beta": 5.0},
     },
 )

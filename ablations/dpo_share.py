@@ -1,20 +1,21 @@
 """Figure 5: how much of the budget should go to preferences?"""
 
-from ablations.declare import Ablation, Paper
-from ablations.scales import DPO
+from ablations.declare import LOSSES, Ablation, Paper
+from ablations.scales import hours
 
 ABLATION = Ablation(
     name="dpo-share",
     question="How many of 24 hours are best spent on DPO?",
     where="Figure 5",
+    metrics=("preferences", "sBLIMP", "sSC", "tSC", "sWUGGY", *LOSSES),
     baseline="0 h",
     arms={
         "0 h": {},
-        "0.25 h": {"dpo": DPO, "dpo.fraction": 0.25 / 24},
-        "0.5 h": {"dpo": DPO, "dpo.fraction": 0.5 / 24},
-        "1 h": {"dpo": DPO, "dpo.fraction": 1 / 24},
-        "2 h": {"dpo": DPO, "dpo.fraction": 2 / 24},
-        "4 h": {"dpo": DPO, "dpo.fraction": 4 / 24},
+        "0.25 h": hours(0.25),
+        "0.5 h": hours(0.5),
+        "1 h": hours(1),
+        "2 h": hours(2),
+        "4 h": hours(4),
     },
     paper=(
         Paper(

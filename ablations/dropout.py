@@ -1,12 +1,12 @@
 """Dropout, which the paper removed without a number."""
 
-from ablations.declare import Ablation
+from ablations.declare import LOSSES, Ablation
 
 ABLATION = Ablation(
     name="dropout",
     question="Does dropout help a model that sees its data about once?",
     where="Section 4.1, without numbers",
     baseline="0",
-    losses_only=True,
+    metrics=LOSSES,
     arms={"0": {}, "0.1": {"model.dropout": 0.1}, "0.2": {"model.dropout": 0.2}},
 )

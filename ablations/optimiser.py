@@ -1,15 +1,16 @@
 """Figure 4: optimiser by schedule, each at its own best learning rate."""
 
-from ablations.declare import Ablation, By
+from ablations.declare import LOSSES, Ablation, By
 
 COSINE, ROOT = {"optim.schedule": "cosine"}, {"optim.schedule": "inverse_sqrt"}
 ABLATION = Ablation(
     name="optimiser",
     question="Which optimiser and schedule, once the learning rate of each is tuned?",
     where="Figure 4 (rates not tuned there)",
+    settings={"": {"data.context": By(tiny=256, paper=1024)}},
     base="first",
     baseline="AdamW, inverse sqrt",
-    losses_only=True,
+    metrics=LOSSES,
     arms={
         "AdamW, inverse sqrt": ROOT,
         "AdamW, cosine": COSINE,

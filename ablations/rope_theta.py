@@ -1,13 +1,13 @@
 """The base of the rotary positions, lowered in the paper without a number."""
 
-from ablations.declare import Ablation
+from ablations.declare import LOSSES, Ablation
 
 ABLATION = Ablation(
     name="rope-theta",
     question="Does a short context want another RoPE base than the text LM's million?",
     where="Section 4.1, without numbers",
     baseline="1e4",
-    losses_only=True,
+    metrics=LOSSES,
     arms={
         "1e3": {"model.rope_theta": 1e3},
         "1e4": {},

@@ -1,9 +1,10 @@
 """How large an ablation is, and what its words mean there.
 
 `tiny` runs on the corpora that the project ships, all of them synthetic speech: tales read in six
-voices stand for recorded speech, short stories in one voice for synthetic speech, and more tales
-for diverse data. `paper` is Slam's own (Maimon et al. 2025, arXiv:2502.15814), on corpora and
-benchmarks that the user has built or imported under these names.
+voices stand for recorded speech, short stories for synthetic speech, and a larger corpus of tales
+(most of the same, read by others, and four times as many) for diverse data. `paper` is Slam's own
+(Maimon et al. 2025, arXiv:2502.15814), on corpora and benchmarks that the user has built or
+imported under these names.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ REAL_DIVERSE = By(tiny=(_TALES, _MORE_TALES), paper=(*_REAL, *_DIVERSE))
 REAL_SYNTHETIC_DIVERSE = By(
     tiny=(_TALES, _STORIES, _MORE_TALES), paper=(*_REAL, *_SYNTHETIC, *_DIVERSE)
 )
-# A third each: units, the words of both kinds by turns, text.
+# Units, words of both kinds by turns, text: a third each at the paper's scale (its text was not
+# that of the speech), a half and two quarters at the other, where only the stories have texts.
 _BY_TURNS = By(
     tiny=(
         Source(corpus="tales", weight=0.6, modality="speech"),
@@ -40,9 +42,11 @@ _BY_TURNS = By(
         Source(corpus="stories", weight=0.4, modality="text"),
     ),
     paper=(
-        Source(corpus="libri-light", weight=1.0, modality="speech"),
-        Source(corpus="libri-light", weight=1.0, modality="interleaved"),
-        Source(corpus="libri-light", weight=1.0, modality="text"),
+        Source(corpus="libri-light", weight=0.6, modality="speech"),
+        Source(corpus="stinystories", weight=0.4, modality="speech"),
+        Source(corpus="libri-light", weight=0.6, modality="interleaved"),
+        Source(corpus="stinystories", weight=0.4, modality="interleaved"),
+        Source(corpus="redpajama", weight=1.0, modality="text"),
     ),
 )
 
@@ -86,15 +90,30 @@ def _text_lm(source: str) -> Model:
 
 
 TWIST: Changes = {"model.init": Init()}
+COLD_IF_TINY: Changes = {"model.init": By(tiny=None, paper=Init())}
 RANDOM: Changes = {"model.init": None}
 
-# Slam's second stage (Table 5), an hour in 48; the tiny scale's models take higher rates.
+# Slam's second stage (Table 5), half an hour of its day. At the tiny scale hours are shares of the
+# budget, and rates are higher; at the paper's they are units: 5M, both ends of the pairs, go with
+# the first stage's 1.4B in half an hour (Table 3).
+_HALF = 5e6 / 1.4e9
 DPO = By(
     tiny=Dpo(pairs="stories/preferences/endings/train", fraction=1 / 48, batch=4, lr=1e-3),
     paper=Dpo(
-        pairs="spokenswag/preferences/spokenswag/train", fraction=1 / 48, schedule="inverse_sqrt"
+        pairs="spokenswag/preferences/spokenswag/train",
+        fraction=float(f"{_HALF:.4g}"),
+        schedule="inverse_sqrt",
     ),
 )
+# Half an hour is seven steps at the tiny scale, too few to tell settings of DPO apart: four hours.
+LONGER = By(tiny=DPO.tiny.model_copy(update={"fraction": 1 / 6}), paper=DPO.paper)
+
+
+def hours(count: float) -> Changes:
+    """So many of 24 hours for preferences."""
+    fraction = By(tiny=count / 24, paper=float(f"{2 * count * _HALF:.4g}"))
+    return {"dpo": DPO, "dpo.fraction": fraction}
+
 
 _TINY = RunSpec(
     model=Model(family="hf", size="text-lms/qwen2", init=Init()),
@@ -131,6 +150,7 @@ SCALES: dict[str, Scale] = {
             "sSC": "stories/story",
             "tSC": "stories/topic",
             "sWUGGY": "tales/swuggy",
+            "preferences": "stories/preferences/endings/held_out",
         },
         losses={"val_loss": "tales", "val_loss_synthetic": "stories"},
     ),
@@ -150,6 +170,7 @@ SCALES: dict[str, Scale] = {
             "sSC": "benchmarks/spoken-storycloze",
             "tSC": "benchmarks/topic-storycloze",
             "sWUGGY": "benchmarks/swuggy",
+            "preferences": "spokenswag/preferences/spokenswag/held_out",
         },
         losses={"val_loss": "librispeech", "val_loss_synthetic": "stinystories"},
     ),

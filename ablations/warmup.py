@@ -1,13 +1,13 @@
 """Warm-up: a share of the budget against TWIST's hundred steps."""
 
-from ablations.declare import Ablation, By
+from ablations.declare import LOSSES, Ablation, By
 
 ABLATION = Ablation(
     name="warmup",
     question="How long a warm-up?",
     where="Section 4.1, without numbers",
     baseline="1 %",
-    losses_only=True,
+    metrics=LOSSES,
     arms={
         "none": {"optim.warmup": 0.0},
         "1 %": {"optim.warmup": 0.01},

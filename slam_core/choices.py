@@ -25,8 +25,8 @@ class Choices:
     """A stream of preference pairs. `batch(step)` is pure; an epoch has every pair once.
 
     Pairs of whose prompt and chosen units more than `max_auto_bleu` of the bigrams are repeated are
-    left out. `UsageError` if none is left, if units are not those of a vocabulary of `eos` + 1, or
-    if an end does not fit into the context.
+    left out. `UsageError` if none is left, if they are not of `inventory` unit ids, or if an end
+    does not fit into the context.
     """
 
     def __init__(
@@ -34,15 +34,16 @@ class Choices:
         pairs: Pairs,
         *,
         per_step: int,
+        inventory: int,
         context: int,
         eos: int,
         seed: int,
         max_auto_bleu: float | None = None,
     ):
-        if pairs.manifest.inventory > eos:
+        if pairs.manifest.inventory != inventory:
             raise UsageError(
-                f"preferences '{pairs.name}' have {pairs.manifest.inventory} unit ids, the model "
-                f"has {eos} besides EOS: they come from different tokenisers"
+                f"preferences '{pairs.name}' have {pairs.manifest.inventory} unit ids, the corpora "
+                f"{inventory}: they come from different tokenisers"
             )
         self.pairs = kept(pairs.items, max_auto_bleu)
         if not self.pairs:
@@ -126,6 +127,7 @@ def _planned(folder: Path, changed: int, max_auto_bleu: float | None, context: i
     choices = Choices(
         pairs,
         per_step=1,
+        inventory=pairs.manifest.inventory,
         context=context,
         eos=pairs.manifest.inventory,
         seed=0,

@@ -49,10 +49,10 @@ class Mix:
         self.rows = data.batch // data.context
         self._seed, self._data = seed, data
         self._corpora = [open_source(source) for source in data.sources]
-        self._units = one_inventory(self._corpora)
+        self.inventory = one_inventory(self._corpora)
         self._text = _text_of(data)
-        joint = Joint(self._units, self._text.size) if self._text else None
-        self.eos = joint.eos if joint else self._units
+        joint = Joint(self.inventory, self._text.size) if self._text else None
+        self.eos = joint.eos if joint else self.inventory
         self.text_ids = joint.ranges["text"] if joint else None
         self.masked = self.eos if data.packing == "documents" else None
         self._streams = [self._open(k, "train", seed) for k in range(len(data.sources))]
@@ -123,7 +123,7 @@ class Mix:
             assert self._text is not None
             found += [
                 HeldOut(f"{source.label}:interleaved-{modality}", tokens, self.masked, among)
-                for modality, among in Joint(self._units, self._text.size).ranges.items()
+                for modality, among in Joint(self.inventory, self._text.size).ranges.items()
             ]
         for one in found:
             if one.tokens.length <= self.context:

@@ -59,7 +59,8 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     with joined(spec.id) as world:
         how = (retry, limits, say if world.leads else _nothing, world)
         parent = spec.parent
-        if parent is not None and scratch.state(spec.id) not in ("done", "diverged"):
+        ended = ("done", "diverged")
+        if parent is not None and world.lead(lambda: scratch.state(spec.id) not in ended):
             first = _first_stage(parent, *how)
             if first != "done":
                 raise SlamError(
@@ -183,13 +184,15 @@ def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str,
     """Give a fresh model the weights that its run starts from. `parent`: the run they are of, and
     what that spent; nothing where they are drawn, or those of a file."""
     if spec.parent is not None:
-        where, _ = finished(spec.parent.id)
+        # Not by its claim: another child may hold that, to see that it is done.
+        where = scratch.attempts(spec.parent.id)[-1]
         load_weights(model, _last(where))
         done = next(e for e in Journal(where).backwards() if e["event"] == "done")
         spent = {name: done["spent"][name] for name in ("tokens", "seconds")}
         return {"parent": {"run": spec.parent.id, "attempt": where.name, **spent}}
     if spec.model.init and (spec.dpo or not checkpoints(folder)):
-        warm_start(model, spec.model, mix.text_ids)
+        how = spec.data.interleave
+        warm_start(model, spec.model, mix.text_ids, how.text_revision if how else None)
     return {}
 
 
@@ -208,6 +211,7 @@ def _preferences(
     choices = Choices(
         pairs,
         per_step=dpo.batch,
+        inventory=mix.inventory,
         context=spec.data.context,
         eos=mix.eos,
         seed=spec.seed,

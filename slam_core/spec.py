@@ -191,13 +191,14 @@ class Dpo(_Value):
     of a model that starts from trained weights, `model.init`).
 
     `pairs`: a preference set, `<corpus>/preferences/<name>/train`, without the pairs whose prompt
-    and chosen units have an auto-BLEU-2 above `max_auto_bleu` (1 keeps all). `batch` pairs a step;
+    and chosen *units* have an auto-BLEU-2 above `max_auto_bleu` (1 keeps all; Slam's 0.3 is of the
+    text, which `preferences` filters when it makes the set). `batch` pairs a step;
     `lr` and `warmup` (a share of the stage) take the place of those of `optim`, `schedule` where it
     is given. `loss` and `beta` as in `slam_core.dpo`; with `per_unit` by mean log-probabilities.
 
     The budget pays for the trained model's passes over both ends of a pair; the reference's
     log-probabilities are computed once for all runs of one parent. The checksum of the set and the
-    mean `units` that a pair takes are filled in. Defaults are Slam's (Maimon et al. 2025, Table 6).
+    mean `units` that a pair takes are filled in. Defaults are Slam's (Maimon et al. 2025, Table 5).
     """
 
     pairs: str
@@ -209,7 +210,7 @@ class Dpo(_Value):
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
     beta: float = Field(default=0.1, gt=0)
     per_unit: bool = False
-    max_auto_bleu: float = Field(default=0.3, ge=0, le=1)
+    max_auto_bleu: float = Field(default=1.0, ge=0, le=1)
     revision: str | None = None
     units: float | None = Field(default=None, gt=0)
 
@@ -278,6 +279,10 @@ class RunSpec(_Value):
                 "dpo.fraction 1 leaves no budget for pre-training; give model.init, trained "
                 "weights to start from, or a smaller fraction"
             )
+        try:
+            assert self.stage
+        except ValidationError as error:
+            raise ValueError(f"dpo and optim do not go together: {_first_problem(error)}") from None
         return self
 
     @property
@@ -359,16 +364,7 @@ class RunSpec(_Value):
         A corpus, checkpoint or text tokeniser given by its folder counts by the folder's name:
         paths decide nothing, the checksum does.
         """
-        tree = resolve(self).model_dump(mode="json", exclude_none=True)
-        for source in tree["data"]["sources"]:
-            source["corpus"] = Path(source["corpus"]).name
-        if interleave := tree["data"].get("interleave"):
-            interleave["text"] = Path(interleave["text"]).name
-        if init := tree["model"].get("init"):
-            init["source"] = Path(init["source"]).name
-            init.pop("revision", None)
-        if dpo := tree.get("dpo"):
-            dpo["pairs"] = "/".join(Path(dpo["pairs"]).parts[-4:])
+        tree = without_paths(resolve(self).model_dump(mode="json", exclude_none=True))
         return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
     def but(self, changes: Mapping[str, Any]) -> RunSpec:
@@ -381,6 +377,20 @@ class RunSpec(_Value):
         for path, value in changes.items():
             _assign(tree, path, value)
         return spec_from(tree)
+
+
+def without_paths(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a resolved spec, changed in place: files by their names, whatever the folder."""
+    for source in tree["data"]["sources"]:
+        source["corpus"] = Path(source["corpus"]).name
+    if interleave := tree["data"].get("interleave"):
+        interleave["text"] = Path(interleave["text"]).name
+    if init := tree["model"].get("init"):
+        init["source"] = Path(init["source"]).name
+        init.pop("revision", None)
+    if dpo := tree.get("dpo"):
+        dpo["pairs"] = "/".join(Path(dpo["pairs"]).parts[-4:])
+    return tree
 
 
 def resolve(spec: RunSpec) -> RunSpec:

@@ -166,7 +166,8 @@ class Loop:
 
     def _compiled(self, how: Compile) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
         """The loss, compiled at its first call; as it is, and saying so, if that fails."""
-        graphs = how == "graphs" and self.device.type == "cuda"
+        # A graph's gradients lie where its next replay writes: not with several micro-batches.
+        graphs = how == "graphs" and self.device.type == "cuda" and self._micros == 1
         mode = "reduce-overhead" if graphs else "default"
         compiled = torch.compile(self.objective.loss, mode=mode, dynamic=False)
         works = False
@@ -320,6 +321,8 @@ class Loop:
         torch.cuda.empty_cache()
         self._rows = -(-min(self._rows, len(rows)) // 2)
         self._micros = self._micro_batches()
+        if self.limits.compile == "graphs":
+            self._loss = self._compiled("graphs")
         units = round(self._rows * self.stream.units)
         self.journal.write("note", text=f"out of memory: micro-batches of {units} units from here")
         return None

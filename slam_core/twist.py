@@ -20,19 +20,26 @@ from slam_core.errors import SlamError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET
 from slam_core.pretrained import Architecture
 from slam_core.spec import Model
+from slam_core.text_tokens import text_tokens
 
 PREFIX = "lm."  # of slamkit's tensors
 
 
 @torch.no_grad()
-def warm_start(model: nn.Module, spec: Model, text_ids: tuple[int, int] | None = None) -> None:
+def warm_start(
+    model: nn.Module,
+    spec: Model,
+    text_ids: tuple[int, int] | None = None,
+    text_revision: str | None = None,
+) -> None:
     """Fill a freshly built `model` with the weights that `spec.init` names.
 
     What the checkpoint does not give stays as it was drawn: all rows of the vocabulary with
     `fresh`, those beyond its own with `keep`. With `text_ids`, the [start, stop) of text tokens in
-    an interleaved vocabulary, `keep` is for these, and units are new to the model. An untied head
-    keeps the head's rows, or the embedding's of a tied checkpoint; a tied head drops a checkpoint's
-    own. `SlamError` if the files are not those of the spec, or not of its shape.
+    an interleaved vocabulary, `keep` is for these, whose tokeniser (of `text_revision`) has to be
+    the checkpoint's own, and units are new to the model. An untied head keeps the head's rows, or
+    the embedding's of a tied checkpoint; a tied head drops a checkpoint's own. `SlamError` if the
+    files are not those of the spec, or not of its shape.
     """
     init = spec.init
     assert isinstance(model, PreTrainedModel)
@@ -56,7 +63,9 @@ def warm_start(model: nn.Module, spec: Model, text_ids: tuple[int, int] | None =
         return
     start, rows = 0, _rows(found, spec.vocab, init.source)
     if text_ids:
-        start, rows = text_ids[0], _text_rows(found, *text_ids, init.source)
+        folder = pretrained.find(init.source, init.revision)
+        _same_tokeniser(folder, text_revision, init.source)
+        start, rows = text_ids[0], list(range(text_ids[1] - text_ids[0]))
     own = slice(start, start + len(rows))
     old_embedding, old_head = _vocabulary(text)
     embedding[own] = old_embedding[rows]
@@ -82,15 +91,15 @@ def _rows(found: Architecture, vocab: int, source: str) -> list[int]:
     return [*range(OFFSET, found.vocab), BOUNDARY]
 
 
-def _text_rows(found: Architecture, start: int, stop: int, source: str) -> list[int]:
-    """Rows of the checkpoint's vocabulary for the text tokens of an interleaved one."""
-    if stop - start > found.vocab:
+def _same_tokeniser(folder: Path, revision: str | None, source: str) -> None:
+    """`SlamError` unless the text tokens of an interleaved vocabulary are the checkpoint's."""
+    own = folder / "tokenizer.json"
+    if not own.is_file() or text_tokens(str(own)).revision != revision:
         raise SlamError(
-            f"data.interleave.text has {stop - start} tokens, '{source}' {found.vocab}: it is not "
-            "that model's tokeniser; name the tokenizer.json beside the weights, or say "
+            f"data.interleave.text is not the tokeniser of '{source}', so its rows mean other "
+            "tokens; name the tokenizer.json beside those weights, or say "
             'model.init.embeddings = "fresh"'
         )
-    return list(range(stop - start))
 
 
 def _read(folder: Path, found: Architecture, like: PreTrainedModel) -> PreTrainedModel:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slam_core import scratch
 from slam_core.results import Result, read, read_lines
-from slam_core.spec import RunSpec
+from slam_core.spec import RunSpec, without_paths
 from sweeps.grid import Study
 from sweeps.rules import Rule
 from sweeps.space import Drawn, OneOf, Part, at, combinations, depends_on, holds, said
@@ -153,10 +153,8 @@ def known_specs(results: Path) -> dict[str, Tree]:
 
 
 def _form(tree: Tree, without: Iterable[str]) -> str:
-    """A resolved spec less some fields, as a key; corpora by name, whatever their folder."""
-    left = json.loads(json.dumps(tree))
-    for source in left["data"]["sources"]:
-        source["corpus"] = Path(source["corpus"]).name
+    """A resolved spec less some fields, as a key; files by name, whatever their folder."""
+    left = without_paths(json.loads(json.dumps(tree)))
     for field in without:
         parents, _, last = field.rpartition(".")
         node = _at(left, parents) if parents else left

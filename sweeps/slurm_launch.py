@@ -69,13 +69,18 @@ class Launch:
             self._send()
             looked = time.monotonic()
             while (self.waiting or self.sent or self.elsewhere) and not self.stops:
-                if self.detach and not self.waiting:
+                if self.detach and all(job.spec.parent for job in self.waiting):
                     break
                 time.sleep(POLL)
                 self.watcher.tick()
                 if time.monotonic() - looked > self.every:
                     self._look()
                     looked = time.monotonic()
+        if self.detach and self.waiting:
+            self.watcher.note(
+                f"{_runs(len(self.waiting))} not submitted yet, which start from others: launch "
+                "again once those are done"
+            )
         if self.sent:
             jobs = sorted({one.task.job.partition("_")[0] for one in self.sent.values()}, key=int)
             self.watcher.note(
@@ -219,9 +224,12 @@ class Launch:
         if self.workers and self.sent:
             # The limit of an array does not count the tasks of another.
             room = min(room, self.workers - len(self.sent))
-        # Who leaves does not wait for first steps that another run will have done.
+        # Who leaves does not wait for first steps that another run will have done, but a second
+        # stage would hold its GPU until the first one ends.
         ready = [
-            job for job in self.waiting if self.detach or not early(job, self.jobs, self.endings)
+            job
+            for job in self.waiting
+            if not early(job, self.jobs, self.endings) or (self.detach and not job.spec.parent)
         ]
         while ready and room > 0 and not self.stops:
             jobs = ready[: min(room, self._chunk)]

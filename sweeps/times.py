@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from slam_core.errors import UsageError
 from slam_core.results import Result
-from slam_core.spec import RunSpec
+from slam_core.spec import RunSpec, resolve
 from sweeps.devices import device
 
 # A finished run tells the speed of another if their sizes differ by no more than this factor.
@@ -57,7 +57,7 @@ class Measured:
         if tokens is None:
             return spec.own_amount / 3600
         params = spec.counts.total
-        timed = self._timed.get(self._kind(spec.model_dump(exclude_none=True)), [])
+        timed = self._timed.get(self._kind(resolve(spec).model_dump(exclude_none=True)), [])
         place = bisect_left(timed, (params,))
         beside = timed[max(0, place - 1) : place + 1]
         near = min(beside, key=lambda one: abs(math.log(one[0] / params)), default=None)

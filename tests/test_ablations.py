@@ -181,7 +181,7 @@ RATES = Ablation(
     arms={"slow": {"optim.lr": 1e-4}, "fast": {"optim.lr": 1e-2}},
     settings={"narrow": {}, "wide": {"model.width": By(tiny=24, paper=1024)}},
     tuned={"optim.warmup": (0.0, 0.1)},
-    losses_only=True,
+    metrics=("val_loss",),
     paper=(Paper(source="nobody", values={"wide: fast": {"val_loss": 1.5}}),),
 )
 

@@ -45,7 +45,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 def choices(pairs: Pairs, context: int = 64, **options: object) -> Choices:
-    fixed = {"per_step": 4, "context": context, "eos": EOS, "seed": 0}
+    fixed = {"per_step": 4, "inventory": EOS, "context": context, "eos": EOS, "seed": 0}
     return Choices(pairs, **fixed | options)
 
 
@@ -104,12 +104,12 @@ def test_what_repeats_itself_can_be_left_out(pairs: Pairs) -> None:
     assert loop not in kept(both, 0.9)
     assert kept(both, 1.0) == both
     stories = open_pairs("stories/preferences/endings/train")
-    found = choices(stories, context=1024, eos=501, max_auto_bleu=0.3)
+    found = choices(stories, context=1024, inventory=501, eos=501, max_auto_bleu=0.3)
     assert 0 < len(found) < len(stories)
     for pair in found.pairs[:20]:
         assert auto_bleu([*pair.prompt.tolist(), *pair.positive.tolist()]) <= 0.3
     with pytest.raises(UsageError, match="raise max_auto_bleu"):
-        choices(stories, context=1024, eos=501, max_auto_bleu=0.01)
+        choices(stories, context=1024, inventory=501, eos=501, max_auto_bleu=0.01)
     with pytest.raises(UsageError, match="different tokenisers"):
         choices(stories)
     with pytest.raises(UsageError, match="no preferences 'stories/preferences/none/train'"):

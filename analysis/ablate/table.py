@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablations.declare import Cell, Declared, key
+from ablations.declare import By, Cell, Declared, key
 from analysis.ablate.effects import Better, Effect, Plan, Row, compare
 from slam_core.errors import SlamError
-from slam_core.results import Result, Score, read
+from slam_core.results import Exclusion, Result, Score, read
 from sweeps.table import brief, table
 
 # Metrics in percent, of which more is better; the others are losses.
@@ -161,6 +161,10 @@ def tabulate(declared: Declared, results: Path) -> Table:
             f"each arm at the tuned values with the lowest mean {first}: by that choice its"
             " own loss is a little too good"
         )
+    for field, values in _ends(one.tuned, scale.name).items():
+        at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in values]
+        if at_end:
+            notes.append(f"best at an end of the {field} tried: {', '.join(at_end)}")
     metrics, effects = {}, {}
     for metric, values in found.items():
         better: Better = "lower" if metric in scale.losses else "higher"
@@ -199,9 +203,10 @@ def _values(
         for metric, corpus in declared.scale.losses.items()
     }
     found: dict[str, dict[Cell, float]] = {metric: {} for metric, _ in wanted.values()}
+    excluded = read(results, Exclusion)
     for score in sorted(read(results, Score).values(), key=lambda score: score.key):
         asked = wanted.get((score.benchmark, score.metric))
-        if asked and score.run in cells:
+        if asked and score.run in cells and (score.run, score.attempt) not in excluded:
             metric, unit = asked
             found[metric][cells[score.run]] = unit * score.value
     return {metric: values for metric, values in found.items() if values}
@@ -266,6 +271,12 @@ def _rows(
             )
         )
     return rows
+
+
+def _ends(tuned: Mapping[str, Any], scale: str) -> dict[str, tuple[Any, Any]]:
+    """The first and last value of each tuned field."""
+    values = {f: getattr(v, scale) if isinstance(v, By) else v for f, v in tuned.items()}
+    return {field: (some[0], some[-1]) for field, some in values.items() if len(some) > 2}
 
 
 def _model(result: Result) -> str:

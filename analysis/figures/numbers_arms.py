@@ -21,17 +21,19 @@ def curves(declared: Declared, results: Path) -> Numbers:
     validation perplexity at the end: means over seeds, with the range of the seeds."""
     table = tabulate(declared, results)
     first = next(iter(declared.scale.losses))
-    chosen = {(row.setting, row.arm): row for row in table.metrics[first]}
+    chosen = {(row.setting, row.arm): row for row in table.metrics.get(first, ())}
     specs = declared.runs()
     kept = {curve.run: curve for _, curve in sorted(read(results, Curve).items())}
     counts = {r.run: r.counts.flops("6nd") for r in read(results, Result).values()}
     groups: dict[tuple[str, str], list[Curve]] = {}
     for label, (cell, _) in declared.cells.items():
         row, run = chosen.get((cell.setting, cell.arm)), specs[label].id
+        if specs[label].dpo:
+            continue  # its curve is of preferences
         if row is not None and cell.tuned == row.tuned and run in kept and run in counts:
             groups.setdefault((cell.setting, cell.arm), []).append(kept[run])
-    if not groups:
-        raise SlamError(f"{results} has no training curve of {declared.name}")
+    if len(groups) < 2:
+        raise SlamError(f"{results} has no two arms of {declared.name} with curves of units")
     settings: dict[str, list[Numbers]] = {}
     for (setting, arm), found in groups.items():
         settings.setdefault(setting, []).append(
