@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,6 +129,7 @@ def launch(
     given = {"--workers": workers, "--per-gpu": per_gpu, "--threads": threads}
     given |= {"--micro-batch": micro_batch}
     options = [f"--scale {scale}", *(f"{k} {v}" for k, v in given.items() if v is not None)]
+    options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
     command = again(" ".join(names), on, results, options).replace("sweeps", "ablations", 1)
     parts = chosen(names, scale)
     study = parts[0] if len(parts) == 1 else Several(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,15 +57,19 @@ def agree(name: str, results: Path, known: Path) -> Agreement:
     differences = {run: ours[run] - theirs[run] for run in ours if run in theirs}
     if not differences:
         raise SlamError(f"{results} and {known} have no run of {name} in common")
-    return Agreement(name, differences, seed_noise(known))
+    return Agreement(name, differences, seed_noise(known, differences))
 
 
-def seed_noise(results: Path) -> float | None:
-    """Standard deviation of the validation loss between seeds of one spec, pooled over specs."""
+def seed_noise(results: Path, runs: Collection[str]) -> float | None:
+    """Standard deviation of the validation loss between seeds of one spec, pooled over specs of one
+    stage on the same data as these runs."""
     losses: dict[str, list[float]] = {}
     excluded = read(results, Exclusion)
-    counted = {r.run: r for _, r in sorted(read(results, Result).items()) if r.key not in excluded}
-    for result in counted.values():
+    known = {r.run: r for _, r in sorted(read(results, Result).items()) if r.key not in excluded}
+    data = [known[run].spec["data"] for run in runs if run in known]
+    for result in known.values():
+        if "dpo" in result.spec or result.spec["data"] not in data:
+            continue
         spec = {field: value for field, value in result.spec.items() if field != "seed"}
         for corpus, found in result.validation.items():
             losses.setdefault(json.dumps([spec, corpus], sort_keys=True), []).append(found.nll)

@@ -176,7 +176,9 @@ def _unique(results: Sequence[Result]) -> Floats | None:
 
     found = []
     for result in results:
-        there = 0
+        there: dict[str, int] = {}
+        if "interleave" in result.spec["data"]:
+            return None  # its tokens are words, too
         for source in result.spec["data"]["sources"]:
             try:
                 corpus = open_corpus(source["corpus"])
@@ -184,8 +186,9 @@ def _unique(results: Sequence[Result]) -> Floats | None:
                 return None
             if corpus.revision != source["revision"]:
                 return None
-            there += corpus.units("train")
-        found.append(float(min(there, result.spent.tokens)))
+            units = corpus.units("train")
+            there[corpus.name] = min(units, source.get("unique") or units)
+        found.append(float(min(sum(there.values()), result.spent.tokens)))
     return np.array(found)
 
 

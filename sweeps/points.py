@@ -150,7 +150,7 @@ class Facts:
         curve = list(zip(known.steps, known.seconds, known.loss, strict=True))
         total = spec.steps
         at = [
-            (round(100 * (step / total if total else seconds / spec.budget.amount), 6), loss)
+            (round(100 * (step / total if total else seconds / spec.own_amount), 6), loss)
             for step, seconds, loss in curve
         ]
         found = {}

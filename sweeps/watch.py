@@ -101,10 +101,12 @@ class Tail:
 
     def _start(self, event: dict[str, Any]) -> None:
         now, spec, counts = self.standing, event["spec"], event.get("counts", {})
-        self.state, self._budget = "interrupted", spec["budget"]["amount"]
+        dpo = spec.get("dpo", {})
+        self.state, self._budget = "interrupted", spec["budget"]["amount"] * dpo.get("fraction", 1)
         now.step, now.share, now.total = 0, 0.0, event["steps"]
         now.params = sum(counts.get(part, 0) for part in ("embedding", "positions", "body", "head"))
-        now.work = now.params * (now.total or 0) * spec["data"]["batch"]
+        units = dpo["batch"] * dpo["units"] if dpo else spec["data"]["batch"]
+        now.work = now.params * (now.total or 0) * units
 
 
 class Lines:

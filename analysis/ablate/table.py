@@ -161,8 +161,8 @@ def tabulate(declared: Declared, results: Path) -> Table:
             f"each arm at the tuned values with the lowest mean {first}: by that choice its"
             " own loss is a little too good"
         )
-    for field, values in _ends(one.tuned, scale.name).items():
-        at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in values]
+    for field, ends in _ends(one.tuned, scale.name).items():
+        at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in ends]
         if at_end:
             notes.append(f"best at an end of the {field} tried: {', '.join(at_end)}")
     metrics, effects = {}, {}
