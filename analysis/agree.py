@@ -68,7 +68,7 @@ def seed_noise(results: Path, runs: Collection[str]) -> float | None:
     known = {r.run: r for _, r in sorted(read(results, Result).items()) if r.key not in excluded}
     data = [known[run].spec["data"] for run in runs if run in known]
     for result in known.values():
-        if "dpo" in result.spec or result.spec["data"] not in data:
+        if result.spec.get("dpo") or result.spec["data"] not in data:
             continue
         spec = {field: value for field, value in result.spec.items() if field != "seed"}
         for corpus, found in result.validation.items():

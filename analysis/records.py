@@ -58,7 +58,7 @@ def from_results(
             notes.append(f"{label} left out (excluded: {excluded[result.key].reason})")
         elif result.state == "diverged":
             notes.append(f"{label} left out (diverged)")
-        elif "dpo" in result.spec:
+        elif result.spec.get("dpo"):
             notes.append(f"{label} left out (ends with preferences: its loss is no law's)")
         else:
             attempts[result.run] = result
@@ -177,7 +177,7 @@ def _unique(results: Sequence[Result]) -> Floats | None:
     found = []
     for result in results:
         there: dict[str, int] = {}
-        if "interleave" in result.spec["data"]:
+        if result.spec["data"].get("interleave"):
             return None  # its tokens are words, too
         for source in result.spec["data"]["sources"]:
             try:

@@ -51,7 +51,13 @@ class Measured:
     @staticmethod
     def _kind(spec: dict[str, Any]) -> tuple[Any, ...]:
         data, batch = spec["data"], (spec.get("dpo") or spec["data"])["batch"]
-        return (spec["model"]["family"], data["context"], batch, "dpo" in spec, spec["precision"])
+        return (
+            spec["model"]["family"],
+            data["context"],
+            batch,
+            bool(spec.get("dpo")),
+            spec["precision"],
+        )
 
     def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
         if tokens is None:

@@ -101,7 +101,7 @@ class Tail:
 
     def _start(self, event: dict[str, Any]) -> None:
         now, spec, counts = self.standing, event["spec"], event.get("counts", {})
-        dpo = spec.get("dpo", {})
+        dpo = spec.get("dpo") or {}
         self.state, self._budget = "interrupted", spec["budget"]["amount"] * dpo.get("fraction", 1)
         now.step, now.share, now.total = 0, 0.0, event["steps"]
         now.params = sum(counts.get(part, 0) for part in ("embedding", "positions", "body", "head"))
