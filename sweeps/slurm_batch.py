@@ -103,13 +103,18 @@ def new_batch(order: Order) -> Batch:
             "SLAM_OUT to a folder you can write"
         ) from None
     refuse_open(batch.home)
+    assert batch.order == order  # read now: another launch may tidy up before this one ends
     return batch
 
 
 def find_batch(name: str) -> Batch | None:
-    """The batch of jobs called `name`; None if it is not one below this $SLAM_OUT."""
-    home = folder() / name
-    return Batch(home) if _NAME.fullmatch(name) and (home / "batch.json").is_file() else None
+    """The batch of jobs called `name`, its order read; None if it is not one below this $SLAM_OUT,
+    or not any more."""
+    batch = Batch(folder() / name)
+    try:
+        return batch if _NAME.fullmatch(name) and batch.order else None
+    except FileNotFoundError:
+        return None
 
 
 def refuse_open(home: Path) -> None:
