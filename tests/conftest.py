@@ -51,6 +51,15 @@ def numbers(run: str) -> tuple[object, ...]:
     return result.validation, result.spent.steps, curve.steps, curve.tokens, curve.loss
 
 
+@pytest.fixture
+def warm_server() -> None:
+    """Forget the server that an earlier test's launch has left, which may not have imported torch:
+    every run forked from it would."""
+    from multiprocessing import forkserver
+
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_corpus(tmp_path_factory.mktemp("corpora") / "tiny")

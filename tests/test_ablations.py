@@ -195,6 +195,7 @@ PLAIN = Ablation(
 )
 
 
+@pytest.mark.usefixtures("warm_server")
 def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) -> None:
     plain, rates, results = PLAIN.at(small), RATES.at(small), tmp_path / "results"
     both = Several((plain, rates))

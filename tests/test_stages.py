@@ -183,6 +183,7 @@ def test_changed_preferences_are_refused(two_stages: RunSpec, slam_out: Path) ->
         execute(other, say=quiet)
 
 
+@pytest.mark.usefixtures("warm_server")
 def test_a_study_of_second_stages_has_their_parent_once(
     two_stages: RunSpec, slam_out: Path, tmp_path: Path
 ) -> None:
