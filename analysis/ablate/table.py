@@ -198,9 +198,11 @@ def _values(
     wanted = {
         (benchmark, "accuracy"): (metric, PERCENT)
         for metric, benchmark in declared.scale.benchmarks.items()
+        if metric in declared.ablation.metrics
     } | {
         (f"{corpus}/validation", "nll"): (metric, 1.0)
         for metric, corpus in declared.scale.losses.items()
+        if metric in declared.ablation.metrics
     }
     found: dict[str, dict[Cell, float]] = {metric: {} for metric, _ in wanted.values()}
     excluded = read(results, Exclusion)
