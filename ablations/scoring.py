@@ -38,7 +38,8 @@ def score_all(
             runs.setdefault(run, label)
             if scratch.state(run) == "done":
                 wanted = lacking.setdefault(run, {})
-                wanted |= {name: None for name in part.measures if name not in had.get(run, ())}
+                scored = had.get(run, set())
+                wanted |= {name: None for name in part.measures if recorded(name) not in scored}
     todo = {run: names for run, names in lacking.items() if names}
     if not todo:
         return 0
@@ -59,6 +60,14 @@ def score_all(
             if count % 10 == 0 or count == len(waiting):
                 say(f"[{count}/{len(waiting)}] scored")
     return failed
+
+
+def recorded(benchmark: str) -> str:
+    """What scores call a benchmark: a pair set knows its own name."""
+    try:
+        return benchmark if is_corpus(benchmark) else open_pairs(benchmark).name
+    except SlamError:
+        return benchmark
 
 
 def _enter(environment: dict[str, str], folder: str) -> None:

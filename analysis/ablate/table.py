@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ablations.declare import By, Cell, Declared, key
+from ablations.scoring import recorded
 from analysis.ablate.effects import Better, Effect, Plan, Row, compare
 from slam_core.errors import SlamError
 from slam_core.results import Exclusion, Result, Score, read
@@ -196,7 +197,7 @@ def _values(
 ) -> dict[str, dict[Cell, float]]:
     """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts."""
     wanted = {
-        (benchmark, "accuracy"): (metric, PERCENT)
+        (recorded(benchmark), "accuracy"): (metric, PERCENT)
         for metric, benchmark in declared.scale.benchmarks.items()
         if metric in declared.ablation.metrics
     } | {
