@@ -82,7 +82,7 @@ def arms(numbers: Numbers) -> Figure:
 
 def dose(numbers: Numbers) -> Figure:
     metrics = [m for m in numbers["metrics"] if any(s["ours"] for s in m["settings"])]
-    columns = min(3, len(metrics))
+    columns = min(3 if len(metrics) <= 6 else 4, len(metrics))
     rows = -(-len(metrics) // columns)
     figure = Figure(figsize=(WIDTH, 0.5 + 1.75 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -91,16 +91,19 @@ def dose(numbers: Numbers) -> Figure:
     overlaid = False
     for ax, metric in zip(axes, metrics, strict=False):
         for setting in metric["settings"]:
-            ours, shade = setting["ours"], colour[setting["setting"]]
-            x, y, sd = column(ours, "dose"), column(ours, "value"), column(ours, "sd")
+            points, shade = setting["ours"], colour[setting["setting"]]
+            x, y, sd = column(points, "dose"), column(points, "value"), column(points, "sd")
             ax.errorbar(x, y, sd, color=shade, marker="o", ms=3.5, mew=0, lw=1, elinewidth=0.8)
             overlaid |= _theirs(ax, setting)
         loss = metric["metric"].startswith("val_loss")
-        ax.set_title(f"{metric['metric']} ({metric['benchmark']})", fontsize=7.5)
+        benchmark = metric["benchmark"].replace("preferences/", "")
+        ax.set_title(f"{metric['metric']}\n{benchmark}", fontsize=7)
         ax.set_ylabel("nats per unit" if loss else "accuracy, %")
         if not loss:
             ax.axhline(50, color=QUIET, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
-        values = [r["value"] for s in metric["settings"] for r in (*s["ours"], *s["paper"])]
+        ours = [row for setting in metric["settings"] for row in setting["ours"]]
+        values = [r["value"] + side * (r["sd"] or 0) for r in ours for side in (-1, 1)]
+        values += [r["value"] for setting in metric["settings"] for r in setting["paper"]]
         low, high = window([*values, *([] if loss else [50.0])], least=1e9)
         room = 0.12 * (high - low)
         ax.set_ylim(low - room, high + room)
