@@ -74,7 +74,7 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
     seed = chosen.scale.seeds[0]
     for label, (cell, changes) in chosen.cells.items():
         if cell.seed == seed:
-            said = {field: value for field, value in changes.items() if field != "seed"}
+            said = {field: _given(value) for field, value in changes.items() if field != "seed"}
             print(
                 f"{label.removesuffix(f',s{seed}')}: {json.dumps(said) if said else 'as the base'}"
             )
@@ -83,6 +83,13 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
         print(f"\n{paper.source}:")
         for arm, values in paper.values.items():
             print(f"  {arm}: " + ", ".join(f"{metric} {v:g}" for metric, v in values.items()))
+
+
+def _given(value: Any) -> Any:
+    """A value without what its trees leave open."""
+    if isinstance(value, dict):
+        return {name: _given(one) for name, one in value.items() if one is not None}
+    return [_given(one) for one in value] if isinstance(value, list) else value
 
 
 @app.command()
