@@ -269,3 +269,26 @@ def test_a_tokeniser_is_fixed_by_its_checksum(told: Path, tmp_path: Path) -> Non
     (tmp_path / "broken.json").write_text("{}")
     with pytest.raises(UsageError, match=r"broken\.json is no tokenizer\.json"):
         text_tokens(str(tmp_path / "broken.json"))
+
+
+def test_text_rows_are_taken_over_with_their_own_tokeniser_alone(slam_out: Path) -> None:
+    """Byte 65 is not row 65 of a text LM whose tokens are others."""
+    import torch
+
+    from ablations.catalogue import declared
+    from slam_core.models import build
+    from slam_core.run import execute
+    from slam_core.twist import warm_start
+
+    spec = resolve(declared("interleaving", "tiny").runs()["poisson,s0"])
+    text = text_tokens("text-lms/qwen2")
+    model = build(spec.model, spec.data.context, 0)
+    before = model.get_input_embeddings().weight.clone()
+    warm_start(model, spec.model, (501, 501 + text.size), text.revision)
+    after = model.get_input_embeddings().weight
+    assert torch.equal(after[:501], before[:501])  # units are new to a text LM
+    assert not torch.equal(after[501 : 501 + text.size], before[501 : 501 + text.size])
+    assert torch.equal(after[501 + text.size :], before[501 + text.size :])
+    bytes_ = spec.but({"data.interleave": {"text": "bytes"}, "model.vocab": None})
+    with pytest.raises(SlamError, match="is not the tokeniser of 'text-lms/qwen2'"):
+        execute(bytes_, say=lambda text: None)
