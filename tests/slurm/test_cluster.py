@@ -13,6 +13,6 @@ def test_it_runs_a_job_on_two_nodes(cluster: Cluster) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     assert sorted(done.stdout.split()) == ["0", "1"]

@@ -114,7 +114,7 @@ def test_time_up_more_often_than_asked_is_reported(toy: Toy) -> None:
     launcher = toy.process(1, "requeues=0")
     until(lambda: toy.tries(run) and "progress" in toy.events(run))
     send("USR2", toy.job(run))
-    out, _ = launcher.communicate(timeout=60)
+    out, _ = launcher.communicate(timeout=300)
     assert launcher.returncode == 75
     assert "its time was up, and it was not requeued again" in out
     assert toy.events(run)[-1] == "stopped"
@@ -127,7 +127,7 @@ def test_interrupt_leaves_jobs_to_slurm_and_launch_adopts_them(toy: Toy) -> None
     launcher = toy.process(3)
     until(lambda: all(toy.tries(run) for run in runs))
     launcher.send_signal(signal.SIGINT)
-    out, _ = launcher.communicate(timeout=30)
+    out, _ = launcher.communicate(timeout=300)
     assert launcher.returncode == 75
     assert "3 runs left to SLURM (job" in out
     assert toy.launch(3) == 0, toy.text()
@@ -157,7 +157,7 @@ def test_kill_of_the_launcher_starts_nothing_twice(toy: Toy) -> None:
 def test_two_launches_at_once_submit_once(toy: Toy) -> None:
     runs = toy.ids(4)
     both = [toy.process(4), toy.process(4)]
-    outs = [launcher.communicate(timeout=90)[0] for launcher in both]
+    outs = [launcher.communicate(timeout=300)[0] for launcher in both]
     assert [launcher.returncode for launcher in both] == [0, 0], outs
     assert sum("submitted" in out for out in outs) == 1
     assert [toy.tries(run) for run in runs] == [1, 1, 1, 1]
@@ -199,7 +199,7 @@ def test_scancel_by_hand_is_not_undone(toy: Toy) -> None:
     launcher = toy.process(1)
     until(lambda: toy.tries(run))
     subprocess.run(["scancel", toy.job(run)], check=True)
-    out, _ = launcher.communicate(timeout=60)
+    out, _ = launcher.communicate(timeout=300)
     assert launcher.returncode == 75
     assert "was cancelled" in out
     assert toy.tries(run) == 1
