@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from functools import lru_cache
 import ablations
 from ablations.declare import Ablation, Declared
 from ablations.scales import SCALES
-from slam_core.errors import UsageError
+from slam_core.errors import UsageError, did_you_mean
 
 _OTHERS = ("__main__", "catalogue", "declare", "scales", "scoring")
 
@@ -33,8 +32,7 @@ def declared(name: str, scale: str) -> Declared:
     """An ablation at a scale; `UsageError` with the known ones and the closest."""
     known = catalogue()
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
+        hint = did_you_mean(name, known)
         raise UsageError(f"no ablation '{name}'; there are {', '.join(known)}{hint}")
     if scale not in SCALES:
         raise UsageError(f"no scale '{scale}'; there are {', '.join(SCALES)}")

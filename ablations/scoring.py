@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ablations.declare import Declared
 from slam_core import scratch
-from slam_core.corpora import is_corpus, open_corpus, open_pairs
+from slam_core.corpora import is_corpus, open_pairs
 from slam_core.errors import SlamError
 from slam_core.results import Score, read
 
@@ -24,8 +24,7 @@ def score_all(
     `UsageError` for a benchmark that is not here. A run whose scratch folder is elsewhere is
     scored there.
     """
-    for name in {name for part in parts for name in part.measures}:
-        open_corpus(name) if is_corpus(name) else open_pairs(name)
+    called = {name: _own_name(name) for part in parts for name in part.measures}
     had: dict[str, set[str]] = {}
     for score in read(results, Score).values():
         had.setdefault(score.run, set()).add(score.benchmark.removesuffix("/validation"))
@@ -39,7 +38,7 @@ def score_all(
             if scratch.state(run) == "done":
                 wanted = lacking.setdefault(run, {})
                 scored = had.get(run, set())
-                wanted |= {name: None for name in part.measures if recorded(name) not in scored}
+                wanted |= {name: None for name in part.measures if called[name] not in scored}
     todo = {run: names for run, names in lacking.items() if names}
     if not todo:
         return 0
@@ -65,9 +64,13 @@ def score_all(
 def recorded(benchmark: str) -> str:
     """What scores call a benchmark: a pair set knows its own name."""
     try:
-        return benchmark if is_corpus(benchmark) else open_pairs(benchmark).name
+        return _own_name(benchmark)
     except SlamError:
         return benchmark
+
+
+def _own_name(benchmark: str) -> str:
+    return benchmark if is_corpus(benchmark) else open_pairs(benchmark).name
 
 
 def _enter(environment: dict[str, str], folder: str) -> None:

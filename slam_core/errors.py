@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -34,6 +35,12 @@ class Interrupted(SlamError):
     def __init__(self, message: str, by: str = ""):
         super().__init__(message)
         self.by = by
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the closest known one, if one is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def exit_code(commands: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ form, so a changed default or a rebuilt corpus is a different run, never an old 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -20,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from slam_core import corpora
 from slam_core.choices import planned_pairs
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import SlamError, UsageError, did_you_mean
 from slam_core.families import family
 from slam_core.flops import FLOPS, Counts, count
 from slam_core.model_spec import VALUE, resolve_model
@@ -521,9 +520,7 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _no_field(where: str, key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, 1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"{where} has no field '{key}'; it has {', '.join(known)}{hint}"
+    return f"{where} has no field '{key}'; it has {', '.join(known)}{did_you_mean(key, known)}"
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shlex
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slam_core.errors import UsageError, exit_code
+from slam_core.errors import UsageError, did_you_mean, exit_code
 
 if TYPE_CHECKING:
     from sweeps.grid import Study
@@ -287,8 +286,7 @@ def study(name: str) -> Study:
 
     if name in STUDIES:
         return STUDIES[name]
-    close = difflib.get_close_matches(name, STUDIES, 1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    hint = did_you_mean(name, STUDIES)
     raise UsageError(f"no study '{name}'; there are {', '.join(sorted(STUDIES))}{hint}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.declare import By, Cell, Declared, key
+from ablations.declare import LOSSES, By, Cell, Declared, key
 from ablations.scoring import recorded
 from analysis.ablate.effects import Better, Effect, Plan, Row, compare
 from slam_core.errors import SlamError
@@ -111,7 +111,7 @@ class Table:
             self.scale,
         ]
         for metric, rows in self.metrics.items():
-            digits = 1 if metric not in _losses(metric) else 3
+            digits = 3 if metric in LOSSES else 1
             shown = [
                 [
                     key(row.setting, row.arm) + _tuned(row.tuned),
@@ -284,10 +284,6 @@ def _ends(tuned: Mapping[str, Any], scale: str) -> dict[str, tuple[Any, Any]]:
 
 def _model(result: Result) -> str:
     return f"{result.spec['model']['family']} {brief(result.counts.total)}"
-
-
-def _losses(metric: str) -> tuple[str, ...]:
-    return (metric,) if metric.startswith("val_loss") else ()
 
 
 def _tuned(tuned: tuple[tuple[str, Any], ...]) -> str:
