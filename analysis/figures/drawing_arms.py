@@ -63,7 +63,7 @@ def arms(numbers: Numbers) -> Figure:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_yscale("log")
-    axes[0].set_ylim(min(seen) * 0.98, max(seen) * 1.01)
+    axes[0].set_ylim(min(seen) * 0.98, max(seen) * 1.04)
     axes[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
