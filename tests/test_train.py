@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,19 +210,22 @@ def test_a_budget_in_seconds_is_spent_once_over_a_resume(
 ) -> None:
     budget = {"amount": 1.5, "unit": "seconds", "device": device_name("cpu")}
     spec = tiny_spec.but({"budget": budget})
+    # Each look at this clock takes 10 ms; a step looks twice.
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(looks) / 100)
+    monkeypatch.setattr("slam_core.train.time", clock)
     monkeypatch.setattr("slam_core.run.Mix", StopAt)
     monkeypatch.setattr(StopAt, "at", 40)
     with pytest.raises(Interrupted):
         execute(spec, say=quiet)
     folder = scratch.attempts(spec.id)[-1]
     state = json.loads((checkpoints(folder)[-1] / "state.json").read_text())
-    assert 0 < state["seconds"] < 1.5
+    assert state["seconds"] == pytest.approx(0.8, abs=0.05)
     monkeypatch.setattr(StopAt, "at", -1)
     assert execute(spec, say=quiet) == "done"
     result, _ = outcome(spec.id)
-    # One step of overshoot at most; on a loaded machine a step may take long.
-    assert 1.5 <= result.spent.seconds < 2.5
-    assert result.spent.steps > 41
+    assert 1.5 <= result.spent.seconds < 1.53  # one step of overshoot at most
+    assert result.spent.steps == pytest.approx(75, abs=2)
 
 
 def test_a_failure_is_recorded_and_retried_on_request_only(
