@@ -15,7 +15,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +30,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from slam_core import scratch
+from slam_core.ahead import Ahead
+from slam_core.devices import peak_of
 from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted, NoSpace, SlamError
 from slam_core.optim import rate, state_in
 from slam_core.packing import logits
 from slam_core.prefix import branch_step
+from slam_core.provenance import device_name
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
 
@@ -152,6 +155,8 @@ class Loop:
         self.step = 0
         self.seconds = 0.0
         self.logged = 0
+        self._batches = Ahead(stream, objective, self.device, world)
+        self._timed = (0, 0.0, 0.0)  # step, seconds and time spent waiting where that began
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._rows = max(1, int(limits.micro_batch // stream.units))
         self._micros = self._micro_batches()
@@ -221,7 +226,8 @@ class Loop:
         """
         self.model.train()
         self._mark = saved = time.monotonic()
-        with _stop_requests(insist=self.world.size == 1) as asked:
+        self._timed = self.step, self.seconds, self._batches.waited
+        with closing(self._batches), _stop_requests(insist=self.world.size == 1) as asked:
             while self.progress < 1:
                 self._one_step()
                 due = self._due()
@@ -270,16 +276,8 @@ class Loop:
         rows, size = self.stream.rows, self.world.size
         return min(math.ceil(math.ceil(rows / size) / self._rows), rows // size)
 
-    def _dealt(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """This process' rows."""
-        return np.array_split(batch, self.world.size)[self.world.rank]
-
     def _one_step(self) -> None:
-        batch = self.stream.batch(self.step)
-        terms = self.objective.terms(batch)
-        rows = torch.from_numpy(self._dealt(batch))
-        if self.device.type == "cuda":
-            rows = rows.pin_memory().to(self.device, non_blocking=True)
+        rows, terms = self._batches.take(self.step)
         # A step's rate is that of the progress it brings about, where this is known beforehand:
         # the first step is not lost to a warm-up from zero, the last one is at the floor.
         progress = (self.step + 1) / self.total if self.total is not None else self.progress
@@ -353,12 +351,28 @@ class Loop:
                 **measured,
                 lr=self.engine.optimiser.param_groups[0]["lr"],
                 rate=round(self.spent.tokens / max(self.seconds, 1e-9)),
+                **self._speed(),
                 memory=_held(self.device),
             )
         )
         self.loss_sum.zero_()
         self.objective.sums.zero_()
         self.logged = 0
+
+    def _speed(self) -> dict[str, float]:
+        """Of the steps since it was last asked: `flops`, the model's FLOP/s (6N and attention over
+        the whole square; PaLM, arXiv:2204.02311, App. B); `mfu`, their share of the processes'
+        dense bf16 peak, if that is known; `data_wait`, the share of the time that rank 0 waited for
+        batches."""
+        step, since, before = self._timed
+        self._timed = self.step, self.seconds, self._batches.waited
+        seconds = max(self.seconds - since, 1e-9)
+        units = (self.step - step) * self.stream.rows * self.stream.units
+        flops = self.spec.counts.flops("attention") * units / seconds
+        said = {"flops": flops, "data_wait": (self._batches.waited - before) / seconds}
+        if peak := peak_of(device_name(self.device.type)):
+            said["mfu"] = flops / (peak * self.world.size)
+        return {name: float(f"{value:.4g}") for name, value in said.items()}
 
     def _clock(self) -> None:
         """Charge the time since the last call; saving and validating are not charged.

@@ -16,6 +16,7 @@ from slam_core import scratch
 from slam_core.results import FILES, Result, State, read
 from sweeps import slurm_control
 from sweeps.grid import Study
+from sweeps.memory import GIB
 from sweeps.plan import ENDED, census
 from sweeps.queue import last_words
 from sweeps.search import runs_of
@@ -78,23 +79,28 @@ class Report:
 
     def _table(self, runs: Sequence[Status]) -> list[str]:
         rows = [[one.label, one.id, one.state, *_cells(one), one.reason] for one in runs]
-        numbers = ["step", "loss", "units/s", "left", "last event"]
+        numbers = ["step", "loss", "units/s", "FLOP/s", "MFU", "data wait", "memory"]
+        numbers += ["left", "last event"]
         headers = ["label", "id", "state", "progress", *numbers, "reason"]
-        if not any(one.label for one in runs):
-            headers, rows = headers[1:], [row[1:] for row in rows]
+        used = [k for k in range(len(headers)) if any(row[k] for row in rows)]
+        headers, rows = [headers[k] for k in used], [[row[k] for k in used] for row in rows]
         return table(headers, rows, numbers).split("\n")
 
 
 def _cells(one: Status) -> list[str]:
     now = one.standing
     if now.at is None and not now.step:
-        return [""] * 6
+        return [""] * 10
     full = round(now.share * BAR)
     return [
         "█" * full + "░" * (BAR - full),
         f"{now.step}/{now.total or '?'}",
         f"{now.loss:.3f}" if now.loss is not None else "",
         brief(now.rate),
+        brief(now.flops),
+        f"{now.mfu:.0%}" if now.mfu is not None else "",
+        f"{now.data_wait:.0%}" if now.data_wait is not None else "",
+        f"{now.memory / GIB:.1f} GiB" if now.memory else "",
         duration(now.eta / 3600) if now.eta is not None and one.state == "running" else "",
         # A clock that was put back has seen no event yet.
         duration(max(0.0, time.time() - now.at) / 3600) if now.at is not None else "",

@@ -10,10 +10,10 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from slam_core.devices import device
 from slam_core.errors import UsageError
 from slam_core.results import Result
 from slam_core.spec import RunSpec, resolve
-from sweeps.devices import device
 
 # A finished run tells the speed of another if their sizes differ by no more than this factor.
 ALIKE = 1.5

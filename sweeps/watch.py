@@ -24,7 +24,8 @@ EVERY = 60.0  # seconds between status lines where there is no terminal
 @dataclass
 class Standing:
     """How far an attempt is. `total` steps (None for a budget in seconds), `rate` in units/s, `eta`
-    in seconds of training; `memory` is the most it has held, in bytes."""
+    in seconds of training; `memory` is the most it has held, in bytes; `flops` (FLOP/s), `mfu` and
+    `data_wait` are of the last interval (`slam_core.train`)."""
 
     step: int = 0
     total: int | None = None
@@ -34,6 +35,9 @@ class Standing:
     seconds: float = 0.0
     eta: float | None = None
     memory: int | None = None
+    flops: float | None = None
+    mfu: float | None = None
+    data_wait: float | None = None
     params: int = 0
     work: float = 0.0  # parameters times units of the whole budget
     at: float | None = None  # Unix time of the last event
@@ -94,6 +98,8 @@ class Tail:
             case "progress":
                 now.step, now.loss, now.rate = event["step"], event["loss"], event["rate"]
                 now.seconds = event["seconds"]
+                now.flops, now.mfu = event.get("flops"), event.get("mfu")
+                now.data_wait = event.get("data_wait")
                 now.memory = max(event.get("memory", 0), now.memory or 0) or None
         done = now.step if now.total else now.seconds
         now.share = min(1.0, done / (now.total or self._budget or 1.0))

@@ -19,8 +19,8 @@ import torch
 from conftest import numbers, write_tiny_corpus
 
 from slam_core import scratch
+from slam_core.ahead import Ahead
 from slam_core.corpora import Pair, write_pairs
-from slam_core.data import Mix
 from slam_core.distributed import World, joined, world
 from slam_core.engines import engine_of
 from slam_core.errors import SlamError, UsageError, exit_code
@@ -62,16 +62,16 @@ PLACES = [
 ]
 
 
-class Disturbed(Mix):
-    """A stream in which something happens to one rank when a step is reached."""
+class Disturbed(Ahead):
+    """Batches at which something happens to one rank when a step is reached."""
 
     rank, at = 0, -1
     event: Callable[[], None]
 
-    def batch(self, step: int) -> Any:
+    def take(self, step: int) -> Any:
         if step == Disturbed.at and int(os.environ.get("RANK", 0)) == Disturbed.rank:
             Disturbed.event()
-        return super().batch(step)
+        return super().take(step)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec) -> Runs:
 
 @pytest.fixture(autouse=True)
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slam_core.run.Mix", Disturbed)
+    monkeypatch.setattr("slam_core.train.Ahead", Disturbed)
     monkeypatch.setattr(Disturbed, "at", -1)
 
 

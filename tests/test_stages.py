@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
 from slam_core import scratch
-from slam_core.choices import Choices
+from slam_core.ahead import Ahead
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.results import Journal, fold
@@ -106,18 +109,15 @@ def test_a_second_stage_resumes_to_the_bit(
     whole, losses = outcome(two_stages.id)
     trained = weights(two_stages.id)
     shutil.rmtree(scratch.run_folder(two_stages.id))
-    stop = Choices.batch
+    stop = Ahead.take
 
-    def stopping(self: Choices, step: int) -> np.ndarray:
+    def stopping(self: Ahead, step: int) -> Any:
         if step == 13:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGTERM)
         return stop(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Choices, "batch", stopping)
+        patch.setattr(Ahead, "take", stopping)
         with pytest.raises(Interrupted):
             execute(two_stages, say=quiet)
     assert execute(two_stages, say=quiet) == "done"

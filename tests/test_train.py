@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from slam_core import scratch, train
+from slam_core.ahead import Ahead
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, SlamError
@@ -48,15 +49,15 @@ def weights(run: str) -> dict[str, torch.Tensor]:
     return load_file(checkpoints(scratch.attempts(run)[-1])[-1] / "model.safetensors")
 
 
-class StopAt(Mix):
-    """A stream that sends this process a signal when a step is reached."""
+class StopAt(Ahead):
+    """Batches that send this process a signal when a step is reached."""
 
     at: int = -1
 
-    def batch(self, step: int) -> Any:
+    def take(self, step: int) -> Any:
         if step == self.at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().batch(step)
+        return super().take(step)
 
 
 def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> None:
@@ -72,6 +73,16 @@ def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> Non
     assert last < first - 0.5
     assert result.validation["tiny"].nll == pytest.approx(last, abs=0.3)
     assert result.validation["tiny"].units > 0
+    events = Journal(scratch.attempts(tiny_spec.id)[-1]).events()
+    progress = [event for event in events if event["event"] == "progress"]
+    assert all(0 <= event["data_wait"] < 1 for event in progress)
+    # The mean over the intervals is the whole: 6N and attention, of the units in the seconds.
+    total = sum(
+        e["flops"] * (e["seconds"] - before["seconds"])
+        for before, e in zip([{"seconds": 0.0}, *progress], progress, strict=False)
+    )
+    assert total == pytest.approx(tiny_spec.counts.flops("attention") * 60 * 64, rel=0.05)
+    assert "mfu" not in progress[0]  # a CPU's peak is not known
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "inverse_sqrt", "wsd"])
@@ -90,7 +101,7 @@ def test_a_resumed_run_is_the_same_run(
     reference = weights(spec.id)
     shutil.rmtree(slam_out)
 
-    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
     for stop in (0, 7, 8, 31, 58):
         monkeypatch.setattr(StopAt, "at", stop)
         with pytest.raises(Interrupted, match=f"SIGTERM at step {stop + 1}"):
@@ -117,7 +128,7 @@ def test_a_resumed_run_is_the_same_run_with_any_optimiser(
     whole, losses = outcome(spec.id)
     assert losses[30] < losses[1]
     shutil.rmtree(slam_out)
-    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
     monkeypatch.setattr(StopAt, "at", 12)
     with pytest.raises(Interrupted):
         execute(spec, say=quiet)
@@ -214,7 +225,7 @@ def test_a_budget_in_seconds_is_spent_once_over_a_resume(
     looks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: next(looks) / 100)
     monkeypatch.setattr("slam_core.train.time", clock)
-    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
     monkeypatch.setattr(StopAt, "at", 40)
     with pytest.raises(Interrupted):
         execute(spec, say=quiet)
@@ -248,7 +259,7 @@ def test_a_failure_is_recorded_and_retried_on_request_only(
 def test_a_full_disk_keeps_the_checkpoint_before(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slam_core.run.Mix", StopAt)
+    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
     monkeypatch.setattr(StopAt, "at", 20)
     with pytest.raises(Interrupted):
         execute(tiny_spec, say=quiet)
@@ -361,7 +372,7 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
 def stopped_at(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, *steps: int) -> Path:
     """Stop and save a run after each of `steps`; its attempt folder."""
     with monkeypatch.context() as patch:
-        patch.setattr("slam_core.run.Mix", StopAt)
+        patch.setattr("slam_core.train.Ahead", StopAt)
         for step in steps:
             patch.setattr(StopAt, "at", step - 1)
             with pytest.raises(Interrupted):

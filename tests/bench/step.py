@@ -27,13 +27,13 @@ from table import store
 from torch import nn
 
 from slam_core.data import Mix
+from slam_core.devices import peak_of
 from slam_core.models import build
 from slam_core.provenance import device_name, pick_device
 from slam_core.recipes import DEMO
 from slam_core.results import Journal
 from slam_core.spec import RunSpec, resolve
 from slam_core.train import Compile, Limits, Loop, NextUnit
-from sweeps.devices import DEVICES
 
 # (units a second, training loss over the last steps)
 Timed = tuple[float, float]
@@ -73,7 +73,7 @@ def main() -> None:
         rates = {name: statistics.median(rate for rate, _ in one) for name, one in times.items()}
         for name, found in times.items():
             flops = rates[name] * spec.counts.flops("attention")
-            peak = _peak(device_name(device.type))
+            peak = peak_of(device_name(device.type))
             rows.append(
                 {
                     "size": size,
@@ -217,11 +217,6 @@ def _now(device: torch.device) -> float:
 
 def _ratio(rates: dict[str, float], name: str, other: str) -> float | None:
     return round(rates[name] / rates[other], 3) if other in rates else None
-
-
-def _peak(name: str) -> float | None:
-    found = [d.peak for key, d in DEVICES.items() if key in name.lower().replace("-", " ").split()]
-    return found[0] if found else None
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Vendors also print twice these numbers, for matrices with half of their entries 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from slam_core.errors import UsageError
 
@@ -42,3 +44,14 @@ def device(name: str) -> Device:
         return DEVICES[name.lower()]
     except KeyError:
         raise UsageError(f"no device '{name}'; there are {', '.join(DEVICES)}") from None
+
+
+def peak_of(hardware: str) -> float | None:
+    """The peak of a GPU by the name that its driver gives it, in FLOP/s; None if it is not known,
+    as of a CPU."""
+    words = re.findall("[a-z0-9]+", hardware.lower())
+    if "nvl" in words:  # boards of their own, slower than their namesakes
+        return None
+    said = {*words, *(one + other for one, other in pairwise(words))}
+    known = {key.replace("-", ""): one.peak for key, one in DEVICES.items()}
+    return known.get(max(said & known.keys(), key=len, default=""))
