@@ -316,6 +316,8 @@ class _Match:
 
 def _verdict(effect: Effect, baseline: str, plan: Plan) -> str:
     value, low, high = effect.difference
+    if abs(value) < 1e-9 * effect.detectable:
+        value = 0.0  # what rounding leaves of equal means
     found = effect.adjusted <= 1 - plan.level
     better = (value < 0) == (plan.better == "lower")
     word = ("better" if better else "worse") if found else "not shown to be better or worse"

@@ -109,7 +109,12 @@ def dose(numbers: Numbers) -> Figure:
         ax.set_ylim(low - room, high + room)
     for ax in axes[len(metrics) :]:
         ax.set_visible(False)
-    figure.supxlabel(f"{_axis(numbers['name'])} ({numbers['unit']})", fontsize=8.5)
+    tried = [row["dose"] for m in metrics for s in m["settings"] for row in s["ours"]]
+    if min(tried) > 0 and max(tried) > 30 * min(tried):
+        for ax in axes:
+            ax.set_xscale("log")
+    unit = f" ({numbers['unit']})" if numbers["unit"] else ""
+    figure.supxlabel(f"{_axis(numbers['name'])}{unit}", fontsize=8.5)
     handles = [
         Line2D([], [], color=shade, marker="o", ms=3.5, mew=0, lw=1,
                label=f"{name or 'ours'}, mean and s.d. of the seeds")
@@ -118,7 +123,8 @@ def dose(numbers: Numbers) -> Figure:
     if overlaid:
         words = "; ".join(numbers["sources"])
         handles.append(Line2D([], [], ls="", marker="*", ms=7, color=PURPLE, mew=0, label=words))
-    handles.append(Line2D([], [], color=QUIET, lw=0.8, ls=(0, (1, 1.5)), label="chance"))
+    if not all(metric["metric"].startswith("val_loss") for metric in metrics):
+        handles.append(Line2D([], [], color=QUIET, lw=0.8, ls=(0, (1, 1.5)), label="chance"))
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
 
@@ -131,8 +137,14 @@ def _theirs(ax: Any, setting: Numbers) -> bool:
 
 
 def _axis(name: str) -> str:
-    words = {"dpo-share": "hours of 24 for DPO", "mix-ratio": "synthetic share of the units"}
-    return words.get(name.rsplit("-", 1)[0], name)
+    words = {
+        "dpo-share": "hours of 24 for DPO",
+        "mix-ratio": "synthetic share of the units",
+        "dpo-beta": "beta of DPO",
+        "rope-theta": "base of the rotary positions",
+    }
+    base = name.rsplit("-", 1)[0]  # without the scale
+    return words.get(base, base)
 
 
 def _colours(count: int) -> list[Any]:

@@ -32,7 +32,7 @@ def curves(declared: Declared, results: Path) -> Numbers:
             continue  # its curve is of preferences
         if row is not None and cell.tuned == row.tuned and run in kept and run in counts:
             groups.setdefault((cell.setting, cell.arm), []).append(kept[run])
-    if len(groups) < 2:
+    if len({arm for _, arm in groups}) < 2:
         raise SlamError(f"{results} has no two arms of {declared.name} with curves of units")
     settings: dict[str, list[Numbers]] = {}
     for (setting, arm), found in groups.items():

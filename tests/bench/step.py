@@ -45,14 +45,15 @@ def main() -> None:
     arguments.add_argument("--family", default="llama")
     arguments.add_argument("--context", type=int, default=512)
     arguments.add_argument("--units", type=int, default=8192)
-    arguments.add_argument("--steps", type=int, default=60)
+    arguments.add_argument("--steps", type=int, nargs="+", default=[60], help="of each size")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--variants", nargs="+", default=list(VARIANTS))
     arguments.add_argument("--out", default="step")
     options = arguments.parse_args()
     device = pick_device()
     rows: list[dict[str, Any]] = []
-    for size in options.sizes:
+    every = options.steps * len(options.sizes) if len(options.steps) == 1 else options.steps
+    for size, steps in zip(options.sizes, every, strict=True):
         spec = resolve(
             DEMO.but(
                 {
@@ -61,7 +62,7 @@ def main() -> None:
                     "data.context": options.context,
                     "data.batch": options.units,
                     "optim.lr": 1e-3,
-                    "budget": {"amount": options.steps, "unit": "steps"},
+                    "budget": {"amount": steps, "unit": "steps"},
                 }
             )
         )
@@ -82,7 +83,7 @@ def main() -> None:
                     "units/s": round(rates[name]),
                     "against trainer": _ratio(rates, name, "trainer"),
                     "against trainer bf16": _ratio(rates, name, "trainer bf16"),
-                    "against bare": _ratio(rates, name, "bare bf16 kernels"),
+                    "against bare": _ratio(rates, name, _twin(name)),
                     "mfu": round(flops / peak, 3) if peak else None,
                     "loss": round(found[-1][1], 4),
                     "rounds": [round(rate) for rate, _ in found],
@@ -90,7 +91,8 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
     said = f"--sizes {' '.join(options.sizes)} --context {options.context} --units {options.units}"
-    command = f"python tests/bench/step.py --family {options.family} {said} --steps {options.steps}"
+    command = f"python tests/bench/step.py --family {options.family} {said} --steps"
+    command += "".join(f" {steps}" for steps in options.steps)
     versions = {package: version(package) for package in ("torch", "transformers")}
     store(options.out, command, rows, device=device_name(device.type), trainer=versions)
 
@@ -173,6 +175,7 @@ def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
                 max_steps=steps,
                 learning_rate=spec.optim.lr,
                 bf16=bf16,
+                use_cpu=device.type == "cpu",
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
@@ -193,12 +196,20 @@ VARIANTS: dict[str, Callable[[RunSpec, torch.device], Timed]] = {
     "trainer": trainer(bf16=False),
     "trainer bf16": trainer(bf16=True),
     "bare": bare(bf16=False, compiled=False),
+    "bare kernels": bare(bf16=False, compiled=True),
+    "bare bf16": bare(bf16=True, compiled=False),
     "bare bf16 kernels": bare(bf16=True, compiled=True),
     "loop": loop("fp32", "no"),
+    "loop kernels": loop("fp32", "kernels"),
     "loop bf16": loop("bf16", "no"),
     "loop bf16 kernels": loop("bf16", "kernels"),
     "loop bf16 graphs": loop("bf16", "graphs"),
 }
+
+
+def _twin(name: str) -> str:
+    """The bare loop in the same precision, compiled at least as well as a hand would."""
+    return "bare bf16 kernels" if "bf16" in name else "bare kernels"
 
 
 def _fresh() -> None:
