@@ -41,13 +41,13 @@ STUDIES: dict[str, Study] = {
         seeds=(0, 1, 2),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),
-    # The demo's budgets from one training run a size, cooled down at each of them.
+    # The demo's sizes and budgets from one training run a size, cooled down at each budget.
     "demo-trunk": Trunk(
         name="demo-trunk",
         base=DEMO_WSD,
         budgets=(2.5e11, 5e11, 9e11, 1.6e12),
         unit="flops",
-        sizes=("45k", "90k", "180k"),
+        sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
         families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),

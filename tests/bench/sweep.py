@@ -1,0 +1,169 @@
+"""A whole IsoFLOP sweep as the suite runs it, against the same sweep through transformers'
+`Trainer`, one run after another.
+
+    python tests/bench/sweep.py demo       the demo's 23 runs: the same runs on both sides
+    python tests/bench/sweep.py cost       5 budgets x 6 sizes: cosine runs from scratch through
+                                           Trainer, against a trunk a size with cool-downs
+
+Trainer has the same models, batches, optimiser, clipping and steps, its own cosine and its default
+threads, all runs in one process; it is not asked to log, save or resume. The suite is launched as a
+user would (`--on local`), with checkpoints and events. Both validate every run on the same units,
+and both times are those of the whole command, imports included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from table import store
+
+from slam_core.recipes import DEMO, DEMO_WSD
+from slam_core.results import Result, read
+from slam_core.spec import RunSpec, resolve
+from sweeps.grid import IsoFlop, Study, Trunk
+from sweeps.plan import plan
+from sweeps.rules import Scaled
+from sweeps.studies import STUDIES
+
+BUDGETS = (1e11, 1.6e11, 2.5e11, 4e11, 6.3e11)
+SIZES = ("26k", "40k", "60k", "73k", "98k", "130k")
+RATE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
+
+# The study of the suite, and that of Trainer.
+PAIRS: dict[str, tuple[Study, Study]] = {
+    "demo": (STUDIES["demo"], STUDIES["demo"]),
+    "cost": (
+        Trunk(
+            name="cost-trunk",
+            base=DEMO_WSD,
+            budgets=BUDGETS,
+            unit="flops",
+            sizes=SIZES,
+            families=("qwen2",),
+            scaled=(RATE,),
+        ),
+        IsoFlop(
+            name="cost-naive",
+            base=DEMO,
+            budgets=BUDGETS,
+            sizes=SIZES,
+            families=("qwen2",),
+            scaled=(RATE,),
+        ),
+    ),
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("pair", choices=PAIRS)
+    arguments.add_argument("--only", choices=("suite", "trainer"), help=argparse.SUPPRESS)
+    arguments.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.only:
+        study = PAIRS[options.pair][options.only == "trainer"]
+        losses = (through_suite if options.only == "suite" else through_trainer)(study)
+        options.out.write_text(json.dumps(losses))
+        return
+    rows = [row(options.pair, "trainer"), row(options.pair, "suite")]
+    trainer, suite = rows
+    suite["times as fast"] = round(trainer["seconds"] / suite["seconds"], 2)
+    suite["FLOPs of trainer's"] = round(suite["FLOPs"] / trainer["FLOPs"], 3)
+    suite["loss against trainer's"] = round(suite["mean loss"] - trainer["mean loss"], 4)
+    versions = {package: version(package) for package in ("torch", "transformers", "accelerate")}
+    command = f"python tests/bench/sweep.py {options.pair}"
+    store(f"sweep-{options.pair}", command, rows, load=os.getloadavg()[0], packages=versions)
+
+
+def row(pair: str, side: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "losses.json"
+        environment = {**os.environ, "SLAM_OUT": str(Path(folder) / "runs")}
+        begun = time.monotonic()
+        subprocess.run(
+            [sys.executable, __file__, pair, "--only", side, "--out", str(out)],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        seconds = time.monotonic() - begun
+        losses = json.loads(out.read_text())
+    study = PAIRS[pair][side == "trainer"]
+    runs = plan(study, Path("nowhere")).runs
+    shared = side == "suite"
+    return {
+        "side": side,
+        "runs": len(runs),
+        "seconds": round(seconds, 1),
+        "FLOPs": sum((one.own_flops if shared else one.flops) or 0.0 for one in runs),
+        "mean loss": round(float(np.mean(list(losses.values()))), 4),
+        "losses": losses,
+    }
+
+
+def through_suite(study: Study) -> dict[str, float]:
+    from sweeps.launch import launch
+    from sweeps.local import Local
+
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder)
+        assert launch(study, Local(), results, command="", say=lambda text: None) == 0
+        known = {result.run: result for result in read(results, Result).values()}
+        return {
+            label: next(iter(known[spec.id].validation.values())).nll
+            for label, spec in study.runs().items()
+        }
+
+
+def through_trainer(study: Study) -> dict[str, float]:
+    return {label: trained(resolve(spec)) for label, spec in study.runs().items()}
+
+
+def trained(spec: RunSpec) -> float:
+    """Validation NLL of one run through `Trainer`."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    from slam_core.data import Mix
+    from slam_core.evaluate import validation
+    from slam_core.models import build
+
+    model = build(spec.model, spec.data.context, spec.seed)
+    mix, steps, optim = Mix(spec.data, spec.seed), spec.steps or 0, spec.optim
+    rows = np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)])
+    data = [{"input_ids": row, "labels": row} for row in torch.from_numpy(rows)]
+    with tempfile.TemporaryDirectory() as folder:
+        training = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=mix.rows,
+            max_steps=steps,
+            learning_rate=optim.lr,
+            adam_beta1=optim.beta1,
+            adam_beta2=optim.beta2,
+            weight_decay=optim.weight_decay,
+            max_grad_norm=optim.clip,
+            lr_scheduler_type="cosine",
+            warmup_steps=round(optim.warmup * steps),
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+            train_sampling_strategy="sequential",
+        )
+        Trainer(model=model, args=training, train_dataset=data).train()
+    held_out = mix.held_out()[0]
+    return validation(model, held_out.tokens, spec.data.context, spec.data.validation).nll
+
+
+if __name__ == "__main__":
+    main()
