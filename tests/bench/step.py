@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from table import store
 from torch import nn
 
+from slam_core import train
 from slam_core.data import Mix
 from slam_core.devices import peak_of
 from slam_core.models import build
@@ -34,6 +35,9 @@ from slam_core.recipes import DEMO
 from slam_core.results import Journal
 from slam_core.spec import RunSpec, resolve
 from slam_core.train import Compile, Limits, Loop, NextUnit
+
+# Both sides log as often; a real run logs 50 times, in many more steps.
+LOGS = train.POINTS = 12
 
 # (units a second, training loss over the last steps)
 Timed = tuple[float, float]
@@ -179,7 +183,7 @@ def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
-                logging_steps=max(1, steps // 12),
+                logging_steps=max(1, steps // LOGS),
             )
             data = [{"input_ids": row, "labels": row} for row in rows]
             made = Trainer(model=model, args=training, train_dataset=data, callbacks=[Clock()])

@@ -1,0 +1,95 @@
+"""What trunks with cool-downs (WSD) change against full-cosine runs: losses, and fitted exponents.
+
+    python -m sweeps launch demo-seeds --on local; python -m sweeps launch demo-trunk --on local
+    python tests/bench/trunk_bias.py [--results results]
+
+The 20 points of the demo's IsoFLOP grid are read as the cosine runs of three seeds (`demo-seeds`)
+and as those of the trunks (`demo-trunk`, seed 0). Losses differ in pairs of the same size, budget
+and seed; a regression says how the difference goes with size and data. Each set of 20 is fitted
+alone by approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far apart
+exponents lie by noise alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from table import store
+
+from analysis.estimate import Options, estimate
+from analysis.points import Points
+from analysis.records import from_results
+
+NUMBERS = {
+    "a": lambda fit: fit.a,
+    "log10 N* at 5e12": lambda fit: math.log10(fit.optimum(5e12).n),
+    "loss at 5e12": lambda fit: fit.optimum(5e12).loss,
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--results", type=Path, default=Path("results"))
+    arguments.add_argument("--replicates", type=int, default=2000)
+    options = arguments.parse_args()
+    cosine = from_results(options.results, "demo-seeds", corpus="tales")
+    trunk = from_results(options.results, "demo-trunk", corpus="tales")
+    seeds = {seed: cosine.where(np.array(cosine.seed) == seed) for seed in sorted({*cosine.seed})}
+    shared = np.isin(cells(trunk), cells(seeds[0]))
+    sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()}
+    sets["trunk, seed 0"] = trunk.where(shared)
+    rows = [difference(seeds[0], sets["trunk, seed 0"], list(seeds.values()))]
+    rows += [
+        exponents(name, points, approach, options.replicates)
+        for approach in ("isoflop", "parametric")
+        for name, points in sets.items()
+    ]
+    rows.append(exponents("trunk, all its sizes", trunk, "parametric", options.replicates))
+    store("trunk_bias", "python tests/bench/trunk_bias.py", rows)
+
+
+def cells(points: Points) -> list[str]:
+    """Size and budget of each point."""
+    budgets = [f"{budget:.3g}" for budget in points.declared]
+    return [f"{n:.0f} {budget}" for n, budget in zip(points.n, budgets, strict=True)]
+
+
+def difference(cosine: Points, trunk: Points, seeds: list[Points]) -> dict[str, Any]:
+    """Trunk minus cosine of the same seed, in nats per unit, over the shared points."""
+    of_trunk = dict(zip(cells(trunk), trunk.loss, strict=True))
+    apart = np.array([of_trunk[cell] for cell in cells(cosine)]) - cosine.loss
+    half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / math.sqrt(len(apart))
+    logs = np.column_stack([np.ones(len(apart)), np.log10(cosine.n), np.log10(cosine.d)])
+    centred = logs - [0, *logs[:, 1:].mean(0)]
+    slopes, *_ = np.linalg.lstsq(centred, apart, rcond=None)
+    spread = np.std([points.loss for points in seeds], axis=0, ddof=1)
+    return {
+        "what": "loss, trunk minus cosine",
+        "points": len(apart),
+        "mean": round(float(apart.mean()), 4),
+        "interval": [round(float(apart.mean() + s * half), 4) for s in (-1, 1)],
+        "sd": round(float(apart.std(ddof=1)), 4),
+        "a decade of N": round(float(slopes[1]), 4),
+        "a decade of D": round(float(slopes[2]), 4),
+        "sd of cosine's seeds": round(float(np.sqrt(np.square(spread).mean())), 4),
+    }
+
+
+def exponents(name: str, points: Points, approach: str, replicates: int) -> dict[str, Any]:
+    found = estimate(points, approach, Options(replicates=replicates))
+    row: dict[str, Any] = {"what": f"{approach}, {name}", "points": len(points)}
+    row["status"] = found.status
+    for number, of in NUMBERS.items():
+        interval = found.interval(of)
+        row[number] = round(found.value(of), 4)
+        row[f"{number}, 95 %"] = [round(interval.low, 4), round(interval.high, 4)]
+    return row
+
+
+if __name__ == "__main__":
+    main()
