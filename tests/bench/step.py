@@ -3,11 +3,12 @@
     python tests/bench/step.py [--sizes 0.2m 1m 5m 20m] [--context 512] [--units 8192] [--steps 60]
 
 Every variant trains the same model from the same weights on the same batches of the embedded
-tales; rounds go through all variants in turn, and the median of the rounds counts, so that what
-else the machine does hits all of them. `Trainer` is timed by its own step callbacks, the loop by
-the events it writes, both after a third of the steps, so that compiling and warming up do not
-count. `units` are a batch, `loss` is that of the last steps. MFU counts 6N and attention over the
-whole square (PaLM, arXiv:2204.02311, App. B) against the device's dense bf16 peak, where known.
+tales, by the same schedule; rounds go through all variants in turn, and the median of the rounds
+counts, so that what else the machine does hits all of them. `Trainer` is timed by its own step
+callbacks, the loop by the events it writes, both after a third of the steps, so that compiling and
+warming up do not count. `units` are a batch, `loss` is that of the last twelfth of the steps. MFU
+counts 6N and attention over the whole square (PaLM, arXiv:2204.02311, App. B) against the device's
+dense bf16 peak, where known.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ import torch
 import torch.nn.functional as F
 from table import store
 from torch import nn
+from trainer import trainer_of
+from transformers import TrainerCallback
 
 from slam_core import train
 from slam_core.data import Mix
 from slam_core.devices import peak_of
 from slam_core.models import build
+from slam_core.optim import rate as rate_at
 from slam_core.provenance import device_name, pick_device
 from slam_core.recipes import DEMO
 from slam_core.results import Journal
@@ -114,19 +118,19 @@ def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device],
         first = events[len(events) // 3]
         last = events[-1]
         rate = (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])
-        return rate, statistics.fmean(e["loss"] for e in events[-5:])
+        return rate, last["loss"]
 
     return timed
 
 
 def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]:
-    """What a hand could write for this one case: nothing is saved, logged or scheduled."""
+    """What a hand could write for this one case: nothing is saved or logged."""
 
     def timed(spec: RunSpec, device: torch.device) -> Timed:
         _fresh()
         model = build(spec.model, spec.data.context, spec.seed).to(device)
         optim = torch.optim.AdamW(
-            model.parameters(), lr=spec.optim.lr, betas=(0.9, 0.99), weight_decay=0.1, fused=True
+            model.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=0.1, fused=True
         )
 
         def forward(rows: torch.Tensor) -> torch.Tensor:
@@ -137,61 +141,44 @@ def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]
         mix, steps = Mix(spec.data, spec.seed), spec.steps or 0
         batches = [torch.from_numpy(mix.batch(i)).to(device) for i in range(steps)]
         total = torch.zeros((), device=device)
+        last = max(1, steps // LOGS)
         for i, rows in enumerate(batches):
             if i == steps // 3:
                 begun = _now(device)
+            for group in optim.param_groups:
+                group["lr"] = rate_at(spec.optim, (i + 1) / steps, steps)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 loss = step(rows)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optim.step()
             optim.zero_grad()
-            if i >= steps - 5:
+            if i >= steps - last:
                 total += loss.detach()
         seconds = _now(device) - begun
-        return (steps - steps // 3) * spec.data.batch / seconds, (total / 5).item()
+        return (steps - steps // 3) * spec.data.batch / seconds, (total / last).item()
 
     return timed
 
 
 def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
-    """transformers' `Trainer` with its defaults, but for the batch and the number of steps."""
+    """transformers' `Trainer`, timed by its own step callbacks."""
 
     def timed(spec: RunSpec, device: torch.device) -> Timed:
-        from transformers import Trainer, TrainerCallback, TrainingArguments
-
         _fresh()
-        model = build(spec.model, spec.data.context, spec.seed)
-        mix, steps = Mix(spec.data, spec.seed), spec.steps or 0
-        rows = [row for i in range(steps) for row in torch.from_numpy(mix.batch(i)[:, :-1])]
+        first, last = (spec.steps or 0) // 3, (spec.steps or 0) - 1
         marks: list[float] = []
 
         class Clock(TrainerCallback):
             def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-                if len(marks) in (steps // 3, steps - 1):
-                    _now(device)
-                marks.append(time.perf_counter())
+                marks.append(_now(device) if len(marks) in (first, last) else 0.0)
 
         with tempfile.TemporaryDirectory() as folder:
-            training = TrainingArguments(
-                output_dir=folder,
-                per_device_train_batch_size=mix.rows,
-                max_steps=steps,
-                learning_rate=spec.optim.lr,
-                bf16=bf16,
-                use_cpu=device.type == "cpu",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                logging_steps=max(1, steps // LOGS),
-            )
-            data = [{"input_ids": row, "labels": row} for row in rows]
-            made = Trainer(model=model, args=training, train_dataset=data, callbacks=[Clock()])
+            made, _ = trainer_of(spec, folder, Clock(), logs=LOGS, bf16=bf16)
             made.train()
         losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
-        first = steps // 3
-        seconds = marks[-1] - marks[first]
-        return (steps - 1 - first) * spec.data.batch / seconds, float(losses[-1])
+        rate = (last - first) * spec.data.batch / (marks[last] - marks[first])
+        return rate, float(losses[-1])
 
     return timed
 

@@ -5,8 +5,8 @@
     python tests/bench/sweep.py cost       5 budgets x 6 sizes: cosine runs from scratch through
                                            Trainer, against a trunk a size with cool-downs
 
-Trainer has the same models, batches, optimiser, clipping and steps, its own cosine and its default
-threads, all runs in one process; it is not asked to log, save or resume. The suite is launched as a
+Trainer has the same models, batches, optimiser, schedule and clipping, and its default threads, all
+runs in one process; it is not asked to log, save or resume. The suite is launched as a
 user would (`--on local`), with checkpoints and events. Both validate every run on the same units,
 and both times are those of the whole command, imports included.
 """
@@ -131,37 +131,15 @@ def through_trainer(study: Study) -> dict[str, float]:
 
 def trained(spec: RunSpec) -> float:
     """Validation NLL of one run through `Trainer`."""
-    import torch
-    from transformers import Trainer, TrainingArguments
+    from trainer import trainer_of
 
     from slam_core.data import Mix
     from slam_core.evaluate import validation
-    from slam_core.models import build
 
-    model = build(spec.model, spec.data.context, spec.seed)
-    mix, steps, optim = Mix(spec.data, spec.seed), spec.steps or 0, spec.optim
-    rows = np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)])
-    data = [{"input_ids": row, "labels": row} for row in torch.from_numpy(rows)]
     with tempfile.TemporaryDirectory() as folder:
-        training = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=mix.rows,
-            max_steps=steps,
-            learning_rate=optim.lr,
-            adam_beta1=optim.beta1,
-            adam_beta2=optim.beta2,
-            weight_decay=optim.weight_decay,
-            max_grad_norm=optim.clip,
-            lr_scheduler_type="cosine",
-            warmup_steps=round(optim.warmup * steps),
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            logging_strategy="no",
-            train_sampling_strategy="sequential",
-        )
-        Trainer(model=model, args=training, train_dataset=data).train()
-    held_out = mix.held_out()[0]
+        made, model = trainer_of(spec, folder, bf16=False)
+        made.train()
+    held_out = Mix(spec.data, spec.seed).held_out()[0]
     return validation(model, held_out.tokens, spec.data.context, spec.data.validation).nll
 
 

@@ -1,0 +1,51 @@
+"""transformers' `Trainer` on a run of the suite: the same model, batches in the same order, AdamW,
+schedule and clipping; nothing saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from slam_core.data import Mix
+from slam_core.models import build
+from slam_core.spec import RunSpec
+
+
+def trainer_of(
+    spec: RunSpec, folder: str, *callbacks: TrainerCallback, logs: int | None = None, bf16: bool
+) -> tuple[Trainer, PreTrainedModel]:
+    """A `Trainer` of a resolved spec with AdamW and cosine. `logs` times the loss is logged.
+
+    It predicts the units of a row from each other, one fewer a row than the suite.
+    """
+    optim, steps = spec.optim, spec.steps or 0
+    model = build(spec.model, spec.data.context, spec.seed)
+    mix = Mix(spec.data, spec.seed)
+    rows = torch.from_numpy(np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)]))
+    data: Any = [{"input_ids": row, "labels": row} for row in rows]
+    training = TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=mix.rows,
+        max_steps=steps,
+        learning_rate=optim.lr,
+        adam_beta1=optim.beta1,
+        adam_beta2=optim.beta2,
+        weight_decay=optim.weight_decay,
+        max_grad_norm=optim.clip,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": optim.floor},
+        warmup_steps=round(optim.warmup * steps),
+        train_sampling_strategy="sequential",
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="steps" if logs else "no",
+        logging_steps=max(1, steps // (logs or 1)),
+    )
+    made = Trainer(model=model, args=training, train_dataset=data, callbacks=[*callbacks])
+    return made, model
