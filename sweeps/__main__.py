@@ -328,8 +328,8 @@ def slurm_place(
     detach: bool = False,
 ) -> Place:
     """The SLURM cluster that is here."""
-    from sweeps.slurm import Slurm
-    from sweeps.slurm_request import request
+    from sweeps.slurm.place import Slurm
+    from sweeps.slurm.request import request
 
     return Slurm(request(asked or (), file), workers, resources, detach)
 

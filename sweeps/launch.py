@@ -16,13 +16,13 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from sweeps import slurm_control
 from sweeps.collect import collect
 from sweeps.grid import Study
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import ENDED, Plan, makespan, plan
 from sweeps.queue import last_words
 from sweeps.sharing import predecessors
+from sweeps.slurm import control as slurm_control
 from sweeps.table import duration
 from sweeps.watch import Bars, Lines
 

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from slam_core import scratch
 from slam_core.results import FILES, Result, State, read
-from sweeps import slurm_control
 from sweeps.grid import Study
 from sweeps.memory import GIB
 from sweeps.plan import ENDED, census
 from sweeps.queue import last_words
 from sweeps.search import runs_of
-from sweeps.slurm_control import Task
+from sweeps.slurm import control as slurm_control
+from sweeps.slurm.control import Task
 from sweeps.table import brief, duration, table
 from sweeps.watch import Standing, Tail
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slam_core.errors import UsageError
-from sweeps.slurm_request import Request, request
+from sweeps.slurm.request import Request, request
 
 
 def test_nothing_said_asks_for_one_process_and_nothing_else() -> None:

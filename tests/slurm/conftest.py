@@ -23,7 +23,7 @@ import pytest
 
 from slam_core.spec import RunSpec
 from slurm.toys import Toy, pythonpath
-from sweeps import slurm_control
+from sweeps.slurm import control as slurm_control
 
 HERE = Path(__file__).parent
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/slam-slurm"))

@@ -18,9 +18,9 @@ from slam_core.results import Curve, Journal, Result, read
 from slam_core.run import execute
 from slurm.conftest import Cluster
 from slurm.toys import Toy, until
-from sweeps import slurm_control
 from sweeps.collect import collect
-from sweeps.slurm_batch import folder
+from sweeps.slurm import control as slurm_control
+from sweeps.slurm.batch import folder
 
 
 def command(*words: str) -> str:

@@ -15,9 +15,9 @@ from slam_core.errors import SlamError
 from slam_core.results import Result, read
 from slurm.toys import Toy, send, until
 from sweeps import launch as launches
-from sweeps import slurm_control
 from sweeps.place import Job
-from sweeps.slurm_batch import folder, refuse_open
+from sweeps.slurm import control as slurm_control
+from sweeps.slurm.batch import folder, refuse_open
 
 
 def test_launch_runs_what_is_missing_and_repeats_safely(toy: Toy) -> None:

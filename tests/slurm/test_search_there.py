@@ -15,8 +15,8 @@ from sweeps.grid import Grid
 from sweeps.ledger import Ledger
 from sweeps.place import Resources
 from sweeps.search import Search
-from sweeps.slurm import Slurm
-from sweeps.slurm_request import request
+from sweeps.slurm.place import Slurm
+from sweeps.slurm.request import request
 from sweeps.space import OneOf
 
 

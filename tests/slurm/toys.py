@@ -14,11 +14,11 @@ from typing import Any
 from slam_core import scratch
 from slam_core.results import Journal
 from slam_core.spec import RunSpec
-from sweeps import slurm_control
 from sweeps.grid import Grid
 from sweeps.launch import launch
-from sweeps.slurm import Slurm
-from sweeps.slurm_request import request
+from sweeps.slurm import control as slurm_control
+from sweeps.slurm.place import Slurm
+from sweeps.slurm.request import request
 
 TESTS = Path(__file__).parents[1]
 ASKED = ("cpus_per_task=1", "mem=500", "time=5")
@@ -32,8 +32,8 @@ from slam_core.spec import RunSpec
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.place import Resources
-from sweeps.slurm import Slurm
-from sweeps.slurm_request import request
+from sweeps.slurm.place import Slurm
+from sweeps.slurm.request import request
 
 door, base, seeds, results, *asked = sys.argv[1:]
 study = Grid(name="toy", base=RunSpec.model_validate_json(base),

@@ -18,10 +18,10 @@ from slam_core.errors import SlamError
 from sweeps.door import arguments
 from sweeps.local import THREADS
 from sweeps.place import Job, Resources
-from sweeps.slurm_batch import Batch, Order, new_batch
-from sweeps.slurm_control import Silent, Task
-from sweeps.slurm_request import Request
-from sweeps.slurm_task import work
+from sweeps.slurm.batch import Batch, Order, new_batch
+from sweeps.slurm.control import Silent, Task
+from sweeps.slurm.request import Request
+from sweeps.slurm.task import work
 from sweeps.snapshot import snapshot
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from slam_core import scratch
-from sweeps.slurm_batch import Batch, End
+from sweeps.slurm.batch import Batch, End
 
 # SLURM ends a job that it preempts within its GraceTime; nobody waits for ever.
 PATIENCE = 3600.0

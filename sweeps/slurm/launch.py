@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from slam_core import scratch
 from slam_core.results import State
-from sweeps import slurm_control as control
 from sweeps.place import Ending, Job, Watcher
 from sweeps.plan import ENDED
 from sweeps.queue import RETRIES, last_words, pruned, stop_requests
 from sweeps.sharing import early
-from sweeps.slurm_batch import Batch, End
-from sweeps.slurm_control import Silent, Task
-from sweeps.slurm_submit import Refused
+from sweeps.slurm import control
+from sweeps.slurm.batch import Batch, End
+from sweeps.slurm.control import Silent, Task
+from sweeps.slurm.submit import Refused
 
 POLL = 0.2  # seconds between looks at the journals
 UNSEEN = 20.0  # seconds that SLURM may take to list what it has accepted

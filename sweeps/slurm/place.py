@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from slam_core.errors import UsageError
 from sweeps.door import DOOR
 from sweeps.place import Ending, Job, Resources, Watcher
-from sweeps.slurm_control import partition
-from sweeps.slurm_launch import Launch
-from sweeps.slurm_request import Request
-from sweeps.slurm_submit import Submitter
+from sweeps.slurm.control import partition
+from sweeps.slurm.launch import Launch
+from sweeps.slurm.request import Request
+from sweeps.slurm.submit import Submitter
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from slam_core.errors import SlamError
-from sweeps.slurm_batch import Batch, find_batch, folder
+from sweeps.slurm.batch import Batch, find_batch, folder
 
 PATIENCE = 60.0  # seconds for an answer
 # States of a job that has ended for good. All others are live, or come back by themselves.

@@ -1,0 +1,1 @@
+"""A SLURM cluster as a place: jobs submitted with submitit, seen by their journals."""
