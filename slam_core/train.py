@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -25,14 +23,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from slam_core import scratch
+from slam_core.checkpoints import checkpoints, load_weights, save, seal, tensors
 from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
-from slam_core.errors import Interrupted, NoSpace, SlamError
+from slam_core.errors import Interrupted
 from slam_core.optim import rate, state_in
 from slam_core.packing import logits
 from slam_core.prefix import branch_step
@@ -378,7 +376,7 @@ class Loop:
         final = self.folder / f"checkpoint-{self.step}"
         if not self.world.lead(lambda: final in checkpoints(self.folder)):
             write = self.gathered()
-            self.world.lead(lambda: _save(final, write, last=self.progress >= 1))
+            self.world.lead(lambda: save(final, write, last=self.progress >= 1))
 
     def gathered(self) -> Callable[[Path], None]:
         """Gather all that the next step reads; what writes it into an empty folder, on rank 0."""
@@ -389,10 +387,7 @@ class Loop:
             save_file(weights, folder / "model.safetensors")
             save_file(moments, folder / "optimiser.safetensors")
             (folder / "state.json").write_text(json.dumps(state))
-            sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-            (folder / "DONE").write_text(json.dumps(sizes))
-            for path in [*folder.iterdir(), folder]:
-                _flush(path)
+            seal(folder)
 
         return write
 
@@ -406,7 +401,7 @@ class Loop:
     def load(self, folder: Path) -> None:
         """Go on from what `gathered` wrote, on any number of processes. A file that cannot be read
         changes nothing."""
-        moments = _tensors(folder / "optimiser.safetensors")
+        moments = tensors(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
         own, size = self.world.rank, moments["loss_sum"].numel()
         generators = moments["rng/cpu"].reshape(size, -1)
@@ -438,89 +433,11 @@ class Loop:
         return tensors | self.engine.moments()
 
 
-def _save(final: Path, write: Callable[[Path], None], last: bool) -> None:
-    """A checkpoint in its folder, by way of a draft beside it; `NoSpace` if it does not fit.
-
-    The whole one before is kept, unless this is the `last`.
-    """
-    folder = final.parent
-    draft = folder / "checkpoint.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    for old in checkpoints(folder)[:-1]:
-        shutil.rmtree(old, ignore_errors=True)
-    try:
-        draft.mkdir()
-        write(draft)
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise NoSpace(
-            f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
-            "space and run again: it goes on from the checkpoint before"
-        ) from error
-    for old in _saved(folder) if last else ():
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def checkpoints(attempt: Path) -> list[Path]:
-    """Whole checkpoints of an attempt, oldest first."""
-    return [folder for folder in _saved(attempt) if _whole(folder)]
-
-
-def truncated(attempt: Path) -> list[Path]:
-    """Checkpoints that were whole once and are not now, oldest first."""
-    return [folder for folder in _saved(attempt) if not _whole(folder)]
-
-
-def _saved(attempt: Path) -> list[Path]:
-    done = [path.parent for path in attempt.glob("checkpoint-*/DONE")]
-    return sorted(done, key=lambda p: int(p.name.partition("-")[2]))
-
-
-def _whole(checkpoint: Path) -> bool:
-    """Whether every file has the size it was written with; DONE says which (nothing, once)."""
-    try:
-        sizes = json.loads((checkpoint / "DONE").read_text() or "{}")
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
-
-
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Fill `model` with a checkpoint's weights; `SlamError` if the file is damaged."""
-    weights = _tensors(checkpoint / "model.safetensors")
-    try:
-        if weights.keys() != dict(model.named_parameters()).keys():
-            raise RuntimeError("its tensors are not those of the model")
-        # Not strict: a tied head has a name of its own in the model, and none in the file.
-        model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise SlamError(f"{checkpoint} is damaged ({error}); remove that folder") from None
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SlamError(f"{path.parent} is damaged ({error}); remove that folder") from None
-
-
 def _held(device: torch.device) -> int:
     """Bytes that this process has held at most: tensors on a GPU, else all of its memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import torch
 from conftest import numbers, write_tiny_corpus
 
 from slam_core import scratch
+from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.data import Mix
 from slam_core.distributed import World, joined, world
@@ -30,7 +31,7 @@ from slam_core.provenance import device_name
 from slam_core.results import Journal, fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
-from slam_core.train import Limits, checkpoints
+from slam_core.train import Limits
 
 try:
     # Before any fork, so that each has it for nothing.

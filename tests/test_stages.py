@@ -14,13 +14,14 @@ from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
 from slam_core import scratch
+from slam_core.checkpoints import checkpoints
 from slam_core.choices import Choices
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.results import Journal, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
-from slam_core.train import Limits, checkpoints
+from slam_core.train import Limits
 from sweeps.collect import collect
 from sweeps.grid import Grid
 from sweeps.launch import launch

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from slam_core import scratch, train
+from slam_core.checkpoints import checkpoints
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, SlamError
@@ -26,7 +27,7 @@ from slam_core.results import Journal, Result, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import Stream
-from slam_core.train import Limits, Loop, NextUnit, checkpoints
+from slam_core.train import Limits, Loop, NextUnit
 
 
 def outcome(run: str) -> tuple[Result, dict[int, Any]]:
