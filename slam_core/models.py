@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from slam_core.families import family
+from slam_core.likelihood import Head
 from slam_core.spec import Model
 
 
@@ -119,7 +120,9 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     config = config_of(model, context)
     config._attn_implementation = "sdpa"
-    return kind(config)
+    made = kind(config)
+    made.set_output_embeddings(Head.of(made.get_output_embeddings()))
+    return made
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -22,7 +22,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
@@ -31,8 +30,8 @@ from slam_core.checkpoints import checkpoints, load_weights, save, seal, tensors
 from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted
+from slam_core.likelihood import unit_nll
 from slam_core.optim import rate, state_in
-from slam_core.packing import logits
 from slam_core.prefix import branch_step
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
@@ -92,8 +91,7 @@ class NextUnit:
         return int(rows * (width - 1))
 
     def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        predicted = logits(model, rows[:, :-1], self.eos).float().flatten(0, 1)
-        return F.cross_entropy(predicted, rows[:, 1:].flatten(), reduction="sum")
+        return unit_nll(model, rows, self.eos, reduction="sum")
 
     def measured(self, sums: torch.Tensor) -> dict[str, float]:
         del sums
