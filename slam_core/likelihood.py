@@ -68,7 +68,7 @@ class Head(nn.Linear):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return super().forward(hidden) if self.targets is None else self._scored(hidden)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _scored(self, hidden: torch.Tensor) -> torch.Tensor:
         # As many chunks as there are: compiled, each would be code of its own.
         assert self.targets is not None
@@ -78,7 +78,7 @@ class Head(nn.Linear):
             hidden, weight = hidden.to(dtype), weight.to(dtype)
         size = max(1, CHUNK.get(kind, CHUNK_ELSEWHERE) // self.out_features)
         flat, targets = hidden.flatten(0, -2), self.targets.flatten()
-        found: torch.Tensor = _Chunked.apply(flat, weight, targets, size)
+        found: torch.Tensor = _Chunked.apply(flat, weight, targets, size)  # type: ignore[no-untyped-call]
         return found.view(hidden.shape[:-1])
 
 
@@ -103,7 +103,7 @@ class _Chunked(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, size: int
     ) -> torch.Tensor:
-        losses, denominators = torch.empty(2, len(hidden), device=hidden.device)
+        losses, denominators = torch.empty(2, len(hidden), device=hidden.device).unbind()
         for part in _parts(len(hidden), size):
             z = F.linear(hidden[part], weight).float()
             denominators[part] = z.logsumexp(1)
@@ -113,7 +113,7 @@ class _Chunked(torch.autograd.Function):
         return losses
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, targets, denominators = ctx.saved_tensors
         of_hidden = torch.empty_like(hidden)

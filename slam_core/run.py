@@ -83,7 +83,8 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
             journal.write("stopped", reason=OUT_OF_MEMORY)
             raise SlamError(
                 f"the GPU has no memory left for run {spec.id}; lower --micro-batch, or the number "
-                "of runs beside it (--per-gpu), and run again: it goes on from its last checkpoint"
+                "of runs beside it (--per-gpu), or say --checkpoint-activations, and run again: it "
+                "goes on from its last checkpoint"
             ) from None
         except (NoSpace, Followed, Lost):
             raise  # interrupted, not failed: the next start goes on from the last checkpoint

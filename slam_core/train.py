@@ -31,6 +31,8 @@ from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted
 from slam_core.likelihood import unit_nll
+from slam_core.micro_batches import Fit, available, needs, recalled, remember
+from slam_core.models import checkpoint_activations
 from slam_core.optim import rate, state_in
 from slam_core.prefix import branch_step
 from slam_core.results import Journal, Spent
@@ -110,17 +112,19 @@ class Diverged(Exception):
 class Limits:
     """How a run is carried out; nothing here changes what it computes, beyond rounding.
 
-    `micro_batch` in units: a process' share of a batch that is larger is accumulated. `save_every`
-    in seconds. `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies.
-    `compile` the pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU
-    with its launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are
-    what they wait for).
+    `micro_batch` in units at most: a process' share of a batch that is larger is accumulated, and
+    what does not fit a GPU is made smaller (`slam_core.micro_batches`). `save_every` in seconds.
+    `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
+    pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
+    launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are what they
+    wait for). `checkpoint_activations`: a layer's are computed again by the backward pass.
     """
 
     micro_batch: int = 65_536
     save_every: float = 60.0
     zero: int = 0
     compile: Compile = "no"
+    checkpoint_activations: bool = False
 
 
 class Loop:
@@ -149,7 +153,8 @@ class Loop:
         self.seconds = 0.0
         self.logged = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._rows = max(1, int(limits.micro_batch // stream.units))
+        self._asked = self._limited()
+        self._fit = self._recalled()
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
         self._loss: Callable[[nn.Module, torch.Tensor], torch.Tensor] = objective.loss
@@ -216,6 +221,8 @@ class Loop:
         `at_branch` is called after the last step that longer runs take alike.
         """
         self.model.train()
+        if self._fit != self._asked:
+            self.journal.write("note", text=f"{self._micro()}: no more fitted this device before")
         self._mark = saved = time.monotonic()
         with _stop_requests(insist=self.world.size == 1) as asked:
             while self.progress < 1:
@@ -258,13 +265,42 @@ class Loop:
             return signal.Signals(stop).name
         return self.world.lead(lambda: scratch.asked_to_stop(self.folder) or "a word")
 
+    def _limited(self) -> Fit:
+        """The micro-batch that the limits ask for."""
+        limits, units = self.limits, self.stream.units
+        how = {
+            "processes": self.world.size,
+            "zero": limits.zero,
+            "compile": limits.compile,
+            "checkpoint_activations": limits.checkpoint_activations,
+        }
+        return Fit(
+            needs=needs(self.spec, units, self.device, **how),
+            rows=max(1, int(limits.micro_batch // units)),
+            checkpoint_activations=limits.checkpoint_activations,
+        )
+
+    def _recalled(self) -> Fit:
+        """What fits the device as far as is known, the same on every process."""
+        free = available(self.device)
+        said = self.world.lead(lambda: recalled(self._asked, free).model_dump_json())
+        fit = Fit.model_validate_json(said)
+        if fit.checkpoint_activations:
+            checkpoint_activations(self.model)
+        return fit
+
+    def _micro(self) -> str:
+        units = round(self._fit.rows * self.stream.units)
+        again = ", activations checkpointed" if self._fit.checkpoint_activations else ""
+        return f"micro-batches of {units} units{again}"
+
     def _micro_batches(self) -> int:
         """Forward passes of a step, as many on every process: under ZeRO, each is collective.
 
         Shares differ by a sequence where they must; then a micro-batch may be one larger.
         """
         rows, size = self.stream.rows, self.world.size
-        return min(math.ceil(math.ceil(rows / size) / self._rows), rows // size)
+        return min(math.ceil(math.ceil(rows / size) / self._fit.rows), rows // size)
 
     def _dealt(self, batch: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """This process' rows."""
@@ -292,10 +328,11 @@ class Loop:
 
     def _backward(self, rows: torch.Tensor, terms: int) -> list[torch.Tensor] | None:
         """Gradients of a step, and its micro-batches' losses; None if the GPU has too little memory
-        for one of them: from now on they are half as large."""
+        for one of them: from now on they take less. Several processes would have to agree: there,
+        it is the next start that takes less."""
         bf16 = self.spec.precision == "bf16"
         alone = self.world.size == 1
-        parts = torch.split(rows, self._rows) if alone else rows.tensor_split(self._micros)
+        parts = torch.split(rows, self._fit.rows) if alone else rows.tensor_split(self._micros)
         before = self.objective.sums.clone()
         losses = []
         try:
@@ -306,7 +343,11 @@ class Loop:
                     self.engine.backward(loss)
                 losses.append(loss.detach())
         except torch.cuda.OutOfMemoryError:
-            if not alone or self._rows == 1:
+            size = min(self._fit.rows, len(rows))
+            smaller = self._fit.smaller(size, available(self.device))
+            if smaller:
+                remember(smaller)
+            if not alone or not smaller:
                 raise
         else:
             return losses
@@ -315,12 +356,13 @@ class Loop:
         self.objective.sums.copy_(before)
         self.engine.optimiser.zero_grad()
         torch.cuda.empty_cache()
-        self._rows = -(-min(self._rows, len(rows)) // 2)
+        if smaller.checkpoint_activations and not self._fit.checkpoint_activations:
+            checkpoint_activations(self.model)
+        self._fit = smaller
         self._micros = self._micro_batches()
         if self.limits.compile == "graphs":
             self._loss = self._compiled("graphs")
-        units = round(self._rows * self.stream.units)
-        self.journal.write("note", text=f"out of memory: micro-batches of {units} units from here")
+        self.journal.write("note", text=f"out of memory: {self._micro()} from here")
         return None
 
     def _due(self) -> bool:

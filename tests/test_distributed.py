@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import numbers, write_tiny_corpus
 
-from slam_core import scratch
+from slam_core import likelihood, scratch
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.data import Mix
@@ -88,12 +88,19 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
 
 
 def start(
-    spec: RunSpec, at: At, said: Path, save_every: float = 60.0, micro_batch: int = 16
+    spec: RunSpec,
+    at: At,
+    said: Path,
+    save_every: float = 60.0,
+    micro_batch: int = 16,
+    checkpoint_activations: bool = False,
 ) -> multiprocessing.context.ForkProcess:
     """What `run --processes` does, in a process of its own; each sequence is a micro-batch."""
 
     def work() -> None:
-        limits = Limits(micro_batch, save_every, at.zero)
+        limits = Limits(
+            micro_batch, save_every, at.zero, checkpoint_activations=checkpoint_activations
+        )
         try:
             execute(spec, limits=limits, say=lambda text: print(text, flush=True))
         except Followed as end:
@@ -181,6 +188,18 @@ def test_losses_are_those_of_one_process(
     single = runs.whole(At(), monkeypatch)
     assert close_to(runs.whole(at, monkeypatch), single)
     assert single[-1][-1] < single[-1][0] - 0.3  # it learns: there is something to get wrong
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_nor_do_they_change_with_what_saves_memory(
+    at: At, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = runs.whole(At(), monkeypatch)
+    runs.use(f"saving-{at.processes}-{at.zero}", monkeypatch)
+    monkeypatch.setattr(likelihood, "LARGE", 1)
+    monkeypatch.setattr(likelihood, "CHUNK", {"cpu": 5 * 22})
+    assert runs.train(at, checkpoint_activations=True) == 0, runs.said()
+    assert close_to(numbers(runs.spec.id), single)
 
 
 @pytest.mark.parametrize("at", [DDP, At(3), pytest.param(ZERO2, marks=needs_deepspeed)])

@@ -152,6 +152,15 @@ def test_micro_batches_of_pairs_add_up(two_stages: RunSpec, slam_out: Path) -> N
     assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
 
 
+def test_checkpointed_activations_change_nothing(two_stages: RunSpec, slam_out: Path) -> None:
+    execute(two_stages, say=quiet)
+    whole = outcome(two_stages.id)
+    shutil.rmtree(slam_out)
+    execute(two_stages, limits=Limits(checkpoint_activations=True), say=quiet)
+    again = outcome(two_stages.id)
+    assert (again[0].validation, again[1]) == (whole[0].validation, whole[1])
+
+
 def test_a_finished_second_stage_needs_no_parent(two_stages: RunSpec, slam_out: Path) -> None:
     execute(two_stages, say=quiet)
     assert two_stages.parent is not None
