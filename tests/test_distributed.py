@@ -28,10 +28,10 @@ from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.models import build
 from slam_core.processes import spread
 from slam_core.provenance import device_name
-from slam_core.results import Journal, fold
+from slam_core.results import OUT_OF_MEMORY, Journal, fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
-from slam_core.train import Limits
+from slam_core.train import Limits, NextUnit
 
 try:
     # Before any fork, so that each has it for nothing.
@@ -199,6 +199,28 @@ def test_nor_do_they_change_with_what_saves_memory(
     monkeypatch.setattr(likelihood, "LARGE", 1)
     monkeypatch.setattr(likelihood, "CHUNK", {"cpu": 5 * 22})
     assert runs.train(at, checkpoint_activations=True) == 0, runs.said()
+    assert close_to(numbers(runs.spec.id), single)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_does_not_fit_one_process_is_smaller_at_the_next_start(
+    rank: int, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = runs.whole(At(), monkeypatch)
+    runs.use(f"short-{rank}", monkeypatch)
+    loss = NextUnit.loss
+
+    def short(self: NextUnit, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > 1 and int(os.environ["RANK"]) == rank:
+            raise torch.cuda.OutOfMemoryError("no memory")
+        return loss(self, model, rows)
+
+    monkeypatch.setattr(NextUnit, "loss", short)
+    assert runs.train(DDP, micro_batch=64) == 1
+    (attempt,) = scratch.attempts(runs.spec.id)
+    assert Journal(attempt).events()[-1]["reason"] == OUT_OF_MEMORY
+    assert "the GPU has no memory left" in runs.said()
+    assert runs.train(DDP, micro_batch=64) == 0, runs.said()
     assert close_to(numbers(runs.spec.id), single)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_train import StopAt, outcome, quiet
 
-from slam_core import micro_batches, scratch
+from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError
 from slam_core.models import build, checkpoint_activations
 from slam_core.results import Journal
@@ -211,12 +211,3 @@ def test_a_checkpointed_run_is_the_same_run_and_resumes(
     execute(spec, limits=CHECKPOINTED, say=quiet)
     again, same = outcome(spec.id)
     assert (again.validation, same) == (whole.validation, losses)
-
-
-def test_a_process_of_several_leaves_the_next_start_less(tmp_path: Path) -> None:
-    fit = micro_batches.Fit(needs={"processes": 2}, rows=8, checkpoint_activations=False)
-    tried = []
-    while (smaller := fit.smaller(fit.rows, 0)) is not None:
-        fit = smaller
-        tried.append((fit.rows, fit.checkpoint_activations))
-    assert tried == [(4, False), (2, False), (1, False), (1, True)]
