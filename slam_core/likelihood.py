@@ -9,7 +9,9 @@ bf16: of 4,096 positions at 32,000 ids it returned 36,352 for 42,608.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,11 @@ LARGE = 4096
 # Logits at a time: on a CPU such as stay near its cores, on a GPU such as keep it busy.
 CHUNK = {"cpu": 1 << 22}
 CHUNK_ELSEWHERE = 1 << 26
+
+
+# The loops over chunks: unrolled by torch.compile, each chunk would be code of its own.
+Way = TypeVar("Way", bound=Callable[..., Any])
+_in_python: Callable[[Way], Way] = torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call]
 
 
 def unit_nll(
@@ -66,11 +73,12 @@ class Head(nn.Linear):
         return head
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return super().forward(hidden) if self.targets is None else self._scored(hidden)
+        if self.targets is None:
+            return super().forward(hidden)
+        return self._scored(hidden, torch.compiler.is_compiling())
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _scored(self, hidden: torch.Tensor) -> torch.Tensor:
-        # As many chunks as there are: compiled, each would be code of its own.
+    @_in_python
+    def _scored(self, hidden: torch.Tensor, compiled: bool) -> torch.Tensor:
         assert self.targets is not None
         kind, weight = hidden.device.type, self.weight
         if torch.is_autocast_enabled(kind):
@@ -78,7 +86,7 @@ class Head(nn.Linear):
             hidden, weight = hidden.to(dtype), weight.to(dtype)
         size = max(1, CHUNK.get(kind, CHUNK_ELSEWHERE) // self.out_features)
         flat, targets = hidden.flatten(0, -2), self.targets.flatten()
-        found: torch.Tensor = _Chunked.apply(flat, weight, targets, size)  # type: ignore[no-untyped-call]
+        found: torch.Tensor = _Chunked.apply(flat, weight, targets, size, compiled)  # type: ignore[no-untyped-call]
         return found.view(hidden.shape[:-1])
 
 
@@ -100,32 +108,63 @@ class _Chunked(torch.autograd.Function):
     """
 
     @staticmethod
+    @_in_python
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, size: int
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        size: int,
+        compiled: bool,
     ) -> torch.Tensor:
+        score = _compiled(_scores) if compiled else _scores
         losses, denominators = torch.empty(2, len(hidden), device=hidden.device).unbind()
         for part in _parts(len(hidden), size):
-            z = F.linear(hidden[part], weight).float()
-            denominators[part] = z.logsumexp(1)
-            losses[part] = denominators[part] - z.gather(1, targets[part, None]).squeeze(1)
+            losses[part], denominators[part] = score(hidden[part], weight, targets[part])
         ctx.save_for_backward(hidden, weight, targets, denominators)
-        ctx.size = size
+        ctx.size, ctx.compiled = size, compiled
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, targets, denominators = ctx.saved_tensors
+        change = _compiled(_of_logits) if ctx.compiled else _of_logits
         of_hidden = torch.empty_like(hidden)
         # Over the chunks it is summed in fp32, whatever a chunk is multiplied in.
         of_weight = torch.zeros_like(weight, dtype=torch.float32)
         for part in _parts(len(hidden), ctx.size):
-            z = F.linear(hidden[part], weight).float().sub_(denominators[part, None]).exp_()
-            z[torch.arange(len(z), device=z.device), targets[part]] -= 1
-            z = z.mul_(gradient[part, None]).to(weight.dtype)
+            z = change(hidden[part], weight, targets[part], denominators[part], gradient[part])
             of_hidden[part] = z @ weight
             of_weight += z.T @ hidden[part]
-        return of_hidden, of_weight.to(weight.dtype), None, None
+        return of_hidden, of_weight.to(weight.dtype), None, None, None
+
+
+def _scores(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """NLL, and the log of softmax's denominator."""
+    z = F.linear(hidden, weight).float()
+    denominators = z.logsumexp(1)
+    return denominators - z.gather(1, targets[:, None]).squeeze(1), denominators
+
+
+def _of_logits(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    denominators: torch.Tensor,
+    gradient: torch.Tensor,
+) -> torch.Tensor:
+    """The gradient of logits, from that of NLL."""
+    z = F.linear(hidden, weight).float().sub_(denominators[:, None]).exp_()
+    z[torch.arange(len(z), device=z.device), targets] -= 1
+    return z.mul_(gradient[:, None]).to(weight.dtype)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=False)
 
 
 def _parts(length: int, size: int) -> list[slice]:

@@ -128,3 +128,25 @@ def test_no_more_logits_than_a_chunk_are_held(large: None) -> None:
     with Largest():
         NextUnit().loss(net, rows).backward()
     assert Largest.size == 7
+
+
+@pytest.mark.slow
+def test_a_compiled_step_takes_chunks_that_are_compiled(large: None) -> None:
+    net, rows = model("llama"), drawn()
+    expected = NextUnit().loss(net, rows)
+    before = gradients(net, expected)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    found = torch.compile(NextUnit().loss, dynamic=False)(net, rows)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(gradients(net, found), before, rtol=1e-4, atol=1e-5)
+    # The body, a whole chunk's losses and a cut one's, and their gradients.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 5
+
+
+@pytest.mark.slow
+def test_a_small_vocabulary_is_compiled_in_one_piece() -> None:
+    net, rows = model("llama"), drawn()
+    torch._dynamo.reset()
+    whole = torch.compile(NextUnit().loss, dynamic=False, fullgraph=True)
+    torch.testing.assert_close(whole(net, rows), NextUnit().loss(net, rows), **CLOSE)

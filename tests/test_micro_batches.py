@@ -11,12 +11,15 @@ import torch
 from test_train import StopAt, outcome, quiet
 
 from slam_core import scratch
+from slam_core.__main__ import main
 from slam_core.errors import Interrupted, SlamError
 from slam_core.models import build, checkpoint_activations
 from slam_core.results import Journal
 from slam_core.run import execute
 from slam_core.spec import Model, RunSpec
 from slam_core.train import Limits, NextUnit
+from sweeps.door import arguments
+from sweeps.place import Job, Resources
 
 CHECKPOINTED = Limits(micro_batch=16, checkpoint_activations=True)
 
@@ -194,6 +197,15 @@ def test_checkpointed_activations_change_no_bit(family: str) -> None:
     (kept, *whole), (fewer, *again) = found
     assert fewer < kept / 2
     torch.testing.assert_close(again, whole, rtol=0, atol=0)
+
+
+def test_a_launch_says_so_to_its_runs(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = has(monkeypatch, 0, checkpointed=4)
+    job = Job(run=tiny_spec.id, label="one", spec=tiny_spec, cost=1.0)
+    assert main(arguments(job, Resources(checkpoint_activations=True))) == 0
+    assert set(asked) == {4}
 
 
 def test_a_checkpointed_run_is_the_same_run_and_resumes(

@@ -287,11 +287,15 @@ def test_bf16_trains_close_to_fp32(tiny_spec: RunSpec, slam_out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_step_learns_the_same(tiny_spec: RunSpec, slam_out: Path) -> None:
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_compiled_step_learns_the_same(
+    checkpointed: bool, tiny_spec: RunSpec, slam_out: Path
+) -> None:
     execute(tiny_spec, say=quiet)
     eager, losses = outcome(tiny_spec.id)
     shutil.rmtree(slam_out)
-    execute(tiny_spec, limits=Limits(compile="kernels"), say=quiet)
+    limits = Limits(compile="kernels", checkpoint_activations=checkpointed)
+    execute(tiny_spec, limits=limits, say=quiet)
     compiled, again = outcome(tiny_spec.id)
     assert "note" not in [e["event"] for e in Journal(scratch.attempts(tiny_spec.id)[-1]).events()]
     assert compiled.validation["tiny"].nll == pytest.approx(eager.validation["tiny"].nll, abs=1e-4)
