@@ -47,6 +47,9 @@ def run(
     compile_: Annotated[
         str, typer.Option("--compile", help="The step: no, kernels, or graphs (small, on a GPU).")
     ] = "no",
+    checkpoint_activations: Annotated[
+        bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")
+    ] = False,
 ) -> None:
     """Train one run in the foreground; run again, it resumes, or has nothing to do.
 
@@ -84,7 +87,9 @@ def run(
     from slam_core.run import execute
     from slam_core.train import Limits
 
-    limits = Limits(micro_batch, save_every, zero, cast("Compile", compile_))
+    limits = Limits(
+        micro_batch, save_every, zero, cast("Compile", compile_), checkpoint_activations
+    )
 
     def work() -> None:
         try:

@@ -109,7 +109,8 @@ class World:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Tell the end of another process (`Lost`) or its failure (its reason) from one's own.
+        """Tell the end of another process (`Lost`) or its failure (its reason, or its lack of
+        memory) from one's own.
 
         A process that fails leaves its reason in the group's store, where one that is cut off by
         its end finds it.
@@ -121,23 +122,26 @@ class World:
         except Exception as error:
             if self.size == 1:
                 raise
+            import torch
             import torch.distributed as dist
 
             store = dist.distributed_c10d._get_default_store()
             if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
                 if not store.check(["failure"]):
                     who = f"process {self.rank} on {socket.gethostname()}"
-                    store.set("failure", f"{who}: {type(error).__name__}: {error}")
+                    reason = f"{who}: {type(error).__name__}: {error}"
+                    lacking = isinstance(error, torch.cuda.OutOfMemoryError)
+                    store.set("failure", json.dumps([reason, lacking]))
                 raise
             try:
                 store.wait(["failure"], timedelta(seconds=2))
-                reason = store.get("failure").decode()
+                reason, lacking = json.loads(store.get("failure"))
             except RuntimeError:
                 raise Lost(
                     "another process of this run is gone; if it did not say why, it was killed or "
                     "the network broke: start again, and the run goes on from its last checkpoint"
                 ) from error
-            raise SlamError(reason) from error
+            raise (torch.cuda.OutOfMemoryError if lacking else SlamError)(reason) from error
 
 
 ALONE = World()

@@ -25,6 +25,7 @@ from torch import nn
 from slam_core.choices import COLUMNS, Choices
 from slam_core.corpora import write_file
 from slam_core.draws import Ids
+from slam_core.likelihood import unit_nll
 
 Loss = Literal["sigmoid", "ipo", "hinge"]
 
@@ -81,8 +82,7 @@ def end_logps(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     prompt, summed over its ids."""
     ids = rows[..., COLUMNS:].flatten(0, 1)
     # Padded on the right: causal attention never looks there.
-    predicted = model(ids[:, :-1]).logits.float().transpose(1, 2)
-    logps = -F.cross_entropy(predicted, ids[:, 1:], reduction="none")
+    logps = -unit_nll(model, ids)
     place = torch.arange(1, ids.shape[1], device=ids.device)
     begin, end = rows[..., 1].flatten(), rows[..., 2].flatten()
     scored = (place >= begin[:, None]) & (place < end[:, None])

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from slam_core.corpora import Pairs
 from slam_core.distributed import ALONE, World
 from slam_core.errors import UsageError
-from slam_core.packing import logits
+from slam_core.likelihood import unit_nll
 from slam_core.results import Validation
 from slam_core.streams import Tokens, rows_at
 
@@ -78,14 +77,6 @@ def _mean_nll(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) ->
     apart = float(np.square(sums - nll * counts).sum()) * windows / max(1, windows - 1)
     stderr = math.sqrt(apart) / units if windows > 1 else math.nan
     return Validation(nll=nll, stderr=stderr, units=units)
-
-
-def unit_nll(model: nn.Module, rows: torch.Tensor, eos: int | None = None) -> torch.Tensor:
-    """(rows, time) ids -> (rows, time - 1) NLL in nats of each unit given those before it, fp32.
-
-    With `eos`, given those of its document."""
-    predicted = logits(model, rows[:, :-1], eos).float()
-    return F.cross_entropy(predicted.transpose(1, 2), rows[:, 1:], reduction="none")
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from slam_core.families import family
+from slam_core.likelihood import Head
 from slam_core.spec import Model
 
 
@@ -119,7 +120,21 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     config = config_of(model, context)
     config._attn_implementation = "sdpa"
-    return kind(config)
+    made: Any = kind(config)
+    made.set_output_embeddings(Head.of(made.get_output_embeddings()))
+    return cast(PreTrainedModel, made)
+
+
+def checkpoint_activations(model: Any) -> None:
+    """From now on, let the backward pass compute each layer's activations again: they are not kept.
+
+    Losses and gradients stay the same, with dropout too, whose generator is set back.
+    """
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    # Its name in older versions of transformers.
+    enable = enable or model.gradient_checkpointing_enable
+    # The reentrant kind knows neither DDP's search for unused parameters nor torch.compile.
+    enable({"use_reentrant": False})
 
 
 def count_parameters(model: nn.Module) -> int:

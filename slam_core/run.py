@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from slam_core import prefix, scratch
+from slam_core.checkpoints import checkpoints, load_weights, truncated
 from slam_core.choices import Choices
 from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import HeldOut, Mix
@@ -32,17 +33,7 @@ from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, Unwritten, scores_of, state_of
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.streams import Stream as Units
-from slam_core.train import (
-    Diverged,
-    Limits,
-    Loop,
-    NextUnit,
-    Objective,
-    Stream,
-    checkpoints,
-    load_weights,
-    truncated,
-)
+from slam_core.train import Diverged, Limits, Loop, NextUnit, Objective, Stream
 from slam_core.twist import warm_start
 
 Say = Callable[[str], None]
@@ -92,7 +83,8 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
             journal.write("stopped", reason=OUT_OF_MEMORY)
             raise SlamError(
                 f"the GPU has no memory left for run {spec.id}; lower --micro-batch, or the number "
-                "of runs beside it (--per-gpu), and run again: it goes on from its last checkpoint"
+                "of runs beside it (--per-gpu), or say --checkpoint-activations, and run again: it "
+                "goes on from its last checkpoint"
             ) from None
         except (NoSpace, Followed, Lost):
             raise  # interrupted, not failed: the next start goes on from the last checkpoint

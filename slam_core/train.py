@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,19 +22,20 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from slam_core import scratch
 from slam_core.ahead import Ahead
+from slam_core.checkpoints import checkpoints, load_weights, save, seal, tensors
 from slam_core.devices import peak_of
 from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
-from slam_core.errors import Interrupted, NoSpace, SlamError
+from slam_core.errors import Interrupted
+from slam_core.likelihood import unit_nll
+from slam_core.micro_batches import Fit, available, needs, recalled, remember
+from slam_core.models import checkpoint_activations
 from slam_core.optim import rate, state_in
-from slam_core.packing import logits
 from slam_core.prefix import branch_step
 from slam_core.provenance import device_name
 from slam_core.results import Journal, Spent
@@ -97,8 +96,7 @@ class NextUnit:
         return int(rows * (width - 1))
 
     def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        predicted = logits(model, rows[:, :-1], self.eos).float().flatten(0, 1)
-        return F.cross_entropy(predicted, rows[:, 1:].flatten(), reduction="sum")
+        return unit_nll(model, rows, self.eos, reduction="sum")
 
     def measured(self, sums: torch.Tensor) -> dict[str, float]:
         del sums
@@ -117,17 +115,19 @@ class Diverged(Exception):
 class Limits:
     """How a run is carried out; nothing here changes what it computes, beyond rounding.
 
-    `micro_batch` in units: a process' share of a batch that is larger is accumulated. `save_every`
-    in seconds. `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies.
-    `compile` the pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU
-    with its launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are
-    what they wait for).
+    `micro_batch` in units at most: a process' share of a batch that is larger is accumulated, and
+    what does not fit a GPU is made smaller (`slam_core.micro_batches`). `save_every` in seconds.
+    `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
+    pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
+    launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are what they
+    wait for). `checkpoint_activations`: a layer's are computed again by the backward pass.
     """
 
     micro_batch: int = 65_536
     save_every: float = 60.0
     zero: int = 0
     compile: Compile = "no"
+    checkpoint_activations: bool = False
 
 
 class Loop:
@@ -158,7 +158,8 @@ class Loop:
         self._batches = Ahead(stream, objective, self.device, world)
         self._timed = (0, 0.0, 0.0)  # step, seconds and time spent waiting where that began
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._rows = max(1, int(limits.micro_batch // stream.units))
+        self._asked = self._limited()
+        self._fit = self._recalled()
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
         self._loss: Callable[[nn.Module, torch.Tensor], torch.Tensor] = objective.loss
@@ -225,6 +226,8 @@ class Loop:
         `at_branch` is called after the last step that longer runs take alike.
         """
         self.model.train()
+        if self._fit != self._asked:
+            self.journal.write("note", text=f"{self._micro()}: no more fitted this device before")
         self._mark = saved = time.monotonic()
         self._timed = self.step, self.seconds, self._batches.waited
         with closing(self._batches), _stop_requests(insist=self.world.size == 1) as asked:
@@ -268,13 +271,42 @@ class Loop:
             return signal.Signals(stop).name
         return self.world.lead(lambda: scratch.asked_to_stop(self.folder) or "a word")
 
+    def _limited(self) -> Fit:
+        """The micro-batch that the limits ask for."""
+        limits, units = self.limits, self.stream.units
+        how = {
+            "processes": self.world.size,
+            "zero": limits.zero,
+            "compile": limits.compile,
+            "checkpoint_activations": limits.checkpoint_activations,
+        }
+        return Fit(
+            needs=needs(self.spec, units, self.device, **how),
+            rows=max(1, int(limits.micro_batch // units)),
+            checkpoint_activations=limits.checkpoint_activations,
+        )
+
+    def _recalled(self) -> Fit:
+        """What fits the device as far as is known, the same on every process."""
+        free = available(self.device)
+        said = self.world.lead(lambda: recalled(self._asked, free).model_dump_json())
+        fit = Fit.model_validate_json(said)
+        if fit.checkpoint_activations:
+            checkpoint_activations(self.model)
+        return fit
+
+    def _micro(self) -> str:
+        units = round(self._fit.rows * self.stream.units)
+        again = ", activations checkpointed" if self._fit.checkpoint_activations else ""
+        return f"micro-batches of {units} units{again}"
+
     def _micro_batches(self) -> int:
         """Forward passes of a step, as many on every process: under ZeRO, each is collective.
 
         Shares differ by a sequence where they must; then a micro-batch may be one larger.
         """
         rows, size = self.stream.rows, self.world.size
-        return min(math.ceil(math.ceil(rows / size) / self._rows), rows // size)
+        return min(math.ceil(math.ceil(rows / size) / self._fit.rows), rows // size)
 
     def _one_step(self) -> None:
         rows, terms = self._batches.take(self.step)
@@ -294,10 +326,11 @@ class Loop:
 
     def _backward(self, rows: torch.Tensor, terms: int) -> list[torch.Tensor] | None:
         """Gradients of a step, and its micro-batches' losses; None if the GPU has too little memory
-        for one of them: from now on they are half as large."""
+        for one of them: from now on they take less. Several processes would have to agree: there,
+        it is the next start that takes less."""
         bf16 = self.spec.precision == "bf16"
         alone = self.world.size == 1
-        parts = torch.split(rows, self._rows) if alone else rows.tensor_split(self._micros)
+        parts = torch.split(rows, self._fit.rows) if alone else rows.tensor_split(self._micros)
         before = self.objective.sums.clone()
         losses = []
         try:
@@ -308,7 +341,11 @@ class Loop:
                     self.engine.backward(loss)
                 losses.append(loss.detach())
         except torch.cuda.OutOfMemoryError:
-            if not alone or self._rows == 1:
+            size = min(self._fit.rows, len(rows))
+            smaller = self._fit.smaller(size, available(self.device))
+            if smaller:
+                remember(smaller)
+            if not alone or not smaller:
                 raise
         else:
             return losses
@@ -317,12 +354,13 @@ class Loop:
         self.objective.sums.copy_(before)
         self.engine.optimiser.zero_grad()
         torch.cuda.empty_cache()
-        self._rows = -(-min(self._rows, len(rows)) // 2)
+        if smaller.checkpoint_activations and not self._fit.checkpoint_activations:
+            checkpoint_activations(self.model)
+        self._fit = smaller
         self._micros = self._micro_batches()
         if self.limits.compile == "graphs":
             self._loss = self._compiled("graphs")
-        units = round(self._rows * self.stream.units)
-        self.journal.write("note", text=f"out of memory: micro-batches of {units} units from here")
+        self.journal.write("note", text=f"out of memory: {self._micro()} from here")
         return None
 
     def _due(self) -> bool:
@@ -392,7 +430,7 @@ class Loop:
         final = self.folder / f"checkpoint-{self.step}"
         if not self.world.lead(lambda: final in checkpoints(self.folder)):
             write = self.gathered()
-            self.world.lead(lambda: _save(final, write, last=self.progress >= 1))
+            self.world.lead(lambda: save(final, write, last=self.progress >= 1))
 
     def gathered(self) -> Callable[[Path], None]:
         """Gather all that the next step reads; what writes it into an empty folder, on rank 0."""
@@ -403,10 +441,7 @@ class Loop:
             save_file(weights, folder / "model.safetensors")
             save_file(moments, folder / "optimiser.safetensors")
             (folder / "state.json").write_text(json.dumps(state))
-            sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-            (folder / "DONE").write_text(json.dumps(sizes))
-            for path in [*folder.iterdir(), folder]:
-                _flush(path)
+            seal(folder)
 
         return write
 
@@ -420,7 +455,7 @@ class Loop:
     def load(self, folder: Path) -> None:
         """Go on from what `gathered` wrote, on any number of processes. A file that cannot be read
         changes nothing."""
-        moments = _tensors(folder / "optimiser.safetensors")
+        moments = tensors(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
         own, size = self.world.rank, moments["loss_sum"].numel()
         generators = moments["rng/cpu"].reshape(size, -1)
@@ -452,89 +487,11 @@ class Loop:
         return tensors | self.engine.moments()
 
 
-def _save(final: Path, write: Callable[[Path], None], last: bool) -> None:
-    """A checkpoint in its folder, by way of a draft beside it; `NoSpace` if it does not fit.
-
-    The whole one before is kept, unless this is the `last`.
-    """
-    folder = final.parent
-    draft = folder / "checkpoint.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    for old in checkpoints(folder)[:-1]:
-        shutil.rmtree(old, ignore_errors=True)
-    try:
-        draft.mkdir()
-        write(draft)
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise NoSpace(
-            f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
-            "space and run again: it goes on from the checkpoint before"
-        ) from error
-    for old in _saved(folder) if last else ():
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def checkpoints(attempt: Path) -> list[Path]:
-    """Whole checkpoints of an attempt, oldest first."""
-    return [folder for folder in _saved(attempt) if _whole(folder)]
-
-
-def truncated(attempt: Path) -> list[Path]:
-    """Checkpoints that were whole once and are not now, oldest first."""
-    return [folder for folder in _saved(attempt) if not _whole(folder)]
-
-
-def _saved(attempt: Path) -> list[Path]:
-    done = [path.parent for path in attempt.glob("checkpoint-*/DONE")]
-    return sorted(done, key=lambda p: int(p.name.partition("-")[2]))
-
-
-def _whole(checkpoint: Path) -> bool:
-    """Whether every file has the size it was written with; DONE says which (nothing, once)."""
-    try:
-        sizes = json.loads((checkpoint / "DONE").read_text() or "{}")
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
-
-
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Fill `model` with a checkpoint's weights; `SlamError` if the file is damaged."""
-    weights = _tensors(checkpoint / "model.safetensors")
-    try:
-        if weights.keys() != dict(model.named_parameters()).keys():
-            raise RuntimeError("its tensors are not those of the model")
-        # Not strict: a tied head has a name of its own in the model, and none in the file.
-        model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise SlamError(f"{checkpoint} is damaged ({error}); remove that folder") from None
-
-
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SlamError(f"{path.parent} is damaged ({error}); remove that folder") from None
-
-
 def _held(device: torch.device) -> int:
     """Bytes that this process has held at most: tensors on a GPU, else all of its memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -82,6 +82,9 @@ def launch(
     compile_: Annotated[
         str | None, typer.Option("--compile", help="The step: kernels, or graphs (small, a GPU).")
     ] = None,
+    checkpoint_activations: Annotated[
+        bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")
+    ] = False,
     slurm: Asked = None,
     slurm_file: AskedFile = None,
     detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
@@ -97,7 +100,9 @@ def launch(
     chosen = study(name)
     if go_on(name) != f"python -m sweeps launch {name}":
         raise UsageError(f"study {name} is a search: {go_on(name)} --on {on}")
-    resources = Resources(threads, micro_batch, save_every, processes, zero, compile_)
+    resources = Resources(
+        threads, micro_batch, save_every, processes, zero, compile_, checkpoint_activations
+    )
     if on == "slurm":
         if per_gpu is not None or memory is not None:
             raise UsageError("--per-gpu and --memory go with --on local; SLURM has --slurm mem=")
@@ -122,6 +127,7 @@ def launch(
         "--slurm-file": slurm_file,
     }
     options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
+    options += ["--checkpoint-activations"] if checkpoint_activations else []
     options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
     code = launches.launch(
         chosen,

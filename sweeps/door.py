@@ -38,4 +38,6 @@ def arguments(job: Job, resources: Resources) -> list[str]:
         said += ["--zero", str(resources.zero)]
     if resources.compile is not None:
         said += ["--compile", resources.compile]
+    if resources.checkpoint_activations:
+        said += ["--checkpoint-activations"]
     return said

@@ -18,8 +18,9 @@ import pytest
 import torch
 from conftest import numbers, write_tiny_corpus
 
-from slam_core import scratch
+from slam_core import likelihood, scratch
 from slam_core.ahead import Ahead
+from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.distributed import World, joined, world
 from slam_core.engines import engine_of
@@ -27,10 +28,10 @@ from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.models import build
 from slam_core.processes import spread
 from slam_core.provenance import device_name
-from slam_core.results import Journal, fold
+from slam_core.results import OUT_OF_MEMORY, Journal, fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
-from slam_core.train import Limits, checkpoints
+from slam_core.train import Limits, NextUnit
 
 try:
     # Before any fork, so that each has it for nothing.
@@ -87,12 +88,19 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
 
 
 def start(
-    spec: RunSpec, at: At, said: Path, save_every: float = 60.0, micro_batch: int = 16
+    spec: RunSpec,
+    at: At,
+    said: Path,
+    save_every: float = 60.0,
+    micro_batch: int = 16,
+    checkpoint_activations: bool = False,
 ) -> multiprocessing.context.ForkProcess:
     """What `run --processes` does, in a process of its own; each sequence is a micro-batch."""
 
     def work() -> None:
-        limits = Limits(micro_batch, save_every, at.zero)
+        limits = Limits(
+            micro_batch, save_every, at.zero, checkpoint_activations=checkpoint_activations
+        )
         try:
             execute(spec, limits=limits, say=lambda text: print(text, flush=True))
         except Followed as end:
@@ -180,6 +188,40 @@ def test_losses_are_those_of_one_process(
     single = runs.whole(At(), monkeypatch)
     assert close_to(runs.whole(at, monkeypatch), single)
     assert single[-1][-1] < single[-1][0] - 0.3  # it learns: there is something to get wrong
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_nor_do_they_change_with_what_saves_memory(
+    at: At, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = runs.whole(At(), monkeypatch)
+    runs.use(f"saving-{at.processes}-{at.zero}", monkeypatch)
+    monkeypatch.setattr(likelihood, "LARGE", 1)
+    monkeypatch.setattr(likelihood, "CHUNK", {"cpu": 5 * 22})
+    assert runs.train(at, checkpoint_activations=True) == 0, runs.said()
+    assert close_to(numbers(runs.spec.id), single)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_does_not_fit_one_process_is_smaller_at_the_next_start(
+    rank: int, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = runs.whole(At(), monkeypatch)
+    runs.use(f"short-{rank}", monkeypatch)
+    loss = NextUnit.loss
+
+    def short(self: NextUnit, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > 1 and int(os.environ["RANK"]) == rank:
+            raise torch.cuda.OutOfMemoryError("no memory")
+        return loss(self, model, rows)
+
+    monkeypatch.setattr(NextUnit, "loss", short)
+    assert runs.train(DDP, micro_batch=64) == 1
+    (attempt,) = scratch.attempts(runs.spec.id)
+    assert Journal(attempt).events()[-1]["reason"] == OUT_OF_MEMORY
+    assert "the GPU has no memory left" in runs.said()
+    assert runs.train(DDP, micro_batch=64) == 0, runs.said()
+    assert close_to(numbers(runs.spec.id), single)
 
 
 @pytest.mark.parametrize("at", [DDP, At(3), pytest.param(ZERO2, marks=needs_deepspeed)])

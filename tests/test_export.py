@@ -18,9 +18,9 @@ from slam_core.__main__ import main
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.errors import SlamError
-from slam_core.evaluate import unit_nll
 from slam_core.families import FAMILIES
 from slam_core.formats.slamkit import with_offset
+from slam_core.likelihood import unit_nll
 from slam_core.models import build
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve

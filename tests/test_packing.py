@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slam_core.corpora import open_corpus
-from slam_core.evaluate import unit_nll, validation
+from slam_core.evaluate import validation
+from slam_core.likelihood import unit_nll
 from slam_core.models import build
 from slam_core.packing import places
 from slam_core.spec import Model

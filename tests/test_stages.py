@@ -18,12 +18,13 @@ from test_train import outcome, quiet, weights
 from analysis.records import from_results
 from slam_core import scratch
 from slam_core.ahead import Ahead
+from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.results import Journal, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
-from slam_core.train import Limits, checkpoints
+from slam_core.train import Limits
 from sweeps.collect import collect
 from sweeps.grid import Grid
 from sweeps.launch import launch
@@ -149,6 +150,15 @@ def test_micro_batches_of_pairs_add_up(two_stages: RunSpec, slam_out: Path) -> N
     execute(two_stages, limits=Limits(micro_batch=40), say=quiet)
     parts, _ = outcome(two_stages.id)
     assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
+
+
+def test_checkpointed_activations_change_nothing(two_stages: RunSpec, slam_out: Path) -> None:
+    execute(two_stages, say=quiet)
+    whole = outcome(two_stages.id)
+    shutil.rmtree(slam_out)
+    execute(two_stages, limits=Limits(checkpoint_activations=True), say=quiet)
+    again = outcome(two_stages.id)
+    assert (again[0].validation, again[1]) == (whole[0].validation, whole[1])
 
 
 def test_a_finished_second_stage_needs_no_parent(two_stages: RunSpec, slam_out: Path) -> None:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from slam_core import scratch, train
 from slam_core.ahead import Ahead
+from slam_core.checkpoints import checkpoints
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.errors import Interrupted, SlamError
@@ -27,7 +28,7 @@ from slam_core.results import Journal, Result, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import Stream
-from slam_core.train import Limits, Loop, NextUnit, checkpoints
+from slam_core.train import Limits, Loop, NextUnit
 
 
 def outcome(run: str) -> tuple[Result, dict[int, Any]]:
@@ -296,51 +297,16 @@ def test_bf16_trains_close_to_fp32(tiny_spec: RunSpec, slam_out: Path) -> None:
         assert validation(model, units, half.data.context, None).nll != mixed
 
 
-def test_a_micro_batch_that_does_not_fit_is_halved(
-    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    execute(tiny_spec, limits=Limits(micro_batch=16), say=quiet)
-    small, losses = outcome(tiny_spec.id)
-    shutil.rmtree(slam_out)
-    loss, asked = NextUnit.loss, []
-
-    def short_of_memory(self: NextUnit, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        asked.append(len(rows))
-        # The third micro-batch of the second size fails: what went before it must not count.
-        if len(rows) > 2 or (len(rows) == 2 and len(asked) == 3):
-            raise torch.cuda.OutOfMemoryError("no memory")
-        return loss(self, model, rows)
-
-    monkeypatch.setattr(NextUnit, "loss", short_of_memory)
-    assert execute(tiny_spec, say=quiet) == "done"
-    again, halved = outcome(tiny_spec.id)
-    assert asked[:5] == [4, 2, 2, 1, 1]
-    assert (again.validation, halved) == (small.validation, losses)
-    events = Journal(scratch.attempts(tiny_spec.id)[-1]).events()
-    notes = [event["text"] for event in events if event["event"] == "note"]
-    assert notes == [
-        f"out of memory: micro-batches of {units} units from here" for units in (32, 16)
-    ]
-
-
-def test_a_sequence_that_does_not_fit_is_said(
-    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(self: NextUnit, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        raise torch.cuda.OutOfMemoryError("no memory")
-
-    monkeypatch.setattr(NextUnit, "loss", never)
-    with pytest.raises(SlamError, match="the GPU has no memory left for run"):
-        execute(tiny_spec, say=quiet)
-    assert scratch.state(tiny_spec.id) == "interrupted"
-
-
 @pytest.mark.slow
-def test_a_compiled_step_learns_the_same(tiny_spec: RunSpec, slam_out: Path) -> None:
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_compiled_step_learns_the_same(
+    checkpointed: bool, tiny_spec: RunSpec, slam_out: Path
+) -> None:
     execute(tiny_spec, say=quiet)
     eager, losses = outcome(tiny_spec.id)
     shutil.rmtree(slam_out)
-    execute(tiny_spec, limits=Limits(compile="kernels"), say=quiet)
+    limits = Limits(compile="kernels", checkpoint_activations=checkpointed)
+    execute(tiny_spec, limits=limits, say=quiet)
     compiled, again = outcome(tiny_spec.id)
     assert "note" not in [e["event"] for e in Journal(scratch.attempts(tiny_spec.id)[-1]).events()]
     assert compiled.validation["tiny"].nll == pytest.approx(eager.validation["tiny"].nll, abs=1e-4)
