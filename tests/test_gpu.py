@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_train import StopAt, outcome, quiet, stopped_at
 
-from slam_core import scratch
+from slam_core import likelihood, scratch
 from slam_core.recipes import recipe
 from slam_core.results import Journal, Result, read
 from slam_core.run import execute
@@ -70,6 +70,19 @@ def test_a_compiled_step_learns_the_same(how: str, slam_out: Path) -> None:
     events = Journal(scratch.attempts(spec.id)[-1]).events()
     assert not [event for event in events if event["event"] == "note"]
     assert outcome(spec.id)[0].validation["tales"].nll == pytest.approx(eager, abs=0.01)
+
+
+@pytest.mark.parametrize("how", ["no", "kernels", "graphs"])
+def test_what_saves_memory_changes_no_loss(
+    how: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(SPEC, say=quiet)
+    whole = outcome(SPEC.id)[0].validation["tales"].nll
+    shutil.rmtree(slam_out)
+    monkeypatch.setattr(likelihood, "LARGE", 1)
+    limits = Limits(compile=how, checkpoint_activations=True)  # type: ignore[arg-type]
+    execute(SPEC, limits=limits, say=quiet)
+    assert outcome(SPEC.id)[0].validation["tales"].nll == pytest.approx(whole, abs=0.01)
 
 
 def test_a_batch_that_does_not_fit_is_split(slam_out: Path) -> None:
