@@ -113,7 +113,18 @@ class Local:
             + f"{threads} {'thread' if threads == 1 else 'threads'} each"
         )
 
+    def spare(self, jobs: int) -> str:
+        """A hint where so few runs leave CPU cores idle; empty where none are."""
+        said = self.resources.threads is not None or self.workers is not None
+        if said or gpus() or not 0 < jobs * self.resources.processes <= cores() // 2:
+            return ""
+        each = cores() // (jobs * self.resources.processes)
+        what = f"{jobs} run{'s' if jobs > 1 else ''}"
+        return f"{what} on {cores()} cores, a thread each: --threads {each} would use them all"
+
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> Mapping[str, Ending]:
+        if hint := self.spare(len(jobs)):
+            watcher.note(hint)
         stated = int(self.memory * GIB) if self.memory is not None else None
         return Queue(self.slots(), self.fork, jobs, watcher, Memory(stated)).work()
 

@@ -374,6 +374,17 @@ def test_a_part_that_another_launch_holds_blocks_the_slot(toy: Toy) -> None:
     assert queue_._free_slot(job) == slot
 
 
+def test_idle_cores_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "gpus", list)
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    assert Local().spare(2).startswith("2 runs on 8 cores, a thread each: --threads 4 ")
+    assert "--threads 2 " in Local(resources=Resources(processes=4)).spare(1)
+    quiet = (Local(), 5), (Local(), 0), (Local(workers=1), 1), (Local(None, Resources(2)), 1)
+    assert [place.spare(jobs) for place, jobs in quiet] == [""] * 4
+    monkeypatch.setattr(local, "gpus", lambda: ["0"])
+    assert Local().spare(1) == ""
+
+
 def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_installed_gpus", lambda: 0)
     monkeypatch.setattr(local, "cores", lambda: 8)
