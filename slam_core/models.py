@@ -24,6 +24,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from slam_core.attention import NAME
 from slam_core.families import family
 from slam_core.likelihood import Head
 from slam_core.spec import Model
@@ -119,7 +120,7 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     config_of, kind = _BUILDERS[model.family]
     torch.manual_seed(seed)
     config = config_of(model, context)
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = NAME
     made: Any = kind(config)
     made.set_output_embeddings(Head.of(made.get_output_embeddings()))
     return cast(PreTrainedModel, made)

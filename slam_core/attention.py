@@ -1,0 +1,40 @@
+"""The attention kernel of every model: torch's, with the precision that is quicker where it runs.
+
+torch 2.13's bf16 kernel for CPUs converts as it goes: heads narrower than 64 are quicker in fp32,
+which is also closer to the truth (tests/bench/step.py: 3 times at 128 positions and 32 wide).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "slam"
+NARROW = 64
+
+
+def attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **more: Any,
+) -> tuple[torch.Tensor, None]:
+    """As transformers' `sdpa`: (rows, heads, time, width) each -> (rows, time, heads, width)."""
+    dtype = value.dtype  # under autocast rotary queries and keys are fp32 until they get here
+    if query.device.type != "cpu" or dtype != torch.bfloat16 or query.shape[-1] >= NARROW:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
+    wide = [one.float() for one in (query, key, value)]
+    with torch.autocast("cpu", enabled=False):
+        found, none = sdpa_attention_forward(module, *wide, attention_mask, **more)
+    return found.to(dtype), none
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
