@@ -30,10 +30,10 @@ def attention(
     dtype = value.dtype  # under autocast rotary queries and keys are fp32 until they get here
     if query.device.type != "cpu" or dtype != torch.bfloat16 or query.shape[-1] >= NARROW:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
-    wide = [one.float() for one in (query, key, value)]
+    query, key, value = query.float(), key.float(), value.float()
     with torch.autocast("cpu", enabled=False):
-        found, none = sdpa_attention_forward(module, *wide, attention_mask, **more)
-    return found.to(dtype), none
+        found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **more)
+    return found.to(dtype), None
 
 
 AttentionInterface.register(NAME, attention)
