@@ -29,6 +29,7 @@ LEAST = 200  # replicates: with fewer, correlations of chance compete with real 
 _TRIMMED = 1.0  # per cent of the replicates at either end, whose tails would rule a covariance
 _PER_DECADE, _RATIOS = 8, 13  # candidates
 _EXCHANGES = 20  # rounds
+_MEDIAN = math.sqrt(math.pi / 2)  # what a fit nearly of medians makes of normal noise
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def choose(
             "(--bootstrap)"
         )
     prior = covariance(among, laws, quantity)
+    noise *= _MEDIAN
     picked: list[int] = []
     while len(picked) < min(count, len(among)):
         picked.append(_best(prior, among, picked, noise, spent)[0])
@@ -206,17 +208,11 @@ def covariance(among: Runs, laws: Sequence[Law], quantity: Quantity) -> Floats:
 
 
 def noise_of(points: Points, fitted: ParametricFit) -> float:
-    """Standard deviation of one ln L, times what the fit, which is nearly one of medians where
-    delta is far below the noise, takes more of it."""
-    return math.pi / 2 * float(np.abs(deviations(points, fitted)).mean())
-
-
-def deviations(points: Points, fitted: ParametricFit) -> Floats:
-    """(points,) ln L less its fit, scaled up for the share of it that the fit took: what the noise
-    of a further run is drawn from."""
-    residual = np.log(points.loss) - np.log(fitted.law.loss(points.n, points.d))
-    free = residual / np.sqrt(1 - parametric.leverage(points, fitted))
-    return np.asarray(free - np.median(free))
+    """Standard deviation of one ln L around the law, from the mean absolute residual and the
+    degrees of freedom left. (The residuals themselves are no sample of the noise: a fit that is
+    nearly one of medians passes through as many points as it has unknowns.)"""
+    residual = np.abs(np.log(points.loss) - np.log(fitted.law.loss(points.n, points.d)))
+    return math.sqrt(math.pi / 2) * float(residual.sum()) / max(fitted.free, 1)
 
 
 @dataclass(frozen=True)
@@ -245,19 +241,18 @@ def expect(
     """What the bootstrap interval is expected to be once runs are added to the points.
 
     In each world one of the laws is the truth (evenly spaced ones in the order of the quantity):
-    the runs that `added` draws are given its losses, with deviations of the points as noise, the
-    law is fitted to points and runs and its bootstrap drawn. All NaN if no world can be fitted.
+    the runs that `added` draws are given its losses with normal noise, the law is fitted to points
+    and runs and its bootstrap drawn. All NaN if no world can be fitted.
     """
     values = np.array([quantity.of(law) for law in laws])
     order = np.argsort(values)[: int(np.isfinite(values).sum())]
     truths = order[((np.arange(worlds) + 0.5) / worlds * len(order)).astype(int)]
-    noise = deviations(points, fitted)
+    noise = noise_of(points, fitted)
     ends = []
     for world, truth in enumerate(truths.tolist()):
         rng = np.random.default_rng([seed, world])
         runs = added(rng)
-        # One by one: a world's first runs have the same losses however many follow.
-        off = np.array([rng.choice(noise) for _ in range(len(runs))])
+        off = rng.normal(0, noise, len(runs))
         grown = extended(points, runs, laws[truth].loss(runs.n, runs.d) * np.exp(off))
         try:
             again = parametric.fit(grown, fitted.loss, tied=fitted.tied, entropy=fitted.entropy)
