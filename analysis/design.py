@@ -28,7 +28,7 @@ from slam_core.errors import UsageError
 LEAST = 200  # replicates: with fewer, correlations of chance compete with real ones
 _TRIMMED = 1.0  # per cent of the replicates at either end, whose tails would rule a covariance
 _PER_DECADE, _RATIOS = 8, 13  # candidates
-_EXCHANGES = 20  # rounds
+_STARTS = 12  # of the exchange
 _MEDIAN = math.sqrt(math.pi / 2)  # what a fit nearly of medians makes of normal noise
 
 
@@ -139,7 +139,8 @@ def choose(
     is lowest: repeating everything leaves that product as it is, so it counts the FLOPs that any
     given interval would take. (A price of the added FLOPs alone would buy the smallest runs and
     nothing else, a fraction of a per cent at a time.) `noise` is the standard deviation of one
-    ln L. Picked one by one, then exchanged one by one while that helps (Fedorov 1972).
+    ln L. Runs are picked one by one, then exchanged one by one while that helps (Fedorov 1972),
+    from several first ones.
     `UsageError` with fewer than `LEAST` laws.
     """
     if len(laws) < LEAST:
@@ -147,27 +148,39 @@ def choose(
             f"{len(laws)} replicates of the law are too few to design by; {LEAST} are the least "
             "(--bootstrap)"
         )
-    prior = covariance(among, laws, quantity)
-    noise *= _MEDIAN
-    picked: list[int] = []
-    while len(picked) < min(count, len(among)):
-        picked.append(_best(prior, among, picked, noise, spent)[0])
-    best = math.inf
-    for _ in range(_EXCHANGES):
-        before = best
-        for i in range(len(picked)):
-            others = picked[:i] + picked[i + 1 :]
-            at, reached = _best(prior, among, others, noise, spent)
-            if reached < best:
-                picked[i], best = at, reached
-        if best == before:
-            break
+    return select(covariance(among, laws, quantity), among, noise * _MEDIAN, spent, count)
+
+
+def select(prior: Floats, among: Runs, noise: float, spent: float, count: int) -> list[int]:
+    """What `choose` chooses, by the covariance (1 + runs, 1 + runs) of the quantity and of what
+    is observed at each run with normal noise."""
+    order = np.lexsort((among.n, among.c)).tolist()
+    firsts = [[], *([i] for i in order[:: max(1, len(order) // _STARTS)])]
+    ends = [_exchanged(prior, among, first, noise, spent, count) for first in firsts]
+    picked = min(ends, key=lambda end: end[1])[0]
     ordered: list[int] = []
     while len(ordered) < len(picked):
         rest = [i for i in picked if i not in ordered]
         at, _ = _best(prior, among, ordered, noise, spent, rest)
         ordered.append(at)
     return ordered
+
+
+def _exchanged(
+    prior: Floats, among: Runs, first: list[int], noise: float, spent: float, count: int
+) -> tuple[list[int], float]:
+    """Runs picked greedily after the first, then exchanged; the variance times FLOPs they leave."""
+    picked = list(first)
+    while len(picked) < min(count, len(among)):
+        picked.append(_best(prior, among, picked, noise, spent)[0])
+    best, before = math.inf, math.nan
+    while best != before:
+        before = best
+        for i in range(len(picked)):
+            at, reached = _best(prior, among, picked[:i] + picked[i + 1 :], noise, spent)
+            if reached < best:
+                picked[i], best = at, reached
+    return picked, best
 
 
 def _best(

@@ -1,23 +1,26 @@
 """FLOPs that sequential design takes to a given interval, beside those of the uniform grid.
 
-    python tests/bench/design.py [--worlds 30] [--replicates 300] [--part synthetic|bent|real]
+    python tests/bench/design.py [--worlds 24] [--replicates 300] [--part synthetic|bent|real]
 
 Synthetic worlds are published laws with log-normal noise of 0.3 %. The uniform grid is five budgets
 from 1e18 to 1e20 FLOPs of six sizes within 6 times the optimum; the interval to reach is the median
 width that its 30 runs have over the worlds. Every strategy starts from the three lowest budgets (18
 runs, a tenth of the FLOPs) and stops once the interval of its world is as narrow:
 
-* `sequential`: four runs at a time as `plan --next 4` proposes them, none dearer than 1e20;
+* `sequential`: four runs at a time as `plan --next 4` proposes them, from 1e18 to 1e20 FLOPs;
+* `upwards`: the same with no run below the largest budget at the start;
+* `climbing`: from the largest budget so far to the next, a factor of 3.2 above, as `plan` does unless
+  told otherwise;
 * `grid`: the next row of the grid, and after the last the whole grid again, row by row;
 * `repeats`: the three lowest budgets again, and nothing larger.
 
 `flops` are medians over worlds as shares of the whole grid's, `coverage` how often the interval that
-was stopped at holds the truth (30 worlds: a standard error of 4 % at 95 %). `expected` and `came`
+was stopped at holds the truth (24 worlds: a standard error of 4 % at 95 %). `expected` and `came`
 are the medians of the width that was expected after the first four runs, and of that which came.
 
 The `bent` worlds are no such law: their IsoFLOP curves lean (ln L is off by 0.9 % at 6 times the
-optimum) or their small runs lie high (by 1 % at 1e18 FLOPs, falling as the root). Approach 3 is then
-wrong whatever the runs; `guarded` is sequential with runs from 1e19 FLOPs on within 3 times N*.
+optimum) or their small runs lie high (by 1 % at 1e18 FLOPs, falling as the root): approach 3
+is wrong whatever the runs.
 
 The real sweeps are pools: the 240 runs that Epoch read off Hoffmann et al. 2022 (where they are
 present: SCALING_DATA) and the 60 of the demo with three seeds. A strategy starts from random runs
@@ -53,13 +56,14 @@ from analysis.design import Quantity, Runs
 from analysis.fits import one_family
 from analysis.laws import Floats, Law
 from analysis.parametric import ParametricFit
-from analysis.points import Points
+from analysis.points import SPREAD, Points
 from analysis.records import from_results
 
 LAWS = ("cuervo-speech", "besiroglu", "muennighoff-text")
 QUANTITIES = (Quantity("a"), Quantity("size", 1e21), Quantity("loss", 1e21))
 BUDGETS = np.geomspace(1e18, 1e20, 5)
 SIZES, FACTOR, NOISE, PILOT, BATCH = 6, 6.0, 0.003, 3, 4
+RATIO = float(BUDGETS[1] / BUDGETS[0])
 MOST = 3.0  # whole grids after which a strategy gives up
 
 Losses = Callable[[Runs], Floats]
@@ -160,12 +164,16 @@ class World:
             seen, i = self.add(seen, rows[i % len(rows)]), i + 1
             yield seen
 
-    def sequential(self, quantity: Quantity, floor: float, within: float) -> Iterator[Seen]:
+    def sequential(self, quantity: Quantity, floor: float | None) -> Iterator[Seen]:
         seen = self.pilot
         yield seen
-        for _ in range(40):
-            law, cap = seen.fit.law, float(BUDGETS[-1])
-            among = design.candidates(seen.points, law, cap, floor, within)
+        for _ in range(24):
+            largest, cap = float(seen.points.budget.max()), float(BUDGETS[-1])
+            if floor is None:
+                limits = min(cap, largest * RATIO), largest
+            else:
+                limits = cap, floor
+            among = design.candidates(seen.points, seen.fit.law, *limits)
             seen = self.add(seen, seen.choose(among, quantity, BATCH))
             yield seen
 
@@ -206,10 +214,10 @@ def synthetic(name: str, bend: str | None, given: Any) -> list[dict[str, Any]]:
         strategies: dict[str, list[Any]] = {
             "grid": grid,
             "repeats": repeats,
-            "sequential": [world.sequential(quantity, 0.0, math.inf) for world in made],
+            "sequential": [world.sequential(quantity, 0.0) for world in made],
+            "upwards": [world.sequential(quantity, float(BUDGETS[PILOT - 1])) for world in made],
+            "climbing": [world.sequential(quantity, None) for world in made],
         }
-        if bend:
-            strategies["guarded"] = [world.sequential(quantity, 1e19, 3.0) for world in made]
         before = np.median([world.pilot.width(quantity) for world in made])
         for strategy, paths in strategies.items():
             ends = [first_below(iter(path), quantity, width, truth) for path in paths]
@@ -270,12 +278,14 @@ def pool(name: str, all_: Points, start: int, batch: int, given: Any) -> list[di
     at = 10 * float(all_.c.max())
     for quantity in (Quantity("a"), Quantity("size", at), Quantity("loss", at)):
         width, truth = 1.5 * whole.width(quantity), quantity.of(whole.fit.law)
-        for strategy in ("random", "by FLOPs", "sequential"):
+        for strategy in ("random", "by FLOPs", "sequential", "upwards", "climbing"):
             ends = []
             for seed in range(given.pilots):
                 rng = np.random.default_rng(seed)
                 pilot = rng.choice(cheap, start, replace=False)
                 rest = rng.permutation(np.setdiff1d(np.arange(len(all_)), pilot))
+                if strategy == "upwards":
+                    rest = rest[all_.c[rest] >= all_.c[pilot].max() / SPREAD]
                 path = through(all_, pilot, rest, strategy, quantity, batch, given.replicates)
                 ends.append(first_below(path, quantity, width, truth))
             rows.append(
@@ -309,17 +319,26 @@ def through(
         if not len(rest):
             return
         chosen = np.arange(min(batch, len(rest)))
-        if strategy == "sequential" and len(rest) > batch:
+        if strategy in ("sequential", "upwards", "climbing") and len(rest) > batch:
             noise, spent = design.noise_of(seen.points, seen.fit), float(seen.points.c.sum())
             among = Runs.of(all_).take(rest)
             laws = seen.boot.fits
-            chosen = np.array(design.choose(among, laws, quantity, noise, spent, batch))
+            chosen = open_[design.choose(among, laws, quantity, noise, spent, batch)]
         have, rest = np.concatenate([have, rest[chosen]]), np.delete(rest, chosen)
+
+
+def reach(c: Floats, largest: float, batch: int) -> Any:
+    """Indices of the runs between the largest so far and the next budget; where too few are left
+    there, of the cheapest above and the dearest below."""
+    there = np.flatnonzero((c >= largest / SPREAD) & (c <= largest * RATIO))
+    if len(there) >= 2 * batch:
+        return there
+    return np.argsort(np.abs(np.log(c / largest)), kind="stable")[: 2 * batch]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--worlds", type=int, default=30)
+    parser.add_argument("--worlds", type=int, default=24)
     parser.add_argument("--replicates", type=int, default=300)
     parser.add_argument("--expectations", type=int, default=12, help="worlds to compare them in")
     parser.add_argument("--pilots", type=int, default=12, help="starts in a real sweep")
