@@ -192,22 +192,19 @@ def _best(
     of: Sequence[int] | None = None,
 ) -> tuple[int, float]:
     """The run to add to those picked, and the variance times FLOPs that is left with it."""
-    joint = conditioned(prior, picked, noise)
-    told = joint[0, 1:] ** 2 / (np.diag(joint)[1:] + noise**2)
-    left = (joint[0, 0] - told) * (spent + among.take(picked).flops + among.c)
+    at = [i + 1 for i in picked]
+    seen = prior[np.ix_(at, at)] + noise**2 * np.eye(len(picked))
+    across = prior[at]
+    known = np.linalg.solve(seen, across) if picked else across
+    with_it = prior[0] - across[:, 0] @ known
+    spread = np.diag(prior) - (across * known).sum(0)
+    told = with_it[1:] ** 2 / (spread[1:] + noise**2)
+    left = (with_it[0] - told) * (spent + among.take(picked).flops + among.c)
     left[list(picked)] = np.inf
     if of is not None:
         left[np.setdiff1d(np.arange(len(left)), of)] = np.inf
-    at = int(np.argmin(left))
-    return at, float(left[at])
-
-
-def conditioned(joint: Floats, picked: Sequence[int], noise: float) -> Floats:
-    """The covariance `covariance` gives once the losses of the picked runs are seen."""
-    for at in picked:
-        with_it = joint[at + 1]
-        joint = joint - np.outer(with_it, with_it) / (with_it[at + 1] + noise**2)
-    return joint
+    best = int(np.argmin(left))
+    return best, float(left[best])
 
 
 def covariance(among: Runs, laws: Sequence[Law], quantity: Quantity) -> Floats:
@@ -215,7 +212,9 @@ def covariance(among: Runs, laws: Sequence[Law], quantity: Quantity) -> Floats:
     values = np.array([quantity.of(law) for law in laws])
     low, high = np.nanpercentile(values, [_TRIMMED, 100 - _TRIMMED])
     kept = np.flatnonzero((values >= low) & (values <= high))
-    e, a, b, alpha, beta = np.array([list(laws[i].params.values()) for i in kept]).T[:, :, None]
+    e, a, b, alpha, beta = np.array([list(laws[i].params.values()) for i in kept.tolist()]).T[
+        :, :, None
+    ]
     losses = np.log(e + a * among.n**-alpha + b * among.d**-beta)
     return np.asarray(np.cov(np.column_stack([values[kept], losses]), rowvar=False))
 

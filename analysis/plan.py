@@ -259,7 +259,7 @@ def show(found: Proposal) -> None:
     last, now = found.after[-1], found.now.high - found.now.low
     tenth, ninth = last.widths
     print(
-        f"{runs.flops / found.spent:.1%} more FLOPs are expected to leave {last.width / now:.0%} of "
-        f"the width ({tenth / now:.0%} to {ninth / now:.0%} in most of {last.worlds} simulated "
+        f"{runs.flops / found.spent:.1%} more FLOPs are expected to leave {last.width / now:.0%} "
+        f"of the width ({tenth / now:.0%} to {ninth / now:.0%} in most of {last.worlds} simulated "
         f"worlds); by repeating all runs that takes {found.worth:.2g} times as many"
     )

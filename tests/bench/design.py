@@ -9,14 +9,14 @@ runs, a tenth of the FLOPs) and stops once the interval of its world is as narro
 
 * `sequential`: four runs at a time as `plan --next 4` proposes them, from 1e18 to 1e20 FLOPs;
 * `upwards`: the same with no run below the largest budget at the start;
-* `climbing`: from the largest budget so far to the next, a factor of 3.2 above, as `plan` does unless
-  told otherwise;
+* `climbing`: from the largest budget so far to the next, a factor of 3.2 above;
 * `grid`: the next row of the grid, and after the last the whole grid again, row by row;
 * `repeats`: the three lowest budgets again, and nothing larger.
 
-`flops` are medians over worlds as shares of the whole grid's, `coverage` how often the interval that
-was stopped at holds the truth (24 worlds: a standard error of 4 % at 95 %). `expected` and `came`
-are the medians of the width that was expected after the first four runs, and of that which came.
+`flops` are medians over worlds as shares of the whole grid's, `coverage` how often the interval
+that was stopped at holds the truth (24 worlds: a standard error of 4 % at 95 %). `expected` and
+`came` are the medians of the width that was expected after the first four runs, and of that which
+came.
 
 The `bent` worlds are no such law: their IsoFLOP curves lean (ln L is off by 0.9 % at 6 times the
 optimum) or their small runs lie high (by 1 % at 1e18 FLOPs, falling as the root): approach 3
@@ -169,10 +169,7 @@ class World:
         yield seen
         for _ in range(24):
             largest, cap = float(seen.points.budget.max()), float(BUDGETS[-1])
-            if floor is None:
-                limits = min(cap, largest * RATIO), largest
-            else:
-                limits = cap, floor
+            limits = (min(cap, largest * RATIO), largest) if floor is None else (cap, floor)
             among = design.candidates(seen.points, seen.fit.law, *limits)
             seen = self.add(seen, seen.choose(among, quantity, BATCH))
             yield seen
@@ -319,11 +316,14 @@ def through(
         if not len(rest):
             return
         chosen = np.arange(min(batch, len(rest)))
-        if strategy in ("sequential", "upwards", "climbing") and len(rest) > batch:
+        if strategy not in ("random", "by FLOPs") and len(rest) > batch:
             noise, spent = design.noise_of(seen.points, seen.fit), float(seen.points.c.sum())
-            among = Runs.of(all_).take(rest)
+            there = np.arange(len(rest))
+            if strategy == "climbing":
+                there = reach(all_.c[rest], float(seen.points.c.max()), batch)
+            among = Runs.of(all_).take(rest[there])
             laws = seen.boot.fits
-            chosen = open_[design.choose(among, laws, quantity, noise, spent, batch)]
+            chosen = there[design.choose(among, laws, quantity, noise, spent, batch)]
         have, rest = np.concatenate([have, rest[chosen]]), np.delete(rest, chosen)
 
 
