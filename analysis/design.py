@@ -289,6 +289,14 @@ def expect(
     )
 
 
+def foretold(runs: Runs, laws: Sequence[Law], noise: float, seed: int = 0) -> tuple[Floats, Floats]:
+    """(runs,) ends of the interval that the loss of each run should lie in."""
+    told = np.array([law.loss(runs.n, runs.d) for law in laws])
+    told *= np.exp(np.random.default_rng(seed).normal(0, noise, told.shape))
+    low, high = np.percentile(told, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
+    return low, high
+
+
 def repeats(points: Points, flops: float) -> Callable[[np.random.Generator], Runs]:
     """Draws runs of the points again, in random order, each that still fits into so many FLOPs."""
 

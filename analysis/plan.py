@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from analysis.options import (
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 class Proposal:
     """`runs` in the order in which they are worth running, the interval there is and the one after
     each. Beside them: as many FLOPs spent on the runs there are, drawn again (`repeated`, None
-    where not one can be paid), and the next budget of the grid (None beyond the cap)."""
+    where not one can be paid), and the next budget of the grid (None beyond the cap). `check` is
+    one run, the largest allowed at its predicted optimum, `foretold` the interval for its loss."""
 
     quantity: Quantity
     points: Points
@@ -48,6 +50,8 @@ class Proposal:
     after: tuple[Expected, ...]
     repeated: Expected | None
     row: tuple[Runs, Expected] | None
+    check: Runs
+    foretold: tuple[float, float]
     message: str
 
     @property
@@ -169,10 +173,27 @@ def propose(
         row = more, expected(lambda _: more)
     payable = runs.flops >= float(points.c.min())
     repeated = expected(design.repeats(points, runs.flops)) if payable else None
+    largest = cap or next_budget
+    at = law.optimum(largest)
+    check = design.Runs(np.array([at.n]), np.array([at.d]), np.array([largest]))
+    check = study.snapped(check, new=False) if study else check
+    low, high = design.foretold(check, laws.fits, noise, seed)
     message = f"approach 3 is {fitted.status}: {fitted.message}"
     if laws.failed:
         message += f"; {laws.failed} of {laws.replicates} replicates failed"
-    return Proposal(quantity, points, noise, now, runs, tuple(after), repeated, row, message)
+    return Proposal(
+        quantity,
+        points,
+        noise,
+        now,
+        runs,
+        tuple(after),
+        repeated,
+        row,
+        check,
+        (float(low[0]), float(high[0])),
+        message,
+    )
 
 
 def record(found: Proposal) -> dict[str, Any]:
@@ -208,6 +229,12 @@ def record(found: Proposal) -> dict[str, Any]:
         "noise": found.noise,
         "now": {"interval": ends(found.now), "width": found.now.high - found.now.low},
         "runs": [row(i) for i in range(len(runs))],
+        "check": {
+            "n": float(found.check.n[0]),
+            "d": float(found.check.d[0]),
+            "flops": found.check.flops,
+            "loss": list(found.foretold),
+        },
         "flops": runs.flops,
         "worth": found.worth,
         "repeated": told(found.repeated) if found.repeated else None,
@@ -262,4 +289,10 @@ def show(found: Proposal) -> None:
         f"{runs.flops / found.spent:.1%} more FLOPs are expected to leave {last.width / now:.0%} "
         f"of the width ({tenth / now:.0%} to {ninth / now:.0%} in most of {last.worlds} simulated "
         f"worlds); by repeating all runs that takes {found.worth:.2g} times as many"
+    )
+    n, d = float(found.check.n[0]), float(found.check.d[0])
+    c, (low, high) = found.check.flops, map(five, found.foretold)
+    print(
+        f"all of it holds if the law does. A check: N {big(n)}, D {big(d)}, {big(c)} FLOPs should "
+        f"end at a loss in [{low}, {high}]; outside of it, raise --budget-floor"
     )

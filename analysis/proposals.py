@@ -30,9 +30,9 @@ class Buildable:
     flops: str
     known: frozenset[str]
 
-    def snapped(self, among: Runs) -> Runs:
+    def snapped(self, among: Runs, new: bool = True) -> Runs:
         """The runs with sizes that the family has and whole steps, each once, as a study declares
-        them; `UsageError` if the study has them all."""
+        them; without those it has if `new`, `UsageError` if it has them all."""
         kept: dict[tuple[float, float], tuple[float, float, float, str, float]] = {}
         for n, c in zip(among.n.tolist(), among.c.tolist(), strict=True):
             size = free_size(n)
@@ -41,7 +41,7 @@ class Buildable:
             spec = self.spec(size, float(f"{amount:.3g}"))
             assert spec.steps is not None
             units = float(spec.steps * spec.step_units)
-            if spec.id not in self.known:
+            if not (new and spec.id in self.known):
                 built = float(counts.params(self.params)), units, counts.flops(self.flops) * units
                 kept.setdefault(built[:2], (*built, size, spec.budget.amount))
         if not kept:

@@ -16,7 +16,9 @@ runs, a tenth of the FLOPs) and stops once the interval of its world is as narro
 `flops` are medians over worlds as shares of the whole grid's, `coverage` how often the interval
 that was stopped at holds the truth (24 worlds: a standard error of 4 % at 95 %). `expected` and
 `came` are the medians of the width that was expected after the first four runs, and of that which
-came.
+came. `checks` says for how many worlds there was a check run, at ten times the largest FLOPs and
+the predicted optimum, once the strategy stopped; `outside`, how many ended outside of the loss
+foretold.
 
 The `bent` worlds are no such law: their IsoFLOP curves lean (ln L is off by 0.9 % at 6 times the
 optimum) or their small runs lie high (by 1 % at 1e18 FLOPs, falling as the root): approach 3
@@ -40,6 +42,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,7 @@ QUANTITIES = (Quantity("a"), Quantity("size", 1e21), Quantity("loss", 1e21))
 BUDGETS = np.geomspace(1e18, 1e20, 5)
 SIZES, FACTOR, NOISE, PILOT, BATCH = 6, 6.0, 0.003, 3, 4
 RATIO = float(BUDGETS[1] / BUDGETS[0])
+CHECK = 10.0  # times the largest FLOPs, of a check run
 MOST = 3.0  # whole grids after which a strategy gives up
 
 Losses = Callable[[Runs], Floats]
@@ -112,9 +116,16 @@ class End:
     runs: int
     covered: bool
     reached: bool
+    checked: bool | None
 
 
-def first_below(path: Iterator[Seen], quantity: Quantity, width: float, truth: float) -> End:
+def first_below(
+    path: Iterator[Seen],
+    quantity: Quantity,
+    width: float,
+    truth: float,
+    check: Callable[[Seen], bool | None],
+) -> End:
     for seen in path:
         reached = seen.width(quantity) <= width
         if reached:
@@ -124,7 +135,15 @@ def first_below(path: Iterator[Seen], quantity: Quantity, width: float, truth: f
         len(seen.points),
         truth in seen.boot.interval(quantity.of),
         reached,
+        check(seen),
     )
+
+
+def as_foretold(seen: Seen, run: Runs, loss: float) -> bool:
+    """Whether a check run ends where the fit says."""
+    noise = design.noise_of(seen.points, seen.fit)
+    low, high = design.foretold(run, seen.boot.fits, noise)
+    return bool(low[0] <= loss <= high[0])
 
 
 class World:
@@ -155,6 +174,12 @@ class World:
 
     def add(self, seen: Seen, runs: Runs) -> Seen:
         return self.see(design.extended(seen.points, runs, self.losses(runs)))
+
+    def check(self, seen: Seen) -> bool:
+        at = float(CHECK * seen.points.c.max())
+        n, d, _ = seen.fit.law.optimum(at)
+        run = Runs(np.array([n]), np.array([d]), np.array([at]))
+        return as_foretold(seen, run, float(self.losses(run)[0]))
 
     def in_order(self, rows: list[Runs]) -> Iterator[Seen]:
         """The pilot, then row after row, from the first again after the last."""
@@ -217,7 +242,10 @@ def synthetic(name: str, bend: str | None, given: Any) -> list[dict[str, Any]]:
         }
         before = np.median([world.pilot.width(quantity) for world in made])
         for strategy, paths in strategies.items():
-            ends = [first_below(iter(path), quantity, width, truth) for path in paths]
+            ends = [
+                first_below(iter(path), quantity, width, truth, world.check)
+                for world, path in zip(made, paths, strict=True)
+            ]
             rows.append(
                 {
                     "world": name,
@@ -239,12 +267,15 @@ def synthetic(name: str, bend: str | None, given: Any) -> list[dict[str, Any]]:
 
 def summary(ends: list[End], whole: list[float]) -> dict[str, Any]:
     shares = [end.flops / all_ for end, all_ in zip(ends, whole, strict=True)]
+    checks = [end.checked for end in ends if end.checked is not None]
     return {
         "flops": round(float(np.median(shares)), 4),
         "flops_80": [round(float(q), 4) for q in np.percentile(shares, [10, 90])],
         "runs": float(np.median([end.runs for end in ends])),
         "reached": round(float(np.mean([end.reached for end in ends])), 3),
         "coverage": round(float(np.mean([end.covered for end in ends])), 3),
+        "checks": len(checks),
+        "outside": sum(not check for check in checks),
     }
 
 
@@ -284,7 +315,7 @@ def pool(name: str, all_: Points, start: int, batch: int, given: Any) -> list[di
                 if strategy == "upwards":
                     rest = rest[all_.c[rest] >= all_.c[pilot].max() / SPREAD]
                 path = through(all_, pilot, rest, strategy, quantity, batch, given.replicates)
-                ends.append(first_below(path, quantity, width, truth))
+                ends.append(first_below(path, quantity, width, truth, partial(pool_check, all_)))
             rows.append(
                 {
                     "world": name,
@@ -296,6 +327,17 @@ def pool(name: str, all_: Points, start: int, batch: int, given: Any) -> list[di
             )
     rows[-1]["seconds"] = round(time.process_time() - began, 1)
     return rows
+
+
+def pool_check(all_: Points, seen: Seen) -> bool | None:
+    """By the run nearest to the optimum at the check's FLOPs; None where the pool has none."""
+    at = CHECK * float(seen.points.c.max())
+    near = np.flatnonzero(np.abs(np.log(all_.c / at)) < math.log(2))
+    if not near.size:
+        return None
+    best = [seen.fit.law.size.at(c) for c in all_.c[near]]
+    i = near[[np.argmin(np.abs(np.log(all_.n[near] / best)))]]
+    return as_foretold(seen, Runs.of(all_).take(i), float(all_.loss[i[0]]))
 
 
 def through(
