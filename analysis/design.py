@@ -112,7 +112,7 @@ def candidates(
     `UsageError` if none is left.
     """
     smallest = max(smallest, float(points.budget.min()))
-    if largest < smallest:
+    if largest * (1 + 1e-9) < smallest:
         raise UsageError(
             f"{points.name}: the cheapest run to propose costs {smallest:.3g} FLOPs, the dearest "
             f"may cost {largest:.3g}: raise --budget-cap"

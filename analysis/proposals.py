@@ -71,7 +71,7 @@ class Buildable:
         cross = {"model.family": (self.family,)}
         if budget.unit != "flops":
             cross |= {"budget.unit": ("flops",)}
-        amounts = ", ".join(exact(amount) for amount in runs.amounts)
+        amounts = ", ".join(exact(amount) for amount in runs.amounts) + "," * (len(runs) == 1)
         lines = [
             "Grid(",
             f'    name="{self.study}-next",',
@@ -79,7 +79,7 @@ class Buildable:
             f"    cross={_quoted(cross)},",
             "    zipped={",
             f"        {_quoted('model.size')}: {_quoted(runs.sizes)},",
-            f"        {_quoted('budget.amount')}: ({amounts},),",
+            f"        {_quoted('budget.amount')}: ({amounts}),",
             "    },",
             *([f"    scaled={self.scaled!r},"] if self.scaled else []),
             "),",
