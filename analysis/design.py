@@ -46,6 +46,8 @@ class Quantity:
         if (self.name in AT_BUDGET) != (self.c is not None):
             needs = "is at a budget: say it with" if self.name in AT_BUDGET else "takes no"
             raise UsageError(f"{self.name} {needs} --flops")
+        if self.c is not None and not 0 < self.c < math.inf:
+            raise UsageError(f"--flops {self.c:g}: a budget is a finite number of FLOPs above 0")
 
     @property
     def is_log(self) -> bool:
@@ -323,6 +325,12 @@ def next_row(points: Points, law: Law, budget: float) -> Runs:
     n = np.unique(top.n) * law.size.at(budget) / law.size.at(at)
     c = np.full(len(n), budget)
     return Runs(n, c / (law.cost.k * n**law.cost.g), c)
+
+
+def at_optimum(law: Law, budget: float) -> Runs:
+    """The one run that the law calls best at a budget."""
+    at = law.optimum(budget)
+    return Runs(np.array([at.n]), np.array([at.d]), np.array([budget]))
 
 
 def next_budget(points: Points) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from analysis.options import (
@@ -114,6 +113,8 @@ def plan(
 
     if not within > 1:
         raise UsageError(f"--within {within:g}: a factor above 1")
+    if cap is not None and not 0 < cap < math.inf:
+        raise UsageError(f"--budget-cap {cap:g}: a finite number of FLOPs above 0")
     asked = design.Quantity(quantity, flops)
     made = settings(
         source, convention, column, where, params=params, corpus=corpus, mid_schedule=mid_schedule
@@ -152,7 +153,8 @@ def propose(
         raise SlamError(f"{points.name}: no usable fit to plan by: {fitted.message}")
     law, spent = fitted.law, float(points.c.sum())
     next_budget = design.next_budget(points)
-    among = design.candidates(points, law, cap or next_budget, floor, within)
+    largest = next_budget if cap is None else cap
+    among = design.candidates(points, law, largest, floor, within)
     among = study.snapped(among) if study else among
     laws = of_parametric(points, fitted, replicates, seed)
     now = laws.interval(quantity.of)
@@ -168,14 +170,12 @@ def propose(
     if math.isnan(after[-1].width):
         raise SlamError(f"{points.name}: no simulated world could be fitted")
     row = None
-    if next_budget <= (cap or next_budget) * (1 + 1e-9):
+    if next_budget <= largest * (1 + 1e-9):
         more = design.next_row(points, law, next_budget)
         row = more, expected(lambda _: more)
     payable = runs.flops >= float(points.c.min())
     repeated = expected(design.repeats(points, runs.flops)) if payable else None
-    largest = cap or next_budget
-    at = law.optimum(largest)
-    check = design.Runs(np.array([at.n]), np.array([at.d]), np.array([largest]))
+    check = design.at_optimum(law, largest)
     check = study.snapped(check, new=False) if study else check
     low, high = design.foretold(check, laws.fits, noise, seed)
     message = f"approach 3 is {fitted.status}: {fitted.message}"
@@ -285,10 +285,13 @@ def show(found: Proposal) -> None:
     print_table(table)
     last, now = found.after[-1], found.now.high - found.now.low
     tenth, ninth = last.widths
+    pays = f"by repeating all runs that takes {found.worth:.2g} times as many"
+    if found.worth < 1:
+        pays = "that is no better than repeating all runs"
     print(
         f"{runs.flops / found.spent:.1%} more FLOPs are expected to leave {last.width / now:.0%} "
         f"of the width ({tenth / now:.0%} to {ninth / now:.0%} in most of {last.worlds} simulated "
-        f"worlds); by repeating all runs that takes {found.worth:.2g} times as many"
+        f"worlds); {pays}"
     )
     n, d = float(found.check.n[0]), float(found.check.d[0])
     c, (low, high) = found.check.flops, map(five, found.foretold)

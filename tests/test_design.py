@@ -169,6 +169,20 @@ def test_the_noise_is_found() -> None:
     assert np.median(found) == pytest.approx(NOISE, rel=0.2)
 
 
+def test_a_check_run_ends_where_it_is_foretold() -> None:
+    """In 95 % of worlds that are such a law; not where large runs lie above it."""
+    inside = bent = 0
+    for seed in range(20):
+        fitted, boot = drawn(some := start(seed), 200)
+        run = design.at_optimum(fitted.law, 1e20)
+        low, high = design.foretold(run, boot.fits, design.noise_of(some, fitted))
+        loss = TEXT.loss(run.n, run.d) * np.exp(np.random.default_rng(seed).normal(0, NOISE))
+        inside += bool(low[0] <= loss[0] <= high[0])
+        bent += bool(low[0] <= 1.1 * loss[0] <= high[0])
+    assert inside >= 16
+    assert bent <= 2
+
+
 def test_a_proposal_hangs_on_its_seed_alone() -> None:
     made = [plan.record(plan.propose(start(4), Quantity("a"), 2, worlds=4)) for _ in range(2)]
     assert made[0] == made[1]
@@ -176,7 +190,7 @@ def test_a_proposal_hangs_on_its_seed_alone() -> None:
 
 
 def test_quantities_are_said_with_a_budget_or_without() -> None:
-    for wrong in (("size", None), ("a", 1e21), ("gamma", None)):
+    for wrong in (("size", None), ("size", -1.0), ("a", 1e21), ("gamma", None)):
         with pytest.raises(UsageError):
             Quantity(*wrong)
     assert Quantity("size", 1e21).of(TEXT) == pytest.approx(math.log(TEXT.optimum(1e21).n))
@@ -246,6 +260,7 @@ def test_the_command_says_what_to_run(file: Path, capsys: pytest.CaptureFixture[
         (("--quantity", "size"), 2, "--flops"),
         (("--budget-cap", 1e15), 2, "raise --budget-cap"),
         (("--within", 0.5), 2, "a factor above 1"),
+        (("--budget-cap", 0), 2, "a finite number"),
         (("--bootstrap", 100), 2, "200 are the least"),
     ],
 )

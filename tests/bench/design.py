@@ -174,9 +174,7 @@ class World:
         return self.see(design.extended(seen.points, runs, self.losses(runs)))
 
     def check(self, seen: Seen) -> bool:
-        at = float(CHECK * seen.points.c.max())
-        n, d, _ = seen.fit.law.optimum(at)
-        run = Runs(np.array([n]), np.array([d]), np.array([at]))
+        run = design.at_optimum(seen.fit.law, float(CHECK * seen.points.c.max()))
         return as_foretold(seen, run, float(self.losses(run)[0]))
 
     def in_order(self, rows: list[Runs]) -> Iterator[Seen]:
