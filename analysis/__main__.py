@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis import questions
+from analysis import plan, questions
 from analysis.options import (
     RESULTS,
     Budgets,
@@ -381,6 +381,7 @@ for question in (
     questions.warm,
     questions.extrapolate,
     questions.profile,
+    plan.plan,
 ):
     app.command()(question)
 

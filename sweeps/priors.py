@@ -96,10 +96,10 @@ class Around(BaseModel):
     def sizes(self, budget: float, convention: str = "6nd") -> tuple[str, ...]:
         """Free sizes such as `103k` at a budget in FLOPs."""
         optimum = self.optimum(budget, convention)
-        return tuple(_free_size(optimum * factor) for factor in self.factors)
+        return tuple(free_size(optimum * factor) for factor in self.factors)
 
 
-def _free_size(params: float) -> str:
+def free_size(params: float) -> str:
     """`103k`, `1.24m`: three digits of a number of parameters, as sizes are written."""
     scale, unit = next(((s, u) for s, u in ((1e9, "b"), (1e6, "m")) if params >= s), (1e3, "k"))
     return f"{exact(float(f'{params / scale:.3g}'))}{unit}"
