@@ -203,6 +203,10 @@ class Loop:
         zero, optim = self.limits.zero, self.spec.stage
         return engine_of(zero, self.model, optim, self.world, self._micros, bf16)
 
+    @cached_property
+    def _peak(self) -> float | None:
+        return peak_of(device_name(self.device.type))
+
     @property
     def folder(self) -> Path:
         """The attempt's."""
@@ -408,8 +412,8 @@ class Loop:
         units = (self.step - step) * self.stream.rows * self.stream.units
         flops = self.spec.counts.flops("attention") * units / seconds
         said = {"flops": flops, "data_wait": (self._batches.waited - before) / seconds}
-        if peak := peak_of(device_name(self.device.type)):
-            said["mfu"] = flops / (peak * self.world.size)
+        if self._peak:
+            said["mfu"] = flops / (self._peak * self.world.size)
         return {name: float(f"{value:.4g}") for name, value in said.items()}
 
     def _clock(self) -> None:

@@ -17,7 +17,6 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -42,8 +41,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*batching rule.*")
     rows = [row(size, options.runs, options.rounds) for size in options.sizes]
     said = f"--sizes {' '.join(options.sizes)} --runs {options.runs}"
-    versions = {package: version(package) for package in ("torch", "transformers")}
-    store("stacked", f"python tests/bench/stacked.py {said}", rows, packages=versions)
+    store(
+        "stacked", f"python tests/bench/stacked.py {said}", rows, packages=("torch", "transformers")
+    )
 
 
 def row(size: str, runs: int, rounds: int) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +100,13 @@ def main() -> None:
     said = f"--sizes {' '.join(options.sizes)} --context {options.context} --units {options.units}"
     command = f"python tests/bench/step.py --family {options.family} {said} --steps"
     command += "".join(f" {steps}" for steps in options.steps)
-    versions = {package: version(package) for package in ("torch", "transformers")}
-    store(options.out, command, rows, device=device_name(device.type), trainer=versions)
+    store(
+        options.out,
+        command,
+        rows,
+        device=device_name(device.type),
+        packages=("torch", "transformers"),
+    )
 
 
 def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device], Timed]:

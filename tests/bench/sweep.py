@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +79,14 @@ def main() -> None:
     suite["times as fast"] = round(trainer["seconds"] / suite["seconds"], 2)
     suite["FLOPs of trainer's"] = round(suite["FLOPs"] / trainer["FLOPs"], 3)
     suite["loss against trainer's"] = round(suite["mean loss"] - trainer["mean loss"], 4)
-    versions = {package: version(package) for package in ("torch", "transformers", "accelerate")}
     command = f"python tests/bench/sweep.py {options.pair}"
-    store(f"sweep-{options.pair}", command, rows, load=os.getloadavg()[0], packages=versions)
+    store(
+        f"sweep-{options.pair}",
+        command,
+        rows,
+        load=os.getloadavg()[0],
+        packages=("torch", "transformers", "accelerate"),
+    )
 
 
 def row(pair: str, side: str) -> dict[str, Any]:

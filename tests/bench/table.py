@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -13,15 +14,18 @@ from typing import Any
 RESULTS = Path(__file__).parents[2] / "results" / "bench"
 
 
-def store(name: str, command: str, rows: list[dict[str, Any]], **more: Any) -> None:
-    """Print rows and write results/bench/NAME.json with command, versions and machine."""
+def store(
+    name: str, command: str, rows: list[dict[str, Any]], packages: Sequence[str] = (), **more: Any
+) -> None:
+    """Print rows and write results/bench/NAME.json with command, machine and versions, those of
+    `packages` besides the usual ones."""
     record = {
         "name": name,
         "command": command,
         "date": date.today().isoformat(),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in ("numpy", "scipy")},
+        | {package: version(package) for package in ("numpy", "scipy", *packages)},
         **more,
         "rows": rows,
     }

@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from typing import Any
 
 from table import store
@@ -54,8 +53,14 @@ def main() -> None:
             print(row, flush=True)
     said = f"--sizes {' '.join(options.sizes)} --seconds {options.seconds:g}"
     command = f"python tests/bench/threads.py {said} --rounds {options.rounds}"
-    versions = {package: version(package) for package in ("torch", "transformers")}
-    store("threads", command, rows, cores=cores(), load=os.getloadavg()[0], packages=versions)
+    store(
+        "threads",
+        command,
+        rows,
+        cores=cores(),
+        load=os.getloadavg()[0],
+        packages=("torch", "transformers"),
+    )
 
 
 def together(runs: int, size: str, context: int, units: int, seconds: float) -> float:
