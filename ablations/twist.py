@@ -1,6 +1,6 @@
 """Figure 2: does starting from a text LM help?"""
 
-from ablations.declare import Ablation
+from ablations.declare import Ablation, By
 from ablations.scales import RANDOM, TWIST, like
 
 ABLATION = Ablation(
@@ -9,6 +9,7 @@ ABLATION = Ablation(
     where="Figure 2",
     base="first",
     baseline="random",
+    tuned={"optim.lr": By(tiny=(2.5e-3, 5e-3, 1e-2, 2e-2), paper=(1e-3,))},
     arms={"TWIST": TWIST, "random": RANDOM},
     settings={
         "MobileLLM-350M": like("llama", "facebook/MobileLLM-350M"),

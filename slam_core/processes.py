@@ -15,7 +15,9 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
 
-GRACE = 30.0  # seconds that the others have once a process has ended badly
+from slam_core.distributed import PATIENCE
+
+GRACE = 30.0  # seconds that the others have once a process has ended badly; PATIENCE, if well
 
 
 def spread(count: int, work: Callable[[], int]) -> int:
@@ -75,7 +77,7 @@ def _stop_as_an_orphan() -> None:
 
 def _first_bad(ranks: Sequence[ForkProcess]) -> ForkProcess | None:
     """Wait until all have ended: the one that first did so badly. A kill counts before a code,
-    which may be the others' answer to it."""
+    which may be the others' answer to it. Who stays on when another has ended is killed."""
     running, bad = list(ranks), list[ForkProcess]()
     deadline: float | None = None
     while running:
@@ -86,13 +88,14 @@ def _first_bad(ranks: Sequence[ForkProcess]) -> ForkProcess | None:
             for one in running:
                 one.kill()
                 one.join()
+            bad = bad or running
             break
         for one in ended:
             one.join()
         bad += [one for one in ended if one.exitcode]
         running = [one for one in running if one not in ended]
-        if bad and deadline is None:
-            deadline = time.monotonic() + GRACE
+        until = time.monotonic() + (GRACE if bad else PATIENCE.total_seconds())
+        deadline = min(deadline or until, until)
     return next((one for one in bad if (one.exitcode or 0) < 0), bad[0] if bad else None)
 
 

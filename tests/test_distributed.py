@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import pytest
 import torch
 from conftest import numbers, write_tiny_corpus
 
-from slam_core import likelihood, scratch
+from slam_core import likelihood, processes, scratch
 from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
@@ -293,6 +294,19 @@ def test_a_failure_of_any_process_is_that_of_the_run(
         failed = Journal(scratch.attempts(runs.spec.id)[-1]).events()[-1]["error"]
         assert failed.endswith("SlamError: its disk is gone; mend it")
         assert ("process 1 on" in failed) == (rank == 1)
+
+
+def test_a_process_that_never_ends_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", timedelta(seconds=0.2))
+
+    def work() -> int:
+        time.sleep(600 * int(os.environ["RANK"]))
+        return 0
+
+    launcher = multiprocessing.get_context("fork").Process(target=lambda: spread(2, work))
+    launcher.start()
+    launcher.join(60)
+    assert launcher.exitcode == -signal.SIGKILL
 
 
 def test_processes_without_a_parent_stop(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -50,13 +51,17 @@ class Cluster:
         in its books. The administrator sees to both; by itself it asks nodes what they run twice
         an hour."""
         subprocess.run([HERE / "up.sh"], check=True, capture_output=True)
-        threading.Thread(target=_administer, daemon=True).start()
+        _administrator()
+
+
+@cache
+def _administrator() -> None:
+    threading.Thread(target=_administer, daemon=True).start()
 
 
 def _administer() -> None:
+    """Until this process ends; a controller that is slow to answer is asked again."""
     for turn in itertools.count(1):
-        if not _answers():
-            return
         for line in _said("sinfo", "-h", "-N", "-o", "%N|%E").splitlines():
             node, _, reason = line.partition("|")
             if reason == "Duplicate jobid":

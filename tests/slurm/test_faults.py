@@ -99,6 +99,7 @@ RUNS = 24
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
     toy: Toy, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +109,7 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
     rng = random.Random(0)
 
     def start() -> subprocess.Popen[str]:
-        return toy.process(RUNS, "mem=4000", "time=60", door="slam_core.__main__")
+        return toy.process(RUNS, "mem=4000", "time=10", door="slam_core.__main__")
 
     def training() -> list[int]:
         saved = [run for run in runs if any(scratch.run_folder(run).glob("*/checkpoint-*/DONE"))]
@@ -143,7 +144,7 @@ def test_whatever_dies_every_run_is_done_once_and_its_numbers_are_the_same(
             for spec in toy.study(RUNS).runs().values():
                 execute(spec, say=lambda text: None)
             collect(tmp_path / "reference")
-        while (code := launcher.wait(3600)) == 75:
+        while (code := launcher.wait(1200)) == 75:
             launcher = start()
         assert code == 0, launcher.communicate()[0]
     finally:

@@ -30,6 +30,7 @@ STEP = "SLAM_OUT={folder}/{name} srun --kill-on-bad-exit=1 $run {options}\n"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_nodes_train_one_run(
     cluster: Cluster, tiny_spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
