@@ -4,6 +4,9 @@ BIN = .venv/bin
 # The demo keeps to its own folder, so that the results in git stay what they are.
 DEMO ?= demo
 STUDY ?= demo
+# Modules are compiled when first imported and not on installation; without that, every process
+# that imports torch would take twice as long to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test clean
 .DELETE_ON_ERROR:
