@@ -7,6 +7,7 @@ process on its own makes no process group and imports nothing for it.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -226,8 +227,18 @@ def joined(run: str) -> Iterator[World]:
             dist.barrier()
     except Interrupted as stop:
         raise stop if me.leads else Followed(stop.exit_code) from None
+    except Exception as error:
+        _keep(error)
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _keep(error: Exception) -> None:
+    """Never free an error, nor what its frames hold. DDP's reducer is among it, and to free that
+    one waits, with the interpreter's lock, for a thread of gloo; where another process is gone,
+    that thread may wait for the lock."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(error))
 
 
 def _broadcast(message: bytes) -> bytes:

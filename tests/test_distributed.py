@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import time
@@ -312,7 +313,9 @@ def test_a_process_that_never_ends_is_killed(monkeypatch: pytest.MonkeyPatch) ->
 def test_processes_without_a_parent_stop(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.use("orphans", monkeypatch)
     disturb(monkeypatch, 0, 3, lambda: time.sleep(1))
+    ended, open_in_each = os.pipe()
     launcher = start(runs.spec, DDP, runs.folder / "said")
+    os.close(open_in_each)
 
     def wait_until(true: Callable[[], bool]) -> None:
         until = time.monotonic() + 300
@@ -325,6 +328,9 @@ def test_processes_without_a_parent_stop(runs: Runs, monkeypatch: pytest.MonkeyP
     launcher.join()
     wait_until(lambda: scratch.holder(runs.spec.id) is None)
     assert scratch.state(runs.spec.id) in ("interrupted", "done")
+    assert select.select([ended], [], [], 60)[0], "a process lives on"
+    assert os.read(ended, 1) == b""
+    os.close(ended)
 
 
 def test_rank_0_has_the_clock(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
