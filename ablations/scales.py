@@ -29,6 +29,11 @@ REAL = By(tiny=(_TALES,), paper=_REAL)
 SYNTHETIC = By(tiny=(_STORIES,), paper=_SYNTHETIC)
 REAL_SYNTHETIC = By(tiny=(_TALES, _STORIES), paper=(*_REAL, *_SYNTHETIC))
 REAL_DIVERSE = By(tiny=(_TALES, _MORE_TALES), paper=(*_REAL, *_DIVERSE))
+# At the tiny scale most of it has not been seen before, even in 64 times the recipe's FLOPs.
+PLENTY = By(
+    tiny=(Source(corpus="tales-full", weight=0.9), Source(corpus="stories", weight=0.1)),
+    paper=REAL_SYNTHETIC.paper,
+)
 REAL_SYNTHETIC_DIVERSE = By(
     tiny=(_TALES, _STORIES, _MORE_TALES), paper=(*_REAL, *_SYNTHETIC, *_DIVERSE)
 )
@@ -113,6 +118,12 @@ def hours(count: float) -> Changes:
     """So many of 24 hours for preferences."""
     fraction = By(tiny=count / 24, paper=float(f"{2 * count * _HALF:.4g}"))
     return {"dpo": DPO, "dpo.fraction": fraction}
+
+
+def times(factor: float, tiny: str, paper: str) -> Changes:
+    """So many times the FLOPs of the recipe, for a model from random weights or a text LM."""
+    amount = By(tiny=factor * _TINY.budget.amount, paper=factor * _SLAM.budget.amount)
+    return sized("qwen2", tiny, paper) | {"budget.amount": amount}
 
 
 _TINY = RunSpec(

@@ -60,7 +60,7 @@ class Search(BaseModel):
             before.append(field)
         if "seed" in self.space:
             raise ValueError("seeds are replicates, not a dimension; name them in `seeds`")
-        corpora = [Path(source.corpus).name for source in self.base.data.sources]
+        corpora = [Path(source.label).name for source in self.base.data.sources]
         if self.objective is None and len(corpora) > 1:
             raise ValueError(f"name the objective: one of {', '.join(corpora)}")
         if self.objective is not None and self.objective not in corpora:

@@ -81,7 +81,7 @@ def test_the_scales_have_the_same_arms(name: str) -> None:
 
 
 def test_a_paper_scale_run_says_what_it_needs() -> None:
-    spec = declared("twist", "paper").runs()["Qwen2.5-0.5B: TWIST,s0"]
+    spec = declared("twist", "paper").runs()["Qwen2.5-0.5B: TWIST,lr=0.001,s0"]
     with pytest.raises(UsageError, match="libri-light"):
         resolve(spec)
 
