@@ -121,7 +121,8 @@ def hours(count: float) -> Changes:
 
 
 def times(factor: float, tiny: str, paper: str) -> Changes:
-    """So many times the FLOPs of the recipe, for a model from random weights or a text LM."""
+    """So many times the recipe's FLOPs, for random weights of a size or, at the paper's scale, a
+    text LM."""
     amount = By(tiny=factor * _TINY.budget.amount, paper=factor * _SLAM.budget.amount)
     return sized("qwen2", tiny, paper) | {"budget.amount": amount}
 

@@ -216,6 +216,9 @@ def joined(run: str) -> Iterator[World]:
             f"process {me.rank} of {me.size} did not meet the others at {me.address}:{me.port} "
             f"({str(error).splitlines()[0]}); do all of them run, and is that port open?"
         ) from None
+    # Never freed: the last to let go of it is DDP's reducer, which then waits, with the
+    # interpreter's lock, for threads of gloo that may be waiting for that lock.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
     try:
         with me.together():
             if me.lead(lambda: run) != run:
@@ -227,18 +230,8 @@ def joined(run: str) -> Iterator[World]:
             dist.barrier()
     except Interrupted as stop:
         raise stop if me.leads else Followed(stop.exit_code) from None
-    except Exception as error:
-        _keep(error)
-        raise
     finally:
         dist.destroy_process_group()
-
-
-def _keep(error: Exception) -> None:
-    """Never free an error, nor what its frames hold. DDP's reducer is among it, and to free that
-    one waits, with the interpreter's lock, for a thread of gloo; where another process is gone,
-    that thread may wait for the lock."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(error))
 
 
 def _broadcast(message: bytes) -> bytes:

@@ -20,7 +20,7 @@ from analysis.figures.write import write
 from analysis.published import table as published_table
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import SlamError, UsageError
-from slam_core.results import Score, read
+from slam_core.results import Result, Score, merge, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.launch import launch
@@ -221,6 +221,16 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     found = tabulate(plain, results)
     assert set(found.metrics) == {"sBLIMP", "val_loss"}
     assert all(0 <= row.mean <= 100 for row in found.metrics["sBLIMP"])
+
+    # Scores on other items are not mixed with them.
+    changed, one = tmp_path / "changed", plain.runs()["slow,s0"].id
+    merge(changed, list(read(results, Result).values()), Result)
+    scores = list(read(results, Score).values())
+    of_old = {"revision": "0"}
+    merge(changed, [s.model_copy(update=of_old if s.run == one else {}) for s in scores], Score)
+    mixed = tabulate(plain, changed)
+    assert [len(row.values) for row in mixed.metrics["sBLIMP"]] == [1, 2]
+    assert "sBLIMP: 1 of 4 runs left out" in str(mixed)
 
     found = tabulate(rates, results)
     losses = {(row.setting, row.arm): row for row in found.metrics["val_loss"]}

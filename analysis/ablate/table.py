@@ -139,7 +139,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
     cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
-    found = _values(declared, cells, results)
+    found, notes = _values(declared, cells, results)
     if not found:
         raise SlamError(
             f"{results} has no scores of {declared.name}; python -m ablations launch "
@@ -150,9 +150,12 @@ def tabulate(declared: Declared, results: Path) -> Table:
     models = {
         (cell.setting, cell.arm): _model(ended[run]) for run, cell in cells.items() if run in ended
     }
-    notes = []
-    if missing := sum(run not in states for run in cells):
-        notes.append(f"{missing} of {len(cells)} runs have no result yet")
+    missing = [run for run in cells if run not in states]
+    if missing:
+        notes.append(f"{len(missing)} of {len(cells)} runs have no result yet")
+    parents = {spec.id: spec.parent.id for spec in specs.values() if spec.parent}
+    if hopeless := sum(states.get(parents.get(run, "")) == "diverged" for run in missing):
+        notes.append(f"{hopeless} of these start from a run that diverged: they will have none")
     if diverged := [cell.label for run, cell in cells.items() if states.get(run) == "diverged"]:
         notes.append(f"diverged: {', '.join(diverged)}")
     first = next(iter(scale.losses))
@@ -194,8 +197,9 @@ def tabulate(declared: Declared, results: Path) -> Table:
 
 def _values(
     declared: Declared, cells: dict[str, Cell], results: Path
-) -> dict[str, dict[Cell, float]]:
-    """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts."""
+) -> tuple[dict[str, dict[Cell, float]], list[str]]:
+    """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts, and of a
+    benchmark's revisions the one that most runs were scored on; notes say what that leaves out."""
     wanted = {
         (recorded(benchmark), "accuracy"): (metric, PERCENT)
         for metric, benchmark in declared.scale.benchmarks.items()
@@ -205,14 +209,24 @@ def _values(
         for metric, corpus in declared.scale.losses.items()
         if metric in declared.ablation.metrics
     }
-    found: dict[str, dict[Cell, float]] = {metric: {} for metric, _ in wanted.values()}
     excluded = read(results, Exclusion)
+    scored: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for score in sorted(read(results, Score).values(), key=lambda score: score.key):
-        asked = wanted.get((score.benchmark, score.metric))
-        if asked and score.run in cells and (score.run, score.attempt) not in excluded:
-            metric, unit = asked
-            found[metric][cells[score.run]] = unit * score.value
-    return {metric: values for metric, values in found.items() if values}
+        asked = score.benchmark, score.metric
+        if asked in wanted and score.run in cells and (score.run, score.attempt) not in excluded:
+            revisions = scored.setdefault(asked, {})
+            revisions.setdefault(score.revision, {})[score.run] = score.value
+    found, notes = {}, []
+    for asked, (metric, unit) in wanted.items():
+        if revisions := scored.get(asked, {}):
+            chosen = max(revisions, key=lambda revision: (len(revisions[revision]), revision))
+            found[metric] = {cells[run]: unit * v for run, v in revisions[chosen].items()}
+            if others := set().union(*revisions.values()) - revisions[chosen].keys():
+                notes.append(
+                    f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items "
+                    f"than those of revision {chosen}; score them again"
+                )
+    return found, notes
 
 
 def _best(cells: Iterable[Cell], losses: dict[Cell, float]) -> dict[tuple[str, str], Any]:

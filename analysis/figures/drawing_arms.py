@@ -23,8 +23,8 @@ from analysis.figures.drawing import (
 )
 from analysis.figures.shown import Numbers
 
-# Of arms where they are few.
-_FEW = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00", "#000000", "#999999")
+# Of arms where they are few; no grey, which is what the legend explains lines with.
+_FEW = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00", "#000000", "#8C564B")
 
 
 def arms(numbers: Numbers) -> Figure:
@@ -150,6 +150,7 @@ def _axis(name: str) -> str:
 def _colours(count: int) -> list[Any]:
     if count <= len(_FEW):
         return list(_FEW[:count])
-    if count <= 10:
-        return list(mpl.colormaps["tab10"].colors[:count])  # type: ignore[attr-defined]
+    if count <= 9:
+        ten = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+        return [*ten[:7], *ten[8:]][:count]
     return list(mpl.colormaps["viridis"](np.linspace(0, 0.9, count)))
