@@ -6,7 +6,7 @@ from ablations.scales import PLENTY, times
 SMALL, LARGE = "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-1.5B"
 ABLATION = Ablation(
     name="compute",
-    question="What does compute buy? (tiny: 0.03M to 0.45M from random weights, about the best sizes)",
+    question="What does compute buy? (tiny: 0.03M to 0.45M, random weights, near the best size)",
     where="Figure 1",
     baseline="1 x",
     settings={"": {"data.sources": PLENTY}},
