@@ -16,6 +16,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from functools import partial
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ from slam_core.spec import Optim
 
 Tensors = dict[str, torch.Tensor]
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+BF16_WEIGHTS = "bf16-weights"  # a precision
 
 
 class Engine(Protocol):
@@ -62,9 +64,14 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def check(zero: int, optim: Optim, rows: int, processes: int) -> None:
-    """`UsageError` if a batch of so many sequences, or an optimiser's state, cannot be shared out
-    like this; `SlamError` if that takes DeepSpeed and it is not installed."""
+def check(zero: int, optim: Optim, rows: int, processes: int, precision: str = "fp32") -> None:
+    """`UsageError` if a batch of so many sequences, an optimiser's state, or a precision's copies
+    cannot be shared out like this; `SlamError` if that takes DeepSpeed and it is not installed."""
+    if precision == BF16_WEIGHTS and processes > 1:
+        raise UsageError(
+            f"precision {BF16_WEIGHTS} is for one process; train without --processes, or with "
+            "precision bf16"
+        )
     if rows < processes:
         raise UsageError(
             f"a batch of {rows} sequences cannot be shared by {processes} processes; use {rows} or "
@@ -85,12 +92,14 @@ def check(zero: int, optim: Optim, rows: int, processes: int) -> None:
 
 
 def engine_of(
-    zero: int, model: nn.Module, optim: Optim, world: World, micros: int, bf16: bool
+    zero: int, model: nn.Module, optim: Optim, world: World, micros: int, precision: str
 ) -> Engine:
     """The engine for a ZeRO stage (0: none) in a world. `micros`: micro-batches of a step."""
     if zero:
-        return Zero(zero, model, optim, world, micros, bf16)
-    return Ddp(model, optim) if world.size > 1 else Single(model, optim)
+        return Zero(zero, model, optim, world, micros, bf16=precision == "bf16")
+    if world.size > 1:
+        return Ddp(model, optim)
+    return Halved(model, optim) if precision == BF16_WEIGHTS else Single(model, optim)
 
 
 class Single:
@@ -126,6 +135,66 @@ class Single:
 
     def close(self) -> None:
         pass
+
+
+class Halved(Single):
+    """One process whose passes have weights and gradients in bf16. The weights that are kept and
+    updated, and the sum of the gradients of micro-batches, are in fp32."""
+
+    def __init__(self, model: nn.Module, optim: Optim):
+        super().__init__(model, optim)
+        copies = halved(model)
+        self.model = _Passes(model, copies)
+        self._kept: list[torch.Tensor] = list(model.parameters())
+        self._copies: list[torch.Tensor] = list(copies.parameters())
+
+    @contextmanager
+    def micro(self, last: bool) -> Iterator[None]:
+        del last
+        try:
+            yield
+            for kept, copy in zip(self._kept, self._copies, strict=True):
+                if copy.grad is not None:
+                    found = copy.grad.float()
+                    kept.grad = found if kept.grad is None else kept.grad.add_(found)
+        finally:
+            for copy in self._copies:
+                copy.grad = None
+
+    def step(self) -> None:
+        super().step()
+        self._copy()
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._copy()
+
+    @torch.no_grad()
+    def _copy(self) -> None:
+        torch._foreach_copy_(self._copies, self._kept)
+
+
+class _Passes(nn.Module):
+    """Copies where it is trained, the weights themselves where it is judged."""
+
+    def __init__(self, kept: nn.Module, copies: nn.Module):
+        super().__init__()
+        self.kept, self.copies = kept, copies.train()
+
+    @property
+    def module(self) -> nn.Module:
+        return self.copies if self.training else self.kept
+
+    def forward(self, ids: torch.Tensor, **masked: torch.Tensor) -> Any:
+        return self.module(ids, **masked)
+
+
+def halved(model: nn.Module) -> nn.Module:
+    """A copy with weights in bf16. Its buffers, such as the frequencies of positions, stay."""
+    copy = deepcopy(model)
+    for parameter in copy.parameters():
+        parameter.data = parameter.data.bfloat16()
+    return copy
 
 
 class Ddp(Single):

@@ -24,7 +24,7 @@ from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs,
 from slam_core.data import HeldOut, Mix
 from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.dpo import Preferences, reference_logps
-from slam_core.engines import check
+from slam_core.engines import BF16_WEIGHTS, check, halved
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
@@ -65,7 +65,7 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
     with ExitStack() as held:
         device = pick_device()
         rows = spec.dpo.batch if spec.dpo else spec.data.batch // spec.data.context
-        world.lead(lambda: check(limits.zero, spec.stage, rows, world.size))
+        world.lead(lambda: check(limits.zero, spec.stage, rows, world.size, spec.precision))
         world.lead(lambda: _check_device(spec, device))
         state, attempt = world.lead(lambda: _open(spec, retry, held))
         if state != "running":
@@ -222,9 +222,10 @@ def _preferences(
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     file = where / "references" / f"{name}.safetensors"
     bf16 = spec.precision == "bf16"
+    judge = halved(model) if spec.precision == BF16_WEIGHTS else model
     # Rank 0 computes them, the others read its file.
-    world.lead(lambda: len(reference_logps(model, choices, file, identity, bf16=bf16)))
-    reference = reference_logps(model, choices, file, identity, bf16=bf16)
+    world.lead(lambda: len(reference_logps(judge, choices, file, identity, bf16=bf16)))
+    reference = reference_logps(judge, choices, file, identity, bf16=bf16)
     return choices, Preferences(reference, dpo.loss, dpo.beta, per_unit=dpo.per_unit)
 
 

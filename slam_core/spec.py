@@ -246,8 +246,9 @@ class Budget(_Value):
 class RunSpec(_Value):
     """Everything that decides the outcome of one run, and nothing else.
 
-    `precision`: `bf16` is autocast with fp32 weights. `semantics` is raised when the meaning of a
-    field changes, so that old results are not taken for new ones.
+    `precision`: `bf16` is autocast with fp32 weights, `bf16-weights` computes with copies of them
+    in bf16. `semantics` is raised when the meaning of a field changes, so that old results are not
+    taken for new ones.
 
     With `dpo` the run is the second of two stages: it starts from the final model of its `parent`,
     the run of the same fields without `dpo` and with what `dpo.fraction` leaves of the budget.
@@ -259,7 +260,7 @@ class RunSpec(_Value):
     dpo: Dpo | None = None
     budget: Budget
     seed: int = Field(default=0, ge=0, lt=2**63)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "bf16-weights"] = "fp32"
     semantics: Literal[1] = 1
 
     @model_validator(mode="after")

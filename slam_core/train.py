@@ -199,9 +199,8 @@ class Loop:
     @cached_property
     def engine(self) -> Engine:
         """Made when it is first used: weights are loaded before they are copied or sharded."""
-        bf16 = self.spec.precision == "bf16"
-        zero, optim = self.limits.zero, self.spec.stage
-        return engine_of(zero, self.model, optim, self.world, self._micros, bf16)
+        zero, optim, precision = self.limits.zero, self.spec.stage, self.spec.precision
+        return engine_of(zero, self.model, optim, self.world, self._micros, precision)
 
     @cached_property
     def _peak(self) -> float | None:

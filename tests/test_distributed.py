@@ -25,7 +25,7 @@ from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.distributed import World, joined, world
-from slam_core.engines import engine_of
+from slam_core.engines import check, engine_of
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.models import build
 from slam_core.processes import spread
@@ -297,6 +297,12 @@ def test_a_failure_of_any_process_is_that_of_the_run(
         assert ("process 1 on" in failed) == (rank == 1)
 
 
+def test_copies_in_bf16_are_for_one_process() -> None:
+    check(0, Optim(), rows=8, processes=1, precision="bf16-weights")
+    with pytest.raises(UsageError, match="bf16-weights is for one process"):
+        check(0, Optim(), rows=8, processes=2, precision="bf16-weights")
+
+
 def test_a_process_that_never_ends_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PATIENCE", timedelta(seconds=0.2))
 
@@ -404,7 +410,7 @@ def test_zero_shards_the_optimisers_state(tmp_path: Path, spec: RunSpec) -> None
             found = {}
             for stage in (0, 1, 2, 3):
                 model = build(resolved.model, 16, 0)
-                engine = engine_of(stage, model, spec.optim, me, 1, bf16=False)
+                engine = engine_of(stage, model, spec.optim, me, 1, "fp32")
                 loss = engine.model(torch.zeros(1, 8, dtype=torch.int64)).logits.sum()
                 with engine.micro(last=True):
                     engine.backward(loss)

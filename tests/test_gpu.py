@@ -34,7 +34,7 @@ def on_cpu(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> float:
     return nll
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16-weights"])
 def test_the_gpu_finds_what_the_cpu_finds(
     precision: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,8 +49,11 @@ def two_stages(tiny_spec: RunSpec, tmp_path: Path) -> RunSpec:
     return tiny_spec.but({"dpo": dpo})
 
 
-def test_the_second_stage_starts_from_the_first(two_stages: RunSpec, slam_out: Path) -> None:
-    spec = resolve(two_stages)
+@pytest.mark.parametrize("precision", ["fp32", "bf16-weights"])
+def test_the_second_stage_starts_from_the_first(
+    precision: str, two_stages: RunSpec, slam_out: Path
+) -> None:
+    spec = resolve(two_stages.but({"precision": precision}))
     assert spec.parent is not None
     assert spec.parent.dpo is None
     assert (spec.parent.steps, spec.steps) == (30, 30)

@@ -199,6 +199,8 @@ VARIANTS: dict[str, Callable[[RunSpec, torch.device], Timed]] = {
     "loop bf16": loop("bf16", "no"),
     "loop bf16 kernels": loop("bf16", "kernels"),
     "loop bf16 graphs": loop("bf16", "graphs"),
+    "loop bf16-weights": loop("bf16-weights", "no"),
+    "loop bf16-weights kernels": loop("bf16-weights", "kernels"),
 }
 
 
