@@ -163,11 +163,13 @@ def holder(run: str) -> dict[str, Any] | None:
     try:
         if _lock(descriptor, fcntl.LOCK_SH, path.parent):
             return None
-        try:
-            about = json.loads(os.pread(descriptor, 4096, 0))
-        except ValueError:
-            about = {}
-        return about if isinstance(about, dict) else {}
+        # Who has just locked it has yet to say so; on a full disk he never will.
+        for _ in range(10):
+            with suppress(ValueError):
+                about = json.loads(os.pread(descriptor, 4096, 0))
+                return about if isinstance(about, dict) else {}
+            time.sleep(0.02)
+        return {}
     finally:
         os.close(descriptor)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from slam_core import scratch
 from slam_core.errors import UsageError
 from sweeps import child
+from sweeps.company import MOST, Company
 from sweeps.door import DOOR, arguments
 from sweeps.memory import GIB, Memory
 from sweeps.place import Ending, Job, Resources, Watcher
@@ -32,8 +33,10 @@ class Local:
     """The visible GPUs, shared out to runs of one process or several, `per_gpu` runs each, or the
     CPU cores shared out by threads.
 
-    `workers`: runs at a time, if it should be another number. A run starts beside another only
-    where there is memory for it: `memory` GiB, or what the runs of the launch have shown to need.
+    `workers`: runs at a time, if it should be another number. Where neither is said, a launch finds
+    by measuring how many runs of one process a GPU takes (`Company`). A run starts beside another
+    only where there is memory for it: `memory` GiB, or what the runs of the launch have shown to
+    need.
 
     `door`: the module whose `main` runs one spec; `preload`: what every run imports, imported once
     for all of them.
@@ -74,13 +77,23 @@ class Local:
         """CPU threads of one run: 1 without GPUs, measured best for models of demo size."""
         if self.resources.threads is not None:
             return self.resources.threads
-        devices = gpus()
-        return max(1, min(8, cores() // max(1, self.width))) if devices else 1
+        return max(1, min(8, cores() // self._most)) if gpus() else 1
 
     @property
     def width(self) -> int:
+        """Runs at a time, to begin with."""
         parts = len(gpus()) or cores() // self.threads
         return self.workers or max(1, parts // self.resources.processes) * (self.per_gpu or 1)
+
+    @property
+    def measures(self) -> bool:
+        """Whether a launch finds out how many runs a GPU takes."""
+        said = self.per_gpu is not None or self.workers is not None
+        return bool(gpus()) and not said and self.resources.processes == 1
+
+    @property
+    def _most(self) -> int:
+        return self.width * MOST if self.measures else self.width
 
     def slots(self) -> list[Slot]:
         # Each says that it is a world of its own, whatever the launcher was started by.
@@ -99,7 +112,7 @@ class Local:
                 tuple(f"gpu{device}-{k // len(groups)}" for device in groups[k % len(groups)]),
                 {**common, "CUDA_VISIBLE_DEVICES": ",".join(groups[k % len(groups)])},
             )
-            for k in range(self.width)
+            for k in range(self._most)
         ]
 
     def describe(self) -> str:
@@ -107,7 +120,12 @@ class Local:
         count = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}"
         what = count if devices else f"{cores()} CPU cores, no GPU"
         return (
-            f"{socket.gethostname()}: {what}; {self.width} runs at a time, "
+            f"{socket.gethostname()}: {what}; "
+            + (
+                "as many runs at a time as pay, "
+                if self.measures
+                else f"{self.width} runs at a time, "
+            )
             + (f"{given.processes} processes each, " if given.processes > 1 else "")
             + (f"ZeRO {given.zero}, " if given.zero else "")
             + f"{threads} {'thread' if threads == 1 else 'threads'} each"
@@ -126,7 +144,10 @@ class Local:
         if hint := self.spare(len(jobs)):
             watcher.note(hint)
         stated = int(self.memory * GIB) if self.memory is not None else None
-        return Queue(self.slots(), self.fork, jobs, watcher, Memory(stated)).work()
+        # A budget in seconds is spent on what a run gets done in them.
+        timed = any(job.spec.budget.unit == "seconds" for job in jobs)
+        company = Company(1 if timed else MOST) if self.measures else None
+        return Queue(self.slots(), self.fork, jobs, watcher, Memory(stated), company).work()
 
     def fork(self, job: Job, slot: Slot) -> ForkServerProcess:
         """Start one run; `SlamError` if its spec cannot be written down."""

@@ -21,6 +21,7 @@ from types import FrameType
 from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.results import OUT_OF_MEMORY, PRUNER, Event, Journal, stopped_by
+from sweeps.company import Company
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
 from sweeps.sharing import early
@@ -71,9 +72,10 @@ class Queue:
         jobs: Sequence[Job],
         watcher: Watcher,
         memory: Memory | None = None,
+        company: Company | None = None,
     ):
         self.slots, self.fork, self.watcher = slots, fork, watcher
-        self.memory = memory or Memory()
+        self.memory, self.company = memory or Memory(), company
         self.jobs = {job.run: job for job in jobs}
         # The longest first, so that the tail is short, each with those that are to come after it;
         # in the order given where they are equal.
@@ -166,20 +168,25 @@ class Queue:
 
     def _refill(self) -> None:
         busy = len(self.running) + len(self.waiting) + len(self.elsewhere)
-        if not self.stops and (room := len(self.slots) - busy) > 0:
+        width = len(self.slots)
+        if self.company:
+            width = min(width, self.company.width * len({slot.gpu for slot in self.slots}))
+        if not self.stops and (room := width - busy) > 0:
             self.waiting += self.watcher.more(room)
 
     def _free_slot(self, job: Job) -> Slot | None:
         """A slot in which there is memory for a job."""
         mine = {one.slot.name for one in self.running.values()}
-        unused = (slot for slot in self.slots if slot.name not in mine)
+        unused = [slot for slot in self.slots if slot.name not in mine]
         free = [s for s in unused if all(scratch.holder(part) is None for part in s.claims)]
-        if not free and not mine and not self._full:
+        others = Counter(slot.gpu for slot in unused if slot not in free)
+        full = not free or (self.company is not None and all(others[slot.gpu] for slot in free))
+        if full and not mine and not self._full:
             self.watcher.note("every slot is taken by runs of another launch; waiting for one")
-        self._full = not free and not mine
-        return next((slot for slot in free if self._fits(job, slot)), None)
+        self._full = full and not mine
+        return next((slot for slot in free if self._fits(job, slot, others[slot.gpu])), None)
 
-    def _fits(self, job: Job, slot: Slot) -> bool:
+    def _fits(self, job: Job, slot: Slot, others: int) -> bool:
         beside = [one for one in self.running.values() if one.slot.gpu == slot.gpu]
         if beside and self.alone & {job.run, *(one.job.run for one in beside)}:
             return False
@@ -187,7 +194,17 @@ class Queue:
         if self.memory.lack and not self._lacking:
             self.watcher.note(f"waiting with the next run: {self.memory.lack}")
         self._lacking = bool(self.memory.lack)
-        return fits
+        return fits and self._pays(slot, beside, others)
+
+    def _pays(self, slot: Slot, beside: Sequence[_Child], others: int) -> bool:
+        if self.company is None or slot.gpu is None:
+            return True
+        before = self.company.said
+        standings = {one.job.run: one.tail.look() for one in beside}
+        pays = self.company.room(slot.gpu, standings, others)
+        if self.company.said != before:
+            self.watcher.note(self.company.said)
+        return pays
 
     def _adopt(self, job: Job) -> bool:
         """Wait for a run that a live process has, instead of starting it."""

@@ -3,9 +3,9 @@
 What a run does is in `act.json` of its folder, or for all runs in $STAND_IN: `steps`, `pause`
 seconds a step, `kill` (the first so many tries die by SIGKILL at half way), `fail` (a sentence),
 `mute` (exit 1 without a word), `meet` (a run that must have begun before this one cools down),
-`memory` (bytes it says it holds), `starve` (the first so many tries find no memory on the GPU),
-`oom` (a memory cgroup in which the first try takes more than there is). Losses are the lower, the
-nearer the learning rate is to 0.01.
+`memory` (bytes it says it holds), `flops` (a second, it says), `starve` (the first so many tries
+find no memory on the GPU), `oom` (a memory cgroup in which the first try takes more than there is).
+Losses are the lower, the nearer the learning rate is to 0.01.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda n, frame: asked.append(n))
     home = scratch.run_folder(spec.id)
     act: dict[str, Any] = {"steps": 10, "pause": 0.0, "kill": 0, "fail": "", "mute": False}
-    act |= {"meet": "", "memory": 0, "starve": 0, "oom": ""}
+    act |= {"meet": "", "memory": 0, "starve": 0, "oom": "", "flops": None}
     act |= json.loads(os.environ.get("STAND_IN", "{}"))
     if (home / "act.json").exists():
         act |= json.loads((home / "act.json").read_text())
@@ -83,6 +83,7 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
             lr=0.1,
             rate=640,
             memory=act["memory"],
+            flops=act["flops"],
         )
         saved.write_text(str(step))
         if step == prefix.branch_step(spec):
