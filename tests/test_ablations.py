@@ -21,7 +21,7 @@ from analysis.published import table as published_table
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.results import Result, Score, merge, read
-from slam_core.spec import RunSpec, resolve
+from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.launch import launch
 from sweeps.local import Local
@@ -195,6 +195,20 @@ PLAIN = Ablation(
 )
 
 
+AFTER = PLAIN.model_copy(
+    update={
+        "name": "after",
+        "arms": {
+            "slow": {"optim.lr": 2e-4},
+            "after": {
+                "optim.lr": 2e-2,
+                "dpo": Dpo(pairs="bench/ends", fraction=0.5, batch=4, max_auto_bleu=1.0),
+            },
+        },
+    }
+)
+
+
 @pytest.mark.usefixtures("warm_server")
 def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) -> None:
     plain, rates, results = PLAIN.at(small), RATES.at(small), tmp_path / "results"
@@ -231,6 +245,15 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     mixed = tabulate(plain, changed)
     assert [len(row.values) for row in mixed.metrics["sBLIMP"]] == [1, 2]
     assert "sBLIMP: 1 of 4 runs left out" in str(mixed)
+    # A second stage whose parent diverged is not waited for.
+    after = AFTER.at(small)
+    parent = after.runs()["after,s1"].parent
+    assert parent is not None
+    lost = next(iter(read(results, Result).values()))
+    merge(changed, [lost.model_copy(update={"run": parent.id, "state": "diverged"})], Result)
+    said = str(tabulate(after, changed))
+    assert "2 of 4 runs have no result yet" in said
+    assert "1 of these start from a run that diverged" in said
 
     found = tabulate(rates, results)
     losses = {(row.setting, row.arm): row for row in found.metrics["val_loss"]}
