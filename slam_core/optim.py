@@ -208,10 +208,14 @@ def state_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, to
         added = group.keys() - optimiser.defaults.keys() - {"params"}
         states[f"group {i}"] = {key: group[key] for key in added}
     tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
     for owner, state in states.items():
         for key, value in state.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{key}/{owner}"] = value
+                # bitsandbytes has one table of its 8-bit numbers for all; a file would not.
+                shared = value.numel() > 0 and value.data_ptr() in seen
+                seen.add(value.data_ptr())
+                tensors[f"{key}/{owner}"] = value.clone() if shared else value
             else:
                 dtype = torch.int64 if isinstance(value, int) else torch.float64
                 tensors[f"number/{key}/{owner}"] = torch.tensor(value, dtype=dtype)
