@@ -146,8 +146,8 @@ _SLAM = RunSpec(
 SCALES: dict[str, Scale] = {
     "tiny": Scale(
         name="tiny",
-        about="ours: 0.06M to 0.3M parameters in the shapes of the families named, 5e11 FLOPs of "
-        "shipped synthetic speech; half a minute of a core a run",
+        about="ours: models of under a million parameters in the shapes of the families named, "
+        "5e11 FLOPs of shipped synthetic speech where an arm does not say otherwise",
         bases={
             "slam": _TINY,
             # Section 4.1: real speech alone, inverse square root.

@@ -98,11 +98,12 @@ class Mix:
         }
 
     def fit(self, vocab: int) -> None:
-        """`UsageError` unless a model of so many ids knows all that are in the data."""
-        if vocab <= self.eos:
+        """`UsageError` unless a model has as many ids as the data: benchmarks of units know the end
+        of a document by its being the last."""
+        if vocab != self.eos + 1:
             raise UsageError(
-                f"model.vocab is {vocab}, the data need {self.eos + 1}; leave it out, and it is "
-                "that of the data"
+                f"model.vocab is {vocab}, the data have {self.eos + 1} ids; leave it out, and it "
+                "is that of the data"
             )
 
     def held_out(self) -> list[HeldOut]:
