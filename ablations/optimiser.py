@@ -22,6 +22,8 @@ ABLATION = Ablation(
         "Lion, cosine": COSINE | {"optim.name": "lion"},
     },
     tuned={
-        "optim.lr": By(tiny=(2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2), paper=(6e-5, 2.5e-4, 1e-3, 4e-3))
+        "optim.lr": By(
+            tiny=(2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2, 0.256), paper=(6e-5, 2.5e-4, 1e-3, 4e-3)
+        )
     },
 )

@@ -14,7 +14,7 @@ from slam_core import scratch
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
-from slam_core.spec import RunSpec, parse_override, read_spec
+from slam_core.spec import RunSpec, parse_override, read_spec, resolve
 
 if TYPE_CHECKING:
     from slam_core.train import Compile
@@ -68,7 +68,8 @@ def run(
         )
     if me.leads:
         print(
-            f"run {chosen.id}: {chosen.model.family} of {chosen.counts.total:,} parameters, "
+            f"run {chosen.id}: {resolve(chosen).model.family} of {chosen.counts.total:,} "
+            "parameters, "
             + (
                 f"{steps:,} steps of {chosen.step_units:,.0f} units"
                 if steps
