@@ -138,6 +138,7 @@ def _theirs(ax: Any, setting: Numbers) -> bool:
 
 def _axis(name: str) -> str:
     words = {
+        "compute": "times the recipe's FLOPs",
         "dpo-share": "hours of 24 for DPO",
         "mix-ratio": "synthetic share of the units",
         "dpo-beta": "beta of DPO",
