@@ -5,14 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 import ablations
 from ablations.__main__ import main
 from ablations.catalogue import catalogue, declared
-from ablations.declare import Ablation, By, Paper, Scale, Several
+from ablations.declare import Ablation, By, Cell, Declared, Paper, Scale, Several
 from ablations.scoring import score_all
 from analysis.ablate.table import tabulate
 from analysis.figures import numbers_arms
@@ -20,7 +23,8 @@ from analysis.figures.write import write
 from analysis.published import table as published_table
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import SlamError, UsageError
-from slam_core.results import Result, Score, merge, read
+from slam_core.flops import Counts
+from slam_core.results import Result, Score, Spent, merge, read
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.launch import launch
@@ -168,8 +172,6 @@ def small(
 
 
 def units(ids: list[int]) -> object:
-    import numpy as np
-
     return np.array(ids, dtype=np.uint16)
 
 
@@ -207,6 +209,112 @@ AFTER = PLAIN.model_copy(
         },
     }
 )
+
+
+ACROSS = PLAIN.model_copy(
+    update={
+        "name": "across",
+        "settings": {"narrow": {}, "wide": {"model.width": 24}, "wider": {"model.width": 32}},
+        "metrics": ("val_loss",),
+        "paper": (Paper(source="nobody", values={"wide: fast": {"val_loss": 1.5, "GenPPL": 9.0}}),),
+    }
+)
+
+
+def record(study: Declared, results: Path, loss: Callable[[Cell], float | None]) -> None:
+    """Results and validation losses of runs that nobody trained; none where the loss is None."""
+    runs, ended, scored = study.runs(), [], []
+    for label, (cell, _) in study.cells.items():
+        value, spec = loss(cell), runs[label]
+        if value is None:
+            continue
+        ended.append(
+            Result(
+                run=spec.id,
+                attempt="a",
+                state="done",
+                spec=spec.model_dump(mode="json"),
+                counts=Counts(embedding=1, positions=0, body=2, head=0, matmul=3, attention=4),
+                spent=Spent(steps=1, tokens=2, seconds=3.0),
+                train_loss=value,
+                validation={},
+                provenance={},
+            )
+        )
+        scored.append(
+            Score(
+                run=spec.id,
+                attempt="a",
+                benchmark="tiny/validation",
+                revision="1",
+                metric="nll",
+                value=value,
+                stderr=0.0,
+                items=1,
+                chance=0.0,
+            )
+        )
+    merge(results, ended, Result)
+    merge(results, scored, Score)
+
+
+def test_a_table_tells_what_an_arm_does_in_each_setting(small: Scale, tmp_path: Path) -> None:
+    study = ACROSS.at(small.model_copy(update={"seeds": (0, 1, 2)}))
+    effect = {"narrow": -0.1, "wide": -0.1, "wider": 0.1}
+
+    def loss(cell: Cell) -> float | None:
+        if (cell.setting, cell.seed) == ("wide", 2):
+            return None
+        noise = 0.001 * ((7 * cell.seed + 3 * len(cell.setting)) % 5)
+        return 2 + cell.seed / 10 + (effect[cell.setting] + noise) * (cell.arm == "fast")
+
+    record(study, tmp_path, loss)
+    table = tabulate(study, tmp_path)
+    shown, kept = str(table).splitlines(), table.record()
+    fast = {row["setting"]: row for row in kept["rows"] if row["arm"] == "fast"}
+    pairs = np.array([effect["narrow"] + 0.001 * ((7 * seed + 18) % 5) for seed in range(3)])
+    interval = stats.ttest_1samp(pairs, 0).confidence_interval(0.95)
+    ends = fast["narrow"]["low"], fast["narrow"]["high"]
+    assert ends == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert len(fast["wide"]["seeds"]) == 2
+    assert all("low" not in row for row in kept["rows"] if row["arm"] == "slow")
+    said = f"{interval.low:+.3f} to {interval.high:+.3f}"
+    assert any(line.startswith("narrow: fast") and line.endswith(said) for line in shown)
+
+    wide, wider = kept["interactions"]
+    assert (wide["arm"], wide["setting"], wide["first"], wide["pairs"]) == (
+        ("fast", "wide", "narrow", 2)
+    )
+    assert wide["low"] < 0 < wide["high"]
+    assert wider["pairs"] == 3
+    assert 0.19 < wider["low"] < 0.2 < wider["high"] < 0.21
+    assert wider["p"] < 0.01
+    sentences = [one["message"] for one in kept["interactions"]]
+    assert sentences[1].startswith("the effect of fast in wider is worse than that in narrow: +0.2")
+    after_main = shown.index(f"  {kept['effects'][0]['message']}") + 1
+    assert shown[after_main : after_main + 2] == [f"  {sentence}" for sentence in sentences]
+    assert "not measured at this scale, but given by the paper: GenPPL" in shown
+
+
+def test_a_table_of_one_seed_or_one_setting_has_no_interaction_to_show(
+    small: Scale, tmp_path: Path
+) -> None:
+    def loss(cell: Cell) -> float:
+        return 2 + cell.seed / 10 - 0.1 * (cell.arm == "fast")
+
+    alone = ACROSS.at(small.model_copy(update={"seeds": (0,)}))
+    record(alone, tmp_path / "seed", loss)
+    table = tabulate(alone, tmp_path / "seed")
+    assert all("low" not in row for row in table.record()["rows"])
+    for one in table.record()["interactions"]:
+        assert not {"low", "high", "p"} & one.keys()
+        assert "single runs tell nothing of the noise" in one["message"]
+    plain = PLAIN.at(small)
+    record(plain, tmp_path / "plain", loss)
+    table = tabulate(plain, tmp_path / "plain")
+    assert table.record()["interactions"] == []
+    assert "95 % interval" not in str(table)
+    assert "the paper" not in str(table)
 
 
 @pytest.mark.usefixtures("warm_server")
@@ -260,7 +368,7 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     best = losses["wide", "fast"]
     assert best.mean < losses["wide", "slow"].mean
     assert best.paper == 1.5
-    assert best.difference < 0
+    assert best.difference.high < 0
     assert best.model == f"llama {brief(runs['rates: wide: fast,warmup=0,s0'].counts.total)}"
     (effect,) = found.effects["val_loss"]
     assert effect.runs == 4

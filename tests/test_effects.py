@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from worlds import SPEECH, noisy
 
-from analysis.ablate.effects import Effect, Plan, Row, compare, rows
+from analysis.ablate.effects import Effect, Plan, Row, compare, interactions, rows
 from analysis.ablate.ranking import rank
 from analysis.ablate.significance import detectable
 from analysis.laws import Floats
@@ -290,6 +290,114 @@ def test_rows_of_points_take_the_budget_the_loss_or_a_score() -> None:
         rows(some, arms, metric="ssc")
     with pytest.raises(UsageError, match="3 arms and 4 settings for 4 runs"):
         rows(some, arms[:3])
+
+
+def bent(sd: float, seeds: int, seed: int, by: dict[str, float]) -> list[Row]:
+    """Two arms without an effect, but for what `by` adds to the first in a setting."""
+    return [
+        row._replace(value=row.value + by.get(row.setting, 0.0) * (row.arm == "arm"))
+        for row in trial({"base": 0, "arm": 0, "null": 0}, sd, seeds, seed)
+    ]
+
+
+def test_an_interaction_is_the_paired_t_test_of_differences() -> None:
+    runs = bent(0.01, 4, 0, {"1e19": 0.05, "1e20": -0.05})
+    found = interactions(runs, "base", Plan(test="t"))
+    assert [one[:3] for one in found] == [
+        (arm, setting, "1e18") for arm in ("arm", "null") for setting in ("1e19", "1e20")
+    ]
+    raw = []
+    for arm, setting, _, contrast in found:
+        d = matrix(runs, arm) - matrix(runs, "base")
+        reference = stats.ttest_rel(d[SETTINGS.index(setting)], d[0])
+        interval = reference.confidence_interval(0.95)
+        assert contrast.difference[1:] == pytest.approx((interval.low, interval.high), rel=1e-9)
+        assert (contrast.paired, contrast.runs, contrast.left_out) == (True, 4, ())
+        raw.append(reference.pvalue)
+    assert [one.contrast.p for one in found] == pytest.approx(raw, rel=1e-9)
+    order = np.argsort(raw)
+    holm = np.maximum.accumulate(np.minimum(np.sort(raw) * [4, 3, 2, 1], 1))
+    assert [found[i].contrast.adjusted for i in order] == pytest.approx(holm)
+    worse, better, null, _ = (one.contrast for one in found)
+    assert worse.message.startswith("the effect of arm in 1e19 is worse than that in 1e18: +0.0")
+    assert better.message.startswith("the effect of arm in 1e20 is better than that in 1e18: -0.0")
+    assert null.message.startswith(
+        "the effect of null in 1e19 is not shown to be better or worse than that in 1e18: "
+    )
+    assert null.message.endswith(f"; {null.detectable:.2g} would be found 80% of the time")
+
+
+def test_an_effect_that_is_the_same_everywhere_is_no_interaction() -> None:
+    runs = bent(0.01, 4, 0, dict.fromkeys(SETTINGS, -0.5))
+    shifted, _, *_ = interactions(runs, "base", Plan(test="t"))
+    level, _, *_ = interactions(bent(0.01, 4, 0, {}), "base", Plan(test="t"))
+    assert compare(runs, "base", Plan(test="t"))[0].adjusted < 1e-6
+    assert shifted.contrast.difference == pytest.approx(level.contrast.difference, abs=1e-9)
+
+
+def test_interactions_are_covered_and_none_is_claimed_as_often_as_the_level_says() -> None:
+    """400 worlds of three settings: the intervals of true contrasts, one of them 0, hold these in
+    95 %; any of four null contrasts is claimed in at most 5 %, a lone one in 5 %."""
+    truth, trials = {"1e19": 0.0, "1e20": 0.04}, 400
+    covered, alone, anywhere = 0, 0, 0
+    plan = Plan(test="t", replicates=20)
+    for seed in range(trials):
+        found = interactions(bent(0.01, 3, seed, truth), "base", plan)
+        for _, setting, _, contrast in found[:2]:
+            _, low, high = contrast.difference
+            covered += low <= truth[setting] <= high
+        null = interactions(bent(0.01, 3, seed + trials, {}), "base", plan)
+        anywhere += any(one.contrast.adjusted <= 0.05 for one in null)
+        alone += null[0].contrast.p <= 0.05
+    error = 3 * math.sqrt(0.0475 / trials)
+    assert covered / (2 * trials) == pytest.approx(0.95, abs=error)
+    assert alone / trials == pytest.approx(0.05, abs=error)
+    assert 0 < anywhere / trials <= 0.05 + error
+
+
+def test_interactions_take_the_seeds_that_both_settings_have() -> None:
+    whole = bent(0.01, 4, 0, {"1e19": 0.05})
+    gone = {("base", "1e18", 0), ("arm", "1e19", 3)}
+    found = interactions([row for row in whole if row[:3] not in gone], "base", Plan(test="t"))
+    d = matrix(whole, "arm") - matrix(whole, "base")
+    contrast = found[0].contrast
+    assert contrast.difference.value == pytest.approx((d[1] - d[0])[1:3].mean(), rel=1e-9)
+    assert contrast.runs == 2
+    assert contrast.left_out == (
+        "the effect of arm in 1e19, seed 0: that in 1e18 has no such run",
+        "that in 1e18, seed 3: the effect of arm in 1e19 has no such run",
+    )
+    lost = [row._replace(value=math.nan) if row[:3] == ("arm", "1e19", 3) else row for row in whole]
+    doubted = interactions(lost, "base", Plan(test="t"))[0].contrast
+    assert doubted.runs == 3
+    assert doubted.message.endswith("runs that came to no value: 1, which may flatter an arm")
+    # Seeds 0 and 1 here, 2 and 3 there: Welch's test.
+    apart = [row for row in whole if (row.setting == "1e18") == (row.seed < 2)]
+    unpaired = interactions(apart, "base", Plan(test="t"))[0].contrast
+    reference = stats.ttest_ind(d[1, 2:], d[0, :2], equal_var=False)
+    assert unpaired.p == pytest.approx(reference.pvalue, rel=1e-9)
+    assert "seeds are not shared" in unpaired.message
+
+
+def test_interactions_of_one_seed_one_setting_and_none() -> None:
+    whole = bent(0.01, 1, 0, {"1e19": 0.05})
+    contrast = interactions(whole, "base", Plan(test="t"))[0].contrast
+    assert contrast.status == "too few"
+    assert math.isnan(contrast.difference.low)
+    assert contrast.message.startswith("the effect of arm in 1e19 differs from that in 1e18 by +0.")
+    assert "single runs tell nothing of the noise" in contrast.message
+    assert interactions([row for row in whole if row.setting == "1e18"], "base") == ()
+    part = [row for row in bent(0.01, 3, 0, {}) if row[:2] != ("base", "1e19")]
+    by_setting = {one.setting: one for one in interactions(part, "base", Plan(test="t"))[:2]}
+    missing, there = by_setting["1e19"], by_setting["1e20"]
+    assert math.isnan(missing.contrast.adjusted)
+    assert missing.contrast.message == (
+        "the effect of arm in 1e19 cannot be set beside that in 1e18: in one of them arm and base "
+        "have no seed in common; add one"
+    )
+    assert there.contrast.runs == 3
+    with pytest.raises(UsageError, match="baseline 'cold'"):
+        interactions(part, "cold")
 
 
 def test_ranks_and_tau_are_scipys() -> None:

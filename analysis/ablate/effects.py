@@ -8,6 +8,8 @@ that what either does to both runs cancels. There are several questions, and so 
   baseline as below. n pairs give no p below 2^(1-n): five cannot reach .05;
 * bootstrap over settings, then seeds: the mean over settings, if those are drawn from many (Davison
   & Hinkley 1997, section 3.8). From a handful of settings or seeds its intervals are too narrow.
+
+Whether an arm does the same in every setting is a question of its own: `interactions`.
 """
 
 from __future__ import annotations
@@ -100,6 +102,17 @@ class Effect:
     left_out: tuple[str, ...]
 
 
+class Interaction(NamedTuple):
+    """How far an arm's effect depends on the setting: `contrast` is its difference to the baseline
+    in `setting` minus that in the `first` setting, `runs` counts the seeds of both. Its `percent`
+    is empty, and its `left_out` names differences, not the runs that have no partner."""
+
+    arm: str
+    setting: Hashable
+    first: Hashable
+    contrast: Effect
+
+
 def rows(
     points: Points,
     arm: Sequence[str],
@@ -130,7 +143,7 @@ def by_arm(runs: Iterable[Row]) -> tuple[dict[str, Arm], dict[str, list[str]]]:
     lost: dict[str, list[str]] = {}
     seen: set[Row] = set()
     for arm, setting, seed, value in runs:
-        name = f"{arm} at {in_words(setting)}, seed {seed}"
+        name = _named(arm, setting, seed)
         key = Row(arm, setting, seed, 0.0)
         if key in seen:
             raise UsageError(f"two runs are {name}: the setting has to tell them apart")
@@ -141,6 +154,11 @@ def by_arm(runs: Iterable[Row]) -> tuple[dict[str, Arm], dict[str, list[str]]]:
         else:
             valueless.append(f"{name}: its value is {value}")
     return arms, lost
+
+
+def _named(arm: str, setting: Hashable, seed: int) -> str:
+    where = "" if setting == "" else f" at {in_words(setting)}"
+    return f"{arm}{where}, seed {seed}"
 
 
 def in_words(setting: Hashable) -> str:
@@ -155,19 +173,66 @@ def compare(runs: Iterable[Row], baseline: str, plan: Plan | None = None) -> tup
     if both have several runs in each common setting.
     `UsageError` for an unknown baseline and for no other arm.
     """
-    plan = plan or Plan()
+    arms, lost = _arms(runs, baseline)
+    others = [_Match.of(arm, baseline, arms, lost) for arm in arms if arm != baseline]
+    return _judged(others, plan or Plan())
+
+
+def interactions(
+    runs: Iterable[Row], baseline: str, plan: Plan | None = None
+) -> tuple[Interaction, ...]:
+    """Whether arms do more or less in each setting than in the first of the rows: differences of
+    paired differences, paired by seed and judged as `compare` does arms; p is corrected over all of
+    them.
+
+    Two settings that share fewer than two seeds are compared without pairs, if both have several.
+    Nothing for a single setting. `UsageError` as in `compare`.
+    """
+    plan, runs = plan or Plan(), list(runs)
+    arms, _ = _arms(runs, baseline)
+    base = {(row.setting, row.seed): row.value for row in runs if row.arm == baseline}
+    first, *others = dict.fromkeys(row.setting for row in runs)
+    places = [(arm, setting) for arm in arms if arm != baseline for setting in others]
+    matches = []
+    for arm, setting in places:
+        ours, theirs = f"the effect of {arm} in {in_words(setting)}", f"that in {in_words(first)}"
+        names = {setting: ours, first: theirs}
+        differences = [
+            Row(names[row.setting], "", row.seed, row.value - base[row.setting, row.seed])
+            for row in runs
+            if row.arm == arm and row.setting in names and (row.setting, row.seed) in base
+        ]
+        matches.append(_Match.of(ours, theirs, *by_arm(differences)))
+    found = []
+    for (arm, setting), contrast in zip(places, _judged(matches, plan), strict=True):
+        message = contrast.message
+        if not contrast.runs:
+            message = (
+                f"{contrast.arm} cannot be set beside that in {in_words(first)}: in one of them "
+                f"{arm} and {baseline} have no seed in common; add one"
+            )
+        contrast = replace(contrast, percent=Estimate(), message=message)
+        found.append(Interaction(arm, setting, first, contrast))
+    return tuple(found)
+
+
+def _arms(runs: Iterable[Row], baseline: str) -> tuple[dict[str, Arm], dict[str, list[str]]]:
     arms, lost = by_arm(runs)
     if baseline not in arms or len(arms) < 2:
         raise UsageError(
             f"nothing to compare with a baseline '{baseline}'; the arms are {', '.join(arms)}"
         )
-    others = [_Match.of(arm, baseline, arms, lost) for arm in arms if arm != baseline]
-    p = np.array([match.p(plan) for match in others])
+    return arms, lost
+
+
+def _judged(matches: Sequence[_Match], plan: Plan) -> tuple[Effect, ...]:
+    """The effects, with p corrected over all of them."""
+    p = np.array([match.p(plan) for match in matches])
     adjusted = adjust(p, plan.correction)
     tests = int(np.isfinite(p).sum())
     return tuple(
         match.effect(plan, float(raw), float(corrected), tests)
-        for match, raw, corrected in zip(others, p, adjusted, strict=True)
+        for match, raw, corrected in zip(matches, p, adjusted, strict=True)
     )
 
 
@@ -186,7 +251,7 @@ class _Match:
     def of(
         cls, arm: str, baseline: str, arms: dict[str, Arm], lost: dict[str, list[str]]
     ) -> _Match:
-        ours, theirs = arms[arm], arms[baseline]
+        ours, theirs = arms.get(arm, {}), arms.get(baseline, {})
         pairs = [key for key in ours if key in theirs]
         together = {setting for setting, _ in ours} & {setting for setting, _ in theirs}
         sides = [[key for key in side if key[0] in together] for side in (ours, theirs)]
@@ -195,7 +260,7 @@ class _Match:
         paired = len(pairs) > 1 or (len(pairs) == 1 and lone)
         mine, other = (pairs, pairs) if paired else sides
         unmatched = [
-            f"{name} at {in_words(setting)}, seed {seed}: {rival} has no such run"
+            f"{_named(name, setting, seed)}: {rival} has no such run"
             for name, rival, runs, used in (
                 (arm, baseline, ours, mine),
                 (baseline, arm, theirs, other),
@@ -210,7 +275,7 @@ class _Match:
             )
             for setting in dict.fromkeys(setting for setting, _ in mine)
         }
-        gone = lost[arm] + lost[baseline]
+        gone = lost.get(arm, []) + lost.get(baseline, [])
         return cls(arm, baseline, paired, samples, len(gone), tuple(gone + unmatched))
 
     @property

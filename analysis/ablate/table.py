@@ -12,7 +12,8 @@ import numpy as np
 
 from ablations.declare import LOSSES, By, Cell, Declared, key
 from ablations.scoring import recorded
-from analysis.ablate.effects import Better, Effect, Plan, Row, compare
+from analysis.ablate.effects import Better, Effect, Interaction, Plan, Row, compare, interactions
+from analysis.ablate.significance import Estimate, Mean
 from slam_core.errors import SlamError
 from slam_core.results import Exclusion, Result, Score, read
 from sweeps.table import brief, table
@@ -24,15 +25,16 @@ PERCENT = 100.0
 @dataclass(frozen=True)
 class Measured:
     """An arm in a setting on one metric: values by seed, mean and standard deviation, and the mean
-    difference to the baseline in that setting; NaN where there is none. `model` is what was trained
-    under the arm's name, `paper` the paper's value, `paper_difference` its difference."""
+    difference to the baseline in that setting with its 95 % t interval; NaN where there is none.
+    `model` is what was trained under the arm's name, `paper` the paper's value, `paper_difference`
+    its difference."""
 
     setting: str
     arm: str
     model: str
     tuned: tuple[tuple[str, Any], ...]
     values: dict[int, float]
-    difference: float
+    difference: Estimate
     paper: float
     paper_difference: float
 
@@ -48,7 +50,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Table:
-    """`metrics` by name; `effects` of each arm over all settings; `notes` on what is missing."""
+    """`metrics` by name; `effects` of each arm over all settings, and `interactions`, how these
+    differ between settings, where there are several; `notes` on what is missing."""
 
     name: str
     question: str
@@ -57,6 +60,7 @@ class Table:
     baseline: str
     metrics: dict[str, list[Measured]]
     effects: dict[str, tuple[Effect, ...]]
+    interactions: dict[str, tuple[Interaction, ...]]
     notes: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
@@ -78,7 +82,9 @@ class Table:
                         "seeds": sorted(row.values),
                         "mean": row.mean,
                         "sd": row.deviation,
-                        "difference": row.difference,
+                        "difference": row.difference.value,
+                        "low": row.difference.low,
+                        "high": row.difference.high,
                         "paper": row.paper,
                         "paper_difference": row.paper_difference,
                     }
@@ -87,20 +93,17 @@ class Table:
                 for row in rows
             ],
             "effects": [
-                _known(
-                    {
-                        "metric": metric,
-                        "arm": effect.arm,
-                        "difference": effect.difference.value,
-                        "low": effect.difference.low,
-                        "high": effect.difference.high,
-                        "p": effect.adjusted,
-                        "pairs": effect.runs,
-                        "message": effect.message,
-                    }
-                )
+                _known({"metric": metric, "arm": effect.arm} | _judgement(effect))
                 for metric, effects in self.effects.items()
                 for effect in effects
+            ],
+            "interactions": [
+                _known(
+                    {"metric": metric, "arm": one.arm, "setting": one.setting, "first": one.first}
+                    | _judgement(one.contrast)
+                )
+                for metric, found in self.interactions.items()
+                for one in found
             ],
             "notes": list(self.notes),
         }
@@ -119,18 +122,25 @@ class Table:
                     _number(row.mean, digits),
                     _number(row.deviation, digits),
                     str(len(row.values)),
-                    _number(row.difference, digits, sign=True),
+                    _number(row.difference.value, digits, sign=True),
+                    _interval(row.difference, digits),
                     _number(row.paper, 2),
                     _number(row.paper_difference, 2, sign=True),
                 ]
                 for row in rows
             ]
-            numbers = ["mean", "s.d.", "seeds", "difference", "paper", "its difference"]
+            numbers = ["mean", "s.d.", "seeds", "difference", "95 % interval"]
+            numbers += ["paper", "its difference"]
             heads = [metric, "model", *numbers]
             if all(math.isnan(row.paper) for row in rows):
                 heads, shown = heads[:-2], [row[:-2] for row in shown]
+            if metric not in self.interactions:  # in one setting the effects have the intervals
+                at = heads.index("95 % interval")
+                heads, *shown = [row[:at] + row[at + 1 :] for row in (heads, *shown)]
+            said = [effect.message for effect in self.effects.get(metric, ())]
+            said += [one.contrast.message for one in self.interactions.get(metric, ())]
             lines += ["", table(heads, shown, numbers)]
-            lines += [f"  {effect.message}" for effect in self.effects.get(metric, ())]
+            lines += [f"  {message}" for message in said]
         return "\n".join([*lines, *([""] if self.notes else []), *self.notes])
 
 
@@ -169,7 +179,10 @@ def tabulate(declared: Declared, results: Path) -> Table:
         at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in ends]
         if at_end:
             notes.append(f"best at an end of the {field} tried: {', '.join(at_end)}")
-    metrics, effects = {}, {}
+    given = {name for paper in one.paper for numbers in paper.values.values() for name in numbers}
+    if unmeasured := sorted(given - scale.benchmarks.keys() - scale.losses.keys()):
+        notes.append(f"not measured at this scale, but given by the paper: {', '.join(unmeasured)}")
+    metrics, effects, between = {}, {}, {}
     for metric, values in found.items():
         better: Better = "lower" if metric in scale.losses else "higher"
         rows = _rows(declared, chosen, values, metric, models)
@@ -182,7 +195,10 @@ def tabulate(declared: Declared, results: Path) -> Table:
         arms = {row.arm for row in flat}
         if one.baseline in arms and len(arms) > 1:
             # Of few seeds: sign flips of three pairs could show nothing.
-            effects[metric] = compare(flat, one.baseline, Plan(better=better, test="t"))
+            plan = Plan(better=better, test="t")
+            effects[metric] = compare(flat, one.baseline, plan)
+            if len({row.setting for row in flat}) > 1:
+                between[metric] = interactions(flat, one.baseline, plan)
     return Table(
         name=declared.name,
         question=one.question,
@@ -191,6 +207,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
         baseline=one.baseline,
         metrics=metrics,
         effects=effects,
+        interactions=between,
         notes=tuple(notes),
     )
 
@@ -280,7 +297,9 @@ def _rows(
                 model=models.get((setting, arm), ""),
                 tuned=chosen[setting, arm],
                 values=mine,
-                difference=float(np.mean(pairs)) if pairs and not own else math.nan,
+                difference=Mean.of(np.array(pairs)).interval(0.95)
+                if pairs and not own
+                else Estimate(),
                 paper=theirs,
                 paper_difference=math.nan
                 if own
@@ -307,6 +326,22 @@ def _tuned(tuned: tuple[tuple[str, Any], ...]) -> str:
 
 def _number(value: float, digits: int, *, sign: bool = False) -> str:
     return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def _interval(estimate: Estimate, digits: int) -> str:
+    ends = [_number(end, digits, sign=True) for end in estimate[1:]]
+    return " to ".join(ends) if all(ends) else ""
+
+
+def _judgement(effect: Effect) -> dict[str, Any]:
+    return {
+        "difference": effect.difference.value,
+        "low": effect.difference.low,
+        "high": effect.difference.high,
+        "p": effect.adjusted,
+        "pairs": effect.runs,
+        "message": effect.message,
+    }
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
