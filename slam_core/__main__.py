@@ -144,7 +144,8 @@ def score(
     from slam_core.run import group_scores
     from slam_core.run import score as score_run
 
-    scores = score_run(scratch.find(run), benchmark, say=_say_aside if as_json else _say)
+    run = scratch.find(run)
+    scores = score_run(run, benchmark, say=_say_aside if as_json else _say)
     if as_json:
         print(json.dumps([s.model_dump(mode="json") for s in scores]))
         return
@@ -153,7 +154,7 @@ def score(
             f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}, "
             f"{s.items} {'units' if s.metric == 'nll' else 'items'}, chance {s.chance:.2f}"
         )
-    for row in group_scores(scores[0].run, scores[0].benchmark, scores[0].revision):
+    for row in group_scores(run, benchmark):
         shown = (f"{m} {row[m][0]:.3f} ± {row[m][1]:.3f}" for m in row if m.startswith("accuracy"))
         print(f"  {row['group']}: {', '.join(shown)}, {row['items']} items")
 

@@ -25,6 +25,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,13 @@ def words_of(sentence: str) -> list[str]:
     return [word for word in sentence.split() if any(map(str.isalnum, word))]
 
 
+class Likelihood(StrEnum):
+    """What is compared of two sides: log-probability per unit, or of the whole side."""
+
+    mean = "mean"
+    sum = "sum"
+
+
 class PairsManifest(_Record):
     """`pairs.json` of a pair set."""
 
@@ -210,13 +218,17 @@ class PairsManifest(_Record):
     items: int
     items_sha256: str
     dropped: int  # pairs with an empty side or two sides of the same units
+    likelihood: Likelihood = Likelihood.mean  # written only if it is another
     provenance: dict[str, Any]
 
     @property
     def revision(self) -> str:
-        """12 hex digits over format, inventory, units and items."""
-        parts = {"format": self.format, "inventory": self.inventory}
-        return _digest({**parts, "units": self.units_sha256, "items": self.items_sha256})
+        """12 hex digits over format, inventory, units, items, and what is compared of them."""
+        parts: dict[str, Any] = {"format": self.format, "inventory": self.inventory}
+        parts |= {"units": self.units_sha256, "items": self.items_sha256}
+        if self.likelihood != Likelihood.mean:
+            parts["likelihood"] = self.likelihood
+        return _digest(parts)
 
 
 # Reading
@@ -597,7 +609,13 @@ def write_corpus(
 
 
 def write_pairs(
-    folder: Path, pairs: Iterable[Pair], *, name: str, inventory: int, provenance: Mapping[str, Any]
+    folder: Path,
+    pairs: Iterable[Pair],
+    *,
+    name: str,
+    inventory: int,
+    provenance: Mapping[str, Any],
+    likelihood: Likelihood = Likelihood.mean,
 ) -> PairsManifest:
     """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped.
 
@@ -633,9 +651,11 @@ def write_pairs(
         items=len(lines),
         items_sha256=write_file(folder / "items.jsonl", _lines(lines)),
         dropped=dropped,
+        likelihood=likelihood,
         provenance=dict(provenance),
     )
-    write_file(folder / "pairs.json", manifest.model_dump_json(indent=1).encode() + b"\n")
+    written = manifest.model_dump_json(indent=1, exclude_defaults=True)
+    write_file(folder / "pairs.json", written.encode() + b"\n")
     return manifest
 
 

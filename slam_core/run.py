@@ -331,7 +331,7 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         if pairs:
             nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
             write_file(items_file(folder, name, revision), _items(pairs, nlls))
-            for metric, (value, stderr) in accuracies(nlls).items():
+            for metric, (value, stderr) in accuracies(nlls, pairs.manifest.likelihood).items():
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
         elif corpus:
@@ -372,30 +372,35 @@ def items_file(folder: Path, benchmark: str, revision: str) -> Path:
 
 
 def _items(pairs: Pairs, nlls: dict[str, npt.NDArray[np.float64]]) -> bytes:
-    """id, group and the NLLs of `pair_nlls` of every item."""
+    """id, group and what `pair_nlls` found of every item."""
     rows = (
-        {"id": item.id, "group": item.group} | {side: values[i] for side, values in nlls.items()}
+        {"id": item.id, "group": item.group}
+        | {name: int(v[i]) if name.endswith("_units") else v[i] for name, v in nlls.items()}
         for i, item in enumerate(pairs.items)
     )
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def group_scores(run: str, benchmark: str, revision: str) -> list[dict[str, Any]]:
+def group_scores(run: str, benchmark: str) -> list[dict[str, Any]]:
     """Accuracies of a scored run by the groups of a pair benchmark, with standard errors.
 
-    {group, items, metric: (value, standard error)}; nothing for a benchmark without groups, or one
-    that was scored when items were not kept.
+    {group, items, metric: (value, standard error)}; nothing for a corpus, a benchmark without
+    groups, or one that was scored when items were not kept.
     """
-    path = items_file(scratch.attempts(run)[-1], benchmark, revision)
+    if is_corpus(benchmark):
+        return []
+    pairs = open_pairs(benchmark)
+    path = items_file(scratch.attempts(run)[-1], pairs.name, pairs.revision)
     if not path.is_file():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    sides = [side for side in rows[0] if side not in ("id", "group")]
+    names = [name for name in rows[0] if name not in ("id", "group")]
     found = []
     for group in sorted({row["group"] for row in rows} - {""}):
         mine = [row for row in rows if row["group"] == group]
-        nlls = {side: np.array([row[side] for row in mine]) for side in sides}
-        found.append({"group": group, "items": len(mine), **accuracies(nlls)})
+        nlls = {name: np.array([row[name] for row in mine]) for name in names}
+        judged = accuracies(nlls, pairs.manifest.likelihood)
+        found.append({"group": group, "items": len(mine), **judged})
     return found
 
 

@@ -263,6 +263,11 @@ def test_salmon_from_units_by_the_names_in_their_table(tmp_path: Path) -> None:
     items = {i.id: i for i in open_pairs(tmp_path / "out").items}
     assert len(items) == 8
     assert items["speaker_consistency/0"].negative.tolist() == [7, 10]
+    assert open_pairs(tmp_path / "out").manifest.likelihood == "mean"
+    summed = (*options[2:], "--out", tmp_path / "summed", "--likelihood", "sum")
+    assert command("benchmark", "import", "salmon", tmp_path, *summed).exit_code == 0
+    assert open_pairs(tmp_path / "summed").manifest.likelihood == "sum"
+    assert command("benchmark", "import", "salmon", tmp_path, *summed[:-1], "most").exit_code == 2
 
 
 def test_slamkit_folders(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from slam_core import scratch
 from slam_core.__main__ import main
-from slam_core.corpora import Pair, write_pairs
+from slam_core.corpora import Likelihood, Pair, write_pairs
 from slam_core.spec import RunSpec
 
 
@@ -89,6 +89,46 @@ def test_score_is_recorded_once(
     assert shown.count("30 items") == 2
     events = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_text()
     assert events.count('"score"') == 1
+
+
+def test_a_set_that_compares_sums_is_scored_by_sums(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Noise against a longer real side, so that means and sums disagree; both from one file."""
+    import numpy as np
+
+    from slam_core.corpora import open_corpus
+
+    corpus = open_corpus(tiny_corpus)
+    rng = np.random.default_rng(1)
+    items = []
+    for i in range(12):
+        real = corpus.read("test", i * 15, i * 15 + 15)
+        noise = rng.permutation(21)[:2].astype(np.uint16)
+        items.append(Pair(f"i{i:02d}", real[:0], real, noise, "all"))
+    assert main(["run", str(spec_file)]) == 0
+    found, kept = {}, {}
+    for how in Likelihood:
+        about = {"name": f"tiny/{how}", "inventory": 21, "provenance": {}}
+        write_pairs(tmp_path / how, items, likelihood=how, **about)  # type: ignore[arg-type]
+        capsys.readouterr()
+        words = ["score", tiny_spec.id, "--benchmark", str(tmp_path / how)]
+        assert main([*words, "--json"]) == 0
+        (score,) = json.loads(capsys.readouterr().out)
+        assert main(words) == 0
+        found[how] = score["value"]
+        assert f"all: accuracy {score['value']:.3f}" in capsys.readouterr().out
+        (file,) = (scratch.attempts(tiny_spec.id)[-1] / "items").glob(f"tiny-{how}-*.jsonl")
+        kept[how] = [json.loads(line) for line in file.read_text().splitlines()]
+    assert kept["mean"] == kept["sum"]
+    assert [(r["positive_units"], r["negative_units"]) for r in kept["sum"]] == [(15, 2)] * 12
+    whole = [r["positive"] * 15 < r["negative"] * 2 for r in kept["mean"]]
+    assert found["sum"] == sum(whole) / 12 < found["mean"]
 
 
 def test_a_run_is_scored_on_another_corpus(
