@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,9 @@ def unpack(packed: npt.NDArray[np.uint8], start: int, stop: int, inventory: int)
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+R = TypeVar("R", bound=_Record)
 
 
 class Shard(_Record):
@@ -451,7 +454,7 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     """Open a pair set, '<corpus>/<set>', '<corpus>/preferences/<name>/<part>' or its folder, and
     check its checksums."""
     folder = find_pairs(name_or_path)
-    manifest = PairsManifest.model_validate_json((folder / "pairs.json").read_bytes())
+    manifest = _parsed(folder / "pairs.json", PairsManifest, "manifest of a pair set")
     _check_sha256(folder / "pairs.units", manifest.units_sha256)
     _check_sha256(folder / "items.jsonl", manifest.items_sha256)
     packed = np.fromfile(folder / "pairs.units", np.uint8)
@@ -486,17 +489,24 @@ def find_pairs(name_or_path: str | Path) -> Path:
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / "corpus.json"
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SlamError(f"{path} is no corpus manifest: {first['msg']} (at {where})") from None
+    manifest = _parsed(path, Manifest, "corpus manifest")
     if manifest.format not in READABLE:
         raise SlamError(
             f"{path} has format {manifest.format}, this version reads {FORMAT}: rebuild the corpus"
         )
     return manifest
+
+
+def _parsed(path: Path, kind: type[R], what: str) -> R:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        at = f" (at {where})" if where else ""
+        raise SlamError(
+            f"{path} is no {what}: {first['msg']}{at}; copy it again or make it anew"
+        ) from None
 
 
 # Writing

@@ -203,6 +203,13 @@ def test_pairs_come_back_and_indistinct_ones_are_counted(tmp_path: Path) -> None
     (folder / "items.jsonl").write_text("{}\n")
     with pytest.raises(SlamError, match=r"items\.jsonl does not have the checksum"):
         open_pairs(folder)
+    stored = folder / "pairs.json"
+    stored.write_bytes(stored.read_bytes()[:100])
+    with pytest.raises(SlamError, match=r"pairs\.json is no manifest of a pair set: .*EOF"):
+        open_pairs(folder)
+    stored.write_text('{"format": 2}')
+    with pytest.raises(SlamError, match=r"no manifest of a pair set: Field required \(at name\)"):
+        open_pairs(folder)
 
 
 def test_only_a_likelihood_that_is_not_the_mean_is_written(tmp_path: Path) -> None:
