@@ -483,7 +483,12 @@ def find_pairs(name_or_path: str | Path) -> Path:
     if not (folder / "pairs.json").is_file():
         known = sorted(p.parent.name for p in corpus.glob("pairs/*/pairs.json"))
         has = ", ".join(known) or "none"
-        raise UsageError(f"corpus {path.parent} has no pair set {path.name!r}; it has {has}")
+        trained = sorted(corpus.glob("preferences/*/train/pairs.json"))
+        preferred = [f"{path.parent}/preferences/{p.parent.parent.name}/train" for p in trained]
+        prefers = f"; its preferences are {', '.join(preferred)} (or held_out)" if preferred else ""
+        raise UsageError(
+            f"corpus {path.parent} has no pair set {path.name!r}; it has {has}{prefers}"
+        )
     return folder
 
 

@@ -212,6 +212,12 @@ def test_pairs_come_back_and_indistinct_ones_are_counted(tmp_path: Path) -> None
         open_pairs(folder)
 
 
+def test_preferences_are_named_where_a_pair_set_is_not_there() -> None:
+    told = "it has consistency, detail, story, topic; its preferences are stories/preferences/"
+    with pytest.raises(UsageError, match=rf"no pair set 'nope'; {told}endings/train \(or held_out"):
+        open_pairs("stories/nope")
+
+
 def test_only_a_likelihood_that_is_not_the_mean_is_written(tmp_path: Path) -> None:
     """What was written before there was a choice is the same file, and the same revision."""
     pair = Pair("x", np.zeros(0, np.uint16), np.array([1, 2], np.uint16), np.array([1], np.uint16))
