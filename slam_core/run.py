@@ -20,7 +20,7 @@ from torch import nn
 from slam_core import prefix, scratch
 from slam_core.checkpoints import checkpoints, load_weights, truncated
 from slam_core.choices import Choices
-from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
+from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import HeldOut, Mix
 from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.dpo import Preferences, reference_logps
@@ -30,9 +30,19 @@ from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, Unwritten, scores_of, state_of
+from slam_core.results import (
+    OUT_OF_MEMORY,
+    Journal,
+    Score,
+    State,
+    Unwritten,
+    in_words,
+    scores_of,
+    state_of,
+)
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.streams import Stream as Units
+from slam_core.streams import validated_rate
 from slam_core.train import Diverged, Limits, Loop, NextUnit, Objective, Stream
 from slam_core.twist import warm_start
 
@@ -261,8 +271,10 @@ def _finish(
         spent=spent.model_dump(),
         validation={Path(name).name: v.model_dump() for name, v in found.items()},
     )
+    rates = {source.label: validated_rate(source) for source in spec.data.sources}
     for name, value in found.items():
-        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit")
+        others = in_words(value.nll, rates.get(name))
+        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit, {others}")
     return "done"
 
 
@@ -338,8 +350,6 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             tokens = Units(corpus, "validation", eos=vocab - 1)
             eos = vocab - 1 if spec.data.packing == "documents" else None
             heard = validation(model, tokens, spec.data.context, None, eos=eos)
-            if corpus.manifest.splits["validation"].seconds:  # text has none
-                say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
             found["nll"] |= {"chance": math.log(vocab)}
         for metric, numbers in found.items():
@@ -347,11 +357,6 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
     return scores_on(run, folder, name, revision)
-
-
-def _bits(nll: float, corpus: Corpus) -> float:
-    """Bits per second of validation audio from nats per unit."""
-    return nll * corpus.manifest.splits["validation"].rate / math.log(2)
 
 
 def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
