@@ -14,7 +14,7 @@ from slam_core import scratch
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
-from slam_core.spec import RunSpec, parse_override, read_spec, resolve
+from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from
 
 if TYPE_CHECKING:
     from slam_core.train import Compile
@@ -110,7 +110,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What is known of a run: spec, state, progress, validation, scores."""
-    from slam_core.results import Journal, scores_of
+    from slam_core.results import Journal, in_words, scores_of
+    from slam_core.streams import validated_rate
 
     run = scratch.find(run)
     tried = scratch.attempts(run)
@@ -133,6 +134,12 @@ def show(
         return
     for name, value in facts.items():
         print(f"{name:9} {json.dumps(value) if isinstance(value, dict | list) else value}")
+    if validated := latest.get("done", {}).get("validation"):
+        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
+        rates = {Path(source.label).name: validated_rate(source) for source in sources}
+        for name, value in validated.items():
+            nll = value["nll"]
+            print(f"validated on {name}: {nll:.4f} nats per unit, {in_words(nll, rates.get(name))}")
 
 
 @app.command()
@@ -142,19 +149,33 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score a finished run: accuracy on a pair benchmark, or NLL on a corpus' validation split."""
+    from slam_core.results import in_other_units, in_words
     from slam_core.run import group_scores
     from slam_core.run import score as score_run
+    from slam_core.streams import validated_rate
 
-    scores = score_run(scratch.find(run), benchmark, say=_say_aside if as_json else _say)
+    run = scratch.find(run)
+    scores = score_run(run, benchmark, say=_say_aside if as_json else _say)
+    rate = validated_rate(Source(corpus=benchmark))
     if as_json:
-        print(json.dumps([s.model_dump(mode="json") for s in scores]))
+        print(
+            json.dumps(
+                [
+                    s.model_dump(mode="json")
+                    | (in_other_units(s.value, rate) if s.metric == "nll" else {})
+                    for s in scores
+                ]
+            )
+        )
         return
     for s in scores:
+        nll = s.metric == "nll"
         print(
             f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}, "
-            f"{s.items} {'units' if s.metric == 'nll' else 'items'}, chance {s.chance:.2f}"
+            f"{s.items} {'units' if nll else 'items'}, chance {s.chance:.2f}"
+            + (f", {in_words(s.value, rate)}" if nll else "")
         )
-    for row in group_scores(scores[0].run, scores[0].benchmark, scores[0].revision):
+    for row in group_scores(run, benchmark):
         shown = (f"{m} {row[m][0]:.3f} ± {row[m][1]:.3f}" for m in row if m.startswith("accuracy"))
         print(f"  {row['group']}: {', '.join(shown)}, {row['items']} items")
 

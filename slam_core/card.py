@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from slam_core.corpora import SPLITS, Corpus, open_pairs, words_of
+from slam_core.corpora import SPLITS, Corpus, Likelihood, Pairs, open_pairs, words_of
 from slam_core.ngrams import Baselines
 
 
@@ -116,10 +116,12 @@ def _baselines(corpus: Corpus) -> str:
     pause = f", PAUSE takes {share[-1]:.1%}" if read_aloud else ""
     validation = corpus.manifest.splits["validation"]
     nats = found.nats_per_unit["validation"][found.best] * validation.units / validation.seconds
+    summed = [p.name for p in _pairs(corpus, "pairs") if p.manifest.likelihood == Likelihood.sum]
+    by_sum = f" (`{'`, `'.join(summed)}`: by its sum)" if summed else ""
     return (
         f"## What a model has to beat\n\nNats per unit of {found.smoothing} n-grams counted on "
         "train (EOS after each document counts as a unit), and the share of pairs that they judge "
-        f"right by mean log-probability.\n\n{_table(('n', *splits, *sets), rows)}\n\n"
+        f"right by mean log-probability{by_sum}.\n\n{_table(('n', *splits, *sets), rows)}\n\n"
         f"Best on validation is n = {found.best}: {nats:.1f} nats or {nats / np.log(2):.1f} bits a "
         f"second of speech, which compares between tokenisers. The entropy of units in train is "
         f"{entropy:.3f} nats; {int((share > 0).sum())} of {corpus.inventory} ids are in use{pause}."
@@ -128,14 +130,17 @@ def _baselines(corpus: Corpus) -> str:
 
 def _sets(corpus: Corpus, where: str, title: str) -> str:
     rows = []
-    for folder in sorted(p.parent for p in corpus.folder.glob(f"{where}/*/pairs.json")):
-        opened = open_pairs(folder)
+    for opened in _pairs(corpus, where):
         groups = {item.group for item in opened.items} - {""}
         made_by = opened.manifest.provenance.get("made_by", "")
         counts = (f"{len(opened):,}", str(opened.manifest.dropped), str(len(groups) or ""))
         rows.append((f"`{opened.name}`", *counts, f"`{opened.revision}`", f"`{made_by}`"))
     header = ("set", "pairs", "dropped", "groups", "revision", "made by")
     return f"## {title}\n\n{_table(header, rows)}" if rows else ""
+
+
+def _pairs(corpus: Corpus, where: str) -> list[Pairs]:
+    return [open_pairs(p.parent) for p in sorted(corpus.folder.glob(f"{where}/*/pairs.json"))]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -25,9 +25,10 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,9 @@ def unpack(packed: npt.NDArray[np.uint8], start: int, stop: int, inventory: int)
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+R = TypeVar("R", bound=_Record)
 
 
 class Shard(_Record):
@@ -199,6 +203,13 @@ def words_of(sentence: str) -> list[str]:
     return [word for word in sentence.split() if any(map(str.isalnum, word))]
 
 
+class Likelihood(StrEnum):
+    """What is compared of two sides: log-probability per unit, or of the whole side."""
+
+    mean = "mean"
+    sum = "sum"
+
+
 class PairsManifest(_Record):
     """`pairs.json` of a pair set."""
 
@@ -210,13 +221,17 @@ class PairsManifest(_Record):
     items: int
     items_sha256: str
     dropped: int  # pairs with an empty side or two sides of the same units
+    likelihood: Likelihood = Likelihood.mean  # written only if it is another
     provenance: dict[str, Any]
 
     @property
     def revision(self) -> str:
-        """12 hex digits over format, inventory, units and items."""
-        parts = {"format": self.format, "inventory": self.inventory}
-        return _digest({**parts, "units": self.units_sha256, "items": self.items_sha256})
+        """12 hex digits over format, inventory, units, items, and what is compared of them."""
+        parts: dict[str, Any] = {"format": self.format, "inventory": self.inventory}
+        parts |= {"units": self.units_sha256, "items": self.items_sha256}
+        if self.likelihood != Likelihood.mean:
+            parts["likelihood"] = self.likelihood
+        return _digest(parts)
 
 
 # Reading
@@ -439,7 +454,7 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     """Open a pair set, '<corpus>/<set>', '<corpus>/preferences/<name>/<part>' or its folder, and
     check its checksums."""
     folder = find_pairs(name_or_path)
-    manifest = PairsManifest.model_validate_json((folder / "pairs.json").read_bytes())
+    manifest = _parsed(folder / "pairs.json", PairsManifest, "manifest of a pair set")
     _check_sha256(folder / "pairs.units", manifest.units_sha256)
     _check_sha256(folder / "items.jsonl", manifest.items_sha256)
     packed = np.fromfile(folder / "pairs.units", np.uint8)
@@ -468,23 +483,35 @@ def find_pairs(name_or_path: str | Path) -> Path:
     if not (folder / "pairs.json").is_file():
         known = sorted(p.parent.name for p in corpus.glob("pairs/*/pairs.json"))
         has = ", ".join(known) or "none"
-        raise UsageError(f"corpus {path.parent} has no pair set {path.name!r}; it has {has}")
+        trained = sorted(corpus.glob("preferences/*/train/pairs.json"))
+        preferred = [f"{path.parent}/preferences/{p.parent.parent.name}/train" for p in trained]
+        prefers = f"; its preferences are {', '.join(preferred)} (or held_out)" if preferred else ""
+        raise UsageError(
+            f"corpus {path.parent} has no pair set {path.name!r}; it has {has}{prefers}"
+        )
     return folder
 
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / "corpus.json"
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SlamError(f"{path} is no corpus manifest: {first['msg']} (at {where})") from None
+    manifest = _parsed(path, Manifest, "corpus manifest")
     if manifest.format not in READABLE:
         raise SlamError(
             f"{path} has format {manifest.format}, this version reads {FORMAT}: rebuild the corpus"
         )
     return manifest
+
+
+def _parsed(path: Path, kind: type[R], what: str) -> R:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        at = f" (at {where})" if where else ""
+        raise SlamError(
+            f"{path} is no {what}: {first['msg']}{at}; copy it again or make it anew"
+        ) from None
 
 
 # Writing
@@ -597,7 +624,13 @@ def write_corpus(
 
 
 def write_pairs(
-    folder: Path, pairs: Iterable[Pair], *, name: str, inventory: int, provenance: Mapping[str, Any]
+    folder: Path,
+    pairs: Iterable[Pair],
+    *,
+    name: str,
+    inventory: int,
+    provenance: Mapping[str, Any],
+    likelihood: Likelihood = Likelihood.mean,
 ) -> PairsManifest:
     """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped.
 
@@ -633,9 +666,11 @@ def write_pairs(
         items=len(lines),
         items_sha256=write_file(folder / "items.jsonl", _lines(lines)),
         dropped=dropped,
+        likelihood=likelihood,
         provenance=dict(provenance),
     )
-    write_file(folder / "pairs.json", manifest.model_dump_json(indent=1).encode() + b"\n")
+    written = manifest.model_dump_json(indent=1, exclude_defaults=True)
+    write_file(folder / "pairs.json", written.encode() + b"\n")
     return manifest
 
 

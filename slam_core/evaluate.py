@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from slam_core.corpora import Pairs
+from slam_core.corpora import Likelihood, Pairs
 from slam_core.distributed import ALONE, World
 from slam_core.errors import UsageError
 from slam_core.likelihood import unit_nll
@@ -87,7 +87,8 @@ def pair_nlls(
 
     Keys `positive`, `negative`: mean NLL per unit of the continuation, given EOS and the prompt.
     With prompts also `positive_alone`, `negative_alone`: the same without the prompt. A text
-    longer than the context loses the beginning of its prompt.
+    longer than the context loses the beginning of its prompt. `positive_units`, `negative_units`:
+    how many units the means are over.
     """
     sides: dict[str, list[npt.NDArray[np.int64]]] = {}
     lengths: dict[str, list[int]] = {}
@@ -102,7 +103,10 @@ def pair_nlls(
         if prompted:
             sides[f"{side}_alone"] = [np.concatenate([[eos], t]).astype(np.int64) for t in tails]
             lengths[f"{side}_alone"] = lengths[side]
-    return {side: tail_nll(model, sides[side], lengths[side], context) for side in sides}
+    found = {side: tail_nll(model, sides[side], lengths[side], context) for side in sides}
+    for side in ("positive", "negative"):
+        found[f"{side}_units"] = np.minimum(lengths[side], context).astype(np.float64)
+    return found
 
 
 @torch.inference_mode()
@@ -145,16 +149,25 @@ def metrics_of(pairs: Pairs) -> tuple[str, ...]:
     return ("accuracy", "accuracy_pmi") if prompted else ("accuracy",)
 
 
-def accuracies(nlls: dict[str, npt.NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
-    """Accuracy and its standard error by metric, from item-level NLLs. Ties count half.
+def accuracies(
+    nlls: dict[str, npt.NDArray[np.float64]], likelihood: Likelihood = Likelihood.mean
+) -> dict[str, tuple[float, float]]:
+    """Accuracy and its standard error by metric, from the NLLs of `pair_nlls`. Ties count half.
 
-    `accuracy`: the positive is the likelier per unit. `accuracy_pmi`, where there are prompts:
-    the positive gains more from its prompt, log p(x | prompt) - log p(x).
+    `accuracy`: the positive is the likelier, per unit or as a whole. `accuracy_pmi`, where there
+    are prompts: the positive gains more from its prompt, log p(x | prompt) - log p(x), per unit or
+    as a whole.
     """
-    margins = {"accuracy": nlls["negative"] - nlls["positive"]}
+
+    def apart(given: str) -> npt.NDArray[np.float64]:
+        wrong, right = nlls[f"negative{given}"], nlls[f"positive{given}"]
+        if likelihood == Likelihood.sum:
+            wrong, right = wrong * nlls["negative_units"], right * nlls["positive_units"]
+        return wrong - right
+
+    margins = {"accuracy": apart("")}
     if "positive_alone" in nlls:
-        alone = nlls["negative_alone"] - nlls["positive_alone"]
-        margins["accuracy_pmi"] = margins["accuracy"] - alone
+        margins["accuracy_pmi"] = margins["accuracy"] - apart("_alone")
     out = {}
     for metric, margin in margins.items():
         right = float(((margin > 0) + 0.5 * (margin == 0)).mean())

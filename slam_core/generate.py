@@ -77,7 +77,7 @@ class Judge:
 
     metrics: tuple[str, ...]
     values: Callable[[Sequence[Continuation]], Sequence[list[float]]]
-    chance: float
+    chance: Callable[[], float]
 
 
 def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]:
@@ -162,7 +162,7 @@ def repetition() -> Judge:
         both = zip(*((item.continuation, item.document) for item in items), strict=True)
         return [[auto_bleu(units, NGRAM) for units in side] for side in both]
 
-    return Judge((f"auto_bleu_{NGRAM}", f"auto_bleu_{NGRAM}:document"), values, 0.0)
+    return Judge((f"auto_bleu_{NGRAM}", f"auto_bleu_{NGRAM}:document"), values, lambda: 0.0)
 
 
 def judged_by(run: str) -> Judge:
@@ -194,7 +194,7 @@ def judged_by(run: str) -> Judge:
         own = nll([item.continuation + [eos] * item.ended for item in items])
         return [own, nll([item.document for item in items])]
 
-    return Judge((f"nll:{run}", f"nll:{run}:document"), values, math.log(eos + 1))
+    return Judge((f"nll:{run}", f"nll:{run}:document"), values, lambda: math.log(eos + 1))
 
 
 def generate(
@@ -251,7 +251,7 @@ def generate(
                         value=float(np.mean(values)),
                         stderr=_stderr(values),
                         items=len(values),
-                        chance=judge.chance,
+                        chance=judge.chance(),
                     )
     return path, scores_on(run, folder, name, revision)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,15 @@ def genppl(voice: str, speak: Speak, asr: str, lm: str, say: Callable[[str], Non
     """
     from transformers import AutoConfig
 
+    @cache
+    def chance() -> float:
+        config = _part(AutoConfig, lm, "text model")
+        return math.log(config.get_text_config().vocab_size)
+
     def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
-        texts = transcripts(speak(items), asr)
+        waves = speak(items)
+        chance()  # an unknown text model is named before anything is heard
+        texts = transcripts(waves, asr)
         nlls = text_nll(texts, lm)
         if silent := len(texts) - len(nlls):
             say(f"{silent} of {len(texts)} continuations have no words and are left out")
@@ -51,28 +59,37 @@ def genppl(voice: str, speak: Speak, asr: str, lm: str, say: Callable[[str], Non
             )
         return [nlls]
 
-    config = _part(AutoConfig, lm, "text model")
-    chance = math.log(config.get_text_config().vocab_size)
     names = ":".join(Path(name).name for name in (voice, asr, lm))
     return Judge((f"text_nll:{names}",), values, chance)
 
 
 def read_from(folder: Path) -> Speak:
-    """Waveforms from a folder of `<id>.wav` (or another format); slashes of ids are dashes."""
+    """Waveforms from a folder of `<id>.wav` (or another format); slashes of ids are dashes.
+
+    `UsageError` without the folder; for a file that is not there, before any is read.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} is no folder: give the one that has <id>.wav of every continuation"
+        )
 
     def speak(items: Sequence[Continuation]) -> Iterator[Wave]:
-        for item in items:
-            stem = item.id.replace("/", "-")
-            paths = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
-            path = next((p for p in paths if p.is_file()), None)
-            if path is None:
-                raise UsageError(
-                    f"{folder} has no {stem}.wav: speak every continuation, without its prompt, "
-                    "into a file of its id"
-                )
-            yield np.concatenate(list(open_audio(path).blocks()))
+        paths = [_recording(folder, item) for item in items]
+        return (np.concatenate(list(open_audio(path).blocks())) for path in paths)
 
     return speak
+
+
+def _recording(folder: Path, item: Continuation) -> Path:
+    stem = item.id.replace("/", "-")
+    paths = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        raise UsageError(
+            f"{folder} has no {stem}.wav: speak every continuation, without its prompt, into a "
+            "file of its id"
+        )
+    return path
 
 
 def vocoded(vocoder: str, inventory: int) -> Speak:

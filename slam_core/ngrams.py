@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from slam_core.corpora import Corpus, Pairs, find, open_pairs, write_file
+from slam_core.corpora import Corpus, Likelihood, Pairs, find, open_pairs, write_file
 from slam_core.errors import SlamError
 
 Stream = npt.NDArray[np.int64]
@@ -78,8 +78,11 @@ def baselines(corpus: Corpus, highest: int = 5) -> Baselines:
         nats_per_unit=losses,
         best=min(losses["validation"], key=losses["validation"].__getitem__),
         pair_accuracy={
-            name.rpartition("/")[2]: {n: _accuracy(x, sides) for n, x in nats[name].items()}
-            for name, (_, sides) in judged.items()
+            pairs.name.rpartition("/")[2]: {
+                n: _accuracy(x, judged[pairs.name][1], pairs.manifest.likelihood)
+                for n, x in nats[pairs.name].items()
+            }
+            for pairs in sets
         },
     )
 
@@ -153,9 +156,13 @@ def _sides(pairs: Pairs, eos: int, highest: int) -> tuple[Stream, npt.NDArray[np
     return np.concatenate(parts), np.array(bounds)
 
 
-def _accuracy(nats: npt.NDArray[np.float64], sides: npt.NDArray[np.int64]) -> float:
-    """How often the right side has the lower mean surprise; a tie is half a success."""
+def _accuracy(
+    nats: npt.NDArray[np.float64], sides: npt.NDArray[np.int64], likelihood: Likelihood
+) -> float:
+    """How often the right side has the lower mean (or sum of) surprise; a tie is half a success."""
     total = np.concatenate([[0.0], np.cumsum(nats)])
-    mean = (total[sides[:, 1]] - total[sides[:, 0]]) / (sides[:, 1] - sides[:, 0])
-    right, wrong = mean[0::2], mean[1::2]
+    surprise = total[sides[:, 1]] - total[sides[:, 0]]
+    if likelihood == Likelihood.mean:
+        surprise /= sides[:, 1] - sides[:, 0]
+    right, wrong = surprise[0::2], surprise[1::2]
     return float(np.mean(right < wrong) + np.mean(right == wrong) / 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -68,6 +69,21 @@ class Validation(_Fact):
     nll: float
     stderr: float
     units: int
+
+
+def in_other_units(nll: float, rate: float | None) -> dict[str, float]:
+    """An NLL in nats per unit as `perplexity` and, where `rate` says how many scored units a second
+    of audio has, as `bits_per_second`."""
+    found = {"perplexity": math.exp(nll) if nll < 709 else math.inf}
+    return found if rate is None else found | {"bits_per_second": nll * rate / math.log(2)}
+
+
+def in_words(nll: float, rate: float | None) -> str:
+    """`in_other_units` for people."""
+    others = in_other_units(nll, rate)
+    bits = others.get("bits_per_second")
+    said = f"perplexity {others['perplexity']:.2f}"
+    return said if bits is None else f"{said}, {bits:.2f} bits per second of audio"
 
 
 class Result(_Fact):

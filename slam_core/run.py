@@ -20,7 +20,7 @@ from torch import nn
 from slam_core import prefix, scratch
 from slam_core.checkpoints import checkpoints, load_weights, truncated
 from slam_core.choices import Choices
-from slam_core.corpora import Corpus, Pairs, is_corpus, open_corpus, open_pairs, write_file
+from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
 from slam_core.data import HeldOut, Mix
 from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.dpo import Preferences, reference_logps
@@ -30,9 +30,19 @@ from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import OUT_OF_MEMORY, Journal, Score, State, Unwritten, scores_of, state_of
+from slam_core.results import (
+    OUT_OF_MEMORY,
+    Journal,
+    Score,
+    State,
+    Unwritten,
+    in_words,
+    scores_of,
+    state_of,
+)
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.streams import Stream as Units
+from slam_core.streams import validated_rate
 from slam_core.train import Diverged, Limits, Loop, NextUnit, Objective, Stream
 from slam_core.twist import warm_start
 
@@ -261,8 +271,10 @@ def _finish(
         spent=spent.model_dump(),
         validation={Path(name).name: v.model_dump() for name, v in found.items()},
     )
+    rates = {source.label: validated_rate(source) for source in spec.data.sources}
     for name, value in found.items():
-        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit")
+        others = in_words(value.nll, rates.get(name))
+        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit, {others}")
     return "done"
 
 
@@ -331,15 +343,13 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         if pairs:
             nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
             write_file(items_file(folder, name, revision), _items(pairs, nlls))
-            for metric, (value, stderr) in accuracies(nlls).items():
+            for metric, (value, stderr) in accuracies(nlls, pairs.manifest.likelihood).items():
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
         elif corpus:
             tokens = Units(corpus, "validation", eos=vocab - 1)
             eos = vocab - 1 if spec.data.packing == "documents" else None
             heard = validation(model, tokens, spec.data.context, None, eos=eos)
-            if corpus.manifest.splits["validation"].seconds:  # text has none
-                say(f"{name}: {_bits(heard.nll, corpus):.2f} bits per second of audio")
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
             found["nll"] |= {"chance": math.log(vocab)}
         for metric, numbers in found.items():
@@ -347,11 +357,6 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
     return scores_on(run, folder, name, revision)
-
-
-def _bits(nll: float, corpus: Corpus) -> float:
-    """Bits per second of validation audio from nats per unit."""
-    return nll * corpus.manifest.splits["validation"].rate / math.log(2)
 
 
 def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
@@ -372,30 +377,35 @@ def items_file(folder: Path, benchmark: str, revision: str) -> Path:
 
 
 def _items(pairs: Pairs, nlls: dict[str, npt.NDArray[np.float64]]) -> bytes:
-    """id, group and the NLLs of `pair_nlls` of every item."""
+    """id, group and what `pair_nlls` found of every item."""
     rows = (
-        {"id": item.id, "group": item.group} | {side: values[i] for side, values in nlls.items()}
+        {"id": item.id, "group": item.group}
+        | {name: int(v[i]) if name.endswith("_units") else v[i] for name, v in nlls.items()}
         for i, item in enumerate(pairs.items)
     )
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def group_scores(run: str, benchmark: str, revision: str) -> list[dict[str, Any]]:
+def group_scores(run: str, benchmark: str) -> list[dict[str, Any]]:
     """Accuracies of a scored run by the groups of a pair benchmark, with standard errors.
 
-    {group, items, metric: (value, standard error)}; nothing for a benchmark without groups, or one
-    that was scored when items were not kept.
+    {group, items, metric: (value, standard error)}; nothing for a corpus, a benchmark without
+    groups, or one that was scored when items were not kept.
     """
-    path = items_file(scratch.attempts(run)[-1], benchmark, revision)
+    if is_corpus(benchmark):
+        return []
+    pairs = open_pairs(benchmark)
+    path = items_file(scratch.attempts(run)[-1], pairs.name, pairs.revision)
     if not path.is_file():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    sides = [side for side in rows[0] if side not in ("id", "group")]
+    names = [name for name in rows[0] if name not in ("id", "group")]
     found = []
     for group in sorted({row["group"] for row in rows} - {""}):
         mine = [row for row in rows if row["group"] == group]
-        nlls = {side: np.array([row[side] for row in mine]) for side in sides}
-        found.append({"group": group, "items": len(mine), **accuracies(nlls)})
+        nlls = {name: np.array([row[name] for row in mine]) for name in names}
+        judged = accuracies(nlls, pairs.manifest.likelihood)
+        found.append({"group": group, "items": len(mine), **judged})
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from slam_core.corpora import Corpus, Document, open_corpus
+from slam_core.corpora import Corpus, Document, SplitTotals, open_corpus
 from slam_core.draws import Ids
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Source
@@ -111,6 +111,26 @@ def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[
         return "train", sorted(held)
     rest = [i for i in range(len(documents)) if i not in held]
     return "train", rest if source.unique is None else _capped(rest, documents, source)
+
+
+def validated_rate(source: Source) -> float | None:
+    """Scored units a second of the audio that a source is validated on.
+
+    None where it is not known: of text, and of a corpus that is not here in the spec's revision.
+    """
+    try:
+        corpus = open_corpus(source.corpus)
+        split, some = documents_of(source, corpus, "validation")
+    except (SlamError, OSError):
+        return None
+    if source.modality == "text" or source.revision not in (None, corpus.revision):
+        return None
+    totals = corpus.manifest.splits[split]
+    if some is not None:
+        heard = [corpus.documents(split)[i] for i in some]
+        units, seconds = (sum(getattr(d, of) for d in heard) for of in ("units", "seconds"))
+        totals = SplitTotals(documents=len(heard), units=units, seconds=seconds)
+    return totals.rate if totals.seconds else None
 
 
 def _capped(rest: list[int], documents: list[Document], source: Source) -> list[int]:

@@ -227,6 +227,69 @@ def test_storycloze_pairs_by_story_and_not_by_order(tmp_path: Path) -> None:
         list(audio_pairs("storycloze", tmp_path / "tSC", names=[Path("x.wav")]))
 
 
+def test_storycloze_of_several_speakers_is_paired_inside_their_folders(tmp_path: Path) -> None:
+    """Every speaker has the same numbers and stories; so has the other benchmark beside this."""
+    lines = []
+    for benchmark in ("ms_sSC", "ms_tSC"):
+        for speaker in ("af_heart", "bm_george"):
+            for n, story in ((0, "c-9"), (2, "a.1")):
+                for side, k in (("correct", n), ("incorrect", n + 1)):
+                    name = f"{benchmark}/{speaker}/{k}_{story}_{side}.wav"
+                    lines.append({"file": name, "units": [1, len(lines) + 2]})
+    random.Random(3).shuffle(lines)
+    units = tmp_path / "units.jsonl"
+    said = {line["file"]: line["units"] for line in lines}
+
+    def imported(benchmarks: str) -> dict[str, Any]:
+        units.write_text(
+            "".join(f"{json.dumps(x)}\n" for x in lines if x["file"].startswith(benchmarks))
+        )
+        out = tmp_path / f"out-{benchmarks}"
+        options = ("--out", out, "--units", units, "--inventory", 40)
+        done = command("benchmark", "import", "storycloze", tmp_path, *options)
+        assert done.exit_code == 0, done.output
+        return {item.id: item for item in open_pairs(out).items}
+
+    one = imported("ms_tSC")
+    assert set(one) == {f"{who}/{s}" for who in ("af_heart", "bm_george") for s in ("a.1", "c-9")}
+    assert {item.group for item in one.values()} == {"af_heart", "bm_george"}
+    both = imported("ms_")
+    assert len(both) == 8
+    assert {item.group for item in both.values()} == {
+        f"{b}/{who}" for b in ("ms_sSC", "ms_tSC") for who in ("af_heart", "bm_george")
+    }
+    for id, item in {**{f"ms_tSC/{id}": item for id, item in one.items()}, **both}.items():
+        folder, story = id.rsplit("/", 1)
+        n = {"c-9": 0, "a.1": 2}[story]
+        assert item.positive.tolist() == said[f"{folder}/{n}_{story}_correct.wav"]
+        assert item.negative.tolist() == said[f"{folder}/{n + 1}_{story}_incorrect.wav"]
+
+
+def test_storycloze_of_several_speakers_in_parquet(tmp_path: Path) -> None:
+    """slprl/multispeaker-storycloze: each task and speaker counts the same stories."""
+    pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
+    pytest.importorskip("pyarrow.parquet")
+    folders = [f"{task}/{speaker}" for task in ("sSC", "tSC") for speaker in ("am", "bm")]
+    for folder in folders:
+        audio = {side: {"bytes": f"{folder}/{side}".encode(), "path": None} for side in "cn"}
+        row = {"id": "a-1", "correct_text": "x", "correct_audio": audio["c"]}
+        row |= {"negative_text": "y", "negative_audio": audio["n"]}
+        path = tmp_path / folder / "train-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    found = list(audio_pairs("parquet", tmp_path))
+    assert [(p.id, p.group) for p in found] == [(f"{f}/a-1", f) for f in folders]
+    for pair in found:
+        assert pair.positive.content == f"{pair.group}/c".encode()
+        assert pair.negative.content == f"{pair.group}/n".encode()
+    assert [(p.id, p.group) for p in audio_pairs("parquet", tmp_path / "tSC")] == [
+        ("am/a-1", "am"),
+        ("bm/a-1", "bm"),
+    ]
+    (alone,) = audio_pairs("parquet", tmp_path / "sSC" / "bm")
+    assert (alone.id, alone.group) == ("a-1", "")
+
+
 def test_salmon_has_eight_parts(tmp_path: Path) -> None:
     stems = [f"sample_{i}_{j}" for i in (0, 2, 10) for j in (0, 1)]
     names = [Path(part) / f"{stem}.wav" for part in SALMON for stem in stems]
@@ -263,6 +326,11 @@ def test_salmon_from_units_by_the_names_in_their_table(tmp_path: Path) -> None:
     items = {i.id: i for i in open_pairs(tmp_path / "out").items}
     assert len(items) == 8
     assert items["speaker_consistency/0"].negative.tolist() == [7, 10]
+    assert open_pairs(tmp_path / "out").manifest.likelihood == "mean"
+    summed = (*options[2:], "--out", tmp_path / "summed", "--likelihood", "sum")
+    assert command("benchmark", "import", "salmon", tmp_path, *summed).exit_code == 0
+    assert open_pairs(tmp_path / "summed").manifest.likelihood == "sum"
+    assert command("benchmark", "import", "salmon", tmp_path, *summed[:-1], "most").exit_code == 2
 
 
 def test_slamkit_folders(tmp_path: Path) -> None:
@@ -272,6 +340,9 @@ def test_slamkit_folders(tmp_path: Path) -> None:
         ("inter/2", "2_a.wav", "3_b.wav"),
         ("inter/10", "10_a.wav", "11_b.wav"),
     ]
+    twice = [Path(top) / name for top in ("a", "b") for name in names]
+    groups = [p.group for p in audio_pairs("slamkit", tmp_path, twice)]
+    assert groups == ["a/inter", "a/inter", "b/inter", "b/inter"]
     with pytest.raises(SlamError, match="have one number: which is right would depend"):
         list(audio_pairs("slamkit", tmp_path, [Path("1+a.wav"), Path("1+b.wav")]))
     with pytest.raises(SlamError, match="inter holds an odd number"):

@@ -8,7 +8,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 from slam_core.commands.corpus import app
-from slam_core.corpora import Pair, Spoken, Text, open_corpus, write_corpus, write_pairs
+from slam_core.corpora import Likelihood, Pair, Spoken, Text, open_corpus, write_corpus, write_pairs
 from slam_core.ngrams import remeasure
 
 
@@ -34,6 +34,8 @@ def test_a_card_is_counted_from_the_files(tmp_path: Path) -> None:
     one = Pair("i", units[:2], units[2:3], units[3:4], "islands")
     made = {"made_by": "python -m slam_core benchmark texts toy T"}
     write_pairs(folder / "pairs" / "p", [one], name="toy/p", inventory=10, provenance=made)
+    summed = {"name": "toy/s", "inventory": 10, "provenance": made, "likelihood": Likelihood.sum}
+    write_pairs(folder / "pairs" / "s", [one], **summed)  # type: ignore[arg-type]
     for part in ("train", "held_out"):
         where = folder / "preferences" / "q" / part
         write_pairs(where, [one], name=f"toy/q/{part}", inventory=10, provenance=made)
@@ -53,6 +55,7 @@ def test_a_card_is_counted_from_the_files(tmp_path: Path) -> None:
         "| bob | 0.50 | 0.20 |",
         "2 sentences, 5 words of 5 types; 60.0% of the words are aligned",
         f"| 1 | {measured.nats_per_unit['validation'][1]:.4f} |",
+        "right by mean log-probability (`toy/s`: by its sum)",
         "5 of 10 ids are in use, PAUSE takes 9.1%",
         "| `toy/p` | 1 | 0 | 1 |",
         "| `toy/q/held_out` | 1 | 0 | 1 |",

@@ -12,7 +12,16 @@ from typer.testing import CliRunner
 from slam_core import coarse
 from slam_core.coarse import load_coarse
 from slam_core.commands.corpus import app
-from slam_core.corpora import Pair, Spoken, Text, open_corpus, open_pairs, write_corpus, write_pairs
+from slam_core.corpora import (
+    Likelihood,
+    Pair,
+    Spoken,
+    Text,
+    open_corpus,
+    open_pairs,
+    write_corpus,
+    write_pairs,
+)
 from slam_core.errors import UsageError
 
 SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {"kind": "toy"}}
@@ -33,7 +42,8 @@ def fine(folder: Path) -> dict[int, int]:
     write_corpus(folder, made, name="fine", **SETTINGS)
     for where in ("pairs/p", "preferences/q/train"):
         pair = Pair("i", units[:5], np.array([a, b], np.uint16), np.array([c], np.uint16), "g")
-        write_pairs(folder / where, [pair], name=f"fine/{where}", inventory=501, provenance={})
+        about = {"name": f"fine/{where}", "inventory": 501, "provenance": {}}
+        write_pairs(folder / where, [pair], likelihood=Likelihood.sum, **about)  # type: ignore[arg-type]
     return {unit: int(to[unit]) for unit in (a, b, c)}
 
 
@@ -59,7 +69,9 @@ def test_documents_words_and_pairs_come_along(tmp_path: Path) -> None:
     # The second word was swallowed by the first, whose unit it continues.
     assert corpus.texts["d"].words == (((0, 1), (1, 1), (1, 3)), ((4, 6),))
     for where in ("pairs/p", "preferences/q/train"):
-        pair = open_pairs(corpus.folder / where).items[0]
+        opened = open_pairs(corpus.folder / where)
+        assert opened.manifest.likelihood == "sum"
+        pair = opened.items[0]
         assert pair.prompt.tolist() == [first, other, first, 100]
         assert (pair.positive.tolist(), pair.negative.tolist()) == ([first], [other])
         assert pair.group == "g"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from slam_core import corpora
 from slam_core.corpora import (
+    Likelihood,
     Pair,
     Spoken,
     Text,
@@ -201,6 +203,53 @@ def test_pairs_come_back_and_indistinct_ones_are_counted(tmp_path: Path) -> None
     (folder / "items.jsonl").write_text("{}\n")
     with pytest.raises(SlamError, match=r"items\.jsonl does not have the checksum"):
         open_pairs(folder)
+    stored = folder / "pairs.json"
+    stored.write_bytes(stored.read_bytes()[:100])
+    with pytest.raises(SlamError, match=r"pairs\.json is no manifest of a pair set: .*EOF"):
+        open_pairs(folder)
+    stored.write_text('{"format": 2}')
+    with pytest.raises(SlamError, match=r"no manifest of a pair set: Field required \(at name\)"):
+        open_pairs(folder)
+
+
+def test_preferences_are_named_where_a_pair_set_is_not_there() -> None:
+    told = "it has consistency, detail, story, topic; its preferences are stories/preferences/"
+    with pytest.raises(UsageError, match=rf"no pair set 'nope'; {told}endings/train \(or held_out"):
+        open_pairs("stories/nope")
+
+
+def test_only_a_likelihood_that_is_not_the_mean_is_written(tmp_path: Path) -> None:
+    """What was written before there was a choice is the same file, and the same revision."""
+    pair = Pair("x", np.zeros(0, np.uint16), np.array([1, 2], np.uint16), np.array([1], np.uint16))
+    made = {
+        how: corpora.write_pairs(
+            tmp_path / how, [pair], name="toy", inventory=9, provenance={}, likelihood=how
+        )
+        for how in Likelihood
+    }
+    stored = json.loads((tmp_path / "mean" / "pairs.json").read_text())
+    assert "likelihood" not in stored
+    assert open_pairs(tmp_path / "mean").manifest.likelihood == "mean"
+    assert made[Likelihood.mean].revision == "a921fdf322d9"
+    assert json.loads((tmp_path / "sum" / "pairs.json").read_text())["likelihood"] == "sum"
+    assert open_pairs(tmp_path / "sum").manifest.likelihood == "sum"
+    assert made[Likelihood.sum].revision != made[Likelihood.mean].revision
+
+
+def test_ngrams_judge_as_the_set_says(tmp_path: Path) -> None:
+    """The right side is longer: dearer as a whole, cheaper per unit."""
+    units = np.tile(np.arange(3, dtype=np.uint16), 200)
+    splits = ("train", "validation")
+    write(tmp_path, [Spoken(s, s, units, 30.0, "anna") for s in splits], inventory=4)
+    right, wrong = np.array([0, 1, 2] * 4, np.uint16), np.array([0, 1], np.uint16)
+    pair = Pair("x", right[:0], right, wrong)
+    for how in Likelihood:
+        folder = tmp_path / "pairs" / how
+        corpora.write_pairs(
+            folder, [pair], name=f"small/{how}", inventory=4, provenance={}, likelihood=how
+        )
+    judged = baselines(open_corpus(tmp_path), highest=2).pair_accuracy
+    assert (judged["mean"][2], judged["sum"][2]) == (1.0, 0.0)
 
 
 def test_witten_bell_by_hand() -> None:

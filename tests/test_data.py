@@ -16,7 +16,7 @@ from slam_core.data import Mix, _quotas
 from slam_core.draws import permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Data, Source
-from slam_core.streams import Stream, open_source
+from slam_core.streams import Stream, documents_of, open_source, validated_rate
 
 
 def data(*sources: Source, context: int = 16, batch: int = 64) -> Data:
@@ -150,6 +150,24 @@ def test_caps_nest_and_hold(tmp_path: Path) -> None:
         assert unique - 400 < units <= unique
     with pytest.raises(UsageError, match="its first document alone has"):
         capped(10)
+
+
+def test_the_rate_of_what_a_source_is_validated_on(tmp_path: Path) -> None:
+    """Of its validation split, or of the documents that it holds out; not of text."""
+    folder = write_tiny_corpus(tmp_path / "a", documents=40)
+    corpus = open_corpus(folder)
+    source = Source(corpus=str(folder))
+    assert validated_rate(source) == corpus.manifest.splits["validation"].rate
+    share = source.model_copy(update={"held_out": 0.3})
+    heard = [
+        corpus.documents("train")[i] for i in documents_of(share, corpus, "validation")[1] or ()
+    ]
+    expected = sum(d.units + 1 for d in heard) / sum(d.seconds for d in heard)
+    assert validated_rate(share) == pytest.approx(expected)
+    assert expected != corpus.manifest.splits["validation"].rate
+    assert validated_rate(source.model_copy(update={"modality": "text"})) is None
+    assert validated_rate(source.model_copy(update={"revision": "0" * 12})) is None
+    assert validated_rate(Source(corpus="gone")) is None
 
 
 def test_a_held_out_share_is_validated_on_and_not_trained_on(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from slam_core.corpora import open_corpus
+from slam_core.corpora import Likelihood, open_corpus
 from slam_core.evaluate import accuracies, pair_nlls, validation
 from slam_core.streams import Stream
 
@@ -76,6 +76,8 @@ def test_pair_scores_are_those_of_the_tails() -> None:
     assert found["positive"][1] == pytest.approx(expected, rel=1e-5)
     assert found["negative"][1] == pytest.approx(-t[7, 12], rel=1e-5)
     assert found["negative_alone"][1] == pytest.approx(-t[21, 12], rel=1e-5)
+    assert found["positive_units"].tolist() == [3, 4]
+    assert found["negative_units"].tolist() == [2, 1]
 
 
 def test_a_long_text_keeps_its_end() -> None:
@@ -86,6 +88,7 @@ def test_a_long_text_keeps_its_end() -> None:
     assert found["positive"][0] == pytest.approx(-(t[19, 1] + t[1, 2] + t[2, 3]) / 3, rel=1e-5)
     shorter = pair_nlls(model, SimpleNamespace(items=(long,)), eos=21, context=2)  # type: ignore[arg-type]
     assert shorter["positive"][0] == pytest.approx(-(t[1, 2] + t[2, 3]) / 2, rel=1e-5)
+    assert shorter["positive_units"].tolist() == [2]
 
 
 def test_accuracy_counts_ties_half_and_pmi_removes_the_prior() -> None:
@@ -99,5 +102,26 @@ def test_accuracy_counts_ties_half_and_pmi_removes_the_prior() -> None:
     assert found["accuracy"] == (0.375, pytest.approx(math.sqrt(0.375 * 0.625 / 4)))
     # Gains from the prompt: margins 1-2, 0-0, -1+1.5, -0.5+2.
     assert found["accuracy_pmi"][0] == (0 + 0.5 + 1 + 1) / 4
+    nlls |= {"positive_units": np.full(4, 2.0), "negative_units": np.array([0.5, 2, 9, 2])}
+    assert accuracies(nlls) == found
     del nlls["positive_alone"], nlls["negative_alone"]
     assert set(accuracies(nlls)) == {"accuracy"}
+
+
+def test_whole_sides_are_compared_where_a_benchmark_says_so() -> None:
+    """Mean 1.0 over 6 units loses as a whole, 6, to 2.0 over 2 units, 4; so do the gains."""
+    nlls = {
+        "positive": np.array([1.0, 1.0]),
+        "negative": np.array([2.0, 2.0]),
+        "positive_alone": np.array([1.5, 1.5]),
+        "negative_alone": np.array([2.4, 4.0]),
+        "positive_units": np.array([6.0, 2.0]),
+        "negative_units": np.array([2.0, 2.0]),
+    }
+    mean, whole = accuracies(nlls), accuracies(nlls, Likelihood.sum)
+    assert (mean["accuracy"][0], whole["accuracy"][0]) == (1.0, 0.5)
+    # Gained per unit: .5 against .4, .5 against 2; as wholes: 3 against .8, 1 against 4.
+    assert (mean["accuracy_pmi"][0], whole["accuracy_pmi"][0]) == (0.5, 0.5)
+    nlls["negative_units"][0] = 9.0  # .5 a unit still beats .4, but 3 does not beat 3.6
+    assert accuracies(nlls)["accuracy_pmi"][0] == 0.5
+    assert accuracies(nlls, Likelihood.sum)["accuracy_pmi"][0] == 0.0

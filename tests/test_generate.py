@@ -133,6 +133,7 @@ def test_the_command_keeps_and_scores(
         ),
         (["--units", "6", "--seconds", "1"], "one of the two"),
         (["--split", "train"], "a model has seen it"),
+        (["--wav", "/no/folder"], "/no/folder is no folder"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(

@@ -107,7 +107,7 @@ def test_from_units_to_perplexity(
     waves = list(vocoded(str(models / "vocoder"), 21)(ITEMS))
     texts = transcripts(iter(waves), str(models / "asr"))
     spoken = text_nll(texts, str(models / "lm"))
-    assert judge.chance == math.log(len(WORDS))
+    assert judge.chance() == math.log(len(WORDS))
     assert len(spoken) == 2, texts
     assert judge.values(ITEMS) == [spoken]
     assert not said
@@ -135,8 +135,22 @@ def test_from_units_to_perplexity(
 
 def test_what_is_missing_is_named(models: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no s-0\.wav: speak every continuation"):
-        next(read_from(tmp_path)(ITEMS))
+        read_from(tmp_path)(ITEMS)
+    with pytest.raises(UsageError, match="gone is no folder: give the one that has <id>"):
+        read_from(tmp_path / "gone")
     with pytest.raises(UsageError, match="speaks 20 units, the continuations have 500"):
         next(vocoded(str(models / "vocoder"), 501)(ITEMS))
     with pytest.raises(SlamError, match=r"cannot load the text model from '/nowhere/lm'"):
         text_nll(["a"], "/nowhere/lm")
+
+
+def test_recordings_are_sought_before_any_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub that cannot be reached is waited for, half a minute a model."""
+    sought: list[str] = []
+    monkeypatch.setattr("slam_core.genppl._part", lambda kind, name, *_, **how: sought.append(name))
+    judge = genppl("x", read_from(tmp_path), "hub/asr", "hub/lm", sought.append)
+    with pytest.raises(UsageError, match=r"has no s-0\.wav"):
+        judge.values(ITEMS)
+    assert not sought

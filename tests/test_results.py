@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import random
 from pathlib import Path
@@ -19,6 +20,8 @@ from slam_core.results import (
     Validation,
     append_lines,
     fold,
+    in_other_units,
+    in_words,
     merge,
     read,
     read_lines,
@@ -151,3 +154,12 @@ def test_a_resume_repeats_steps_that_count_once(tmp_path: Path) -> None:
     assert curve.loss == [5.0, 4.5, 3.0]
     assert found.train_loss == 3.0
     assert [s.value for s in scores_of("a", "a1", journal.events())] == [0.5]
+
+
+def test_an_nll_in_other_units() -> None:
+    """2 bits a unit at 10 units a second are 20 bits a second; beyond floats it is infinite."""
+    nll = 2 * math.log(2)
+    assert in_other_units(nll, 10.0) == pytest.approx({"perplexity": 4, "bits_per_second": 20})
+    assert in_words(nll, 10.0) == "perplexity 4.00, 20.00 bits per second of audio"
+    assert in_words(nll, None) == "perplexity 4.00"
+    assert in_words(1e4, None) == "perplexity inf"

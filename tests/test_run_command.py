@@ -13,7 +13,7 @@ import pytest
 
 from slam_core import scratch
 from slam_core.__main__ import main
-from slam_core.corpora import Pair, write_pairs
+from slam_core.corpora import Likelihood, Pair, open_corpus, write_pairs
 from slam_core.spec import RunSpec
 
 
@@ -29,17 +29,31 @@ def _corpus(spec: RunSpec) -> str:
 
 
 def test_run_show_and_run_again(
-    spec_file: Path, tiny_spec: RunSpec, slam_out: Path, capsys: pytest.CaptureFixture[str]
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert main(["run", str(spec_file)]) == 0
-    assert "validation" in capsys.readouterr().out
+    done = capsys.readouterr().out
     assert main(["run", str(spec_file)]) == 0
     assert "nothing to train" in capsys.readouterr().out
     assert main(["show", tiny_spec.id[:5], "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["run"] == tiny_spec.id
     assert shown["state"] == "done"
-    assert shown["end"]["validation"]["tiny"]["nll"] > 0
+    nll = shown["end"]["validation"]["tiny"]["nll"]
+    totals = open_corpus(_corpus(tiny_spec)).manifest.splits["validation"]
+    bits = nll * (totals.units + totals.documents) / totals.seconds / math.log(2)
+    told = f"{nll:.4f} nats per unit, perplexity {math.exp(nll):.2f}, {bits:.2f} bits per second"
+    assert f"validation {told} of audio\n" in done
+    # The record has the corpus by its name: bits where that is found here in the same revision.
+    assert main(["show", tiny_spec.id]) == 0
+    assert f"validated on tiny: {told.rpartition(',')[0]}\n" in capsys.readouterr().out
+    monkeypatch.setenv("SLAM_CORPORA", str(Path(_corpus(tiny_spec)).parent))
+    assert main(["show", tiny_spec.id]) == 0
+    assert f"validated on tiny: {told} of audio\n" in capsys.readouterr().out
 
 
 def test_score_is_recorded_once(
@@ -53,8 +67,6 @@ def test_score_is_recorded_once(
 ) -> None:
     """Appended, though other code trained the run; what is there needs no training data."""
     import numpy as np
-
-    from slam_core.corpora import open_corpus
 
     corpus = open_corpus(tiny_corpus)
     rng = np.random.default_rng(1)
@@ -91,6 +103,44 @@ def test_score_is_recorded_once(
     assert events.count('"score"') == 1
 
 
+def test_a_set_that_compares_sums_is_scored_by_sums(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Noise against a longer real side, so that means and sums disagree; both from one file."""
+    import numpy as np
+
+    corpus = open_corpus(tiny_corpus)
+    rng = np.random.default_rng(1)
+    items = []
+    for i in range(12):
+        real = corpus.read("test", i * 15, i * 15 + 15)
+        noise = rng.permutation(21)[:2].astype(np.uint16)
+        items.append(Pair(f"i{i:02d}", real[:0], real, noise, "all"))
+    assert main(["run", str(spec_file)]) == 0
+    found, kept = {}, {}
+    for how in Likelihood:
+        about = {"name": f"tiny/{how}", "inventory": 21, "provenance": {}}
+        write_pairs(tmp_path / how, items, likelihood=how, **about)  # type: ignore[arg-type]
+        capsys.readouterr()
+        words = ["score", tiny_spec.id, "--benchmark", str(tmp_path / how)]
+        assert main([*words, "--json"]) == 0
+        (score,) = json.loads(capsys.readouterr().out)
+        assert main(words) == 0
+        found[how] = score["value"]
+        assert f"all: accuracy {score['value']:.3f}" in capsys.readouterr().out
+        (file,) = (scratch.attempts(tiny_spec.id)[-1] / "items").glob(f"tiny-{how}-*.jsonl")
+        kept[how] = [json.loads(line) for line in file.read_text().splitlines()]
+    assert kept["mean"] == kept["sum"]
+    assert [(r["positive_units"], r["negative_units"]) for r in kept["sum"]] == [(15, 2)] * 12
+    whole = [r["positive"] * 15 < r["negative"] * 2 for r in kept["mean"]]
+    assert found["sum"] == sum(whole) / 12 < found["mean"]
+
+
 def test_a_run_is_scored_on_another_corpus(
     spec_file: Path,
     tiny_spec: RunSpec,
@@ -104,10 +154,19 @@ def test_a_run_is_scored_on_another_corpus(
     for _ in range(2):
         assert main(["score", tiny_spec.id, "--benchmark", str(tiny_corpus), "--json"]) == 0
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert main(["score", tiny_spec.id, "--benchmark", str(tiny_corpus)]) == 0
+    said = capsys.readouterr().out
     assert first == second
     (score,) = first
     assert (score["benchmark"], score["metric"]) == ("tiny/validation", "nll")
     assert score["chance"] == pytest.approx(math.log(22))
+    assert score["perplexity"] == pytest.approx(math.exp(score["value"]))
+    rate = open_corpus(tiny_corpus).manifest.splits["validation"].rate
+    assert score["bits_per_second"] == pytest.approx(score["value"] * rate / math.log(2))
+    told = f"{score['perplexity']:.2f}, {score['bits_per_second']:.2f} bits per second of audio"
+    assert f", perplexity {told}" in said
+    events = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_text()
+    assert "perplexity" not in events
     assert main(["show", tiny_spec.id, "--json"]) == 0
     (recorded,) = json.loads(capsys.readouterr().out)["end"]["validation"].values()
     assert score["value"] == pytest.approx(recorded["nll"], rel=1e-12)

@@ -1,7 +1,9 @@
 """Benchmarks whose pairs are told by the names of their files.
 
 Spoken StoryCloze (Hassid et al. 2023, arXiv:2305.13009), sSC and tSC: <n>_<story>_correct.wav and
-<n + 1>_<story>_incorrect.wav, each a whole story.
+<n + 1>_<story>_incorrect.wav, each a whole story. With several speakers the files lie in folders
+(`subfolder: true` in slamkit's config/metric/ms_tsc.yaml), each with numbers of its own; the hub's
+copy is Parquet.
 
 SALMon (Maimon et al. 2024, arXiv:2409.07437; read as in github.com/slp-rl/salmon, salmon.py): a
 folder for each of eight parts with sample_<i>_0.wav, which is right, and sample_<i>_1.wav.
@@ -19,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slam_core.benchmarks.pairs import AudioPair, Clip, stem
+from slam_core.benchmarks.pairs import AudioPair, Clip, stem, told_apart
 from slam_core.errors import SlamError, UsageError
 
 SALMON = (
@@ -39,13 +41,17 @@ _NUMBERED = re.compile(r"(?P<n>[0-9]+)[_+].*")
 
 
 def storycloze(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
-    """Stories with their right and a wrong end; the group is the folder below, if there is one."""
+    """Stories with their right and a wrong end; the group is the folder below, if there is one.
+
+    Folders of one name, such as a speaker's in sSC and in tSC, have the ones above in their groups.
+    """
+    stories = [(name, found) for name in names if (found := _STORY.fullmatch(stem(name)))]
+    groups = told_apart({name.parent for name, _ in stories})
     sides: dict[tuple[str, str], dict[str, list[tuple[int, Path]]]] = {}
-    for name in names:
-        if found := _STORY.fullmatch(stem(name)):
-            key = name.parent.name, found["story"] or found["n"]
-            held = sides.setdefault(key, {"correct": [], "incorrect": []})
-            held[found["side"]].append((int(found["n"]), name))
+    for name, found in stories:
+        key = groups[name.parent], found["story"] or found["n"]
+        held = sides.setdefault(key, {"correct": [], "incorrect": []})
+        held[found["side"]].append((int(found["n"]), name))
     if not sides:
         raise UsageError(
             f"{folder}: no file is named <n>_<story>_correct or ..._incorrect: give the folder of "
@@ -88,11 +94,11 @@ def salmon(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
 
 def slamkit(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     """Numbered files, an even place right and the next one wrong; the group is their folder."""
+    numbered = [(name, found) for name in names if (found := _NUMBERED.fullmatch(stem(name)))]
+    groups = told_apart({name.parent for name, _ in numbered})
     listed: dict[str, dict[int, Path]] = defaultdict(dict)
-    for name in names:
-        if not (found := _NUMBERED.fullmatch(stem(name))):
-            continue
-        held, n = listed[name.parent.name], int(found["n"])
+    for name, found in numbered:
+        held, n = listed[groups[name.parent]], int(found["n"])
         if n in held:
             raise SlamError(
                 f"{folder}: {held[n]} and {name} have one number: which is right would depend on "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from slam_core.audio import SUFFIXES
@@ -33,6 +35,13 @@ class AudioPair:
 def stem(name: Path) -> str:
     """The name without the suffix of an audio file; other dots belong to it."""
     return name.stem if name.suffix.lower() in SUFFIXES else name.name
+
+
+def told_apart(folders: Iterable[Path]) -> dict[Path, str]:
+    """As much of the end of each folder as tells all of them apart: its name, where that does."""
+    parts = {folder: folder.parts for folder in folders}
+    depth = next(d for d in count(1) if len({p[-d:] for p in parts.values()}) == len(parts))
+    return {folder: "/".join(p[-depth:]) for folder, p in parts.items()}
 
 
 def audio_names(folder: Path) -> list[Path]:

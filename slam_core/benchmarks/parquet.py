@@ -1,8 +1,11 @@
 """Pairs in Parquet files of the Hugging Face hub.
 
 slprl/SALMon has the columns task, ind, positive_audio, negative_audio; slprl/SpokenSwag has prompt,
-chosen, rejected (audio), prompt_text, chosen_text, rejected_text, speaker, auto_bleu2. Any file
-with audio under `positive` and `negative`, or these names, will do.
+chosen, rejected (audio), prompt_text, chosen_text, rejected_text, speaker, auto_bleu2;
+slprl/multispeaker-storycloze has id, correct_text, correct_audio, negative_text, negative_audio, in
+a folder for each task and speaker (as github.com/LucianoXu/LinearAttention reads it, in
+speechtext/prepare_storycloze.py). Any file with audio under `positive` and `negative`, or these
+names, will do.
 """
 
 from __future__ import annotations
@@ -11,23 +14,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from slam_core.benchmarks.pairs import AudioPair, Clip
+from slam_core.benchmarks.pairs import AudioPair, Clip, told_apart
 from slam_core.errors import SlamError
 from slam_core.formats.parquet import audio_in, parquet_files, rows
 from slam_core.splits import named, named_in
 
-_POSITIVE = ("positive_audio", "positive", "chosen")
+_POSITIVE = ("positive_audio", "positive", "chosen", "correct_audio")
 _NEGATIVE = ("negative_audio", "negative", "rejected")
 
 
 def parquet(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
-    """The rows of all .parquet files; the group is the task or type, the id the row if not told."""
-    for path in parquet_files(folder):
+    """The rows of all .parquet files; the group is the task or type, the id the row if not told.
+
+    Where neither is told and ids are, the group is the folder, if there are several: each may
+    count its own stories.
+    """
+    files = parquet_files(folder)
+    folders = told_apart({path.parent for path in files})
+    for path in files:
         name = path.relative_to(folder).with_suffix("") if folder.is_dir() else Path(path.stem)
         split = named(path.stem) or (named_in(folder, path) if folder.is_dir() else "")
         for number, (where, row) in enumerate(rows(path, ())):
             group = str(row.get("task") or row.get("type") or "")
             told = next((row[k] for k in ("id", "ind") if row.get(k) is not None), None)
+            if told is not None and len(folders) > 1:
+                group = group or folders[path.parent]
             id = f"{name}/{number}" if told is None else "/".join(filter(None, (group, str(told))))
             prompt = None
             if row.get("prompt"):

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from slam_core.corpora import Corpus, Pair, open_corpus, sha256_of, write_pairs
+from slam_core.corpora import Corpus, Likelihood, Pair, open_corpus, sha256_of, write_pairs
 from slam_core.errors import UsageError
 from slam_core.leaks import refuse_trained
 from slam_core.ngrams import remeasure
@@ -29,6 +29,9 @@ Called = Annotated[str, typer.Option("--name", help="What to call them.")]
 CastName = Annotated[str, typer.Option(help="Who reads: hibari, flite, mixed (extra `tts`).")]
 TokeniserName = Annotated[str | None, typer.Option(help="Default: the embedded tokeniser.")]
 Limit = Annotated[int, typer.Option(min=1, help="At most so many pairs.")]
+LikelihoodOption = Annotated[
+    Likelihood, typer.Option(help="What is compared: log-probability a unit, or its sum.")
+]
 
 
 @app.command()
@@ -58,6 +61,7 @@ def texts(
     each: Annotated[int | None, typer.Option(min=1, help="So many pairs of each group.")] = None,
     cast: CastName = "hibari",
     tokeniser: TokeniserName = None,
+    likelihood: LikelihoodOption = Likelihood.mean,
 ) -> None:
     """Text pairs, read aloud: {"id", "positive", "negative"} and, if any, "prompt" and "group".
 
@@ -68,7 +72,9 @@ def texts(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = texts(source, reader, each)
     command = f"texts {opened.name} {source.name}{f' --each {each}' if each else ''}"
-    _write(opened, made, name, command, cast, source)
+    if likelihood != Likelihood.mean:
+        command += f" --likelihood {likelihood}"
+    _write(opened, made, name, command, cast, source, likelihood)
 
 
 @app.command()
@@ -153,6 +159,7 @@ def _write(
     command: str,
     cast: str | None,
     source: Path | None = None,
+    likelihood: Likelihood = Likelihood.mean,
 ) -> None:
     """Write `<corpus>/pairs/<name>` and measure the n-grams on it."""
     folder = corpus.folder / "pairs" / name
@@ -164,6 +171,7 @@ def _write(
         name=f"{corpus.name}/{name}",
         inventory=corpus.inventory,
         provenance=made_by(corpus, f"benchmark {command} --name {name}", cast, source),
+        likelihood=likelihood,
     )
     same = f", {manifest.dropped} dropped because their sides are empty or the same units"
     say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")

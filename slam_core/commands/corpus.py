@@ -129,6 +129,7 @@ def _card(corpus: Corpus) -> dict[str, Any]:
         pairs[folder.name] = {
             "items": len(opened),
             "dropped": dropped,
+            "likelihood": opened.manifest.likelihood,
             "revision": opened.revision,
         }
     stored = corpus.folder / "ngrams.json"
@@ -180,6 +181,7 @@ def coarsen(
             name=f"{out.name}/{opened.name.partition('/')[2]}",
             inventory=k + 1,
             provenance={**opened.manifest.provenance, **record, "of": opened.revision},
+            likelihood=opened.manifest.likelihood,
         )
     manifest = write_corpus(
         out,

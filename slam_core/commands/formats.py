@@ -9,10 +9,11 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from slam_core.commands.benchmark import LikelihoodOption
 from slam_core.commands.benchmark import app as benchmarks
 from slam_core.commands.corpus import app as corpus_app
 from slam_core.commands.corpus import say
-from slam_core.corpora import SPLITS, PairsManifest, open_corpus, write_pairs
+from slam_core.corpora import SPLITS, Likelihood, PairsManifest, open_corpus, write_pairs
 from slam_core.errors import UsageError
 
 T = TypeVar("T")
@@ -83,10 +84,14 @@ def import_benchmark(
     inventory: Annotated[
         int | None, typer.Option(min=2, max=65_536, help="With --units: number of unit ids.")
     ] = None,
+    likelihood: LikelihoodOption = Likelihood.mean,
 ) -> None:
     """Encode a released pair benchmark; `score RUN --benchmark OUT` then takes it.
 
-    An interrupted import goes on where it was.
+    An interrupted import goes on where it was. slamkit compares the means for all of these
+    (mean_nll in its config/metric/default.yaml), and so do SALMon's own configs of speech LMs; the
+    baselines of ZeroSpeech 2021 sum for sWUGGY and sBLIMP (lm_scoring.py), whose evaluation takes
+    any score.
     """
     from slam_core.benchmarks.encode import in_units, source_of
     from slam_core.benchmarks.layouts import audio_pairs
@@ -102,6 +107,7 @@ def import_benchmark(
         name=out.name,
         inventory=source.inventory,
         provenance={**made_by, **source.record},
+        likelihood=likelihood,
     )
     source.finish()
     tell_pairs(out, manifest)

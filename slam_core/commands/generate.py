@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +60,7 @@ def generate(
     from slam_core.generate import Prompts, Sampling, judged_by
     from slam_core.generate import generate as generate_run
     from slam_core.genppl import genppl, read_from, vocoded
+    from slam_core.results import in_words
 
     length = None if units is not None else (3.0 if seconds is None else seconds)
     asked = [judged_by(name) for name in judges]
@@ -88,8 +88,7 @@ def generate(
         return
     print(f"continuations, prompts beside them: {path}")
     for s in scores:
-        nll = "nll" in s.metric
-        shown = f", perplexity {math.exp(s.value):.1f}" if nll else ""
+        shown = f", {in_words(s.value, None)}" if "nll" in s.metric else ""
         print(
             f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}{shown}, "
             f"{s.items} continuations without their prompts"
