@@ -27,6 +27,7 @@ def attention(
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers' `sdpa`: (rows, heads, time, width) each -> (rows, time, heads, width)."""
+    attention_mask = _windowed(attention_mask, more.get("sliding_window"))
     dtype = value.dtype  # under autocast rotary queries and keys are fp32 until they get here
     if query.device.type != "cpu" or dtype != torch.bfloat16 or query.shape[-1] >= NARROW:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
@@ -34,6 +35,14 @@ def attention(
     with torch.autocast("cpu", enabled=False):
         found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **more)
     return found.to(dtype), None
+
+
+def _windowed(mask: torch.Tensor | None, window: int | None) -> torch.Tensor | None:
+    """A mask within a window of units: transformers leaves the window out of a mask that a model
+    is given (`slam_core.packing`), and it has no effect on one of its own."""
+    if mask is None or window is None or mask.shape[-2] != mask.shape[-1]:
+        return mask
+    return mask & torch.ones_like(mask[:1, :1]).triu(1 - window)
 
 
 AttentionInterface.register(NAME, attention)

@@ -61,6 +61,11 @@ def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> No
     if out.exists():
         raise UsageError(f"{out} exists: give another --out or remove it")
     folder, spec = finished(run)
+    if layout == "slamkit" and spec.model.family not in _BASE:
+        raise UsageError(
+            f"run {run} is of {spec.model.family}, and slamkit's layout is known of "
+            f"{', '.join(_BASE)}; export it in transformers' layout"
+        )
     model = load(folder, spec).to("cpu")
     assert isinstance(model, PreTrainedModel)
     model.config.use_cache = True
@@ -97,12 +102,11 @@ def _sampling(eos: int) -> dict[str, Any]:
 
 def _older(model: PreTrainedModel) -> dict[str, Any]:
     """The rotary settings as transformers 4 calls them; it does not read `rope_parameters`."""
-    rope = getattr(model.config, "rope_parameters", None)
-    if not rope:
-        return {}
-    if "partial_rotary_factor" in rope:
-        return {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope["partial_rotary_factor"]}
-    return {"rope_theta": rope["rope_theta"]}
+    rope: dict[str, Any] = getattr(model.config, "rope_parameters", None) or {}
+    names = {"rope_theta": "rope_theta", "partial_rotary_factor": "partial_rotary_factor"}
+    if model.config.model_type == "gpt_neox":
+        names = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    return {old: rope[new] for new, old in names.items() if new in rope}
 
 
 def _describe(out: Path, run: str, spec: RunSpec, say: Say) -> None:

@@ -237,7 +237,8 @@ def family(name: str) -> Family:
         return FAMILIES[name]
     except KeyError:
         raise UsageError(
-            f"model.family: no family '{name}'; there are {', '.join(sorted(FAMILIES))}"
+            f"model.family: no family '{name}'; there are {', '.join(sorted(FAMILIES))}, and hf "
+            "for a checkpoint of any other"
         ) from None
 
 

@@ -1,10 +1,12 @@
 """The model of a run as a value: a family, a shape, and the weights to start from.
 
-Checkpoints decide more than a spec says: resolving fills in what they do. No torch here.
+Checkpoints decide more than a spec says: resolving fills in what they do. No torch here, unless a
+checkpoint is of no family of ours.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -52,12 +54,23 @@ _Settings = Annotated[
 ]
 
 
+def _text(config: Any) -> Any:
+    return json.dumps(config, sort_keys=True) if isinstance(config, Mapping) else config
+
+
+# A mapping where it is written, its sorted JSON in memory: a spec is hashable.
+_Config = Annotated[
+    str, BeforeValidator(_text), PlainSerializer(json.loads, return_type=dict[str, Any])
+]
+
+
 class Model(BaseModel):
     """A decoder: a family and either a `size` (named or free) or an explicit shape.
 
     Family `hf` with the folder or hub id of a checkpoint as `size` is the family and shape that its
     config.json tells. With `init` the shape need not be told: it is the checkpoint's; fewer
-    `layers` are its first ones.
+    `layers` are its first ones. Of a family that is none of ours it is transformers' model of that
+    config (`slam_core.foreign`), which is filled in as `config`; the family is its model_type.
 
     `tied`: the head shares the embedding; the family's own rule (with `hf` or `init`, the
     checkpoint's) if not said. `rope_theta` applies to families with rotary positions; a
@@ -80,6 +93,7 @@ class Model(BaseModel):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     settings: _Settings | None = None
     init: Init | None = None
+    config: _Config | None = None
 
     @property
     def shape(self) -> Shape:
@@ -99,6 +113,9 @@ def resolve_model(model: Model, vocab: int) -> Model:
     by neither, or is not what it starts from.
     """
     model, start = _from_checkpoint(model)
+    if model.config is not None:
+        _check_foreign(model)
+        return model.model_copy(update={"vocab": vocab})
     tied = family(model.family).tied if model.tied is None else model.tied
     model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
     if start:
@@ -110,7 +127,8 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
     """`model` with what checkpoints decide, and the one that it starts from, if that is not known
     already: family `hf` is the family of one, and an `init` brings its shape and checksum."""
     init = model.init
-    spelt = model.tied is not None and all(getattr(model, name) for name in _SIZES)
+    sizes = ("layers",) if model.config else _SIZES
+    spelt = model.tied is not None and all(getattr(model, name) for name in sizes)
     if (model.family != "hf" and init is None) or (init and init.sha256 and spelt):
         return model, None
     if model.family == "hf":
@@ -147,14 +165,58 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
 def _as(found: pretrained.Architecture, model: Model) -> Model:
     """What `model` leaves open as the checkpoint has it."""
     own: dict[str, Any] = {"tied": found.tied}
-    if model.size is None:
+    if found.shape is None:
+        own |= _config_as(found, model)
+    elif model.size is None:
         own |= {name: getattr(found.shape, name) for name in _SIZES}
     missing = {name: value for name, value in own.items() if getattr(model, name) is None}
-    settings = dict(found.shape.settings) | dict(model.settings or ())
-    return model.model_copy(update=missing | {"settings": _pairs(settings)})
+    if found.shape:
+        missing["settings"] = _pairs(dict(found.shape.settings) | dict(model.settings or ()))
+    return model.model_copy(update=missing)
+
+
+def _config_as(found: pretrained.Architecture, model: Model) -> dict[str, Any]:
+    """Layers and config of a family that is none of ours; what its config lists for each layer is
+    cut to the model's. `UsageError` if those are more, or `model` has another config."""
+    layers = model.layers or found.layers
+    if layers > found.layers:
+        raise UsageError(
+            f"model: layers of {layers}, the checkpoint has {found.layers}; fewer are the first"
+        )
+    whole = json.loads(found.config or "{}")
+    config = _text(
+        {
+            key: value[:layers] if isinstance(value, list) and len(value) == found.layers else value
+            for key, value in whole.items()
+        }
+    )
+    if model.config not in (None, config):
+        raise UsageError(
+            "model: model.init.source has another config.json than the model; leave model.size out "
+            "to take its own"
+        )
+    return {"layers": layers, "config": config}
+
+
+def _check_foreign(model: Model) -> None:
+    """`UsageError` if a model with a config is told its shape, or lacks its layers."""
+    given = [n for n in ("size", *_SIZES[1:], "settings") if getattr(model, n) is not None]
+    if given:
+        raise UsageError(
+            f"model.{given[0]}: {model.family} has the shape of its checkpoint's config.json, and "
+            "of that only layers can be told; leave it out"
+        )
+    assert model.config is not None
+    config = json.loads(model.config)
+    if config.get("model_type") != model.family or model.layers is None or model.tied is None:
+        raise UsageError(
+            "model.config is filled in with family, layers and tied by family hf; give that, and a "
+            "checkpoint as model.size"
+        )
 
 
 def _refuse_other_shape(model: Model, found: pretrained.Architecture) -> None:
+    assert found.shape is not None
     for name in _SIZES:
         wanted, there = getattr(model, name), getattr(found.shape, name)
         if wanted != there and not (name == "layers" and wanted < there):

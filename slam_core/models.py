@@ -24,7 +24,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from slam_core import foreign
 from slam_core.attention import NAME
+from slam_core.errors import UsageError
 from slam_core.families import family
 from slam_core.likelihood import Head
 from slam_core.spec import Model
@@ -117,20 +119,33 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     The weights are a function of the (resolved) model and the seed alone; the device does not
     enter. Its forward maps (rows, time) unit ids to (rows, time, vocab) logits.
     """
-    config_of, kind = _BUILDERS[model.family]
+    kind: Callable[..., PreTrainedModel]
+    if model.config:
+        config = foreign.config_of(model)
+        kind = foreign.kind_of(config)
+    else:
+        config_of, kind = _BUILDERS[model.family]
+        config = config_of(model, context)
     torch.manual_seed(seed)
-    config = config_of(model, context)
     config._attn_implementation = NAME
     made: Any = kind(config)
-    made.set_output_embeddings(Head.of(made.get_output_embeddings()))
+    # Others may have a bias there, or change the logits after it: they give whole logits.
+    if not model.config:
+        made.set_output_embeddings(Head.of(made.get_output_embeddings()))
     return cast(PreTrainedModel, made)
 
 
 def checkpoint_activations(model: Any) -> None:
     """From now on, let the backward pass compute each layer's activations again: they are not kept.
 
-    Losses and gradients stay the same, with dropout too, whose generator is set back.
+    Losses and gradients stay the same, with dropout too, whose generator is set back. `UsageError`
+    if transformers does not know how to for this model.
     """
+    if not getattr(model, "supports_gradient_checkpointing", True):
+        raise UsageError(
+            f"{type(model).__name__} cannot compute its activations again; drop "
+            "--checkpoint-activations and lower --micro-batch"
+        )
     enable = getattr(model, "activation_checkpointing_enable", None)
     # Its name in older versions of transformers.
     enable = enable or model.gradient_checkpointing_enable

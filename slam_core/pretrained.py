@@ -1,4 +1,5 @@
-"""Checkpoints to start from, as files: where and what they are, their checksum. No torch here.
+"""Checkpoints to start from, as files: where and what they are, their checksum. No torch here,
+unless a config is of no family of ours: `slam_core.foreign` has it read by transformers.
 
 A checkpoint is a folder in transformers' layout: config.json and *.safetensors. It is given by its
 folder, or by a hub id (`org/name`), which is looked for below $SLAM_MODELS, among what the project
@@ -41,13 +42,19 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a checkpoint's config.json says. `vocab` counts the rows of its embedding."""
+    """What a checkpoint's config.json says. `vocab` counts the rows of its embedding.
+
+    A family of ours has a `shape`; of any other, which is called by its model_type, the `config` is
+    kept (sorted JSON).
+    """
 
     family: str
-    shape: Shape
     tied: bool
     vocab: int
     slamkit: bool
+    layers: int
+    shape: Shape | None = None
+    config: str | None = None
 
 
 def find(source: str, revision: str | None = None) -> Path:
@@ -114,8 +121,7 @@ def _sum(file: Path, size: int, changed: int) -> str:
 
 
 def architecture(source: str, revision: str | None = None) -> Architecture:
-    """Family and shape of a checkpoint, from its config.json alone; `SlamError` if it has none of
-    ours."""
+    """What a checkpoint is, from its config.json alone; `SlamError` if it is no causal LM."""
     folder = find(source, revision)
     path = folder / "config.json"
     config = _json(path)
@@ -124,11 +130,12 @@ def architecture(source: str, revision: str | None = None) -> Architecture:
         outer, config = config, dict(config.get("base_config") or {})
         config["vocab_size"] = outer.get("vocab_size", config.get("vocab_size"))
     kind = config.get("model_type")
+    if config.get("quantization_config"):
+        raise UsageError(f"{path}: the weights are quantised; take the model before that")
     if kind not in TYPES:
-        raise UsageError(
-            f"{path}: model_type {kind!r} is none of {', '.join(sorted(TYPES))}, {SLAMKIT}: "
-            "choose a model of one of these, or add the family (CONTRIBUTING.md)"
-        )
+        from slam_core import foreign
+
+        return foreign.architecture(path, config, slamkit)
     family = TYPES[kind]
     try:
         shape = _shape(family, config)
@@ -137,7 +144,8 @@ def architecture(source: str, revision: str | None = None) -> Architecture:
         raise SlamError(f"{path} tells no usable sizes ({error!r}): is it whole?") from None
     tie = "share_embedding" if kind == "mobilellm" else "tie_word_embeddings"
     _refuse(path, family, config)
-    return Architecture(family, shape, bool(config.get(tie, family in _TIED)), vocab, slamkit)
+    tied = bool(config.get(tie, family in _TIED))
+    return Architecture(family, tied, vocab, slamkit, shape.layers, shape)
 
 
 def _shape(family: str, config: dict[str, Any]) -> Shape:
@@ -168,8 +176,6 @@ def _refuse(path: Path, family: str, config: dict[str, Any]) -> None:
             raise UsageError(
                 f"{path}: {key} is {config[key]!r}, and {family} is only known with {value!r}"
             )
-    if config.get("quantization_config"):
-        raise UsageError(f"{path}: the weights are quantised; take the model before that")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -292,7 +292,11 @@ class RunSpec(_Value):
 
     @property
     def counts(self) -> Counts:
-        """Structural counts of the (resolved) model at this context."""
+        """Structural counts of the (resolved) model at this context.
+
+        A model of no family of ours is measured, which needs torch; `UsageError` if it cannot be
+        counted or trained.
+        """
         return _counts(self)
 
     @property
@@ -422,7 +426,8 @@ def _resolve(spec: RunSpec) -> RunSpec:
         data = data.model_copy(update={"interleave": interleave})
     vocab = model.vocab or corpora.one_inventory(opened) + data.further_ids
     model = resolve_model(model, vocab)
-    positions = family(model.family).positions(model.shape)
+    # Of any other family transformers has to be asked: `RunSpec.counts` does.
+    positions = None if model.config else family(model.family).positions(model.shape)
     if positions and data.context > positions:
         raise UsageError(
             f"data.context is {data.context}, {model.family} has {positions} learned positions; "
@@ -458,6 +463,11 @@ def _counts(spec: RunSpec) -> Counts:
     model = resolved.model
     assert model.vocab is not None
     assert model.tied is not None
+    if model.config:
+        from slam_core import foreign
+
+        of_any_seed = model.model_copy(update={"init": None})
+        return foreign.count(of_any_seed, resolved.data.context)
     return count(model.family, model.shape, model.vocab, model.tied, resolved.data.context)
 
 

@@ -55,9 +55,9 @@ def warm_start(
         )
     text = _read(pretrained.find(init.source, init.revision), found, model)
     given = dict(text.named_parameters())
-    embedding, head = _vocabulary(model)
+    ours = _vocabulary(model)
     for name, parameter in model.named_parameters():
-        if parameter is not embedding and parameter is not head:
+        if not any(parameter is one for one in ours):
             parameter.copy_(given[name])
     if init.embeddings == "fresh":
         return
@@ -67,15 +67,15 @@ def warm_start(
         _same_tokeniser(folder, text_revision, init.source)
         start, rows = text_ids[0], list(range(text_ids[1] - text_ids[0]))
     own = slice(start, start + len(rows))
-    old_embedding, old_head = _vocabulary(text)
-    embedding[own] = old_embedding[rows]
-    if head is not embedding:
-        head[own] = old_head[rows]
+    # The embedding last: a tied head takes its rows.
+    for new, old in zip(ours, _vocabulary(text), strict=True):
+        new[own] = old[rows]
 
 
-def _vocabulary(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embedding and head, (vocab, width) each; one and the same if tied."""
-    return model.get_input_embeddings().weight, model.get_output_embeddings().weight
+def _vocabulary(model: Any) -> list[torch.Tensor]:
+    """What has a row for each id: the head's weight (and bias, if it has one), the embedding's
+    weight; head and embedding are one and the same if tied."""
+    return [*model.get_output_embeddings().parameters(), model.get_input_embeddings().weight]
 
 
 def _rows(found: Architecture, vocab: int, source: str) -> list[int]:

@@ -255,7 +255,8 @@ def truncated(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (edit(model_type="mamba"), "model_type 'mamba' is none of gpt2, gpt_neox, llama"),
+        (edit(model_type="our-own"), "model_type 'our-own' is no causal LM of the transformers"),
+        (edit(model_type="t5"), "model_type 't5' is no causal LM of the transformers"),
         (edit(quantization_config={"bits": 4}), "quantised"),
         (edit(layer_sharing=True), "layer_sharing is True"),
         (edit(hidden_size=None), "tells no usable sizes"),
