@@ -120,6 +120,13 @@ def _sum(file: Path, size: int, changed: int) -> str:
     return sha256_of(file)
 
 
+def positions(source: str, revision: str | None = None) -> int | None:
+    """How many positions a checkpoint's config.json says it has had, if it does."""
+    config = _json(find(source, revision) / "config.json")
+    found = config.get("max_position_embeddings", config.get("n_positions"))
+    return int(found) if isinstance(found, int) else None
+
+
 def architecture(source: str, revision: str | None = None) -> Architecture:
     """What a checkpoint is, from its config.json alone; `SlamError` if it is no causal LM."""
     folder = find(source, revision)

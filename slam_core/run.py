@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from slam_core import prefix, scratch
+from slam_core import prefix, pretrained, scratch
 from slam_core.checkpoints import checkpoints, load_weights, truncated
 from slam_core.choices import Choices
 from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
@@ -177,6 +177,9 @@ def _attempt(
             steps=loop.total,
             provenance=provenance(device) | several | begun,
         )
+        if beyond := _beyond(spec):
+            say(beyond)
+            journal.write("note", text=beyond)
         _branch(spec, loop, journal, say)
     with closing(loop.engine):
         return _finish(spec, loop, held_out, journal, say)
@@ -196,6 +199,20 @@ def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str,
         how = spec.data.interleave
         warm_start(model, spec.model, mix.text_ids, how.text_revision if how else None)
     return {}
+
+
+def _beyond(spec: RunSpec) -> str:
+    """A warning where rows are longer than what the text LM had; learned positions are refused."""
+    init, context = spec.model.init, spec.data.context
+    if spec.dpo or init is None or init.source is None:
+        return ""
+    seen = pretrained.positions(init.source, init.revision)
+    if seen is None or context <= seen:
+        return ""
+    return (
+        f"data.context is {context}, the model it starts from had {seen} positions at most: how "
+        "well it goes on beyond them is for the run to learn"
+    )
 
 
 def _preferences(

@@ -319,6 +319,21 @@ def test_a_warm_run_trains_resumes_and_needs_its_source_no_more(
     assert load(*finished(resolved.id)).config.num_hidden_layers == 3
 
 
+def test_rows_longer_than_the_text_lm_had_are_said(
+    tiny_spec: RunSpec, text_lm: Path, tmp_path: Path, slam_out: Path
+) -> None:
+    source = Path(shutil.copytree(text_lm, tmp_path / "text"))
+    config = json.loads((source / "config.json").read_text())
+    said: list[str] = []
+    for longest in (16, 8):
+        config["max_position_embeddings"] = longest
+        (source / "config.json").write_text(json.dumps(config))
+        model = {"family": "hf", "init": {"source": str(source)}}
+        changes = {"model": model, "budget.amount": 3, "seed": longest}
+        assert execute(tiny_spec.but(changes), say=said.append) == "done"
+        assert len([text for text in said if "had 8 positions at most" in text]) == (longest == 8)
+
+
 def test_planning_a_warm_run_does_not_import_torch(text_lm: Path) -> None:
     import subprocess
     import sys
