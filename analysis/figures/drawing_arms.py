@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis.figures.drawing import (
     BLUE,
@@ -54,16 +54,17 @@ def arms(numbers: Numbers) -> Figure:
             labels.setdefault(arm["arm"], f"{arm['arm']}{said}")
         if setting["setting"]:
             ax.set_title(f"{setting['setting']} ({', '.join(models)})", fontsize=8)
-        last = max(max(arm["curve"]["c"]) for arm in setting["arms"])
+        ends = [max(arm["curve"]["c"]) for arm in setting["arms"]]
         first = min(min(arm["curve"]["c"]) for arm in setting["arms"])
         ax.set_xscale("log")
-        ax.set_xlim(max(first, last / 25), last * 1.15)
+        ax.set_xlim(max(first, min(ends) / 25), max(ends) * 1.15)
         ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
         ax.xaxis.set_minor_locator(LogLocator(10, subs=range(1, 10), numticks=99))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_yscale("log")
-    axes[0].set_ylim(min(seen) * 0.98, max(seen) * 1.04)
+    # An arm that begins far above the others would press these together.
+    axes[0].set_ylim(min(seen) * 0.98, min(max(seen) * 1.04, min(seen) * 2.5))
     axes[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
@@ -113,6 +114,8 @@ def dose(numbers: Numbers) -> Figure:
     if min(tried) > 0 and max(tried) > 30 * min(tried):
         for ax in axes:
             ax.set_xscale("log")
+            ax.set_xticks(sorted(set(tried)), [_short(one) for one in sorted(set(tried))])
+            ax.xaxis.set_minor_locator(NullLocator())
     unit = f" ({numbers['unit']})" if numbers["unit"] else ""
     figure.supxlabel(f"{_axis(numbers['name'])}{unit}", fontsize=8.5)
     handles = [
@@ -134,6 +137,10 @@ def _theirs(ax: Any, setting: Numbers) -> bool:
     paper = setting["paper"]
     ax.plot(column(paper, "dose"), column(paper, "value"), "*", ms=7, color=PURPLE, mew=0)
     return bool(paper)
+
+
+def _short(dose: float) -> str:
+    return f"{dose:g}" if dose < 1000 else power(dose)
 
 
 def _axis(name: str) -> str:
