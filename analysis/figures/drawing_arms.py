@@ -38,6 +38,7 @@ def arms(numbers: Numbers) -> Figure:
     colour = dict(zip(names, _colours(len(names)), strict=True))
     labels: dict[str, str] = {}
     seen: list[float] = []
+    finals: list[float] = []
     for ax, setting in zip(axes, settings, strict=True):
         models = list(dict.fromkeys(arm["model"] for arm in setting["arms"]))
         for arm in setting["arms"]:
@@ -50,6 +51,7 @@ def arms(numbers: Numbers) -> Figure:
             ax.plot(c[-1], final, "D", ms=4, mec="black", mew=0.6, zorder=5, **style)
             late = slice(len(c) // 4, None)
             seen += [float(np.exp(low[late]).min()), float(np.exp(high[late]).max()), final]
+            finals.append(final)
             said = f" ({arm['model']})" if many == 1 and len(models) > 1 else ""
             labels.setdefault(arm["arm"], f"{arm['arm']}{said}")
         if setting["setting"]:
@@ -64,7 +66,8 @@ def arms(numbers: Numbers) -> Figure:
         ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_yscale("log")
     # An arm that begins far above the others would press these together.
-    axes[0].set_ylim(min(seen) * 0.98, min(max(seen) * 1.04, min(seen) * 2.5))
+    top = min(max(seen), max(2.4 * min(seen), *finals))
+    axes[0].set_ylim(min(seen) * 0.98, top * 1.04)
     axes[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
