@@ -119,13 +119,9 @@ class Local:
         devices, threads, given = gpus(), self.threads, self.resources
         count = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}"
         what = count if devices else f"{cores()} CPU cores, no GPU"
+        many = "as many runs at a time as pay" if self.measures else f"{self.width} runs at a time"
         return (
-            f"{socket.gethostname()}: {what}; "
-            + (
-                "as many runs at a time as pay, "
-                if self.measures
-                else f"{self.width} runs at a time, "
-            )
+            f"{socket.gethostname()}: {what}; {many}, "
             + (f"{given.processes} processes each, " if given.processes > 1 else "")
             + (f"ZeRO {given.zero}, " if given.zero else "")
             + f"{threads} {'thread' if threads == 1 else 'threads'} each"

@@ -28,6 +28,20 @@ def _corpus(spec: RunSpec) -> str:
     return spec.data.sources[0].corpus
 
 
+def against_noise(
+    corpus: Path, count: int, *, real: int, noise: int, groups: tuple[str, ...]
+) -> list[Pair]:
+    """So many units of the corpus against so many others in any order; groups by turns."""
+    import numpy as np
+
+    opened, rng, made = open_corpus(corpus), np.random.default_rng(1), []
+    for i in range(count):
+        right = opened.read("test", i * real, (i + 1) * real)
+        wrong = rng.permutation(21)[:noise].astype(np.uint16)
+        made.append(Pair(f"i{i:02d}", right[:0], right, wrong, groups[i % len(groups)]))
+    return made
+
+
 def test_run_show_and_run_again(
     spec_file: Path,
     tiny_spec: RunSpec,
@@ -66,15 +80,7 @@ def test_score_is_recorded_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Appended, though other code trained the run; what is there needs no training data."""
-    import numpy as np
-
-    corpus = open_corpus(tiny_corpus)
-    rng = np.random.default_rng(1)
-    items = []
-    for i in range(60):
-        real = corpus.read("test", i * 8, i * 8 + 8)
-        noise = rng.permutation(21)[:8].astype(np.uint16)
-        items.append(Pair(f"i{i:02d}", real[:0], real, noise, "even" if i % 2 == 0 else "odd"))
+    items = against_noise(tiny_corpus, 60, real=8, noise=8, groups=("even", "odd"))
     folder = tmp_path / "pairs"
     write_pairs(folder, items, name="tiny/real", inventory=21, provenance={})
     assert main(["run", str(spec_file)]) == 0
@@ -112,15 +118,7 @@ def test_a_set_that_compares_sums_is_scored_by_sums(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Noise against a longer real side, so that means and sums disagree; both from one file."""
-    import numpy as np
-
-    corpus = open_corpus(tiny_corpus)
-    rng = np.random.default_rng(1)
-    items = []
-    for i in range(12):
-        real = corpus.read("test", i * 15, i * 15 + 15)
-        noise = rng.permutation(21)[:2].astype(np.uint16)
-        items.append(Pair(f"i{i:02d}", real[:0], real, noise, "all"))
+    items = against_noise(tiny_corpus, 12, real=15, noise=2, groups=("all",))
     assert main(["run", str(spec_file)]) == 0
     found, kept = {}, {}
     for how in Likelihood:

@@ -65,6 +65,26 @@ class StopAt(Ahead):
         return super().take(step)
 
 
+def resumed_alike(
+    spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Result, dict[int, Any]]:
+    """Train a run, then anew with a stop after step 12: the same to the bit. Its outcome."""
+    execute(spec, say=quiet)
+    whole, losses = outcome(spec.id)
+    reference = weights(spec.id)
+    shutil.rmtree(slam_out)
+    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
+    monkeypatch.setattr(StopAt, "at", 12)
+    with pytest.raises(Interrupted):
+        execute(spec, say=quiet)
+    monkeypatch.setattr(StopAt, "at", -1)
+    execute(spec, say=quiet)
+    again, resumed = outcome(spec.id)
+    assert (resumed, again.validation) == (losses, whole.validation)
+    assert all(torch.equal(reference[k], v) for k, v in weights(spec.id).items())
+    return whole, losses
+
+
 def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> None:
     assert execute(tiny_spec, say=quiet) == "done"
     result, losses = outcome(tiny_spec.id)
@@ -130,19 +150,8 @@ def test_a_resumed_run_is_the_same_run_with_any_optimiser(
         pytest.importorskip(package)
     # So wide that the states of its matrices are in 8 bits, where an optimiser has them.
     wide = {"model.width": 64, "optim.name": name, "optim.lr": 3e-3, "budget.amount": 30}
-    spec = tiny_spec.but(wide)
-    execute(spec, say=quiet)
-    whole, losses = outcome(spec.id)
+    _, losses = resumed_alike(tiny_spec.but(wide), slam_out, monkeypatch)
     assert losses[30] < losses[1]
-    shutil.rmtree(slam_out)
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
-    monkeypatch.setattr(StopAt, "at", 12)
-    with pytest.raises(Interrupted):
-        execute(spec, say=quiet)
-    monkeypatch.setattr(StopAt, "at", -1)
-    execute(spec, say=quiet)
-    again, resumed = outcome(spec.id)
-    assert (resumed, again.validation) == (losses, whole.validation)
 
 
 def test_no_clip_lets_a_gradient_pass(tiny_spec: RunSpec, tmp_path: Path) -> None:
@@ -308,19 +317,7 @@ def test_bf16_weights_resume_to_the_bit_and_take_micro_batches(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = tiny_spec.but({"precision": "bf16-weights", "budget.amount": 30})
-    execute(spec, say=quiet)
-    whole, losses = outcome(spec.id)
-    reference = weights(spec.id)
-    shutil.rmtree(slam_out)
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
-    monkeypatch.setattr(StopAt, "at", 12)
-    with pytest.raises(Interrupted):
-        execute(spec, say=quiet)
-    monkeypatch.setattr(StopAt, "at", -1)
-    execute(spec, say=quiet)
-    again, resumed = outcome(spec.id)
-    assert (resumed, again.validation) == (losses, whole.validation)
-    assert all(torch.equal(reference[k], v) for k, v in weights(spec.id).items())
+    whole, _ = resumed_alike(spec, slam_out, monkeypatch)
     shutil.rmtree(slam_out)
     execute(spec, limits=Limits(micro_batch=16), say=quiet)
     parts = outcome(spec.id)[0]
