@@ -45,8 +45,8 @@ def run(
     ] = None,
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage for them.")] = 0,
     compile_: Annotated[
-        str, typer.Option("--compile", help="The step: no, kernels, or graphs (small, on a GPU).")
-    ] = "no",
+        str, typer.Option("--compile", help="The step: auto, no, kernels, graphs (small, a GPU).")
+    ] = "auto",
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")
     ] = False,
@@ -57,8 +57,8 @@ def run(
     """
     from slam_core.distributed import world
 
-    if compile_ not in ("no", "kernels", "graphs"):
-        raise UsageError(f"--compile {compile_}: say no, kernels or graphs")
+    if compile_ not in ("auto", "no", "kernels", "graphs"):
+        raise UsageError(f"--compile {compile_}: say auto, no, kernels or graphs")
     chosen = _chosen(spec, recipe, set_ or [])
     steps, me = chosen.steps, world()
     size = processes or me.size

@@ -2,6 +2,9 @@
 
 torch 2.13's bf16 kernel for CPUs converts as it goes. In fp32 heads narrower than 64 are closer to
 the truth (tests/test_attention.py) and, at contexts of a hundred units or so, quicker.
+
+No mask is made where it would only be causal: kernels that are told so compute half of the square.
+transformers makes one whenever it is compiled.
 """
 
 from __future__ import annotations
@@ -37,6 +40,18 @@ def attention(
     return found.to(dtype), None
 
 
+def causal_mask(**asked: Any) -> torch.Tensor | None:
+    """transformers' `sdpa_mask`; None where every query sees all keys up to its own.
+
+    Documents have a mask of their own (`slam_core.packing`), which does not come here. That
+    transformers looks for some among the positions, too, is of no account.
+    """
+    plain = asked.get("attention_mask") is None and asked.get("local_size") is None
+    if plain and not asked.get("use_vmap") and asked.get("q_length") == asked["kv_length"]:
+        return None
+    return sdpa_mask(**asked)
+
+
 def _windowed(mask: torch.Tensor | None, window: int | None) -> torch.Tensor | None:
     """A mask within a window of units: transformers leaves the window out of a mask that a model
     is given (`slam_core.packing`), and it has no effect on one of its own."""
@@ -46,4 +61,4 @@ def _windowed(mask: torch.Tensor | None, window: int | None) -> torch.Tensor | N
 
 
 AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, causal_mask)

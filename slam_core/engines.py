@@ -153,10 +153,7 @@ class Halved(Single):
         del last
         try:
             yield
-            for kept, copy in zip(self._kept, self._copies, strict=True):
-                if copy.grad is not None:
-                    found = copy.grad.float()
-                    kept.grad = found if kept.grad is None else kept.grad.add_(found)
+            self._collect()
         finally:
             for copy in self._copies:
                 copy.grad = None
@@ -168,6 +165,17 @@ class Halved(Single):
     def restore(self, state: State) -> None:
         super().restore(state)
         self._copy()
+
+    def _collect(self) -> None:
+        pairs = [
+            (kept, copy.grad)
+            for kept, copy in zip(self._kept, self._copies, strict=True)
+            if copy.grad is not None
+        ]
+        found = [torch.empty_like(kept) for kept, _ in pairs]
+        torch._foreach_copy_(found, [gradient for _, gradient in pairs])
+        for (kept, _), gradient in zip(pairs, found, strict=True):
+            kept.grad = gradient if kept.grad is None else kept.grad.add_(gradient)
 
     @torch.no_grad()
     def _copy(self) -> None:

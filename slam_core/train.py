@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -43,11 +43,15 @@ from slam_core.spec import RunSpec
 
 # Progress events a run; a curve of this many points is what results keep.
 POINTS = 50
+# Compiling takes some ten seconds, and a few from the cache of an earlier run of the shape; steps of
+# models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
+LONG, LONG_SECONDS = 1000, 300.0
+WAITING = 100_000_000
 # Stands among the numbers of signals for a request that was left in the attempt's folder.
 _WORD = 1 << 10
 
 
-Compile = Literal["no", "kernels", "graphs"]
+Compile = Literal["auto", "no", "kernels", "graphs"]
 
 
 class Stream(Protocol):
@@ -120,14 +124,25 @@ class Limits:
     `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
     pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
     launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are what they
-    wait for). `checkpoint_activations`: a layer's are computed again by the backward pass.
+    wait for), or as `compiling` decides. `checkpoint_activations`: a layer's are computed again by
+    the backward pass.
     """
 
     micro_batch: int = 65_536
     save_every: float = 60.0
     zero: int = 0
-    compile: Compile = "no"
+    compile: Compile = "auto"
     checkpoint_activations: bool = False
+
+
+def compiling(asked: Compile, spec: RunSpec, device: torch.device) -> Compile:
+    """What `auto` stands for: runs on a GPU that are long enough to earn it back are compiled."""
+    if asked != "auto":
+        return asked
+    long = spec.steps >= LONG if spec.steps else spec.own_amount >= LONG_SECONDS
+    if device.type != "cuda" or not long:
+        return "no"
+    return "graphs" if spec.counts.total < WAITING else "kernels"
 
 
 class Loop:
@@ -147,9 +162,9 @@ class Loop:
         world: World = ALONE,
     ):
         self.spec, self.stream, self.objective = spec, stream, objective
-        self.journal, self.limits, self.world = journal, limits, world
-        self.model = model
+        self.journal, self.world, self.model = journal, world, model
         self.device = next(model.parameters()).device
+        self.limits = replace(limits, compile=compiling(limits.compile, spec, self.device))
         self.total = spec.steps
         self.branch = branch_step(spec)
         self.step = 0
@@ -163,8 +178,8 @@ class Loop:
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
         self._loss: Callable[[nn.Module, torch.Tensor], torch.Tensor] = objective.loss
-        if limits.compile != "no" and world.size == 1 and spec.dpo is None:
-            self._loss = self._compiled(limits.compile)
+        if self.limits.compile != "no" and world.size == 1 and spec.dpo is None:
+            self._loss = self._compiled(self.limits.compile)
         if not world.leads:
             # Rank 0 goes on from the build.
             (seed,) = np.random.SeedSequence((spec.seed, world.rank)).generate_state(1)

@@ -80,7 +80,7 @@ def launch(
     processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1,
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0,
     compile_: Annotated[
-        str | None, typer.Option("--compile", help="The step: kernels, or graphs (small, a GPU).")
+        str | None, typer.Option("--compile", help="The step: auto, no, kernels, graphs.")
     ] = None,
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")

@@ -25,7 +25,12 @@ from sweeps.memory import GIB, Memory
 from sweeps.place import Ending, Job, Resources, Watcher
 from sweeps.queue import Queue, Slot
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TORCHINDUCTOR_COMPILE_THREADS",
+)
 
 
 @dataclass(frozen=True)

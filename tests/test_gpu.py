@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_train import StopAt, outcome, quiet, stopped_at
 
-from slam_core import likelihood, scratch
+from slam_core import likelihood, scratch, train
 from slam_core.recipes import recipe
 from slam_core.results import Journal, Result, read
 from slam_core.run import execute
@@ -17,7 +17,8 @@ from slam_core.spec import RunSpec
 from slam_core.train import Limits
 from sweeps.grid import Grid
 from sweeps.launch import launch
-from sweeps.local import Local
+from sweeps.local import Local, gpus
+from sweeps.place import Resources
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
@@ -72,6 +73,24 @@ def test_a_compiled_step_learns_the_same(how: str, slam_out: Path) -> None:
     assert outcome(spec.id)[0].validation["tales"].nll == pytest.approx(eager, abs=0.01)
 
 
+def test_runs_that_are_long_enough_are_compiled(
+    slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*arguments: object, **options: str) -> object:
+        modes.append(options["mode"])
+        return compiled(*arguments, **options)  # type: ignore[call-overload]
+
+    modes: list[str] = []
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", built)
+    execute(SPEC, say=quiet)
+    assert not modes
+    shutil.rmtree(slam_out)
+    monkeypatch.setattr(train, "LONG", 40)
+    execute(SPEC, say=quiet)
+    assert modes == ["reduce-overhead"]
+
+
 @pytest.mark.parametrize("how", ["no", "kernels", "graphs"])
 def test_what_saves_memory_changes_no_loss(
     how: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,7 +125,7 @@ def test_a_batch_that_does_not_fit_is_split(slam_out: Path) -> None:
 def test_runs_share_the_gpu_and_stay_what_they_are(slam_out: Path, tmp_path: Path) -> None:
     study = Grid(name="shared", base=SPEC, cross={"seed": (0, 1, 2, 3)})
     place = Local(per_gpu=4)
-    assert place.width == 4 * torch.cuda.device_count()
+    assert place.width == 4 * len(gpus())
     said: list[str] = []
     assert launch(study, place, tmp_path / "together", command="x", say=said.append) == 0, said
     shutil.rmtree(slam_out)
@@ -117,3 +136,19 @@ def test_runs_share_the_gpu_and_stay_what_they_are(slam_out: Path, tmp_path: Pat
         for found in (together, alone)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_how_many_runs_share_the_gpu_is_measured(slam_out: Path, tmp_path: Path) -> None:
+    long = SPEC.but({"budget": {"amount": 1500, "unit": "steps"}})
+    study = Grid(name="company", base=long, cross={"seed": tuple(range(4))})
+    place = Local(resources=Resources(compile="no"))
+    assert place.measures
+    said: list[str] = []
+    assert launch(study, place, tmp_path / "together", command="x", say=said.append) == 0, said
+    assert [line for line in said if "2 runs on a GPU do" in line], said
+    together = read(tmp_path / "together", Result)
+    shutil.rmtree(slam_out)
+    execute(long, limits=Limits(compile="no"), say=quiet)
+    alone = outcome(long.id)[0]
+    same = next(found for found in together.values() if found.run == alone.run)
+    assert same.validation["tales"].nll == pytest.approx(alone.validation["tales"].nll, rel=1e-5)

@@ -6,9 +6,9 @@ Every variant trains the same model from the same weights on the same batches of
 tales, by the same schedule; rounds go through all variants in turn, and the median of the rounds
 counts, so that what else the machine does hits all of them. `Trainer` is timed by its own step
 callbacks, the loop by the events it writes, both after a third of the steps, so that compiling and
-warming up do not count. `units` are a batch, `loss` is that of the last twelfth of the steps. MFU
-counts 6N and attention over the whole square (PaLM, arXiv:2204.02311, App. B) against the device's
-dense bf16 peak, where known.
+warming up do not count: `first step` tells what they take, in seconds. `units` are a batch, `loss`
+is that of the last sixth of the steps. MFU counts 6N and attention over the whole square (PaLM,
+arXiv:2204.02311, App. B) against the device's dense bf16 peak, where known.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from slam_core.spec import RunSpec, resolve
 from slam_core.train import Compile, Limits, Loop, NextUnit
 
 # Both sides log as often; a real run logs 50 times, in many more steps.
-LOGS = train.POINTS = 12
+LOGS = train.POINTS = 6
 
-# (units a second, training loss over the last steps)
-Timed = tuple[float, float]
+# (units a second, training loss over the last steps, seconds of the first one)
+Timed = tuple[float, float, float]
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def main() -> None:
             for name in options.variants:
                 times[name].append(VARIANTS[name](spec, device))
                 print(f"timed {size} {name}: {times[name][-1][0]:.0f} units/s", flush=True)
-        rates = {name: statistics.median(rate for rate, _ in one) for name, one in times.items()}
+        rates = {name: statistics.median(one[0] for one in found) for name, found in times.items()}
         for name, found in times.items():
             flops = rates[name] * spec.counts.flops("attention")
             peak = peak_of(device_name(device.type))
@@ -93,7 +93,8 @@ def main() -> None:
                     "against bare": _ratio(rates, name, _twin(name)),
                     "mfu": round(flops / peak, 3) if peak else None,
                     "loss": round(found[-1][1], 4),
-                    "rounds": [round(rate) for rate, _ in found],
+                    "first step": round(found[0][2], 1),
+                    "rounds": [round(one[0]) for one in found],
                 }
             )
             print(rows[-1], flush=True)
@@ -114,15 +115,24 @@ def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device],
         _fresh()
         chosen = spec.but({"precision": precision})
         model = build(chosen.model, chosen.data.context, chosen.seed).to(device)
+        second: list[float] = []
+
+        class Noting(Mix):
+            def batch(self, step: int) -> Any:
+                if step == 2:  # ahead, while the second step begins
+                    second.append(time.perf_counter())
+                return super().batch(step)
+
         with tempfile.TemporaryDirectory() as folder:
             limits = Limits(micro_batch=chosen.data.batch, save_every=1e9, compile=compile_)
-            mix = Mix(chosen.data, chosen.seed)
-            Loop(chosen, model, mix, NextUnit(), Journal(Path(folder)), limits).spend()
-            events = [e for e in Journal(Path(folder)).events() if e["event"] == "progress"]
-        first = events[len(events) // 3]
-        last = events[-1]
+            mix, journal = Noting(chosen.data, chosen.seed), Journal(Path(folder))
+            made = Loop(chosen, model, mix, NextUnit(), journal, limits)
+            begun = time.perf_counter()
+            made.spend()
+            events = [e for e in journal.events() if e["event"] == "progress"]
+        first, last = events[len(events) // 3 - 1], events[-1]
         rate = (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])
-        return rate, last["loss"]
+        return rate, last["loss"], second[0] - begun
 
     return timed
 
@@ -146,7 +156,10 @@ def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]
         batches = [torch.from_numpy(mix.batch(i)).to(device) for i in range(steps)]
         total = torch.zeros((), device=device)
         last = max(1, steps // LOGS)
+        start = _now(device)
         for i, rows in enumerate(batches):
+            if i == 1:
+                first = time.perf_counter() - start
             if i == steps // 3:
                 begun = _now(device)
             for group in optim.param_groups:
@@ -160,7 +173,7 @@ def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]
             if i >= steps - last:
                 total += loss.detach()
         seconds = _now(device) - begun
-        return (steps - steps // 3) * spec.data.batch / seconds, (total / last).item()
+        return (steps - steps // 3) * spec.data.batch / seconds, (total / last).item(), first
 
     return timed
 
@@ -172,8 +185,12 @@ def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
         _fresh()
         first, last = (spec.steps or 0) // 3, (spec.steps or 0) - 1
         marks: list[float] = []
+        begun: list[float] = []
 
         class Clock(TrainerCallback):
+            def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+                begun.append(time.perf_counter())
+
             def on_step_end(self, *args: Any, **kwargs: Any) -> None:
                 marks.append(_now(device) if len(marks) in (first, last) else 0.0)
 
@@ -182,7 +199,7 @@ def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
             made.train()
         losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
         rate = (last - first) * spec.data.batch / (marks[last] - marks[first])
-        return rate, float(losses[-1])
+        return rate, float(losses[-1]), begun[1] - begun[0]
 
     return timed
 
@@ -201,6 +218,7 @@ VARIANTS: dict[str, Callable[[RunSpec, torch.device], Timed]] = {
     "loop bf16 graphs": loop("bf16", "graphs"),
     "loop bf16-weights": loop("bf16-weights", "no"),
     "loop bf16-weights kernels": loop("bf16-weights", "kernels"),
+    "loop bf16-weights graphs": loop("bf16-weights", "graphs"),
 }
 
 

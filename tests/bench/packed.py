@@ -1,0 +1,183 @@
+"""Runs that share a device, against one at a time.
+
+    python tests/bench/packed.py [--size 5m] [--runs 1 2 4 8] [--compile no graphs] [--mps]
+
+Every run is the suite's loop, with its events, in a process of its own that has imported, compiled
+and warmed up before the clock starts; the clock stops when all have trained their steps. The number
+is what all of them train together, in units a second. `--mps` has them share the GPU by NVIDIA's
+multi-process service, started for this and ended after it, as well as by taking turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from table import store
+
+WARM = 12  # steps before the clock starts
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--family", default="llama")
+    arguments.add_argument("--size", default="5m")
+    arguments.add_argument("--context", type=int, default=512)
+    arguments.add_argument("--units", type=int, default=16384)
+    arguments.add_argument("--precision", default="bf16")
+    arguments.add_argument("--steps", type=int, default=300, help="of each run")
+    arguments.add_argument("--runs", type=int, nargs="+", default=[1, 2, 4, 8])
+    arguments.add_argument("--compile", nargs="+", default=["no", "graphs"])
+    arguments.add_argument("--mps", action="store_true")
+    arguments.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
+    arguments.add_argument("--out", default="packed")
+    options = arguments.parse_args()
+    if options.train:
+        train(options, *options.train)
+        return
+    rows: list[dict[str, Any]] = []
+    alone: dict[str, float] = {}
+    for service in (False, True) if options.mps else (False,):
+        with shared(service) as environment:
+            for how in options.compile:
+                for runs in options.runs:
+                    if service and runs == 1:
+                        continue
+                    rate = together(options, runs, how, environment)
+                    alone.setdefault(how, rate / runs)
+                    row = {"size": options.size, "compile": how, "runs": runs, "mps": service}
+                    row |= {"units/s": round(rate)}
+                    row |= {"against one": round(rate / alone[how], 2)}
+                    best = max(alone.values())
+                    rows.append(
+                        row | {"against one, compiled as it is best": round(rate / best, 2)}
+                    )
+                    print(rows[-1], flush=True)
+    said = f"--family {options.family} --size {options.size} --context {options.context}"
+    said += f" --units {options.units} --precision {options.precision} --steps {options.steps}"
+    said += " --mps" if options.mps else ""
+    store(
+        options.out,
+        f"python tests/bench/packed.py {said}",
+        rows,
+        device=_device(),
+        packages=("torch", "transformers"),
+    )
+
+
+@contextmanager
+def shared(service: bool) -> Iterator[dict[str, str]]:
+    """The environment of processes that share the GPU, by the multi-process service or in turns."""
+    if not service:
+        yield dict(os.environ)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pipes = {f"CUDA_MPS_{name}_DIRECTORY": folder for name in ("PIPE", "LOG")}
+        environment = {**os.environ, **pipes}
+        subprocess.run(["nvidia-cuda-mps-control", "-d"], env=environment, check=True)
+        try:
+            yield environment
+        finally:
+            said = ["nvidia-cuda-mps-control"]
+            subprocess.run(said, input="quit\n", text=True, env=environment, check=False)
+
+
+def together(
+    options: argparse.Namespace, runs: int, how: str, environment: dict[str, str]
+) -> float:
+    said = [sys.executable, __file__, "--family", options.family, "--size", options.size]
+    said += ["--context", str(options.context), "--units", str(options.units)]
+    said += ["--precision", options.precision, "--steps", str(options.steps)]
+    children = [
+        subprocess.Popen(
+            [*said, "--train", how, str(seed)],
+            env={**environment, "OMP_NUM_THREADS": "1"},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for seed in range(runs)
+    ]
+    try:
+        for child in children:
+            _told(child, "warm")
+        begun = time.monotonic()
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        for child in children:
+            _told(child, "done")
+        return runs * options.steps * options.units / (time.monotonic() - begun)
+    finally:
+        for child in children:
+            with suppress(ProcessLookupError):
+                child.kill()
+            child.wait()
+
+
+def _told(child: subprocess.Popen[str], word: str) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.strip() == word:
+            return
+    raise SystemExit(f"a run ended with {child.wait()} before it was {word}")
+
+
+def train(options: argparse.Namespace, how: Any, seed: str) -> None:
+    from slam_core import train
+    from slam_core.data import Mix
+    from slam_core.models import build
+    from slam_core.provenance import pick_device
+    from slam_core.recipes import DEMO
+    from slam_core.results import Journal
+    from slam_core.spec import resolve
+
+    class Waiting(Mix):
+        """Batches that, once warm, wait until all are."""
+
+        def batch(self, step: int) -> Any:
+            if step == WARM:
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                print("warm", flush=True)
+                sys.stdin.readline()
+            return super().batch(step)
+
+    import torch
+
+    device = pick_device()
+    shape = {"model.family": options.family, "model.size": options.size, "seed": int(seed)}
+    data = {"data.context": options.context, "data.batch": options.units}
+    budget = {"amount": WARM + options.steps, "unit": "steps"}
+    spec = resolve(DEMO.but({**shape, **data, "precision": options.precision, "budget": budget}))
+    model = build(spec.model, spec.data.context, spec.seed).to(device)
+    with tempfile.TemporaryDirectory() as folder:
+        limits = train.Limits(micro_batch=spec.data.batch, save_every=1e9, compile=how)
+        journal = Journal(Path(folder))
+        loop = train.Loop(
+            spec, model, Waiting(spec.data, spec.seed), train.NextUnit(), journal, limits
+        )
+        loop.save = lambda: None  # type: ignore[method-assign]
+        loop.spend()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        print("done", flush=True)
+
+
+def _device() -> str:
+    from slam_core.provenance import device_name, pick_device
+
+    return device_name(pick_device().type)
+
+
+if __name__ == "__main__":
+    main()
