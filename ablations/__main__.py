@@ -19,7 +19,12 @@ Name = Annotated[str, typer.Argument(help="Name of an ablation.", show_default=F
 AtScale = Annotated[str, typer.Option("--scale", help="tiny (a laptop) or paper (a cluster).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
-RESULTS = Path("results")
+Vocoder = Annotated[
+    str | None, typer.Option(help="GenPPL of --scale paper: a SeamlessM4TCodeHifiGan of the units.")
+]
+Asr = Annotated[str, typer.Option(help="GenPPL: a Whisper.")]
+Lm = Annotated[str, typer.Option(help="GenPPL: a text LM.")]
+RESULTS, ASR, LM = Path("results"), "openai/whisper-large-v3-turbo", "meta-llama/Llama-3.2-1B"
 
 
 @app.command("list")
@@ -66,7 +71,9 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
         }
         record |= {
             "cells": {label: changes for label, (_, changes) in chosen.cells.items()},
-            "expected": [paper.model_dump() for paper in one.paper],
+            "expected": [{"source": one.paper.source, "values": one.paper.values}]
+            if one.paper
+            else [],
         }
         print(json.dumps(record))
         return
@@ -79,9 +86,9 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
                 f"{label.removesuffix(f',s{seed}')}: {json.dumps(said) if said else 'as the base'}"
             )
     print(f"\neach with seeds {', '.join(map(str, chosen.scale.seeds))}")
-    for paper in one.paper:
-        print(f"\n{paper.source}:")
-        for arm, values in paper.values.items():
+    if one.paper:
+        print(f"\n{one.paper.source}:")
+        for arm, values in one.paper.values.items():
             print(f"  {arm}: " + ", ".join(f"{metric} {v:g}" for metric, v in values.items()))
 
 
@@ -114,12 +121,15 @@ def launch(
     slurm: Annotated[
         list[str] | None, typer.Option(help="What a run asks SLURM for: partition=gpu.")
     ] = None,
+    vocoder: Vocoder = None,
+    asr: Asr = ASR,
+    lm: Lm = LM,
     results: Results = RESULTS,
 ) -> None:
     """Run what is missing, score it, collect. Safe to repeat."""
     from ablations.catalogue import chosen
     from ablations.declare import Several
-    from ablations.scoring import score_all
+    from ablations.scoring import Speech, score_all
     from sweeps.__main__ import local_place, slurm_place
     from sweeps.collect import collect
     from sweeps.launch import again, aloud
@@ -133,15 +143,17 @@ def launch(
         raise UsageError("--slurm goes with --on slurm")
     else:
         place = local_place(on, workers, resources, per_gpu)
-    given = {"--workers": workers, "--per-gpu": per_gpu, "--threads": threads}
-    given |= {"--micro-batch": micro_batch}
+    given: dict[str, Any] = {"--workers": workers, "--per-gpu": per_gpu, "--threads": threads}
+    given |= {"--micro-batch": micro_batch, "--vocoder": vocoder}
+    given |= {"--asr": asr if asr != ASR else None, "--lm": lm if lm != LM else None}
     options = [f"--scale {scale}", *(f"{k} {v}" for k, v in given.items() if v is not None)]
     options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
     command = again(" ".join(names), on, results, options).replace("sweeps", "ablations", 1)
     parts = chosen(names, scale)
     study = parts[0] if len(parts) == 1 else Several(parts)
     code = launched(study, place, results, retry=retry, command=command)
-    if code != 75 and score_all(parts, results, workers, aloud):
+    speech = Speech(vocoder, asr, lm) if vocoder else None
+    if code != 75 and score_all(parts, results, workers, aloud, speech):
         code = 1
     print(collect(results))
     for part in parts:
@@ -154,15 +166,19 @@ def score(
     names: Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)],
     scale: AtScale = "tiny",
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    vocoder: Vocoder = None,
+    asr: Asr = ASR,
+    lm: Lm = LM,
     results: Results = RESULTS,
 ) -> None:
     """Score the finished runs that lack scores, as `launch` does at its end."""
     from ablations.catalogue import chosen
-    from ablations.scoring import score_all
+    from ablations.scoring import Speech, score_all
     from sweeps.collect import collect
     from sweeps.launch import aloud
 
-    lacking = score_all(chosen(names, scale), results, workers, aloud)
+    speech = Speech(vocoder, asr, lm) if vocoder else None
+    lacking = score_all(chosen(names, scale), results, workers, aloud, speech)
     print(collect(results))
     if lacking:
         raise SlamError(f"{lacking} runs lack scores; see above")

@@ -25,15 +25,14 @@ ABLATION = Ablation(
             "data.batch": By(tiny=1024, paper=128 * 1024),
         },
     },
-    paper=(
-        Paper(
-            source="Maimon et al. 2025, Table 9",
-            values={
-                "512, 128": {"sBLIMP": 56.13, "tSC": 76.91, "sSC": 55.53, "val_loss": 1.67},
-                "512, 256": {"sBLIMP": 56.56, "tSC": 77.49, "sSC": 56.33, "val_loss": 1.66},
-                "1024, 256": {"sBLIMP": 56.43, "tSC": 78.88, "sSC": 55.69, "val_loss": 1.65},
-                "1024, 128": {"sBLIMP": 56.45, "tSC": 78.01, "sSC": 55.59, "val_loss": 1.64},
-            },
-        ),
+    paper=Paper(
+        source="Maimon et al. 2025, Table 9",
+        metrics=("sBLIMP", "tSC", "sSC", "val_loss"),
+        rows={
+            "512, 128": (56.13, 76.91, 55.53, 1.67),
+            "512, 256": (56.56, 77.49, 56.33, 1.66),
+            "1024, 256": (56.43, 78.88, 55.69, 1.65),
+            "1024, 128": (56.45, 78.01, 55.59, 1.64),
+        },
     ),
 )

@@ -1,12 +1,13 @@
 """Table 1: synthetic and diverse data beside recorded speech."""
 
-from ablations.declare import Ablation, Paper
+from ablations.declare import GENERATED, LOSSES, Ablation, Paper
 from ablations.scales import REAL, REAL_DIVERSE, REAL_SYNTHETIC, REAL_SYNTHETIC_DIVERSE, TWIST, like
 
 ABLATION = Ablation(
     name="data-mix",
     question="Do synthetic stories help, does diverse speech?",
     where="Table 1",
+    metrics=("sBLIMP", "sSC", "tSC", "sWUGGY", *GENERATED, *LOSSES),
     baseline="real",
     arms={
         "real": {"data.sources": REAL},
@@ -18,19 +19,18 @@ ABLATION = Ablation(
         "OPT-125M": like("opt", "facebook/opt-125m") | TWIST,
         "Qwen2.5-0.5B": like("qwen2", "Qwen/Qwen2.5-0.5B") | TWIST,
     },
-    paper=(
-        Paper(
-            source="Maimon et al. 2025, Table 1",
-            values={
-                "OPT-125M: real": {"sBLIMP": 55.88, "sSC": 54.52, "tSC": 70.82},
-                "OPT-125M: + synthetic": {"sBLIMP": 55.28, "sSC": 55.46, "tSC": 75.18},
-                "OPT-125M: + diverse": {"sBLIMP": 55.65, "sSC": 54.78, "tSC": 70.18},
-                "OPT-125M: + both": {"sBLIMP": 55.06, "sSC": 55.0, "tSC": 74.83},
-                "Qwen2.5-0.5B: real": {"sBLIMP": 56.6, "sSC": 53.5, "tSC": 71.14},
-                "Qwen2.5-0.5B: + synthetic": {"sBLIMP": 56.45, "sSC": 55.59, "tSC": 78.01},
-                "Qwen2.5-0.5B: + diverse": {"sBLIMP": 56.1, "sSC": 53.72, "tSC": 70.66},
-                "Qwen2.5-0.5B: + both": {"sBLIMP": 56.17, "sSC": 55.37, "tSC": 77.13},
-            },
-        ),
+    paper=Paper(
+        source="Maimon et al. 2025, Table 1",
+        metrics=("sBLIMP", "sSC", "tSC", "GenPPL"),
+        rows={
+            "OPT-125M: real": (55.88, 54.52, 70.82, 160.3),
+            "OPT-125M: + synthetic": (55.28, 55.46, 75.18, 96.8),
+            "OPT-125M: + diverse": (55.65, 54.78, 70.18, 172.7),
+            "OPT-125M: + both": (55.06, 55.0, 74.83, 116.6),
+            "Qwen2.5-0.5B: real": (56.6, 53.5, 71.14, 145.4),
+            "Qwen2.5-0.5B: + synthetic": (56.45, 55.59, 78.01, 88.3),
+            "Qwen2.5-0.5B: + diverse": (56.1, 53.72, 70.66, 161.8),
+            "Qwen2.5-0.5B: + both": (56.17, 55.37, 77.13, 101.3),
+        },
     ),
 )

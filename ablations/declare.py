@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from slam_core.prompts import Prompts, Sampling
 from slam_core.spec import RunSpec
 from sweeps.grid import specs_of
 
@@ -20,6 +21,9 @@ from sweeps.grid import specs_of
 Changes = dict[str, Any]
 Base = Literal["slam", "first"]
 LOSSES = ("val_loss", "val_loss_synthetic")
+# Of continuations: their perplexity, and the share of bigrams that they repeat.
+GENERATED = ("GenPPL", "auto-BLEU")
+JUDGE = "judge"  # the label of its run
 
 
 class _Value(BaseModel):
@@ -34,10 +38,17 @@ class By(_Value):
 
 
 class Paper(_Value):
-    """What a paper found: `values` by arm (or `setting: arm`) and metric, and where it says so."""
+    """What a paper found, and where it says so: `rows` by arm (or `setting: arm`), each the values
+    of `metrics`."""
 
     source: str
-    values: dict[str, dict[str, float]]
+    metrics: tuple[str, ...]
+    rows: dict[str, tuple[float, ...]]
+
+    @property
+    def values(self) -> dict[str, dict[str, float]]:
+        """By row and metric; `ValueError` for a row of another length."""
+        return {name: dict(zip(self.metrics, row, strict=True)) for name, row in self.rows.items()}
 
 
 class Ablation(_Value):
@@ -59,16 +70,15 @@ class Ablation(_Value):
     settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
     tuned: dict[str, tuple[Any, ...] | By] = {}
     metrics: tuple[str, ...] = ("sBLIMP", "sSC", "tSC", "sWUGGY", *LOSSES)
-    paper: tuple[Paper, ...] = ()
+    paper: Paper | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.baseline not in self.arms:
             raise ValueError(f"baseline '{self.baseline}' is none of the arms")
         known = {key(setting, arm) for setting in self.settings for arm in self.arms}
-        for paper in self.paper:
-            if unknown := paper.values.keys() - known:
-                raise ValueError(f"{paper.source} has '{min(unknown)}', which is no arm")
+        if self.paper and (unknown := self.paper.values.keys() - known):
+            raise ValueError(f"{self.paper.source} has '{min(unknown)}', which is no arm")
         return self
 
     def at(self, scale: Scale) -> Declared:
@@ -76,9 +86,31 @@ class Ablation(_Value):
         return Declared(self, scale)
 
 
+class Generation(_Value):
+    """What runs continue (`slam_core.generate`): the first `seconds` of `count` documents of a
+    corpus' split, by up to `new` units. GenPPL is the perplexity of the units under the `judge`, a
+    run of the study; without one that of their transcripts, which takes a vocoder (`launch`)."""
+
+    corpus: str
+    split: str = "validation"
+    count: int
+    seconds: float = 3.0
+    new: int = 150
+    judge: RunSpec | None = None
+
+    @property
+    def prompts(self) -> Prompts:
+        return Prompts(n=self.count, split=self.split, seconds=self.seconds)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(new=self.new)
+
+
 class Scale(_Value):
     """How large an ablation is: the `bases`, the seeds, and what stands for the paper's metrics:
-    pair benchmarks, and corpora whose validation loss is one. `about` says it in a line."""
+    pair benchmarks, corpora whose validation loss is one, and continuations. `about` says it in a
+    line."""
 
     name: Literal["tiny", "paper"]
     about: str
@@ -86,6 +118,7 @@ class Scale(_Value):
     seeds: tuple[int, ...] = Field(min_length=1)
     benchmarks: dict[str, str]
     losses: dict[str, str]
+    generation: Generation
 
 
 @dataclass(frozen=True)
@@ -121,6 +154,12 @@ class Declared:
         return tuple(known[metric] for metric in self.ablation.metrics if metric in known)
 
     @property
+    def generation(self) -> Generation | None:
+        """What its runs continue, if that is among the metrics."""
+        asked = set(GENERATED) & set(self.ablation.metrics)
+        return self.scale.generation if asked else None
+
+    @property
     def cells(self) -> dict[str, tuple[Cell, Changes]]:
         """By label, with the changes from the base."""
         found = {}
@@ -134,10 +173,12 @@ class Declared:
         return found
 
     def runs(self) -> dict[str, RunSpec]:
-        """Labels such as `OPT-125M: synthetic,s0`, first stages included."""
+        """Labels such as `OPT-125M: synthetic,s0`, first stages and a judge included."""
         base = self.scale.bases[self.ablation.base]
         labelled = ((label, changes) for label, (_, changes) in self.cells.items())
-        return specs_of(self.name, base, labelled)
+        specs = specs_of(self.name, base, labelled)
+        judge = self.generation.judge if self.generation else None
+        return specs | ({JUDGE: judge} if judge else {})
 
     def _product(self) -> Iterator[tuple[str, str, tuple[tuple[str, Any], ...], int]]:
         values = {field: self._here(value) for field, value in self.ablation.tuned.items()}

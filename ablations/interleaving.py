@@ -14,13 +14,12 @@ ABLATION = Ablation(
         "span": interleaved("span"),
         "random": interleaved("random"),
     },
-    paper=(
-        Paper(
-            source="Maimon et al. 2025, body text, means of three runs",
-            values={
-                "speech only": {"sBLIMP": 56.45, "sSC": 55.59, "tSC": 78.01},
-                "poisson": {"sBLIMP": 55.71, "sSC": 55.76, "tSC": 73.36},
-            },
-        ),
+    paper=Paper(
+        source="Maimon et al. 2025, body text, means of three runs",
+        metrics=("sBLIMP", "sSC", "tSC"),
+        rows={
+            "speech only": (56.45, 55.59, 78.01),
+            "poisson": (55.71, 55.76, 73.36),
+        },
     ),
 )

@@ -1,6 +1,6 @@
 """Tables 2 and 3: the recipe at about ten times the compute, and a larger model there."""
 
-from ablations.declare import Ablation, By, Paper
+from ablations.declare import GENERATED, LOSSES, Ablation, By, Paper
 from ablations.scales import COLD_IF_TINY, DPO, sized
 
 # Twice the batch; two epochs, 9M units, of preferences (Table 3).
@@ -14,6 +14,7 @@ ABLATION = Ablation(
     question="What do about ten times the FLOPs bring (tiny: four), and a larger model with them "
     "(tiny: all from random weights)?",
     where="Tables 2 and 3",
+    metrics=("sBLIMP", "sSC", "tSC", "sWUGGY", *GENERATED, *LOSSES),
     baseline="Slam",
     arms={
         "Slam": COLD_IF_TINY | {"dpo": DPO},
@@ -24,14 +25,13 @@ ABLATION = Ablation(
         | TEN
         | {"budget.amount": By(tiny=2e12, paper=6 * 1.3e9 * 6.1e9)},
     },
-    paper=(
-        Paper(
-            source="Maimon et al. 2025, Table 3",
-            values={
-                "Slam": {"sBLIMP": 58.86, "sSC": 58.04, "tSC": 82.04, "GenPPL": 62.8},
-                "Slam (scaled)": {"sBLIMP": 61.11, "sSC": 61.3, "tSC": 84.18, "GenPPL": 46.6},
-                "Slam (large)": {"sBLIMP": 61.43, "sSC": 61.52, "tSC": 85.3, "GenPPL": 41.2},
-            },
-        ),
+    paper=Paper(
+        source="Maimon et al. 2025, Table 3",
+        metrics=("sBLIMP", "sSC", "tSC", "GenPPL"),
+        rows={
+            "Slam": (58.86, 58.04, 82.04, 62.8),
+            "Slam (scaled)": (61.11, 61.3, 84.18, 46.6),
+            "Slam (large)": (61.43, 61.52, 85.3, 41.2),
+        },
     ),
 )

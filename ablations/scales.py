@@ -2,14 +2,15 @@
 
 `tiny` runs on the corpora that the project ships, all of them synthetic speech: tales read in six
 voices stand for recorded speech, short stories for synthetic speech, and a larger corpus of tales
-(most of the same, read by others, and four times as many) for diverse data. `paper` is Slam's own
-(Maimon et al. 2025, arXiv:2502.15814), on corpora and benchmarks that the user has built or
-imported under these names.
+(most of the same, read by others, and four times as many) for diverse data; GenPPL is the
+perplexity of the units under a larger run. `paper` is Slam's own (Maimon et al. 2025,
+arXiv:2502.15814), on corpora and benchmarks that the user has built or imported under these names;
+its prompts are the true stories of spoken StoryCloze.
 """
 
 from __future__ import annotations
 
-from ablations.declare import By, Changes, Scale
+from ablations.declare import By, Changes, Generation, Scale
 from slam_core.spec import Budget, Data, Dpo, Init, Interleave, Model, Optim, RunSpec, Source
 
 # Weights are tokens in millions: Table 8.
@@ -133,6 +134,11 @@ _TINY = RunSpec(
     optim=Optim(lr=1e-2, beta2=0.99, warmup=0.05, floor=0.05, clip=0.5),
     budget=Budget(amount=5e11, unit="flops"),
 )
+# Larger than what it judges, but for the last arms of `compute`, and with a seed of its own.
+_JUDGE = _TINY.but(
+    {"model": Model(family="qwen2", size="220k").model_dump(mode="json"), "seed": 100}
+    | {"data.sources": [s.model_dump() for s in PLENTY.tiny], "budget.amount": 8e12}
+)
 # Tables 4 to 6. Weight decay, betas and eps are not told: transformers' defaults. 24 hours of one
 # A5000 are taken as 6ND at the 1.4B tokens (Table 3) of the 23.5 hours of the first stage.
 _SLAM = RunSpec(
@@ -165,6 +171,7 @@ SCALES: dict[str, Scale] = {
             "preferences": "stories/preferences/endings/held_out",
         },
         losses={"val_loss": "tales", "val_loss_synthetic": "stories"},
+        generation=Generation(corpus="stories", count=100, judge=_JUDGE),
     ),
     "paper": Scale(
         name="paper",
@@ -185,5 +192,6 @@ SCALES: dict[str, Scale] = {
             "preferences": "spokenswag/preferences/spokenswag/held_out",
         },
         losses={"val_loss": "librispeech", "val_loss_synthetic": "stinystories"},
+        generation=Generation(corpus="storycloze", split="test", count=1000),
     ),
 }

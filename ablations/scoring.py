@@ -1,4 +1,5 @@
-"""Score the finished runs of an ablation on its scale's benchmarks, several runs at a time."""
+"""Score the finished runs of an ablation on its scale's benchmarks, and what they make of its
+prompts, several runs at a time."""
 
 from __future__ import annotations
 
@@ -6,20 +7,40 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.declare import Declared
+from ablations.declare import Declared, Generation
 from slam_core import scratch
-from slam_core.corpora import is_corpus, open_pairs
+from slam_core.corpora import is_corpus, open_corpus, open_pairs
 from slam_core.errors import SlamError
+from slam_core.prompts import benchmark_of, revision_of
 from slam_core.results import Score, read
+
+# As scores name them: a benchmark, its revision where that matters, and a metric of it.
+REPETITION = "auto_bleu_2"
+TRANSCRIPTS = "text_nll:"  # and what spoke, heard and read them
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What turns units into a perplexity of text: a vocoder of theirs, a Whisper and a text LM, as
+    hub ids or paths."""
+
+    vocoder: str
+    asr: str
+    lm: str
 
 
 def score_all(
-    parts: Sequence[Declared], results: Path, workers: int | None, say: Callable[[str], None]
+    parts: Sequence[Declared],
+    results: Path,
+    workers: int | None,
+    say: Callable[[str], None],
+    speech: Speech | None = None,
 ) -> int:
     """Give every finished run of the ablations the scores that it lacks; the number of runs that
-    still lack some.
+    still lack some. GenPPL of transcripts takes `speech`, and is left out without.
 
     `UsageError` for a benchmark that is not here. A run whose scratch folder is elsewhere is
     scored there.
@@ -27,9 +48,11 @@ def score_all(
     called = {name: _own_name(name) for part in parts for name in part.measures}
     had: dict[str, set[str]] = {}
     for score in read(results, Score).values():
-        had.setdefault(score.run, set()).add(score.benchmark.removesuffix("/validation"))
+        names = had.setdefault(score.run, set())
+        names.add(score.benchmark.removesuffix("/validation"))
+        names.add(f"{score.benchmark}@{score.revision} {score.metric}")
     runs: dict[str, str] = {}
-    lacking: dict[str, dict[str, None]] = {}
+    lacking: dict[str, dict[str | Generation, None]] = {}
     for part in parts:
         specs = part.runs()
         for label in part.cells:
@@ -39,6 +62,8 @@ def score_all(
                 wanted = lacking.setdefault(run, {})
                 scored = had.get(run, set())
                 wanted |= {name: None for name in part.measures if called[name] not in scored}
+                if part.generation and _lacks(part.generation, speech, scored):
+                    wanted[part.generation] = None
     todo = {run: names for run, names in lacking.items() if names}
     if not todo:
         return 0
@@ -50,7 +75,9 @@ def score_all(
     context.set_forkserver_preload(["slam_core.run"])
     here = (dict(os.environ), str(Path.cwd()))  # the server keeps those of its own start
     with ProcessPoolExecutor(width, context, initializer=_enter, initargs=here) as pool:
-        waiting = {pool.submit(_score, run, tuple(names)): run for run, names in todo.items()}
+        waiting = {
+            pool.submit(_score, run, tuple(names), speech): run for run, names in todo.items()
+        }
         for count, done in enumerate(as_completed(waiting), start=1):
             run, problems = waiting[done], done.result()
             failed += bool(problems)
@@ -79,7 +106,18 @@ def _enter(environment: dict[str, str], folder: str) -> None:
     os.chdir(folder)
 
 
-def _score(run: str, benchmarks: Sequence[str]) -> list[str]:
+def _lacks(generation: Generation, speech: Speech | None, scored: set[str]) -> bool:
+    corpus = open_corpus(generation.corpus)
+    revision = revision_of(corpus, generation.prompts, generation.sampling)
+    of = f"{benchmark_of(corpus.name)}@{revision} "
+    if generation.judge is not None:
+        return f"{of}nll:{generation.judge.id}" not in scored
+    if speech is None:
+        return f"{of}{REPETITION}" not in scored
+    return not any(name.startswith(of + TRANSCRIPTS) for name in scored)
+
+
+def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -> list[str]:
     """What went wrong, in sentences."""
     import torch
 
@@ -87,12 +125,30 @@ def _score(run: str, benchmarks: Sequence[str]) -> list[str]:
 
     torch.set_num_threads(1)
     problems = []
-    for name in benchmarks:
+    for one in asked:
+        name = one if isinstance(one, str) else f"continuations of {one.corpus}"
         try:
-            score(run, name, say=_nothing)
+            if isinstance(one, Generation):
+                _generate(run, one, speech)
+            else:
+                score(run, one, say=_nothing)
         except SlamError as error:
             problems.append(f"{name}: {error}")
     return problems
+
+
+def _generate(run: str, asked: Generation, speech: Speech | None) -> None:
+    from slam_core.generate import generate, judged_by
+    from slam_core.genppl import genppl, vocoded
+
+    if asked.judge is not None:
+        judges = [judged_by(asked.judge.id)]
+    elif speech is not None:
+        speak = vocoded(speech.vocoder, open_corpus(asked.corpus).inventory)
+        judges = [genppl(speech.vocoder, speak, speech.asr, speech.lm, _nothing)]
+    else:
+        judges = []
+    generate(run, asked.corpus, asked.prompts, asked.sampling, judges, say=_nothing)
 
 
 def _nothing(text: str) -> None:

@@ -9,13 +9,12 @@ ABLATION = Ablation(
     where="body text",
     baseline="mix",
     arms={"mix": {}, "synthetic": {"data.sources": SYNTHETIC}, "real": {"data.sources": REAL}},
-    paper=(
-        Paper(
-            source="Maimon et al. 2025, body text",
-            values={
-                "mix": {"sBLIMP": 56.45, "val_loss": 1.65},
-                "synthetic": {"sBLIMP": 52.35, "val_loss": 2.8},
-            },
-        ),
+    paper=Paper(
+        source="Maimon et al. 2025, body text",
+        metrics=("sBLIMP", "val_loss"),
+        rows={
+            "mix": (56.45, 1.65),
+            "synthetic": (52.35, 2.8),
+        },
     ),
 )

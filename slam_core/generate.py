@@ -23,51 +23,24 @@ from torch import nn
 
 from slam_core import scratch
 from slam_core.auto_bleu import auto_bleu
-from slam_core.corpora import Corpus, open_corpus, write_file
+from slam_core.corpora import open_corpus, write_file
 from slam_core.errors import UsageError
 from slam_core.evaluate import tail_nll
+from slam_core.prompts import (
+    Continuation,
+    Prompts,
+    Sampling,
+    asked_of,
+    beginnings,
+    benchmark_of,
+    revision_of,
+)
 from slam_core.results import Journal, Score, read_lines
 from slam_core.run import finished, items_file, load, same_units, scores_on
 
 # Prompts in one forward pass. Fixed: what is sampled must not depend on the machine's memory.
 BATCH = 32
 NGRAM = 2
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How continuations are drawn; the defaults are those of Slam (arXiv:2502.15814, Table 6)."""
-
-    temperature: float = 0.8
-    top_k: int = 25
-    new: int = 150  # units at most
-    penalty: float = 1.1  # of units that were there before, the prompt's included
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Which beginnings: `n` documents of a split, evenly spaced, and `units` of each or what was
-    said in `seconds` (units times the document's own rate)."""
-
-    n: int = 100
-    split: str = "validation"
-    seconds: float | None = 3.0
-    units: int | None = None
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """One prompt, what the model made of it, and how the document goes on, cut to `new` units.
-
-    `ended`: the model closed the document before it had drawn all it might.
-    """
-
-    id: str
-    prompt: list[int]
-    continuation: list[int]
-    ended: bool
-    document: list[int]
 
 
 @dataclass(frozen=True)
@@ -78,31 +51,6 @@ class Judge:
     metrics: tuple[str, ...]
     values: Callable[[Sequence[Continuation]], Sequence[list[float]]]
     chance: Callable[[], float]
-
-
-def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]:
-    """Prompts with empty continuations; `UsageError` unless two documents are longer than their
-    prompts."""
-    found = []
-    for document in corpus.documents(prompts.split):
-        length = prompts.units
-        if length is None:
-            length = round((prompts.seconds or 0.0) * document.units / document.seconds)
-        if 0 < length < document.units:
-            found.append((document, length))
-    if len(found) < 2:
-        raise UsageError(
-            f"{len(found)} {prompts.split} documents of corpus '{corpus.name}' are longer than "
-            "their prompts; ask for shorter prompts"
-        )
-    kept = min(prompts.n, len(found))
-    chosen = [found[i * len(found) // kept] for i in range(kept)]
-    out = []
-    for document, length in chosen:
-        stop = document.start + min(document.units, length + new)
-        said = corpus.read(prompts.split, document.start, stop).tolist()
-        out.append(Continuation(document.id, said[:length], [], False, said[length:]))
-    return out
 
 
 @torch.inference_mode()
@@ -214,9 +162,8 @@ def generate(
     folder, spec = finished(run)
     corpus = open_corpus(corpus_name, verify=True)
     vocab = same_units(f"corpus '{corpus_name}'", corpus.inventory, run, spec)
-    asked = {"corpus": corpus.revision, "prompts": asdict(prompts), "sampling": asdict(sampling)}
-    name = f"generate/{corpus.name}"
-    revision = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+    name, asked = benchmark_of(corpus.name), asked_of(corpus, prompts, sampling)
+    revision = revision_of(corpus, prompts, sampling)
     path = items_file(folder, name, revision)
     with scratch.claim(run):
         if not path.is_file():

@@ -25,7 +25,8 @@ import torch.nn.functional as F
 
 from slam_core.audio import RATE, SUFFIXES, open_audio
 from slam_core.errors import SlamError, UsageError
-from slam_core.generate import Continuation, Judge
+from slam_core.generate import Judge
+from slam_core.prompts import Continuation
 from slam_core.provenance import pick_device
 
 Wave = npt.NDArray[np.float32]

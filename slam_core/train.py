@@ -43,8 +43,8 @@ from slam_core.spec import RunSpec
 
 # Progress events a run; a curve of this many points is what results keep.
 POINTS = 50
-# Compiling takes some ten seconds, and a few from the cache of an earlier run of the shape; steps of
-# models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
+# Compiling takes some ten seconds, or a few from the cache of an earlier run of the shape; steps
+# of models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
 LONG, LONG_SECONDS = 1000, 300.0
 WAITING = 100_000_000
 # Stands among the numbers of signals for a request that was left in the attempt's folder.

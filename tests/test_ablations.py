@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,22 @@ from scipy import stats
 import ablations
 from ablations.__main__ import main
 from ablations.catalogue import catalogue, declared
-from ablations.declare import Ablation, By, Cell, Declared, Paper, Scale, Several
+from ablations.declare import (
+    Ablation,
+    By,
+    Cell,
+    Declared,
+    Generation,
+    Paper,
+    Scale,
+    Several,
+)
 from ablations.scoring import score_all
 from analysis.ablate.table import tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
 from analysis.published import table as published_table
+from slam_core import scratch
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import Counts
@@ -101,18 +112,21 @@ def test_expected_numbers_are_those_of_the_tables() -> None:
         "+ diverse": (True, False),
         "+ both": (True, True),
     }
-    (mix,) = catalogue()["data-mix"].paper
+    mix = catalogue()["data-mix"].paper
+    assert mix
     for name, values in mix.values.items():
         model, _, arm = name.partition(": ")
         row = rows[(model, *arms[arm])]
         assert values == {metric: row[metric] for metric in values}
     contexts = published_table("slam_table9_context_batch")
-    (table9,) = catalogue()["context-batch"].paper
+    table9 = catalogue()["context-batch"].paper
+    assert table9
     for row in contexts:
         values = table9.values[f"{row['context']:.0f}, {row['effective_batch']:.0f}"]
         assert values == {metric: row[metric] for metric in values}
     main_rows = {row["model"]: row for row in published_table("slam_table2_main")}
-    (share,) = catalogue()["dpo-share"].paper
+    share = catalogue()["dpo-share"].paper
+    assert share
     for arm, model in (("0 h", "Slam (-DPO)"), ("0.5 h", "Slam")):
         assert share.values[arm] == {k: main_rows[model][k] for k in share.values[arm]}
 
@@ -146,7 +160,7 @@ def test_declarations_that_contradict_themselves() -> None:
     with pytest.raises(ValueError, match="baseline 'c' is none of the arms"):
         Ablation(**about, baseline="c")
     with pytest.raises(ValueError, match="has 'd', which is no arm"):
-        Ablation(**about, baseline="a", paper=(Paper(source="s", values={"d": {"x": 1.0}}),))
+        Ablation(**about, baseline="a", paper=Paper(source="s", metrics=("x",), rows={"d": (1.0,)}))
 
 
 @pytest.fixture
@@ -168,6 +182,7 @@ def small(
         seeds=(0, 1),
         benchmarks={"sBLIMP": "bench/ends"},
         losses={"val_loss": "tiny"},
+        generation=Generation(corpus="tiny", count=2, seconds=0.2, new=8, judge=tiny_spec),
     )
 
 
@@ -184,7 +199,7 @@ RATES = Ablation(
     settings={"narrow": {}, "wide": {"model.width": By(tiny=24, paper=1024)}},
     tuned={"optim.warmup": (0.0, 0.1)},
     metrics=("val_loss",),
-    paper=(Paper(source="nobody", values={"wide: fast": {"val_loss": 1.5}}),),
+    paper=Paper(source="nobody", metrics=("val_loss",), rows={"wide: fast": (1.5,)}),
 )
 
 
@@ -216,7 +231,9 @@ ACROSS = PLAIN.model_copy(
         "name": "across",
         "settings": {"narrow": {}, "wide": {"model.width": 24}, "wider": {"model.width": 32}},
         "metrics": ("val_loss",),
-        "paper": (Paper(source="nobody", values={"wide: fast": {"val_loss": 1.5, "GenPPL": 9.0}}),),
+        "paper": Paper(
+            source="nobody", metrics=("val_loss", "GenPPL"), rows={"wide: fast": (1.5, 9.0)}
+        ),
     }
 )
 
@@ -293,7 +310,7 @@ def test_a_table_tells_what_an_arm_does_in_each_setting(small: Scale, tmp_path: 
     assert sentences[1].startswith("the effect of fast in wider is worse than that in narrow: +0.2")
     after_main = shown.index(f"  {kept['effects'][0]['message']}") + 1
     assert shown[after_main : after_main + 2] == [f"  {sentence}" for sentence in sentences]
-    assert "not measured at this scale, but given by the paper: GenPPL" in shown
+    assert "not measured, but given by the paper: GenPPL" in shown
 
 
 def test_a_table_of_one_seed_or_one_setting_has_no_interaction_to_show(
@@ -392,6 +409,79 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
             assert path.stat().st_size > 1000
     with pytest.raises(SlamError, match="are no doses"):
         numbers_arms.doses(rates, results)
+
+
+@pytest.mark.usefixtures("warm_server")
+def test_continuations_are_judged_and_tabulated(
+    small: Scale, slam_out: Path, tmp_path: Path
+) -> None:
+    spoken = PLAIN.model_copy(
+        update={"name": "spoken", "metrics": ("GenPPL", "auto-BLEU", "val_loss")}
+    )
+    study, results = spoken.at(small.model_copy(update={"seeds": (0,)})), tmp_path / "results"
+    runs = study.runs()
+    assert list(runs) == ["slow,s0", "fast,s0", "judge"]
+    judge, said = runs["judge"].id, []
+    # Nothing is judged before the judge is there, and nothing is lost.
+    place = Local(workers=2)
+    assert launch(study, place, results, command="x", limit=2, say=said.append) == 0
+    assert scratch.state(judge) == "missing"
+    assert score_all([study], results, 2, said.append) == 2
+    assert any("continuations of tiny: " in line and judge in line for line in said)
+    assert launch(study, place, results, command="x", say=said.append) == 0
+    assert score_all([study], results, 2, said.append) == 0, "\n".join(said)
+    collect(results)
+    assert score_all([study], results, 2, said.append) == 0
+
+    found = tabulate(study, results)
+    assert set(found.metrics) == {"GenPPL", "auto-BLEU", "val_loss"}
+    scores = {(s.run, s.metric): s for s in read(results, Score).values()}
+    for arm, row in zip(("slow", "fast"), found.metrics["GenPPL"], strict=True):
+        nll = scores[runs[f"{arm},s0"].id, f"nll:{judge}"]
+        assert row.values == {0: pytest.approx(math.exp(nll.value))}
+    repeated = scores[runs["fast,s0"].id, "auto_bleu_2"]
+    assert found.metrics["auto-BLEU"][1].values == {0: pytest.approx(100 * repeated.value)}
+    own = math.exp(scores[runs["fast,s0"].id, f"nll:{judge}:document"].value)
+    assert f"continuations as the documents have them: GenPPL {own:.1f}, auto-BLEU" in str(found)
+    # Other prompts are other scores.
+    others = study.scale.generation.model_copy(update={"new": 4})
+    asked = spoken.at(study.scale.model_copy(update={"generation": others}))
+    assert score_all([asked], results, 2, said.append) == 0
+    again = {s.metric for s in read(results, Score).values() if s.benchmark == "generate/tiny"}
+    collect(results)
+    revisions = {s.revision for s in read(results, Score).values() if s.metric in again}
+    assert len(revisions) == 2
+
+
+def test_transcripts_are_judged_with_a_vocoder_alone(small: Scale, tmp_path: Path) -> None:
+    text = small.generation.model_copy(update={"judge": None})
+    study = PLAIN.model_copy(update={"metrics": ("GenPPL",)}).at(
+        small.model_copy(update={"generation": text})
+    )
+    assert "judge" not in study.runs()
+    record(study, tmp_path, lambda cell: 2.0)
+    by_arm = {"slow": 4.0, "fast": 3.0}
+    merge(
+        tmp_path,
+        [
+            Score(
+                run=study.runs()[label].id,
+                attempt="a",
+                benchmark="generate/tiny",
+                revision="1",
+                metric="text_nll:vocoder:whisper:llama",
+                value=by_arm[cell.arm],
+                stderr=0.1,
+                items=2,
+                chance=9.0,
+            )
+            for label, (cell, _) in study.cells.items()
+        ],
+        Score,
+    )
+    slow, fast = tabulate(study, tmp_path).metrics["GenPPL"]
+    assert (slow.mean, fast.mean) == pytest.approx((math.exp(4), math.exp(3)))
+    assert "fast" in [e.arm for e in tabulate(study, tmp_path).effects["GenPPL"]]
 
 
 def test_a_benchmark_that_is_not_here_is_named(small: Scale, tmp_path: Path) -> None:

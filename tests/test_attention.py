@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -40,3 +42,51 @@ def test_narrow_heads_are_closer_in_bf16_and_the_same_in_fp32(
             theirs = logits(model, ids, eos)
     off, off_theirs = ((found.float() - exact).square().mean() for found in (ours, theirs))
     assert 0 < off < 1.05 * off_theirs
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "gpt2", "gpt_neox"])
+def test_compiled_code_tells_the_kernel_that_it_is_causal(family: str) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def backend(graph: Any, inputs: list[torch.Tensor]) -> Any:
+        def run(*arguments: Any) -> Any:
+            return Noted(graph).run(*arguments)
+
+        return run
+
+    class Noted(torch.fx.Interpreter):
+        def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+            if target is scaled_dot_product_attention:
+                calls.append(kwargs)
+            return super().call_function(target, args, kwargs)
+
+    spec = resolve(DEMO.but({"model.family": family, "model.size": "60k"}))
+    model = build(spec.model, 128, seed=0).eval()
+    ids = torch.randint(0, 500, (4, 65), generator=torch.Generator().manual_seed(0))
+    ids[:, 20] = 500
+    torch._dynamo.reset()
+    compiled = torch.compile(logits, backend=backend, dynamic=False)
+    with torch.no_grad():
+        assert torch.allclose(compiled(model, ids, None), logits(model, ids, None), atol=1e-5)
+        assert calls
+        assert all(call["attn_mask"] is None and call["is_causal"] for call in calls)
+        calls.clear()
+        # Documents have masks of their own.
+        assert torch.allclose(compiled(model, ids, 500), logits(model, ids, 500), atol=1e-5)
+        assert calls
+        assert all(call["attn_mask"] is not None for call in calls)
+
+
+def test_padding_is_masked() -> None:
+    spec = resolve(DEMO.but({"model.family": "llama", "model.size": "60k"}))
+    model = build(spec.model, 128, seed=0).eval()
+    ids = torch.randint(0, 500, (1, 9), generator=torch.Generator().manual_seed(0))
+    padded = torch.cat([torch.full((1, 3), 7), ids], dim=1)
+    seen = torch.cat([torch.zeros(1, 3), torch.ones(1, 9)], dim=1).long()
+    places = (seen.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        alone = model(ids).logits
+        found = model(padded, attention_mask=seen, position_ids=places).logits[:, 3:]
+        other = model(padded, position_ids=places).logits[:, 3:]
+    assert torch.allclose(found, alone, atol=1e-5)
+    assert not torch.allclose(other, alone, atol=1e-2)

@@ -17,8 +17,9 @@ from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.auto_bleu import auto_bleu
 from slam_core.corpora import open_corpus
-from slam_core.generate import Continuation, Prompts, Sampling, beginnings, continued
+from slam_core.generate import continued
 from slam_core.likelihood import unit_nll
+from slam_core.prompts import Continuation, Prompts, Sampling, beginnings
 from slam_core.results import Journal, read_lines
 from slam_core.run import execute, finished, load
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from slam_core.errors import SlamError, UsageError
-from slam_core.generate import Continuation
 from slam_core.genppl import genppl, read_from, text_nll, transcripts, vocoded
+from slam_core.prompts import Continuation
 
 WORDS = ["<s>", "</s>", "<unk>", "a", "bird", "sang", "until", "dawn"]
 ITEMS = [Continuation(f"s/{i}", [1, 2], [3 + i, 4, 20, 5], False, [6]) for i in range(2)]

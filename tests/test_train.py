@@ -28,11 +28,12 @@ from slam_core.likelihood import unit_nll
 from slam_core.models import build
 from slam_core.optim import OPTIMISERS
 from slam_core.provenance import device_name
+from slam_core.recipes import DEMO
 from slam_core.results import Journal, Result, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import Stream
-from slam_core.train import Limits, Loop, NextUnit
+from slam_core.train import Limits, Loop, NextUnit, compiling
 
 
 def outcome(run: str) -> tuple[Result, dict[int, Any]]:
@@ -379,6 +380,23 @@ def test_a_compiled_step_learns_the_same(
     nll = compiled.validation["tiny"].nll
     assert nll == pytest.approx(eager.validation["tiny"].nll, abs=within)
     assert again == pytest.approx(losses, abs=10 * within)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "how"),
+    [
+        ("cpu", {}, "no"),
+        ("cuda", {}, "graphs"),
+        ("cuda", {"budget.amount": 999}, "no"),
+        ("cuda", {"model.size": "150m"}, "kernels"),
+        ("cuda", {"budget": {"amount": 299, "unit": "seconds", "device": "x"}}, "no"),
+        ("cuda", {"budget": {"amount": 300, "unit": "seconds", "device": "x"}}, "graphs"),
+    ],
+)
+def test_long_runs_on_a_gpu_are_compiled(kind: str, changes: dict[str, Any], how: str) -> None:
+    spec = resolve(DEMO.but({"budget": {"amount": 1000, "unit": "steps"}} | changes))
+    assert compiling("auto", spec, torch.device(kind)) == how
+    assert compiling("kernels", spec, torch.device(kind)) == "kernels"
 
 
 def test_what_cannot_be_compiled_is_trained_as_it_is(

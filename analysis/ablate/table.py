@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablations.declare import LOSSES, By, Cell, Declared, key
-from ablations.scoring import recorded
+from ablations.declare import GENERATED, LOSSES, By, Cell, Declared, key
+from ablations.scoring import REPETITION, TRANSCRIPTS, recorded
 from analysis.ablate.effects import Better, Effect, Interaction, Plan, Row, compare, interactions
 from analysis.ablate.significance import Estimate, Mean
 from slam_core.errors import SlamError
+from slam_core.prompts import benchmark_of
 from slam_core.results import Exclusion, Result, Score, read
 from sweeps.table import brief, table
 
-# Metrics in percent, of which more is better; the others are losses.
-PERCENT = 100.0
+# Value of a score -> that of a metric.
+Shown = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,11 @@ def tabulate(declared: Declared, results: Path) -> Table:
         at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in ends]
         if at_end:
             notes.append(f"best at an end of the {field} tried: {', '.join(at_end)}")
-    given = {name for paper in one.paper for numbers in paper.values.values() for name in numbers}
-    if unmeasured := sorted(given - scale.benchmarks.keys() - scale.losses.keys()):
-        notes.append(f"not measured at this scale, but given by the paper: {', '.join(unmeasured)}")
+    if one.paper and (unmeasured := sorted(set(one.paper.metrics) - found.keys())):
+        notes.append(f"not measured, but given by the paper: {', '.join(unmeasured)}")
     metrics, effects, between = {}, {}, {}
     for metric, values in found.items():
-        better: Better = "lower" if metric in scale.losses else "higher"
+        better: Better = "lower" if metric in (*scale.losses, *GENERATED) else "higher"
         rows = _rows(declared, chosen, values, metric, models)
         metrics[metric] = rows
         flat = [
@@ -212,38 +212,62 @@ def tabulate(declared: Declared, results: Path) -> Table:
     )
 
 
+def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
+    """Metric -> benchmark and metric of its scores (where that ends in a colon, any that begins
+    so), and what is shown of a value."""
+    scale = declared.scale
+    known: dict[str, tuple[str, str, Shown]] = {
+        metric: (recorded(benchmark), "accuracy", _percent)
+        for metric, benchmark in scale.benchmarks.items()
+    } | {metric: (f"{corpus}/validation", "nll", float) for metric, corpus in scale.losses.items()}
+    if generation := declared.generation:
+        of, judge = benchmark_of(generation.corpus), generation.judge
+        perplexity, repetition = GENERATED
+        known[perplexity] = of, f"nll:{judge.id}" if judge else TRANSCRIPTS, math.exp
+        known[repetition] = of, REPETITION, _percent
+    return {name: asked for name, asked in known.items() if name in declared.ablation.metrics}
+
+
 def _values(
     declared: Declared, cells: dict[str, Cell], results: Path
 ) -> tuple[dict[str, dict[Cell, float]], list[str]]:
     """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts, and of a
     benchmark's revisions the one that most runs were scored on; notes say what that leaves out."""
-    wanted = {
-        (recorded(benchmark), "accuracy"): (metric, PERCENT)
-        for metric, benchmark in declared.scale.benchmarks.items()
-        if metric in declared.ablation.metrics
-    } | {
-        (f"{corpus}/validation", "nll"): (metric, 1.0)
-        for metric, corpus in declared.scale.losses.items()
-        if metric in declared.ablation.metrics
-    }
+    wanted = _wanted(declared)
     excluded = read(results, Exclusion)
-    scored: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    scored: dict[str, dict[str, dict[str, float]]] = {}
+    documents: dict[str, float] = {}
     for score in sorted(read(results, Score).values(), key=lambda score: score.key):
-        asked = score.benchmark, score.metric
-        if asked in wanted and score.run in cells and (score.run, score.attempt) not in excluded:
-            revisions = scored.setdefault(asked, {})
-            revisions.setdefault(score.revision, {})[score.run] = score.value
+        if score.run not in cells or (score.run, score.attempt) in excluded:
+            continue
+        for metric, (benchmark, asked, shown) in wanted.items():
+            if score.benchmark != benchmark:
+                continue
+            if score.metric == asked or (asked[-1] == ":" and score.metric.startswith(asked)):
+                revision = f"{score.revision}/{score.metric}"
+                scored.setdefault(metric, {}).setdefault(revision, {})[score.run] = shown(
+                    score.value
+                )
+            elif score.metric == f"{asked}:document":
+                documents[metric] = shown(score.value)
     found, notes = {}, []
-    for asked, (metric, unit) in wanted.items():
-        if revisions := scored.get(asked, {}):
+    for metric in wanted:
+        if revisions := scored.get(metric, {}):
             chosen = max(revisions, key=lambda revision: (len(revisions[revision]), revision))
-            found[metric] = {cells[run]: unit * v for run, v in revisions[chosen].items()}
+            found[metric] = {cells[run]: value for run, value in revisions[chosen].items()}
             if others := set().union(*revisions.values()) - revisions[chosen].keys():
                 notes.append(
                     f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items "
-                    f"than those of revision {chosen}; score them again"
+                    f"than those of revision {chosen.partition('/')[0]}; score them again"
                 )
+    if documents:
+        own = ", ".join(f"{name} {documents[name]:.1f}" for name in wanted if name in documents)
+        notes.append(f"continuations as the documents have them: {own}")
     return found, notes
+
+
+def _percent(value: float) -> float:
+    return 100 * value
 
 
 def _best(cells: Iterable[Cell], losses: dict[Cell, float]) -> dict[tuple[str, str], Any]:
@@ -270,12 +294,8 @@ def _rows(
     models: dict[tuple[str, str], str],
 ) -> list[Measured]:
     one = declared.ablation
-    paper = {
-        name: numbers[metric]
-        for source in one.paper
-        for name, numbers in source.values.items()
-        if metric in numbers
-    }
+    given = one.paper.values if one.paper else {}
+    paper = {name: numbers[metric] for name, numbers in given.items() if metric in numbers}
     by_seed = {
         (setting, arm): {
             cell.seed: value

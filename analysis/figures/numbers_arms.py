@@ -13,6 +13,7 @@ from analysis.ablate.table import Table, tabulate
 from analysis.figures.shown import Numbers
 from analysis.laws import Floats
 from slam_core.errors import SlamError
+from slam_core.prompts import benchmark_of
 from slam_core.results import Curve, Result, read
 
 
@@ -62,12 +63,13 @@ def doses(declared: Declared, results: Path) -> Numbers:
     if len({unit for _, unit in dose.values()}) != 1 or len(dose) < 3:
         raise SlamError(f"the arms of {declared.ablation.name} are no doses of one thing")
     unit = next(unit for _, unit in dose.values())
+    known = declared.scale.benchmarks | declared.scale.losses
     metrics = []
     for metric, rows in table.metrics.items():
         metrics.append(
             {
                 "metric": metric,
-                "benchmark": {**declared.scale.benchmarks, **declared.scale.losses}[metric],
+                "benchmark": known.get(metric) or benchmark_of(declared.scale.generation.corpus),
                 "settings": [
                     {
                         "setting": setting,
@@ -95,7 +97,7 @@ def _about(table: Table, declared: Declared) -> Numbers:
         "question": table.question,
         "where": table.where,
         "scale": declared.scale.about,
-        "sources": [paper.source for paper in declared.ablation.paper],
+        "sources": [declared.ablation.paper.source] if declared.ablation.paper else [],
         "notes": list(table.notes),
     }
 

@@ -57,9 +57,10 @@ def generate(
     run, judges = scratch.find(run), [scratch.find(name) for name in judge or []]
 
     from slam_core.corpora import open_corpus
-    from slam_core.generate import Prompts, Sampling, judged_by
     from slam_core.generate import generate as generate_run
+    from slam_core.generate import judged_by
     from slam_core.genppl import genppl, read_from, vocoded
+    from slam_core.prompts import Prompts, Sampling
     from slam_core.results import in_words
 
     length = None if units is not None else (3.0 if seconds is None else seconds)

@@ -44,23 +44,18 @@ def main() -> None:
         train(options, *options.train)
         return
     rows: list[dict[str, Any]] = []
-    alone: dict[str, float] = {}
     for service in (False, True) if options.mps else (False,):
         with shared(service) as environment:
             for how in options.compile:
                 for runs in options.runs:
-                    if service and runs == 1:
-                        continue
                     rate = together(options, runs, how, environment)
-                    alone.setdefault(how, rate / runs)
                     row = {"size": options.size, "compile": how, "runs": runs, "mps": service}
-                    row |= {"units/s": round(rate)}
-                    row |= {"against one": round(rate / alone[how], 2)}
-                    best = max(alone.values())
-                    rows.append(
-                        row | {"against one, compiled as it is best": round(rate / best, 2)}
-                    )
+                    rows.append(row | {"units/s": round(rate)})
                     print(rows[-1], flush=True)
+    alone = {row["compile"]: row["units/s"] for row in reversed(rows) if row["runs"] == 1}
+    for row in rows:
+        for how, rate in alone.items():
+            row[f"against one, compile {how}"] = round(row["units/s"] / rate, 2)
     said = f"--family {options.family} --size {options.size} --context {options.context}"
     said += f" --units {options.units} --precision {options.precision} --steps {options.steps}"
     said += " --mps" if options.mps else ""
