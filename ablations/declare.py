@@ -21,8 +21,9 @@ from sweeps.grid import specs_of
 Changes = dict[str, Any]
 Base = Literal["slam", "first"]
 LOSSES = ("val_loss", "val_loss_synthetic")
-# Of continuations: their perplexity, and the share of bigrams that they repeat.
-GENERATED = ("GenPPL", "auto-BLEU")
+# Of continuations: the perplexity of their transcripts, or of their units under a judge, whichever
+# a scale has, and the share of bigrams that they repeat.
+GENERATED = ("GenPPL", "unit PPL", "auto-BLEU")
 JUDGE = "judge"  # the label of its run
 
 
@@ -88,8 +89,8 @@ class Ablation(_Value):
 
 class Generation(_Value):
     """What runs continue (`slam_core.generate`): the first `seconds` of `count` documents of a
-    corpus' split, by up to `new` units. GenPPL is the perplexity of the units under the `judge`, a
-    run of the study; without one that of their transcripts, which takes a vocoder (`launch`)."""
+    corpus' split, by up to `new` units. With a `judge`, a run of the study, the perplexity of the
+    units is taken under it; without one that of their transcripts, which takes a vocoder."""
 
     corpus: str
     split: str = "validation"

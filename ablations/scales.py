@@ -2,8 +2,8 @@
 
 `tiny` runs on the corpora that the project ships, all of them synthetic speech: tales read in six
 voices stand for recorded speech, short stories for synthetic speech, and a larger corpus of tales
-(most of the same, read by others, and four times as many) for diverse data; GenPPL is the
-perplexity of the units under a larger run. `paper` is Slam's own (Maimon et al. 2025,
+(most of the same, read by others, and four times as many) for diverse data; in GenPPL's place is
+the perplexity of the units under a larger run. `paper` is Slam's own (Maimon et al. 2025,
 arXiv:2502.15814), on corpora and benchmarks that the user has built or imported under these names;
 its prompts are the true stories of spoken StoryCloze.
 """

@@ -17,6 +17,7 @@ import ablations
 from ablations.__main__ import main
 from ablations.catalogue import catalogue, declared
 from ablations.declare import (
+    GENERATED,
     Ablation,
     By,
     Cell,
@@ -415,9 +416,7 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
 def test_continuations_are_judged_and_tabulated(
     small: Scale, slam_out: Path, tmp_path: Path
 ) -> None:
-    spoken = PLAIN.model_copy(
-        update={"name": "spoken", "metrics": ("GenPPL", "auto-BLEU", "val_loss")}
-    )
+    spoken = PLAIN.model_copy(update={"name": "spoken", "metrics": (*GENERATED, "val_loss")})
     study, results = spoken.at(small.model_copy(update={"seeds": (0,)})), tmp_path / "results"
     runs = study.runs()
     assert list(runs) == ["slow,s0", "fast,s0", "judge"]
@@ -434,15 +433,16 @@ def test_continuations_are_judged_and_tabulated(
     assert score_all([study], results, 2, said.append) == 0
 
     found = tabulate(study, results)
-    assert set(found.metrics) == {"GenPPL", "auto-BLEU", "val_loss"}
+    assert set(found.metrics) == {"unit PPL", "auto-BLEU", "val_loss"}
     scores = {(s.run, s.metric): s for s in read(results, Score).values()}
-    for arm, row in zip(("slow", "fast"), found.metrics["GenPPL"], strict=True):
+    for arm, row in zip(("slow", "fast"), found.metrics["unit PPL"], strict=True):
         nll = scores[runs[f"{arm},s0"].id, f"nll:{judge}"]
         assert row.values == {0: pytest.approx(math.exp(nll.value))}
     repeated = scores[runs["fast,s0"].id, "auto_bleu_2"]
     assert found.metrics["auto-BLEU"][1].values == {0: pytest.approx(100 * repeated.value)}
     own = math.exp(scores[runs["fast,s0"].id, f"nll:{judge}:document"].value)
-    assert f"continuations as the documents have them: GenPPL {own:.1f}, auto-BLEU" in str(found)
+    assert f"as the documents go on: unit PPL {own:.1f}, auto-BLEU" in str(found)
+    assert found.documents["unit PPL"] == pytest.approx(own)
     # Other prompts are other scores.
     others = study.scale.generation.model_copy(update={"new": 4})
     asked = spoken.at(study.scale.model_copy(update={"generation": others}))

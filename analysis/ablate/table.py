@@ -52,7 +52,8 @@ class Measured:
 @dataclass(frozen=True)
 class Table:
     """`metrics` by name; `effects` of each arm over all settings, and `interactions`, how these
-    differ between settings, where there are several; `notes` on what is missing."""
+    differ between settings, where there are several; `documents`, what held-out documents have
+    where continuations are measured; `notes` on what is missing."""
 
     name: str
     question: str
@@ -62,6 +63,7 @@ class Table:
     metrics: dict[str, list[Measured]]
     effects: dict[str, tuple[Effect, ...]]
     interactions: dict[str, tuple[Interaction, ...]]
+    documents: dict[str, float]
     notes: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
@@ -106,6 +108,7 @@ class Table:
                 for metric, found in self.interactions.items()
                 for one in found
             ],
+            "documents": self.documents,
             "notes": list(self.notes),
         }
 
@@ -150,7 +153,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
     cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
-    found, notes = _values(declared, cells, results)
+    found, notes, documents = _values(declared, cells, results)
     if not found:
         raise SlamError(
             f"{results} has no scores of {declared.name}; python -m ablations launch "
@@ -208,6 +211,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
         metrics=metrics,
         effects=effects,
         interactions=between,
+        documents=documents,
         notes=tuple(notes),
     )
 
@@ -222,17 +226,21 @@ def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
     } | {metric: (f"{corpus}/validation", "nll", float) for metric, corpus in scale.losses.items()}
     if generation := declared.generation:
         of, judge = benchmark_of(generation.corpus), generation.judge
-        perplexity, repetition = GENERATED
-        known[perplexity] = of, f"nll:{judge.id}" if judge else TRANSCRIPTS, math.exp
+        text, units, repetition = GENERATED
+        if judge:
+            known[units] = of, f"nll:{judge.id}", math.exp
+        else:
+            known[text] = of, TRANSCRIPTS, math.exp
         known[repetition] = of, REPETITION, _percent
     return {name: asked for name, asked in known.items() if name in declared.ablation.metrics}
 
 
 def _values(
     declared: Declared, cells: dict[str, Cell], results: Path
-) -> tuple[dict[str, dict[Cell, float]], list[str]]:
+) -> tuple[dict[str, dict[Cell, float]], list[str], dict[str, float]]:
     """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts, and of a
-    benchmark's revisions the one that most runs were scored on; notes say what that leaves out."""
+    benchmark's revisions the one that most runs were scored on; notes say what that leaves out.
+    Last, what the documents have themselves where continuations are measured."""
     wanted = _wanted(declared)
     excluded = read(results, Exclusion)
     scored: dict[str, dict[str, dict[str, float]]] = {}
@@ -260,10 +268,15 @@ def _values(
                     f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items "
                     f"than those of revision {chosen.partition('/')[0]}; score them again"
                 )
-    if documents:
+    judge = declared.generation.judge if declared.generation else None
+    if judge is not None and documents:
+        size, amount = brief(judge.counts.total), f"{judge.budget.amount:g} {judge.budget.unit}"
         own = ", ".join(f"{name} {documents[name]:.1f}" for name in wanted if name in documents)
-        notes.append(f"continuations as the documents have them: {own}")
-    return found, notes
+        notes.append(
+            f"continuations are judged by a run of the study ({judge.model.family} {size}, "
+            f"{amount}); as the documents go on: {own}"
+        )
+    return found, notes, {name: documents[name] for name in found if name in documents}
 
 
 def _percent(value: float) -> float:

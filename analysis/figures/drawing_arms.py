@@ -23,6 +23,11 @@ from analysis.figures.drawing import (
 )
 from analysis.figures.shown import Numbers
 
+# Levels to compare scores with: what the legend says, and their line.
+LEVELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chance": ("chance", {"color": QUIET, "lw": 0.8, "ls": (0, (1, 1.5))}),
+    "documents": ("the documents themselves", {"color": QUIET, "lw": 0.8, "ls": (0, (5, 2))}),
+}
 # Of arms where they are few; no grey, which is what the legend explains lines with.
 _FEW = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00", "#000000", "#8C564B")
 
@@ -86,7 +91,7 @@ def arms(numbers: Numbers) -> Figure:
 
 def dose(numbers: Numbers) -> Figure:
     metrics = [m for m in numbers["metrics"] if any(s["ours"] for s in m["settings"])]
-    columns = min(3 if len(metrics) <= 6 else 4, len(metrics))
+    columns = min(3 if len(metrics) in (5, 6, 9) else 4, len(metrics))
     rows = -(-len(metrics) // columns)
     figure = Figure(figsize=(WIDTH, 0.5 + 1.75 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -99,16 +104,16 @@ def dose(numbers: Numbers) -> Figure:
             x, y, sd = column(points, "dose"), column(points, "value"), column(points, "sd")
             ax.errorbar(x, y, sd, color=shade, marker="o", ms=3.5, mew=0, lw=1, elinewidth=0.8)
             overlaid |= _theirs(ax, setting)
-        loss = metric["metric"].startswith("val_loss")
         benchmark = metric["benchmark"].replace("preferences/", "")
         ax.set_title(f"{metric['metric']}\n{benchmark}", fontsize=7)
-        ax.set_ylabel("nats per unit" if loss else "accuracy, %")
-        if not loss:
-            ax.axhline(50, color=QUIET, lw=0.8, ls=(0, (1, 1.5)), zorder=0)
+        ax.set_ylabel(metric["unit"])
+        levels = {name: metric[name] for name in LEVELS if metric[name] is not None}
+        for name, level in levels.items():
+            ax.axhline(level, zorder=0, **LEVELS[name][1])
         ours = [row for setting in metric["settings"] for row in setting["ours"]]
         values = [r["value"] + side * (r["sd"] or 0) for r in ours for side in (-1, 1)]
         values += [r["value"] for setting in metric["settings"] for r in setting["paper"]]
-        low, high = window([*values, *([] if loss else [50.0])], least=1e9)
+        low, high = window([*values, *levels.values()], least=1e9)
         room = 0.12 * (high - low)
         ax.set_ylim(low - room, high + room)
     for ax in axes[len(metrics) :]:
@@ -129,8 +134,9 @@ def dose(numbers: Numbers) -> Figure:
     if overlaid:
         words = "; ".join(numbers["sources"])
         handles.append(Line2D([], [], ls="", marker="*", ms=7, color=PURPLE, mew=0, label=words))
-    if not all(metric["metric"].startswith("val_loss") for metric in metrics):
-        handles.append(Line2D([], [], color=QUIET, lw=0.8, ls=(0, (1, 1.5)), label="chance"))
+    for name, (words, line) in LEVELS.items():
+        if any(metric[name] is not None for metric in metrics):
+            handles.append(Line2D([], [], label=words, **line))
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
 

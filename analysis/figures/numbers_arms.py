@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.declare import Declared
+from ablations.declare import GENERATED, LOSSES, Declared
 from analysis.ablate.table import Table, tabulate
 from analysis.figures.shown import Numbers
 from analysis.laws import Floats
@@ -70,6 +70,9 @@ def doses(declared: Declared, results: Path) -> Numbers:
             {
                 "metric": metric,
                 "benchmark": known.get(metric) or benchmark_of(declared.scale.generation.corpus),
+                "unit": _unit(metric),
+                "chance": 50.0 if metric in declared.scale.benchmarks else None,
+                "documents": table.documents.get(metric),
                 "settings": [
                     {
                         "setting": setting,
@@ -89,6 +92,15 @@ def doses(declared: Declared, results: Path) -> Numbers:
             }
         )
     return {**_about(table, declared), "unit": unit, "metrics": metrics}
+
+
+def _unit(metric: str) -> str:
+    """Of a metric's values."""
+    if metric in LOSSES:
+        return "nats per unit"
+    text, units, repetition = GENERATED
+    names = {text: "perplexity", units: "perplexity", repetition: "repeated, %"}
+    return names.get(metric, "accuracy, %")
 
 
 def _about(table: Table, declared: Declared) -> Numbers:
