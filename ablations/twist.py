@@ -9,7 +9,7 @@ ABLATION = Ablation(
     where="Figure 2",
     base="first",
     baseline="random",
-    tuned={"optim.lr": By(tiny=(2.5e-3, 5e-3, 1e-2, 2e-2), paper=(1e-3,))},
+    tuned={"optim.lr": By(tiny=(2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2), paper=(1e-3,))},
     arms={"TWIST": TWIST, "random": RANDOM},
     settings={
         "MobileLLM-350M": like("llama", "facebook/MobileLLM-350M"),
