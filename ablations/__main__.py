@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from slam_core.errors import SlamError, UsageError, exit_code
+from slam_core.errors import SlamError, exit_code
+from sweeps.options import Where, options, somewhere
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -109,18 +110,12 @@ def plan(name: Name, scale: AtScale = "tiny", results: Results = RESULTS) -> Non
 
 
 @app.command()
+@somewhere
 def launch(
     names: Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)],
-    on: Annotated[str, typer.Option(help="Where: local or slurm.")],
+    where: Where,
     scale: AtScale = "tiny",
     retry: Annotated[bool, typer.Option(help="Also the runs that failed.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
-    per_gpu: Annotated[int | None, typer.Option(help="Runs at a time on each GPU.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
-    slurm: Annotated[
-        list[str] | None, typer.Option(help="What a run asks SLURM for: partition=gpu.")
-    ] = None,
     vocoder: Vocoder = None,
     asr: Asr = ASR,
     lm: Lm = LM,
@@ -130,30 +125,17 @@ def launch(
     from ablations.catalogue import chosen
     from ablations.declare import Several
     from ablations.scoring import Speech, score_all
-    from sweeps.__main__ import local_place, slurm_place
     from sweeps.collect import collect
     from sweeps.launch import again, aloud
     from sweeps.launch import launch as launched
-    from sweeps.place import Resources
 
-    resources = Resources(threads=threads, micro_batch=micro_batch)
-    if on == "slurm":
-        place = slurm_place(workers, resources, slurm, None)
-    elif slurm:
-        raise UsageError("--slurm goes with --on slurm")
-    else:
-        place = local_place(on, workers, resources, per_gpu)
-    given: dict[str, Any] = {"--workers": workers, "--per-gpu": per_gpu, "--threads": threads}
-    given |= {"--micro-batch": micro_batch, "--vocoder": vocoder}
-    given |= {"--asr": asr if asr != ASR else None, "--lm": lm if lm != LM else None}
-    options = [f"--scale {scale}", *(f"{k} {v}" for k, v in given.items() if v is not None)]
-    options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
-    command = again(" ".join(names), on, results, options).replace("sweeps", "ablations", 1)
+    speech = Speech(vocoder, asr, lm) if vocoder else None
+    said = options({"scale": scale}) + where.said + options(asdict(speech) if speech else {})
+    command = again(" ".join(names), where.on, results, said).replace("sweeps", "ablations", 1)
     parts = chosen(names, scale)
     study = parts[0] if len(parts) == 1 else Several(parts)
-    code = launched(study, place, results, retry=retry, command=command)
-    speech = Speech(vocoder, asr, lm) if vocoder else None
-    if code != 75 and score_all(parts, results, workers, aloud, speech):
+    code = launched(study, where.place(), results, retry=retry, command=command)
+    if code != 75 and score_all(parts, results, where.workers, aloud, speech):
         code = 1
     print(collect(results))
     for part in parts:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,8 @@ from slam_core import scratch
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
+from slam_core.limits import Limits, how_to_compile
 from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from
-
-if TYPE_CHECKING:
-    from slam_core.train import Compile
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -57,8 +55,7 @@ def run(
     """
     from slam_core.distributed import world
 
-    if compile_ not in ("auto", "no", "kernels", "graphs"):
-        raise UsageError(f"--compile {compile_}: say auto, no, kernels or graphs")
+    limits = Limits(micro_batch, save_every, zero, how_to_compile(compile_), checkpoint_activations)
     chosen = _chosen(spec, recipe, set_ or [])
     steps, me = chosen.steps, world()
     size = processes or me.size
@@ -86,11 +83,6 @@ def run(
     from slam_core.distributed import Followed
     from slam_core.processes import spread
     from slam_core.run import execute
-    from slam_core.train import Limits
-
-    limits = Limits(
-        micro_batch, save_every, zero, cast("Compile", compile_), checkpoint_activations
-    )
 
     def work() -> None:
         try:

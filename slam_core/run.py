@@ -28,6 +28,7 @@ from slam_core.engines import BF16_WEIGHTS, check, halved
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.leaks import refuse_trained
+from slam_core.limits import Limits
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import (
@@ -43,7 +44,7 @@ from slam_core.results import (
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.streams import Stream as Units
 from slam_core.streams import validated_rate
-from slam_core.train import Diverged, Limits, Loop, NextUnit, Objective, Stream
+from slam_core.train import Diverged, Loop, NextUnit, Objective, Stream
 from slam_core.twist import warm_start
 
 Say = Callable[[str], None]

@@ -14,10 +14,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted
 from slam_core.likelihood import unit_nll
+from slam_core.limits import Compile, Limits, compiling
 from slam_core.micro_batches import Fit, available, needs, recalled, remember
 from slam_core.models import checkpoint_activations
 from slam_core.optim import rate, state_in
@@ -43,15 +44,8 @@ from slam_core.spec import RunSpec
 
 # Progress events a run; a curve of this many points is what results keep.
 POINTS = 50
-# Compiling takes some ten seconds, or a few from the cache of an earlier run of the shape; steps
-# of models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
-LONG, LONG_SECONDS = 1000, 300.0
-WAITING = 100_000_000
 # Stands among the numbers of signals for a request that was left in the attempt's folder.
 _WORD = 1 << 10
-
-
-Compile = Literal["auto", "no", "kernels", "graphs"]
 
 
 class Stream(Protocol):
@@ -115,36 +109,6 @@ class Diverged(Exception):
         self.spent = spent
 
 
-@dataclass
-class Limits:
-    """How a run is carried out; nothing here changes what it computes, beyond rounding.
-
-    `micro_batch` in units at most: a process' share of a batch that is larger is accumulated, and
-    what does not fit a GPU is made smaller (`slam_core.micro_batches`). `save_every` in seconds.
-    `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
-    pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
-    launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are what they
-    wait for), or as `compiling` decides. `checkpoint_activations`: a layer's are computed again by
-    the backward pass.
-    """
-
-    micro_batch: int = 65_536
-    save_every: float = 60.0
-    zero: int = 0
-    compile: Compile = "auto"
-    checkpoint_activations: bool = False
-
-
-def compiling(asked: Compile, spec: RunSpec, device: torch.device) -> Compile:
-    """What `auto` stands for: runs on a GPU that are long enough to earn it back are compiled."""
-    if asked != "auto":
-        return asked
-    long = spec.steps >= LONG if spec.steps else spec.own_amount >= LONG_SECONDS
-    if device.type != "cuda" or not long:
-        return "no"
-    return "graphs" if spec.counts.total < WAITING else "kernels"
-
-
 class Loop:
     """State of one run's training: model, engine, step, seconds, and the running mean loss.
 
@@ -164,7 +128,7 @@ class Loop:
         self.spec, self.stream, self.objective = spec, stream, objective
         self.journal, self.world, self.model = journal, world, model
         self.device = next(model.parameters()).device
-        self.limits = replace(limits, compile=compiling(limits.compile, spec, self.device))
+        self.limits = replace(limits, compile=compiling(limits.compile, spec, self.device.type))
         self.total = spec.steps
         self.branch = branch_step(spec)
         self.step = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slam_core.errors import UsageError, did_you_mean, exit_code
+from sweeps.options import Where, options, somewhere
 
 if TYPE_CHECKING:
     from sweeps.grid import Study
     from sweeps.ledger import Ledger
-    from sweeps.place import Place, Resources
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -32,11 +31,6 @@ Storage = Annotated[
     ),
 ]
 RESULTS = Path("results")
-Asked = Annotated[
-    list[str] | None,
-    typer.Option("--slurm", help="What a run asks SLURM for: partition=gpu, time=4:00:00."),
-]
-AskedFile = Annotated[Path | None, typer.Option(help="The same as TOML; else $SLAM_SLURM.")]
 
 
 @app.command()
@@ -66,27 +60,12 @@ def plan(
 
 
 @app.command()
+@somewhere
 def launch(
     name: Name,
-    on: Annotated[str, typer.Option(help="Where: local or slurm.")],
+    where: Where,
     retry: Annotated[bool, typer.Option(help="Also the runs that failed.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="So many runs at most.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
-    per_gpu: Annotated[int | None, typer.Option(help="Runs at a time on each GPU.")] = None,
-    memory: Annotated[float | None, typer.Option(help="GiB that a run needs, if known.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
-    save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
-    processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1,
-    zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0,
-    compile_: Annotated[
-        str | None, typer.Option("--compile", help="The step: auto, no, kernels, graphs.")
-    ] = None,
-    checkpoint_activations: Annotated[
-        bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")
-    ] = False,
-    slurm: Asked = None,
-    slurm_file: AskedFile = None,
     detach: Annotated[bool, typer.Option("--detach", help="Submit to SLURM and leave.")] = False,
     results: Results = RESULTS,
 ) -> None:
@@ -95,64 +74,30 @@ def launch(
     Ctrl-C saves and stops local runs, and leaves those on SLURM to it.
     """
     from sweeps import launch as launches
-    from sweeps.place import Resources
 
     chosen = study(name)
     if go_on(name) != f"python -m sweeps launch {name}":
-        raise UsageError(f"study {name} is a search: {go_on(name)} --on {on}")
-    resources = Resources(
-        threads, micro_batch, save_every, processes, zero, compile_, checkpoint_activations
-    )
-    if on == "slurm":
-        if per_gpu is not None or memory is not None:
-            raise UsageError("--per-gpu and --memory go with --on local; SLURM has --slurm mem=")
-        if processes > 1:
-            raise UsageError("--processes goes with --on local; SLURM has --slurm ntasks_per_node=")
-        place = slurm_place(workers, resources, slurm, slurm_file, detach)
-    elif slurm or slurm_file or detach:
-        raise UsageError("--slurm, --slurm-file and --detach go with --on slurm")
-    else:
-        place = local_place(on, workers, resources, per_gpu, memory)
-    given = {
-        "--limit": limit,
-        "--workers": workers,
-        "--per-gpu": per_gpu,
-        "--memory": memory,
-        "--threads": threads,
-        "--micro-batch": micro_batch,
-        "--save-every": save_every,
-        "--processes": processes if processes > 1 else None,
-        "--zero": zero or None,
-        "--compile": compile_,
-        "--slurm-file": slurm_file,
-    }
-    options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
-    options += ["--checkpoint-activations"] if checkpoint_activations else []
-    options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
+        raise UsageError(f"study {name} is a search: {go_on(name)} --on {where.on}")
+    said = options({"limit": limit}) + where.said
     code = launches.launch(
         chosen,
-        place,
+        where.place(detach),
         results,
         retry=retry,
         limit=limit,
-        command=launches.again(name, on, results, options),
+        command=launches.again(name, where.on, results, said),
         after=f"python -m analysis fit {name}",
     )
     raise typer.Exit(code)
 
 
 @app.command()
+@somewhere
 def search(
     name: Name,
-    on: Annotated[str, typer.Option(help="Where: local or slurm.")],
+    where: Where,
     trials: Annotated[int | None, typer.Option(min=1, help="So many in all.")] = None,
     retry: Annotated[bool, typer.Option(help="Also the trials that failed.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None,
-    save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None,
-    slurm: Asked = None,
-    slurm_file: AskedFile = None,
     storage: Storage = None,
     results: Results = RESULTS,
 ) -> None:
@@ -161,30 +106,15 @@ def search(
 
     chosen = study(name)
     if not isinstance(chosen, Search):
-        raise UsageError(f"study {name} is no search: python -m sweeps launch {name} --on {on}")
+        raise UsageError(
+            f"study {name} is no search: python -m sweeps launch {name} --on {where.on}"
+        )
     from sweeps import launch as launches
     from sweeps.conduct import conduct
-    from sweeps.place import Resources
 
-    resources = Resources(threads, micro_batch, save_every)
-    if on == "slurm":
-        place = slurm_place(workers, resources, slurm, slurm_file)
-    elif slurm or slurm_file:
-        raise UsageError("--slurm and --slurm-file go with --on slurm")
-    else:
-        place = local_place(on, workers, resources)
-    ledger = ledger_of(name, storage)
-    given = {
-        "--trials": trials,
-        "--workers": workers,
-        "--threads": threads,
-        "--micro-batch": micro_batch,
-        "--save-every": save_every,
-        "--slurm-file": slurm_file,
-        "--storage": ledger.option if storage else None,
-    }
-    options = [f"{flag} {value}" for flag, value in given.items() if value is not None]
-    options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
+    place, ledger = where.place(), ledger_of(name, storage)
+    said = options({"trials": trials}) + where.said
+    said += options({"storage": ledger.option if storage else None})
     raise typer.Exit(
         conduct(
             chosen,
@@ -193,7 +123,7 @@ def search(
             results,
             ledger,
             retry=retry,
-            command=launches.again(name, on, results, options, verb="search"),
+            command=launches.again(name, where.on, results, said, verb="search"),
         )
     )
 
@@ -309,35 +239,6 @@ def go_on(name: str) -> str:
     from sweeps.search import Search
 
     return f"python -m sweeps {'search' if isinstance(study(name), Search) else 'launch'} {name}"
-
-
-def local_place(
-    name: str,
-    workers: int | None,
-    resources: Resources,
-    per_gpu: int | None = None,
-    memory: float | None = None,
-) -> Place:
-    """This machine; `UsageError` for the name of another place."""
-    from sweeps.local import Local
-
-    if name != "local":
-        raise UsageError(f"--on {name}: no such place; there are local (this machine) and slurm")
-    return Local(workers, resources, per_gpu, memory)
-
-
-def slurm_place(
-    workers: int | None,
-    resources: Resources,
-    asked: list[str] | None,
-    file: Path | None,
-    detach: bool = False,
-) -> Place:
-    """The SLURM cluster that is here."""
-    from sweeps.slurm.place import Slurm
-    from sweeps.slurm.request import request
-
-    return Slurm(request(asked or (), file), workers, resources, detach)
 
 
 def main(arguments: list[str] | None = None) -> int:

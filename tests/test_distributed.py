@@ -27,13 +27,14 @@ from slam_core.corpora import Pair, write_pairs
 from slam_core.distributed import World, joined, world
 from slam_core.engines import check, engine_of
 from slam_core.errors import SlamError, UsageError, exit_code
+from slam_core.limits import Limits
 from slam_core.models import build
 from slam_core.processes import spread
 from slam_core.provenance import device_name
 from slam_core.results import OUT_OF_MEMORY, Journal, fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
-from slam_core.train import Limits, NextUnit
+from slam_core.train import NextUnit
 
 try:
     # Before any fork, so that each has it for nothing.

@@ -9,12 +9,12 @@ import pytest
 import torch
 from test_train import StopAt, outcome, quiet, stopped_at
 
-from slam_core import likelihood, scratch, train
+from slam_core import likelihood, limits, scratch
+from slam_core.limits import Limits
 from slam_core.recipes import recipe
 from slam_core.results import Journal, Result, read
 from slam_core.run import execute
 from slam_core.spec import RunSpec
-from slam_core.train import Limits
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.local import Local, gpus
@@ -86,7 +86,7 @@ def test_runs_that_are_long_enough_are_compiled(
     execute(SPEC, say=quiet)
     assert not modes
     shutil.rmtree(slam_out)
-    monkeypatch.setattr(train, "LONG", 40)
+    monkeypatch.setattr(limits, "LONG", 40)
     execute(SPEC, say=quiet)
     assert modes == ["reduce-overhead"]
 

@@ -13,11 +13,12 @@ from test_train import StopAt, outcome, quiet
 from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.errors import Interrupted, SlamError
+from slam_core.limits import Limits
 from slam_core.models import build, checkpoint_activations
 from slam_core.results import Journal
 from slam_core.run import execute
 from slam_core.spec import Model, RunSpec
-from slam_core.train import Limits, NextUnit
+from slam_core.train import NextUnit
 from sweeps.door import arguments
 from sweeps.place import Job, Resources
 

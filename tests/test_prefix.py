@@ -24,11 +24,11 @@ from test_train import StopAt
 from slam_core import prefix, scratch
 from slam_core.checkpoints import checkpoints
 from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.limits import Limits
 from slam_core.optim import plateau, rate
 from slam_core.results import Journal, Result, Spent, fold
 from slam_core.run import execute
 from slam_core.spec import Optim, RunSpec
-from slam_core.train import Limits
 
 WSD = {"optim.schedule": "wsd", "optim.warmup": 0.0, "optim.warmup_steps": 5}
 

@@ -21,10 +21,10 @@ from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.limits import Limits
 from slam_core.results import Journal, fold
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve
-from slam_core.train import Limits
 from sweeps.collect import collect
 from sweeps.grid import Grid
 from sweeps.launch import launch

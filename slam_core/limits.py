@@ -1,0 +1,54 @@
+"""How a run is carried out: nothing here is part of it. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from slam_core.errors import UsageError
+from slam_core.spec import RunSpec
+
+Compile = Literal["auto", "no", "kernels", "graphs"]
+COMPILE: tuple[str, ...] = get_args(Compile)
+# Compiling takes some ten seconds, or a few from the cache of an earlier run of the shape; steps
+# of models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
+LONG, LONG_SECONDS = 1000, 300.0
+WAITING = 100_000_000
+
+
+@dataclass
+class Limits:
+    """How a run is carried out; nothing here changes what it computes, beyond rounding.
+
+    `micro_batch` in units at most: a process' share of a batch that is larger is accumulated, and
+    what does not fit a GPU is made smaller (`slam_core.micro_batches`). `save_every` in seconds.
+    `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
+    pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
+    launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are what they
+    wait for), or as `compiling` decides. `checkpoint_activations`: a layer's are computed again by
+    the backward pass.
+    """
+
+    micro_batch: int = 65_536
+    save_every: float = 60.0
+    zero: int = 0
+    compile: Compile = "auto"
+    checkpoint_activations: bool = False
+
+
+def how_to_compile(said: str) -> Compile:
+    """The word as one of `COMPILE`; `UsageError` if it is none."""
+    if said not in COMPILE:
+        raise UsageError(f"--compile {said}: say auto, no, kernels or graphs")
+    return cast("Compile", said)
+
+
+def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
+    """What `auto` stands for on a kind of device: runs on a GPU that are long enough to earn it
+    back are compiled."""
+    if asked != "auto":
+        return asked
+    long = spec.steps >= LONG if spec.steps else spec.own_amount >= LONG_SECONDS
+    if device != "cuda" or not long:
+        return "no"
+    return "graphs" if spec.counts.total < WAITING else "kernels"

@@ -1,0 +1,129 @@
+"""Where runs run, as options that all commands which run something share."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slam_core.errors import UsageError
+from slam_core.limits import how_to_compile
+
+if TYPE_CHECKING:
+    from sweeps.place import Place
+
+
+@dataclass(frozen=True)
+class Where:
+    """`--on` a place, and what each run gets there; the fields are the options."""
+
+    on: Annotated[str, typer.Option(help="Where: local or slurm.")]
+    workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None
+    per_gpu: Annotated[int | None, typer.Option(help="Runs at a time on each GPU.")] = None
+    memory: Annotated[float | None, typer.Option(help="GiB that a run needs, if known.")] = None
+    threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None
+    micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None
+    save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None
+    processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1
+    zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0
+    compile: Annotated[
+        str | None, typer.Option(help="The step: auto, no, kernels, graphs.", show_default=False)
+    ] = None
+    checkpoint_activations: Annotated[
+        bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")
+    ] = False
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(help="What a run asks SLURM for: partition=gpu, time=4:00:00."),
+    ] = None
+    slurm_file: Annotated[Path | None, typer.Option(help="The same as TOML; else $SLAM_SLURM.")] = (
+        None
+    )
+
+    def place(self, detach: bool = False) -> Place:
+        """This machine, or the SLURM cluster that is here; `UsageError` for another name, and for
+        options that do not go with it."""
+        from sweeps.place import Resources
+
+        if self.compile is not None:
+            how_to_compile(self.compile)
+        resources = Resources(
+            self.threads,
+            self.micro_batch,
+            self.save_every,
+            self.processes,
+            self.zero,
+            self.compile,
+            self.checkpoint_activations,
+        )
+        if self.on == "slurm":
+            if self.per_gpu is not None or self.memory is not None:
+                raise UsageError(
+                    "--per-gpu and --memory go with --on local; SLURM has --slurm mem="
+                )
+            if self.processes > 1:
+                raise UsageError(
+                    "--processes goes with --on local; SLURM has --slurm ntasks_per_node="
+                )
+            from sweeps.slurm.place import Slurm
+            from sweeps.slurm.request import request
+
+            return Slurm(
+                request(self.slurm or (), self.slurm_file), self.workers, resources, detach
+            )
+        if self.slurm or self.slurm_file or detach:
+            raise UsageError("--slurm, --slurm-file and --detach go with --on slurm")
+        if self.on != "local":
+            raise UsageError(
+                f"--on {self.on}: no such place; there are local (this machine) and slurm"
+            )
+        from sweeps.local import Local
+
+        return Local(self.workers, resources, self.per_gpu, self.memory)
+
+    @property
+    def said(self) -> list[str]:
+        """The options but `--on`, to be said again."""
+        given = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        given.pop("on")
+        return options(
+            {name: value for name, (value, default) in given.items() if value != default}
+        )
+
+
+def options(given: dict[str, Any]) -> list[str]:
+    """Words of a command line; those of None are left out."""
+    words = []
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list | tuple):
+            words += [f"{flag} {shlex.quote(str(one))}" for one in value]
+        elif value is not None:
+            words.append(f"{flag} {shlex.quote(str(value))}")
+    return words
+
+
+def somewhere(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameter `where` is a `Where`, with the options of that in its place."""
+    offered = inspect.signature(Where, eval_str=True).parameters
+    shown: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        shown += offered.values() if name == "where" else [parameter]
+    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shown]
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        where = Where(**{name: given.pop(name) for name in offered})
+        command(where=where, **given)
+
+    with_options.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return with_options
