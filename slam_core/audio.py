@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import resample_poly
 
 from slam_core.errors import SlamError
 
@@ -148,6 +147,8 @@ def resampled(blocks: Iterable[Wave], rate: int, to: int = RATE) -> Iterator[Wav
     if rate == to:
         yield from blocks
         return
+    from scipy.signal import resample_poly  # half a second, which other commands need not wait
+
     up, down = to // math.gcd(rate, to), rate // math.gcd(rate, to)
     reach = 10 * max(up, down) // up + 1  # input samples under half of resample_poly's filter
     margin = -(-reach // down) * down  # a multiple of `down`, so that samples fall on one grid
