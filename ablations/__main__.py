@@ -6,11 +6,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slam_core.errors import SlamError, UsageError, exit_code
+
+if TYPE_CHECKING:
+    from ablations.scoring import Speech
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -129,7 +132,7 @@ def launch(
     """Run what is missing, score it, collect. Safe to repeat."""
     from ablations.catalogue import chosen
     from ablations.declare import Several
-    from ablations.scoring import Speech, score_all
+    from ablations.scoring import check, score_all
     from sweeps.__main__ import local_place, slurm_place
     from sweeps.collect import collect
     from sweeps.launch import again, aloud
@@ -146,14 +149,16 @@ def launch(
     given: dict[str, Any] = {"--workers": workers, "--per-gpu": per_gpu, "--threads": threads}
     given |= {"--micro-batch": micro_batch, "--vocoder": vocoder}
     given |= {"--asr": asr if asr != ASR else None, "--lm": lm if lm != LM else None}
-    options = [f"--scale {scale}", *(f"{k} {v}" for k, v in given.items() if v is not None)]
+    options = [f"--scale {scale}"]
+    options += [f"{k} {shlex.quote(str(v))}" for k, v in given.items() if v is not None]
     options += [f"--slurm {shlex.quote(said)}" for said in slurm or ()]
     command = again(" ".join(names), on, results, options).replace("sweeps", "ablations", 1)
-    parts = chosen(names, scale)
+    parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
+    check(parts, speech)
     study = parts[0] if len(parts) == 1 else Several(parts)
     code = launched(study, place, results, retry=retry, command=command)
-    speech = Speech(vocoder, asr, lm) if vocoder else None
     if code != 75 and score_all(parts, results, workers, aloud, speech):
+        aloud(f"mend the cause, then: {command}")
         code = 1
     print(collect(results))
     for part in parts:
@@ -173,12 +178,13 @@ def score(
 ) -> None:
     """Score the finished runs that lack scores, as `launch` does at its end."""
     from ablations.catalogue import chosen
-    from ablations.scoring import Speech, score_all
+    from ablations.scoring import check, score_all
     from sweeps.collect import collect
     from sweeps.launch import aloud
 
-    speech = Speech(vocoder, asr, lm) if vocoder else None
-    lacking = score_all(chosen(names, scale), results, workers, aloud, speech)
+    parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
+    check(parts, speech)
+    lacking = score_all(parts, results, workers, aloud, speech)
     print(collect(results))
     if lacking:
         raise SlamError(f"{lacking} runs lack scores; see above")
@@ -219,6 +225,14 @@ def figure(
             continue
         for path in write(kind, found, out / f"{study.name}-{kind}"):
             print(f"wrote {path}")
+
+
+def _speech(vocoder: str | None, asr: str, lm: str) -> Speech | None:
+    from ablations.scoring import Speech
+
+    if vocoder is None and (asr, lm) != (ASR, LM):
+        raise UsageError("--asr and --lm go with --vocoder: what they hear and read is its speech")
+    return Speech(vocoder, asr, lm) if vocoder else None
 
 
 def main(arguments: list[str] | None = None) -> int:

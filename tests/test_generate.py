@@ -17,7 +17,8 @@ from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.auto_bleu import auto_bleu
 from slam_core.corpora import open_corpus
-from slam_core.generate import continued
+from slam_core.errors import UsageError
+from slam_core.generate import continued, judged_by
 from slam_core.likelihood import unit_nll
 from slam_core.prompts import Continuation, Prompts, Sampling, beginnings
 from slam_core.results import Journal, read_lines
@@ -145,3 +146,9 @@ def test_a_wrong_request_is_one_sentence(
     words = [word.format(**names) for word in words]
     assert main(["generate", run, "--corpus", str(folder), *words]) == 2
     assert said.format(**names) in capsys.readouterr().err
+
+
+def test_a_judge_knows_the_same_units(world: tuple[str, str, Path]) -> None:
+    _, judge, _ = world
+    with pytest.raises(UsageError, match=f"has 500 units, run {judge} was trained on 21"):
+        judged_by(judge, 500)

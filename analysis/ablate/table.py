@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ablations.declare import GENERATED, LOSSES, By, Cell, Declared, key
-from ablations.scoring import REPETITION, TRANSCRIPTS, recorded
+from ablations.scoring import REPETITION, recorded
 from analysis.ablate.effects import Better, Effect, Interaction, Plan, Row, compare, interactions
 from analysis.ablate.significance import Estimate, Mean
 from slam_core.errors import SlamError
-from slam_core.prompts import benchmark_of
+from slam_core.prompts import TRANSCRIPTS, benchmark_of
 from slam_core.results import Exclusion, Result, Score, read
 from sweeps.table import brief, table
 
@@ -235,34 +235,47 @@ def _values(
     benchmark's revisions the one that most runs were scored on; notes say what that leaves out."""
     wanted = _wanted(declared)
     excluded = read(results, Exclusion)
-    scored: dict[str, dict[str, dict[str, float]]] = {}
-    documents: dict[str, float] = {}
+    # By metric and what was scored: a revision, and a metric of scores.
+    scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
     for score in sorted(read(results, Score).values(), key=lambda score: score.key):
         if score.run not in cells or (score.run, score.attempt) in excluded:
             continue
-        for metric, (benchmark, asked, shown) in wanted.items():
+        for metric, (benchmark, asked, _) in wanted.items():
             if score.benchmark != benchmark:
                 continue
-            if score.metric == asked or (asked[-1] == ":" and score.metric.startswith(asked)):
-                revision = f"{score.revision}/{score.metric}"
-                scored.setdefault(metric, {}).setdefault(revision, {})[score.run] = shown(
-                    score.value
-                )
-            elif score.metric == f"{asked}:document":
-                documents[metric] = shown(score.value)
-    found, notes = {}, []
-    for metric in wanted:
-        if revisions := scored.get(metric, {}):
-            chosen = max(revisions, key=lambda revision: (len(revisions[revision]), revision))
-            found[metric] = {cells[run]: value for run, value in revisions[chosen].items()}
-            if others := set().union(*revisions.values()) - revisions[chosen].keys():
-                notes.append(
-                    f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items "
-                    f"than those of revision {chosen.partition('/')[0]}; score them again"
-                )
+            exact = score.metric in (asked, f"{asked}:document")
+            if exact or (asked[-1] == ":" and score.metric.startswith(asked)):
+                of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
+                of[score.run] = score
+    found, notes, documents = {}, [], []
+    for metric, (_, asked, shown) in wanted.items():
+        revisions = {
+            key: runs
+            for key, runs in scored.get(metric, {}).items()
+            if not key[1].endswith(":document")
+        }
+        if not revisions:
+            continue
+        chosen = max(revisions, key=lambda key: (len(revisions[key]), key))
+        revision, name = chosen
+        found[metric] = {cells[run]: shown(s.value) for run, s in revisions[chosen].items()}
+        if others := set().union(*revisions.values()) - revisions[chosen].keys():
+            notes.append(
+                f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items or "
+                f"by others than those of revision {revision}, {name}; score them again"
+            )
+        if asked == TRANSCRIPTS:
+            items = sorted({score.items for score in revisions[chosen].values()})
+            many = " to ".join(str(n) for n in dict.fromkeys((items[0], items[-1])))
+            notes.append(
+                f"{metric}: transcripts by {name.removeprefix(asked)}, of {many} continuations a "
+                "run that have words"
+            )
+        own = scored[metric].get((revision, f"{name}:document"), {})
+        if own:
+            documents.append(f"{metric} {shown(next(iter(own.values())).value):.1f}")
     if documents:
-        own = ", ".join(f"{name} {documents[name]:.1f}" for name in wanted if name in documents)
-        notes.append(f"continuations as the documents have them: {own}")
+        notes.append(f"how the documents themselves go on: {', '.join(documents)}")
     return found, notes
 
 
