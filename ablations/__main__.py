@@ -71,6 +71,7 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
         record |= {
             "baseline": one.baseline,
             "base": base.model_dump(mode="json", exclude_none=True),
+            "metrics": list(one.metrics),
         }
         record |= {
             "cells": {label: changes for label, (_, changes) in chosen.cells.items()},
@@ -89,6 +90,14 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
                 f"{label.removesuffix(f',s{seed}')}: {json.dumps(said) if said else 'as the base'}"
             )
     print(f"\neach with seeds {', '.join(map(str, chosen.scale.seeds))}")
+    print(f"scored on {', '.join(one.metrics)}")
+    if generation := chosen.generation:
+        judge = generation.judge
+        by = f"by run {judge.id}, the judge" if judge else "by its transcripts, with --vocoder"
+        print(
+            f"continues {generation.count} {generation.split} documents of {generation.corpus} "
+            f"from {generation.seconds:g} s by up to {generation.new} units; GenPPL {by}"
+        )
     if one.paper:
         print(f"\n{one.paper.source}:")
         for arm, values in one.paper.values.items():

@@ -56,8 +56,8 @@ def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]
     found = []
     for document in corpus.documents(prompts.split):
         length = prompts.units
-        if length is None:
-            length = round((prompts.seconds or 0.0) * document.units / document.seconds)
+        if length is None:  # a document may be too short to have hundredths of a second
+            length = round((prompts.seconds or 0.0) * document.units / max(document.seconds, 0.01))
         if 0 < length < document.units:
             found.append((document, length))
     if len(found) < 2:

@@ -151,6 +151,12 @@ def test_show_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "0.5 h" in out
     assert "Table 2" in out
+    assert "continues 100 validation documents of stories from 3 s by up to 150 units" in out
+    assert f"GenPPL by run {declared('dpo-share', 'tiny').runs()['judge'].id}, the judge" in out
+    assert main(["show", "dpo-share", "--scale", "paper"]) == 0
+    assert "GenPPL by its transcripts, with --vocoder" in capsys.readouterr().out
+    assert main(["show", "clip"]) == 0
+    assert "continues" not in capsys.readouterr().out
     assert main(["show", "dpo-sahre"]) == 2
     assert "did you mean 'dpo-share'?" in capsys.readouterr().err
     assert main(["table", "dpo-share", "--scale", "huge"]) == 2
@@ -378,6 +384,9 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     mixed = tabulate(plain, changed)
     assert [len(row.values) for row in mixed.metrics["sBLIMP"]] == [1, 2]
     assert "sBLIMP: 1 of 4 runs left out" in str(mixed)
+    said.clear()
+    assert score_all([plain], changed, 2, said.append) == 0
+    assert said[0].startswith("1 runs to score")
     # A second stage whose parent diverged is not waited for.
     after = AFTER.at(small)
     parent = after.runs()["after,s1"].parent
@@ -525,9 +534,35 @@ def test_transcripts_are_judged(transcribed: Declared, slam_out: Path, tmp_path:
     )
 
 
-def test_speech_goes_where_it_is_used(
-    transcribed: Declared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documents_beside_are_those_of_the_same_prompts(small: Scale, tmp_path: Path) -> None:
+    study = SPOKEN.at(small)
+    record(study, tmp_path, lambda cell: 2.0)
+    runs = study.runs()
+    scores = [
+        Score(
+            run=runs[label].id,
+            attempt="a",
+            benchmark="generate/tiny",
+            revision=revision,
+            metric=metric,
+            value=value + (cell.arm == "slow" and not metric.endswith(":document")),
+            stderr=0.1,
+            items=2,
+            chance=3.0,
+        )
+        for revision, value in (("1", 1.0), ("2", 7.0))
+        for label, (cell, _) in study.cells.items()
+        for metric in (f"nll:{runs['judge'].id}", f"nll:{runs['judge'].id}:document")
+        if (revision, cell.seed) != ("2", 0)
+    ]
+    merge(tmp_path, scores, Score)
+    found = tabulate(study, tmp_path)
+    slow, fast = found.metrics["GenPPL"]
+    assert (slow.mean, fast.mean) == pytest.approx((math.e**2, math.e))
+    assert f"how the documents themselves go on: GenPPL {math.e:.1f}" in found.notes
+
+
+def test_speech_goes_where_it_is_used(transcribed: Declared) -> None:
     with pytest.raises(UsageError, match="none of after-tiny has a GenPPL of transcripts"):
         check([AFTER.at(transcribed.scale)], Speech("a", "b", "c"))
 
