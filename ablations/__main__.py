@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slam_core.errors import SlamError, exit_code
+from slam_core.errors import SlamError, UsageError, exit_code
 from sweeps.options import Where, options, somewhere
+
+if TYPE_CHECKING:
+    from ablations.scoring import Speech
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -69,6 +71,7 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
         record |= {
             "baseline": one.baseline,
             "base": base.model_dump(mode="json", exclude_none=True),
+            "metrics": list(one.metrics),
         }
         record |= {
             "cells": {label: changes for label, (_, changes) in chosen.cells.items()},
@@ -87,6 +90,14 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
                 f"{label.removesuffix(f',s{seed}')}: {json.dumps(said) if said else 'as the base'}"
             )
     print(f"\neach with seeds {', '.join(map(str, chosen.scale.seeds))}")
+    print(f"scored on {', '.join(one.metrics)}")
+    if generation := chosen.generation:
+        judge = generation.judge
+        by = f"unit PPL by run {judge.id}, the judge" if judge else "GenPPL with --vocoder"
+        print(
+            f"continues {generation.count} {generation.split} documents of {generation.corpus} "
+            f"from {generation.seconds:g} s by up to {generation.new} units; {by}"
+        )
     if one.paper:
         print(f"\n{one.paper.source}:")
         for arm, values in one.paper.values.items():
@@ -124,18 +135,21 @@ def launch(
     """Run what is missing, score it, collect. Safe to repeat."""
     from ablations.catalogue import chosen
     from ablations.declare import Several
-    from ablations.scoring import Speech, score_all
+    from ablations.scoring import check, score_all
     from sweeps.collect import collect
     from sweeps.launch import again, aloud
     from sweeps.launch import launch as launched
 
-    speech = Speech(vocoder, asr, lm) if vocoder else None
-    said = options({"scale": scale}) + where.said + options(asdict(speech) if speech else {})
+    parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
+    check(parts, speech)
+    said = options({"scale": scale}) + where.said
+    said += options({"vocoder": vocoder, "asr": asr if asr != ASR else None})
+    said += options({"lm": lm if lm != LM else None})
     command = again(" ".join(names), where.on, results, said).replace("sweeps", "ablations", 1)
-    parts = chosen(names, scale)
     study = parts[0] if len(parts) == 1 else Several(parts)
     code = launched(study, where.place(), results, retry=retry, command=command)
     if code != 75 and score_all(parts, results, where.workers, aloud, speech):
+        aloud(f"mend the cause, then: {command}")
         code = 1
     print(collect(results))
     for part in parts:
@@ -155,12 +169,13 @@ def score(
 ) -> None:
     """Score the finished runs that lack scores, as `launch` does at its end."""
     from ablations.catalogue import chosen
-    from ablations.scoring import Speech, score_all
+    from ablations.scoring import check, score_all
     from sweeps.collect import collect
     from sweeps.launch import aloud
 
-    speech = Speech(vocoder, asr, lm) if vocoder else None
-    lacking = score_all(chosen(names, scale), results, workers, aloud, speech)
+    parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
+    check(parts, speech)
+    lacking = score_all(parts, results, workers, aloud, speech)
     print(collect(results))
     if lacking:
         raise SlamError(f"{lacking} runs lack scores; see above")
@@ -201,6 +216,14 @@ def figure(
             continue
         for path in write(kind, found, out / f"{study.name}-{kind}"):
             print(f"wrote {path}")
+
+
+def _speech(vocoder: str | None, asr: str, lm: str) -> Speech | None:
+    from ablations.scoring import Speech
+
+    if vocoder is None and (asr, lm) != (ASR, LM):
+        raise UsageError("--asr and --lm go with --vocoder: what they hear and read is its speech")
+    return Speech(vocoder, asr, lm) if vocoder else None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,13 +13,11 @@ from pathlib import Path
 from ablations.declare import Declared, Generation
 from slam_core import scratch
 from slam_core.corpora import is_corpus, open_corpus, open_pairs
-from slam_core.errors import SlamError
-from slam_core.prompts import benchmark_of, revision_of
+from slam_core.errors import SlamError, UsageError
+from slam_core.prompts import TRANSCRIPTS, benchmark_of, revision_of, transcripts_metric
 from slam_core.results import Score, read
 
-# As scores name them: a benchmark, its revision where that matters, and a metric of it.
-REPETITION = "auto_bleu_2"
-TRANSCRIPTS = "text_nll:"  # and what spoke, heard and read them
+REPETITION = "auto_bleu_2"  # as scores name it
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,25 @@ class Speech:
     lm: str
 
 
+def check(parts: Sequence[Declared], speech: Speech | None) -> None:
+    """`SlamError` for a benchmark, corpus or model that scoring would miss: before runs are
+    trained for it. `UsageError` for speech that none of the ablations has a use for."""
+    for part in parts:
+        _marks(part, speech)
+    if speech is None:
+        return
+    spoken = {part.generation.corpus for part in parts if part.generation and _speaks(part)}
+    if not spoken:
+        raise UsageError(
+            f"none of {', '.join(part.name for part in parts)} has a GenPPL of transcripts, which "
+            "is what --vocoder is for: leave it out"
+        )
+    from slam_core.genppl import check
+
+    for corpus in sorted(spoken):
+        check(speech.vocoder, open_corpus(corpus).inventory, speech.asr, speech.lm)
+
+
 def score_all(
     parts: Sequence[Declared],
     results: Path,
@@ -42,34 +59,38 @@ def score_all(
     """Give every finished run of the ablations the scores that it lacks; the number of runs that
     still lack some. GenPPL of transcripts takes `speech`, and is left out without.
 
-    `UsageError` for a benchmark that is not here. A run whose scratch folder is elsewhere is
-    scored there.
+    One run at a time where there is speech, unless `workers` says more: each process loads its
+    models. `UsageError` for a benchmark that is not here. A run whose scratch folder is elsewhere
+    is scored there.
     """
-    called = {name: _own_name(name) for part in parts for name in part.measures}
     had: dict[str, set[str]] = {}
     for score in read(results, Score).values():
-        names = had.setdefault(score.run, set())
-        names.add(score.benchmark.removesuffix("/validation"))
-        names.add(f"{score.benchmark}@{score.revision} {score.metric}")
+        mark = _mark(score.benchmark, score.revision, score.metric)
+        had.setdefault(score.run, set()).add(mark)
     runs: dict[str, str] = {}
     lacking: dict[str, dict[str | Generation, None]] = {}
+    unspoken: set[str] = set()
     for part in parts:
-        specs = part.runs()
+        marks, specs = _marks(part, speech), part.runs()
         for label in part.cells:
             run = specs[label].id
             runs.setdefault(run, label)
-            if scratch.state(run) == "done":
-                wanted = lacking.setdefault(run, {})
-                scored = had.get(run, set())
-                wanted |= {name: None for name in part.measures if called[name] not in scored}
-                if part.generation and _lacks(part.generation, speech, scored):
-                    wanted[part.generation] = None
+            if scratch.state(run) != "done":
+                continue
+            scored = had.get(run, set())
+            wanted = lacking.setdefault(run, {})
+            wanted |= {one: None for one, mark in marks.items() if mark not in scored}
+            if not speech and _speaks(part) and not any(f" {TRANSCRIPTS}" in m for m in scored):
+                unspoken.add(run)
+    if unspoken:
+        say(f"{len(unspoken)} runs go without GenPPL: their transcripts take --vocoder")
     todo = {run: names for run, names in lacking.items() if names}
     if not todo:
         return 0
-    width = workers or min(len(todo), os.cpu_count() or 1)
+    width = workers or (1 if speech else min(len(todo), os.cpu_count() or 1))
     say(f"{len(todo)} runs to score, {width} at a time")
     failed = 0
+    met: dict[str, int] = {}
     # Forked from a server that has imported torch once.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["slam_core.run"])
@@ -82,9 +103,14 @@ def score_all(
             run, problems = waiting[done], done.result()
             failed += bool(problems)
             for problem in problems:
-                say(f"{runs[run]} ({run}): {problem}")
+                if problem not in met:
+                    say(f"{runs[run]} ({run}): {problem}")
+                met[problem] = met.get(problem, 0) + 1
             if count % 10 == 0 or count == len(waiting):
                 say(f"[{count}/{len(waiting)}] scored")
+    for problem, times in met.items():
+        if times > 1:
+            say(f"the same of {times - 1} more: {problem}")
     return failed
 
 
@@ -106,15 +132,34 @@ def _enter(environment: dict[str, str], folder: str) -> None:
     os.chdir(folder)
 
 
-def _lacks(generation: Generation, speech: Speech | None, scored: set[str]) -> bool:
-    corpus = open_corpus(generation.corpus)
-    revision = revision_of(corpus, generation.prompts, generation.sampling)
-    of = f"{benchmark_of(corpus.name)}@{revision} "
-    if generation.judge is not None:
-        return f"{of}nll:{generation.judge.id}" not in scored
-    if speech is None:
-        return f"{of}{REPETITION}" not in scored
-    return not any(name.startswith(of + TRANSCRIPTS) for name in scored)
+def _speaks(part: Declared) -> bool:
+    """Whether its GenPPL is that of transcripts."""
+    return part.generation is not None and part.generation.judge is None
+
+
+def _marks(part: Declared, speech: Speech | None) -> dict[str | Generation, str]:
+    """What its runs are scored on, each with the mark of a score that shows it was done."""
+    found: dict[str | Generation, str] = {}
+    for name in part.measures:
+        if is_corpus(name):
+            corpus = open_corpus(name)
+            found[name] = _mark(f"{corpus.name}/validation", corpus.revision, "nll")
+        else:
+            pairs = open_pairs(name)
+            found[name] = _mark(pairs.name, pairs.revision, "accuracy")
+    if generation := part.generation:
+        corpus, metric = open_corpus(generation.corpus), REPETITION
+        if generation.judge is not None:
+            metric = f"nll:{generation.judge.id}"
+        elif speech is not None:
+            metric = transcripts_metric(speech.vocoder, speech.asr, speech.lm)
+        revision = revision_of(corpus, generation.prompts, generation.sampling)
+        found[generation] = _mark(benchmark_of(corpus.name), revision, metric)
+    return found
+
+
+def _mark(benchmark: str, revision: str, metric: str) -> str:
+    return f"{benchmark}@{revision} {metric}"
 
 
 def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -> list[str]:
@@ -138,13 +183,17 @@ def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -
 
 
 def _generate(run: str, asked: Generation, speech: Speech | None) -> None:
+    from transformers.utils import logging
+
     from slam_core.generate import generate, judged_by
     from slam_core.genppl import genppl, vocoded
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    inventory = open_corpus(asked.corpus).inventory
     if asked.judge is not None:
-        judges = [judged_by(asked.judge.id)]
+        judges = [judged_by(asked.judge.id, inventory)]
     elif speech is not None:
-        speak = vocoded(speech.vocoder, open_corpus(asked.corpus).inventory)
+        speak = vocoded(speech.vocoder, inventory)
         judges = [genppl(speech.vocoder, speak, speech.asr, speech.lm, _nothing)]
     else:
         judges = []

@@ -25,7 +25,7 @@ from analysis.isoflop import Bias, IsoflopFit
 from analysis.laws import Optimum
 from analysis.parametric import ParametricFit
 from analysis.points import SPREAD, Points
-from analysis.records import FAMILY, along_curves, from_results
+from analysis.records import along_curves, from_results
 from analysis.sampled import Sampled
 from analysis.solve.solver import Loss
 from analysis.units import NATS, Unit, unit
@@ -93,7 +93,7 @@ class Settings:
             if self.columns or self.where:
                 raise UsageError("--column and --where go with a file of points, not with a study")
             conventions = self.params or "total", self.flops or "6nd"
-            found = from_results(folder, study, *conventions, self.corpus, self.arm or FAMILY)
+            found = from_results(folder, study, *conventions, self.corpus, self.arm)
         if self.curves:
             found = along_curves(found, folder)
         return found if self.mid_schedule else found.settled

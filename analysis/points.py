@@ -15,6 +15,7 @@ from slam_core.errors import UsageError
 
 # Schedules along which a loss is that of a run which could end there, up to its cool-down.
 STEADY = ("", "constant", "wsd", "inverse_sqrt")
+Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 SPREAD = 1.2  # budgets, or sizes, that differ by less than this factor are one
 
 
@@ -33,7 +34,8 @@ class Points:
     a run was trained on (None: every unit was new); `init` names the text LM a run started from
     ("" for a cold start) and `text` the text tokens it was trained on besides D; `seconds` training
     time; `scores` benchmark accuracies in [0, 1] by name (NaN where a run has none), and `items`
-    how many items each was measured on.
+    how many items each was measured on; `rest` is all else that decides a run whose `family` is an
+    arm, but for its seed.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Points:
     seconds: Floats | None = None
     scores: Mapping[str, Floats] = field(default_factory=dict)
     items: Mapping[str, Floats] = field(default_factory=dict)
+    rest: tuple[Rest, ...] = ()
     corpus: str | None = None
     notes: tuple[str, ...] = ()
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,6 +36,7 @@ from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:
     from analysis.ablate.ranking import Ranking
+    from analysis.points import Points
     from analysis.profile import Profile
     from analysis.scores.accuracy import FormName
 
@@ -171,8 +173,13 @@ def effects(
     ] = None,
     score: Annotated[str | None, typer.Option(help="Benchmark instead of the loss.")] = None,
     setting: Annotated[
-        str, typer.Option(help="What runs are paired within: budget, size, both, none.")
-    ] = "budget",
+        str | None,
+        typer.Option(
+            help="What runs are paired within: budget, size, both, rest (all but arm and seed), "
+            "none.",
+            show_default="budget; rest for --arm of all runs",
+        ),
+    ] = None,
     corpus: Corpus = None,
     column: Column = None,
     where: Where = None,
@@ -185,6 +192,7 @@ def effects(
 ) -> None:
     """Paired differences of arms from a baseline over seeds and budgets, corrected for their
     number; the order of the arms from budget to budget; what could have been detected."""
+    from analysis.ablate.alike import alike
     from analysis.ablate.effects import Plan, in_words, rows
     from analysis.ablate.effects import compare as comparing
     from analysis.ablate.ranking import rank
@@ -198,15 +206,25 @@ def effects(
     points = asked.points(results)
     if not points.family:
         raise UsageError(f"{points.name}: say what tells arms apart, a column, with --arm NAME")
-    size = [f"{n:.4g} parameters" for n in points.n]
-    budget = points.budget.tolist()
-    within: dict[str, Sequence[Hashable]] = {
-        "budget": budget,
-        "size": size,
-        "both": [f"{n} at {c:.3g}" for n, c in zip(size, budget, strict=True)],
-        "none": ["all"] * len(points),
-    }
-    blocks = within[one_of("setting", setting, *within)]
+    if points.rest:  # arms are a field of stored runs
+        if score and score in points.scores:
+            points = _scored(points, score)
+        with suppress(ValueError):  # numbers are named in 6 digits
+            baseline = baseline if baseline in points.family else f"{float(baseline):g}"
+    setting = setting or ("rest" if points.rest and points.name == "all" else "budget")
+    blocks: Sequence[Hashable]
+    if one_of("setting", setting, "budget", "size", "both", "rest", "none") == "rest":
+        points, blocks = alike(points, baseline)
+    else:
+        size = [f"{n:.4g} parameters" for n in points.n]
+        budget = points.budget.tolist()
+        within: dict[str, Sequence[Hashable]] = {
+            "budget": budget,
+            "size": size,
+            "both": [f"{n} at {c:.3g}" for n, c in zip(size, budget, strict=True)],
+            "none": ["all"] * len(points),
+        }
+        blocks = within[setting]
     runs = rows(points, points.family, blocks, score)
     plan = Plan(
         better="higher" if score else "lower",
@@ -236,10 +254,13 @@ def effects(
                 "ranks": order.ranks.tolist(),
                 "wins": order.wins.tolist(),
             }
-        print(json.dumps(finite({"effects": [asdict(e) for e in found], "ranking": ranks})))
+        made = {"effects": [asdict(e) for e in found], "ranking": ranks, "notes": points.notes}
+        print(json.dumps(finite(made)))
         return
     what = score or "loss, nats per unit"
     print(f"{points.name}: {what}; arms by {arm or 'family'}, against {baseline}")
+    for note in points.notes:
+        print(f"note: {note}")
     table = columns(
         "arm", "difference", "95% interval", "%", "pairs", "p", "corrected", "detectable"
     )
@@ -473,6 +494,13 @@ def profile(
     show(table)
     for one in found.values():
         print(one.message)
+
+
+def _scored(points: Points, score: str) -> Points:
+    """Without the runs that were not scored, and a note that says how many these are."""
+    there = [math.isfinite(value) for value in points.scores[score]]
+    note = f"{len(there) - sum(there)} runs left out (not scored on {score})"
+    return points if all(there) else replace(points.where(there), notes=(*points.notes, note))
 
 
 def _bound(end: float | None) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from analysis.laws import Floats
-from analysis.points import Points
+from analysis.points import Points, Rest
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import convention
 
@@ -27,14 +27,16 @@ def from_results(
     params: str = "total",
     flops: str = "6nd",
     corpus: str | None = None,
-    arm: str = FAMILY,
+    arm: str | None = None,
 ) -> Points:
     """Points of a study's runs, or of all runs, in a results folder.
 
     The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
     that are excluded, diverged or missing are left out and noted. Of several attempts at one run
-    the last counts, and runs that end with preferences are left out. `family` of the points is the
-    field `arm` of their specs. `SlamError` if nothing is left, `UsageError` for unknown names.
+    the last counts. `family` of the points is the family of their models or, to compare arms, the
+    field `arm` of their specs: then runs without it are left out, and runs that end with
+    preferences, which are no points of a law, are not; both stages count in their D.
+    `SlamError` if nothing is left, `UsageError` for unknown names.
     """
     from slam_core.results import Exclusion, Result, read
 
@@ -49,24 +51,31 @@ def from_results(
     excluded = read(folder, Exclusion)
     notes: list[str] = []
     attempts: dict[str, Result] = {}
+    second: set[str] = set()
     order = {run: i for i, run in enumerate(wanted)}
-    for result in sorted(results.values(), key=lambda r: (order.get(r.run, 0), *r.key)):
-        if study and result.run not in wanted:
+    known = {result.run for result in results.values()}
+    asked = [result for result in results.values() if not study or result.run in wanted]
+    arms = _arms(asked, arm or FAMILY)
+    if without := len({result.run for result in asked} - arms.keys()):
+        notes.append(f"{without} runs left out (they have no {arm})")
+    for result in sorted(asked, key=lambda r: (order.get(r.run, 0), *r.key)):
+        if result.run not in arms:
             continue
         label = wanted.get(result.run, result.run)
         if result.key in excluded:
             notes.append(f"{label} left out (excluded: {excluded[result.key].reason})")
         elif result.state == "diverged":
             notes.append(f"{label} left out (diverged)")
-        elif result.spec.get("dpo"):
-            notes.append(f"{label} left out (ends with preferences: its loss is no law's)")
+        elif result.spec.get("dpo") and not arm:
+            second.add(result.run)
         else:
             attempts[result.run] = result
+    if second:
+        notes.append(f"{len(second)} runs left out (they end with preferences: no points of a law)")
     corpus = corpus or _only_corpus(attempts.values())
     chosen = [result for result in attempts.values() if corpus in result.validation]
     if len(chosen) < len(attempts):
         notes.append(f"{len(attempts) - len(chosen)} runs left out (not validated on {corpus})")
-    known = {result.run for result in results.values()}
     if absent := [label for run, label in wanted.items() if run not in known]:
         notes.append(f"{len(absent)} of {len(wanted)} runs have no result yet: {_few(absent)}")
     if not chosen:
@@ -75,7 +84,7 @@ def from_results(
             "see python -m sweeps status"
         )
     unique = _unique(chosen)
-    tokens = np.array([float(result.spent.tokens) for result in chosen])
+    tokens = np.array([_in_all(result, "tokens") for result in chosen])
     per_unit = np.array([result.counts.flops(flops) for result in chosen])
     budgets = [result.spec["budget"] for result in chosen]
     in_flops = all(budget["unit"] == "flops" for budget in budgets)
@@ -86,7 +95,7 @@ def from_results(
             "which tilts its parabola"
         )
     scores, items = _scores(folder, chosen)
-    if repeated := _repeats(tokens, unique):
+    if not arm and (repeated := _repeats(tokens, unique)):
         notes.append(repeated)
     return Points(
         name=study or "all",
@@ -98,16 +107,17 @@ def from_results(
         flops=flops,
         label=tuple(wanted.get(result.run, result.run) for result in chosen),
         run=tuple(result.run for result in chosen),
-        family=tuple(_field(result.spec, arm) for result in chosen),
+        family=tuple(arms[result.run] for result in chosen),
         seed=tuple(int(result.spec["seed"]) for result in chosen),
         declared=declared,
         schedule=tuple(str(result.spec["optim"]["schedule"]) for result in chosen),
         ended=(True,) * len(chosen),
         init=tuple((r.spec["model"].get("init") or {}).get("source", "") for r in chosen),
         unique=unique,
-        seconds=np.array([result.spent.seconds for result in chosen]),
+        seconds=np.array([_in_all(result, "seconds") for result in chosen]),
         scores=scores,
         items=items,
+        rest=tuple(_rest(result.spec, arm) for result in chosen) if arm else (),
         corpus=corpus,
         notes=tuple(notes),
     )
@@ -125,15 +135,63 @@ def _study(name: str) -> dict[str, str]:
     return {spec.id: label for label, spec in STUDIES[name].runs().items()}
 
 
-def _field(spec: Mapping[str, Any], name: str) -> str:
-    """A dotted field of a spec, as a word."""
-    value: Any = spec
-    for key in name.split("."):
-        if not isinstance(value, Mapping) or key not in value:
-            known = ", ".join(value) if isinstance(value, Mapping) else "none"
-            raise UsageError(f"runs have no field '{name}': '{key}' is not one of {known}")
-        value = value[key]
-    return str(value)
+def _arms(results: Sequence[Result], name: str) -> dict[str, str]:
+    """Run -> a dotted field of its spec, as a word: `none` where it was left open; without the runs
+    that have no such part (`dpo.beta` of a run without preferences)."""
+    *path, leaf = name.split(".")
+    parts = {result.run: _part(result.spec, path) for result in results}
+    known = dict.fromkeys(key for part in parts.values() for key in part)
+    if results and leaf not in known:
+        there = f"'{leaf}' is not one of {', '.join(known)}" if known else "no run has such a part"
+        raise UsageError(f"runs have no field '{name}': {there}")
+    if inside := {key for part in parts.values() for key in _part(part, [leaf])}:
+        raise UsageError(f"'{name}' has several fields; name one: {', '.join(sorted(inside))}")
+    return {run: _word(part.get(leaf)) for run, part in parts.items() if part}
+
+
+def _part(spec: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """The tree at a path of a spec; empty where it has none."""
+    found: Any = spec
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# What is filled in by what a field names.
+_FOLLOWS = {
+    "dpo.pairs": ("dpo.revision", "dpo.units"),
+    "dpo.max_auto_bleu": ("dpo.units",),
+    "model.init.source": ("model.init.sha256",),
+}
+
+
+def _rest(spec: Mapping[str, Any], arm: str) -> Rest:
+    """All else that decides a run: the dotted fields of its spec without the arm and the seed."""
+    gone = {"seed", arm, *_FOLLOWS.get(arm, ())}
+
+    def fields(tree: Any, name: str) -> Iterator[tuple[str, str]]:
+        if name in gone:
+            return
+        if not isinstance(tree, Mapping | list):
+            yield name, _word(tree)
+            return
+        inside = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+        for key, value in inside:
+            yield from fields(value, f"{name}.{key}" if name else str(key))
+
+    return tuple(sorted(fields(spec, "")))
+
+
+def _in_all(result: Result, what: Literal["tokens", "seconds"]) -> float:
+    """What both stages of a run took."""
+    first = result.provenance.get("parent") or {}
+    return float(getattr(result.spent, what) + first.get(what, 0))
 
 
 def along_curves(points: Points, folder: Path) -> Points:

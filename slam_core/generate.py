@@ -113,17 +113,20 @@ def repetition() -> Judge:
     return Judge((f"auto_bleu_{NGRAM}", f"auto_bleu_{NGRAM}:document"), values, lambda: 0.0)
 
 
-def judged_by(run: str) -> Judge:
+def judged_by(run: str, inventory: int) -> Judge:
     """NLL under another finished run, in nats per unit: the mean over the units of each
     continuation, given its prompt; the EOS that closes one is scored, too.
 
-    `UsageError` if that run's context does not hold a prompt and its continuation.
+    `UsageError` if that run knows other units than the corpus' `inventory`, or if its context does
+    not hold a prompt and its continuation.
     """
     folder, spec = finished(run)
-    eos, context = (spec.model.vocab or 0) - 1, spec.data.context
+    eos, context = same_units("what it would judge", inventory, run, spec) - 1, spec.data.context
 
     def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
-        longest = max(len(i.prompt) + max(len(i.continuation), len(i.document)) for i in items)
+        longest = max(
+            len(i.prompt) + max(len(i.continuation) + i.ended, len(i.document)) for i in items
+        )
         if longest > context:
             raise UsageError(
                 f"judge {run} has a context of {context} units, a prompt and its continuation are "

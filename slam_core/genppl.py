@@ -22,11 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 
 from slam_core.audio import RATE, SUFFIXES, open_audio
 from slam_core.errors import SlamError, UsageError
 from slam_core.generate import Judge
-from slam_core.prompts import Continuation
+from slam_core.prompts import Continuation, transcripts_metric
 from slam_core.provenance import pick_device
 
 Wave = npt.NDArray[np.float32]
@@ -60,8 +61,7 @@ def genppl(voice: str, speak: Speak, asr: str, lm: str, say: Callable[[str], Non
             )
         return [nlls]
 
-    names = ":".join(Path(name).name for name in (voice, asr, lm))
-    return Judge((f"text_nll:{names}",), values, chance)
+    return Judge((transcripts_metric(voice, asr, lm),), values, chance)
 
 
 def read_from(folder: Path) -> Speak:
@@ -96,19 +96,14 @@ def _recording(folder: Path, item: Continuation) -> Path:
 def vocoded(vocoder: str, inventory: int) -> Speak:
     """Waveforms from a `SeamlessM4TCodeHifiGan` whose units are the corpus' (PAUSE may be absent).
 
-    `UsageError` if it knows fewer.
+    `UsageError` if it knows others, before its weights are read.
     """
 
     def speak(items: Sequence[Continuation]) -> Iterator[Wave]:
         from transformers import SeamlessM4TCodeHifiGan
 
+        known = _spoken(vocoder, inventory)
         model = _loaded(SeamlessM4TCodeHifiGan, vocoder, "vocoder")
-        known = model.config.unit_hifi_gan_vocab_size
-        if known < inventory - 1:
-            raise UsageError(
-                f"vocoder {vocoder} speaks {known} units, the continuations have {inventory - 1}; "
-                "give one that was trained on their units, or recordings"
-            )
         first = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
         for item in items:
             units = [unit for unit in item.continuation if unit < known]
@@ -121,6 +116,35 @@ def vocoded(vocoder: str, inventory: int) -> Speak:
             yield wave.float().cpu().numpy().reshape(-1)
 
     return speak
+
+
+def check(vocoder: str, inventory: int, asr: str, lm: str) -> None:
+    """`SlamError` for a model that cannot be had, `UsageError` for a vocoder of other units: all
+    that can be told without weights, before hours are spent on what it is for."""
+    from transformers import AutoConfig
+
+    _spoken(vocoder, inventory)
+    _part(AutoConfig, asr, "ASR model")
+    _part(AutoConfig, lm, "text model")
+
+
+def _spoken(vocoder: str, inventory: int) -> int:
+    """How many units a vocoder speaks; `UsageError` unless they are the corpus'."""
+    from transformers import AutoConfig
+
+    config = _part(AutoConfig, vocoder, "vocoder")
+    known: int | None = getattr(config, "unit_hifi_gan_vocab_size", None)
+    if known is None:
+        raise UsageError(
+            f"'{vocoder}' is a {config.model_type}, no SeamlessM4TCodeHifiGan; give a vocoder of "
+            "the units, or recordings"
+        )
+    if known not in (inventory - 1, inventory):
+        raise UsageError(
+            f"vocoder {vocoder} speaks {known} units, the continuations have {inventory - 1}; "
+            "give one that was trained on their units, or recordings"
+        )
+    return known
 
 
 def transcripts(waves: Iterator[Wave], asr: str) -> list[str]:
@@ -169,7 +193,7 @@ def _loaded(kind: Any, name: str, role: str) -> Any:
 def _part(kind: Any, name: str, role: str, **how: Any) -> Any:
     try:
         return kind.from_pretrained(name, **how)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         why = str(error).strip().splitlines()[0]
         raise SlamError(
             f"cannot load the {role} from '{name}' ({why}); give a hub id that can be reached, or "

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from slam_core.corpora import Corpus
 from slam_core.errors import UsageError
+
+TRANSCRIPTS = "text_nll:"  # begins the metric of transcripts
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]
     found = []
     for document in corpus.documents(prompts.split):
         length = prompts.units
-        if length is None:
-            length = round((prompts.seconds or 0.0) * document.units / document.seconds)
+        if length is None:  # a document may be too short to have hundredths of a second
+            length = round((prompts.seconds or 0.0) * document.units / max(document.seconds, 0.01))
         if 0 < length < document.units:
             found.append((document, length))
     if len(found) < 2:
@@ -75,6 +78,11 @@ def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]
 def benchmark_of(corpus: str) -> str:
     """What scores call the continuations of a corpus' documents."""
     return f"generate/{corpus}"
+
+
+def transcripts_metric(voice: str, asr: str, lm: str) -> str:
+    """What scores call the NLL of transcripts: by what speaks, hears and reads, without folders."""
+    return TRANSCRIPTS + ":".join(Path(name).name for name in (voice, asr, lm))
 
 
 def revision_of(corpus: Corpus, prompts: Prompts, sampling: Sampling) -> str:

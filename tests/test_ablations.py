@@ -7,11 +7,14 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
+from speech_models import write_speech_models
 
 import ablations
 from ablations.__main__ import main
@@ -27,7 +30,7 @@ from ablations.declare import (
     Scale,
     Several,
 )
-from ablations.scoring import score_all
+from ablations.scoring import Speech, check, score_all
 from analysis.ablate.table import tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
@@ -36,7 +39,9 @@ from slam_core import scratch
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import Counts
-from slam_core.results import Result, Score, Spent, merge, read
+from slam_core.genppl import text_nll, transcripts, vocoded
+from slam_core.prompts import Continuation
+from slam_core.results import Result, Score, Spent, merge, read, read_lines
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.launch import launch
@@ -147,6 +152,12 @@ def test_show_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "0.5 h" in out
     assert "Table 2" in out
+    assert "continues 100 validation documents of stories from 3 s by up to 150 units" in out
+    assert f"unit PPL by run {declared('dpo-share', 'tiny').runs()['judge'].id}, the judge" in out
+    assert main(["show", "dpo-share", "--scale", "paper"]) == 0
+    assert "GenPPL with --vocoder" in capsys.readouterr().out
+    assert main(["show", "clip"]) == 0
+    assert "continues" not in capsys.readouterr().out
     assert main(["show", "dpo-sahre"]) == 2
     assert "did you mean 'dpo-share'?" in capsys.readouterr().err
     assert main(["table", "dpo-share", "--scale", "huge"]) == 2
@@ -237,6 +248,9 @@ ACROSS = PLAIN.model_copy(
         ),
     }
 )
+
+
+SPOKEN = PLAIN.model_copy(update={"name": "spoken", "metrics": (*GENERATED, "val_loss")})
 
 
 def record(study: Declared, results: Path, loss: Callable[[Cell], float | None]) -> None:
@@ -371,6 +385,9 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     mixed = tabulate(plain, changed)
     assert [len(row.values) for row in mixed.metrics["sBLIMP"]] == [1, 2]
     assert "sBLIMP: 1 of 4 runs left out" in str(mixed)
+    said.clear()
+    assert score_all([plain], changed, 2, said.append) == 0
+    assert said[0].startswith("1 runs to score")
     # A second stage whose parent diverged is not waited for.
     after = AFTER.at(small)
     parent = after.runs()["after,s1"].parent
@@ -416,8 +433,7 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
 def test_continuations_are_judged_and_tabulated(
     small: Scale, slam_out: Path, tmp_path: Path
 ) -> None:
-    spoken = PLAIN.model_copy(update={"name": "spoken", "metrics": (*GENERATED, "val_loss")})
-    study, results = spoken.at(small.model_copy(update={"seeds": (0,)})), tmp_path / "results"
+    study, results = SPOKEN.at(small.model_copy(update={"seeds": (0,)})), tmp_path / "results"
     runs = study.runs()
     assert list(runs) == ["slow,s0", "fast,s0", "judge"]
     judge, said = runs["judge"].id, []
@@ -445,7 +461,7 @@ def test_continuations_are_judged_and_tabulated(
     assert found.documents["unit PPL"] == pytest.approx(own)
     # Other prompts are other scores.
     others = study.scale.generation.model_copy(update={"new": 4})
-    asked = spoken.at(study.scale.model_copy(update={"generation": others}))
+    asked = SPOKEN.at(study.scale.model_copy(update={"generation": others}))
     assert score_all([asked], results, 2, said.append) == 0
     again = {s.metric for s in read(results, Score).values() if s.benchmark == "generate/tiny"}
     collect(results)
@@ -453,35 +469,136 @@ def test_continuations_are_judged_and_tabulated(
     assert len(revisions) == 2
 
 
-def test_transcripts_are_judged_with_a_vocoder_alone(small: Scale, tmp_path: Path) -> None:
+@pytest.fixture
+def transcribed(small: Scale) -> Declared:
+    """GenPPL is that of transcripts, as at the paper's scale."""
     text = small.generation.model_copy(update={"judge": None})
-    study = PLAIN.model_copy(update={"metrics": ("GenPPL",)}).at(
-        small.model_copy(update={"generation": text})
+    return SPOKEN.at(small.model_copy(update={"generation": text, "seeds": (0,)}))
+
+
+@pytest.mark.usefixtures("warm_server")
+def test_transcripts_are_judged(transcribed: Declared, slam_out: Path, tmp_path: Path) -> None:
+    """With a vocoder alone; without, or with a wrong one, all other scores are had."""
+    models, other = write_speech_models(tmp_path), write_speech_models(tmp_path / "other", 30)
+    speech = Speech(*(str(models / name) for name in ("vocoder", "asr", "lm")))
+    results, runs = tmp_path / "results", transcribed.runs()
+    assert list(runs) == ["slow,s0", "fast,s0"]
+
+    def scored(using: Speech | None) -> tuple[int, list[str]]:
+        said: list[str] = []
+        failed = score_all([transcribed], results, 2, said.append, using)
+        collect(results)
+        return failed, said
+
+    place = Local(workers=2)
+    assert launch(transcribed, place, results, command="x", say=lambda text: None) == 0
+    for wrong, why in (
+        (replace(speech, vocoder="/no/vocoder"), "cannot load the vocoder from '/no/vocoder'"),
+        (replace(speech, vocoder=str(other / "vocoder")), "speaks 30 units, the continuations ha"),
+        (replace(speech, lm="/no/lm"), "cannot load the text model from '/no/lm'"),
+    ):
+        failed, said = scored(wrong)
+        assert failed == 2
+        assert sum("): continuations of tiny: " in line and why in line for line in said) == 1
+        assert said[-1].startswith("the same of 1 more: continuations of tiny: ")
+        with pytest.raises(SlamError, match=why):
+            check([transcribed], wrong)
+    assert set(tabulate(transcribed, results).metrics) == {"auto-BLEU", "val_loss"}
+    failed, said = scored(None)
+    assert (failed, said) == (0, ["2 runs go without GenPPL: their transcripts take --vocoder"])
+
+    check([transcribed], speech)
+    failed, said = scored(speech)
+    assert failed == 0, said
+    assert scored(speech) == scored(None) == (0, [])
+    found = tabulate(transcribed, results)
+    assert set(found.metrics) == {"GenPPL", "auto-BLEU", "val_loss"}
+    nll = {s.run: s for s in read(results, Score).values() if s.metric == "text_nll:vocoder:asr:lm"}
+    for arm, row in zip(("slow", "fast"), found.metrics["GenPPL"], strict=True):
+        score = nll[runs[f"{arm},s0"].id]
+        assert (score.items, score.benchmark) == (2, "generate/tiny")
+        assert row.values == {0: pytest.approx(math.exp(score.value))}
+    # As the pieces say that it is.
+    folder = scratch.attempts(runs["fast,s0"].id)[-1] / "items"
+    (path,) = folder.glob("generate-*.jsonl")
+    items = [Continuation(**row) for row in read_lines(path)]
+    heard = transcripts(vocoded(speech.vocoder, 21)(items), speech.asr)
+    expected = float(np.mean(text_nll(heard, speech.lm)))
+    assert nll[runs["fast,s0"].id].value == pytest.approx(expected, rel=1e-5)
+
+    # Another reader gives other scores, and the two are not mixed.
+    again = shutil.copytree(models / "lm", tmp_path / "lm2")
+    assert scored(replace(speech, lm=str(again)))[0] == 0
+    metrics = {s.metric for s in read(results, Score).values() if s.metric.startswith("text_nll")}
+    assert metrics == {"text_nll:vocoder:asr:lm", "text_nll:vocoder:asr:lm2"}
+    assert "GenPPL: transcripts by vocoder:asr:lm2, of 2 continuations a run that have words" in (
+        tabulate(transcribed, results).notes
     )
-    assert "judge" not in study.runs()
+
+
+def test_the_documents_beside_are_those_of_the_same_prompts(small: Scale, tmp_path: Path) -> None:
+    study = SPOKEN.at(small)
     record(study, tmp_path, lambda cell: 2.0)
-    by_arm = {"slow": 4.0, "fast": 3.0}
-    merge(
-        tmp_path,
-        [
-            Score(
-                run=study.runs()[label].id,
-                attempt="a",
-                benchmark="generate/tiny",
-                revision="1",
-                metric="text_nll:vocoder:whisper:llama",
-                value=by_arm[cell.arm],
-                stderr=0.1,
-                items=2,
-                chance=9.0,
-            )
-            for label, (cell, _) in study.cells.items()
-        ],
-        Score,
-    )
-    slow, fast = tabulate(study, tmp_path).metrics["GenPPL"]
-    assert (slow.mean, fast.mean) == pytest.approx((math.exp(4), math.exp(3)))
-    assert "fast" in [e.arm for e in tabulate(study, tmp_path).effects["GenPPL"]]
+    runs = study.runs()
+    scores = [
+        Score(
+            run=runs[label].id,
+            attempt="a",
+            benchmark="generate/tiny",
+            revision=revision,
+            metric=metric,
+            value=value + (cell.arm == "slow" and not metric.endswith(":document")),
+            stderr=0.1,
+            items=2,
+            chance=3.0,
+        )
+        for revision, value in (("1", 1.0), ("2", 7.0))
+        for label, (cell, _) in study.cells.items()
+        for metric in (f"nll:{runs['judge'].id}", f"nll:{runs['judge'].id}:document")
+        if (revision, cell.seed) != ("2", 0)
+    ]
+    merge(tmp_path, scores, Score)
+    found = tabulate(study, tmp_path)
+    slow, fast = found.metrics["unit PPL"]
+    assert (slow.mean, fast.mean) == pytest.approx((math.e**2, math.e))
+    assert found.documents == {"unit PPL": pytest.approx(math.e)}
+
+
+def test_speech_goes_where_it_is_used(transcribed: Declared) -> None:
+    with pytest.raises(UsageError, match="none of after-tiny has a GenPPL of transcripts"):
+        check([AFTER.at(transcribed.scale)], Speech("a", "b", "c"))
+
+
+def test_what_goes_on_with_a_launch_has_its_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[str] = []
+
+    def stopped(study: object, place: object, results: object, **how: Any) -> int:
+        commands.append(how["command"])
+        return 75
+
+    monkeypatch.setattr("sweeps.launch.launch", stopped)
+    monkeypatch.setattr("ablations.scoring.check", lambda parts, speech: None)
+    given = ["launch", "dpo-share", "--on", "local", "--scale", "paper", "--vocoder", "my voc"]
+    assert main([*given, "--asr", "a/whisper", "--lm", "/l/m"]) == 75
+    assert main(["launch", "dpo-share", "--on", "local", "--scale", "paper"]) == 75
+    start = "python -m ablations launch dpo-share --on local --scale paper"
+    assert commands == [f"{start} --vocoder 'my voc' --asr a/whisper --lm /l/m", start]
+    capsys.readouterr()
+    assert main(["launch", "dpo-share", "--on", "local", "--lm", "/l/m"]) == 2
+    assert "--asr and --lm go with --vocoder" in capsys.readouterr().err
+
+
+def test_a_launch_is_refused_before_it_trains_for_nothing(
+    slam_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--on", "local", "--vocoder", "/no/vocoder"]
+    assert main(["launch", "dpo-share", *given]) == 2
+    assert "none of dpo-share-tiny has a GenPPL of transcripts" in capsys.readouterr().err
+    assert main(["launch", "dpo-share", *given, "--scale", "paper"]) == 2
+    assert "spokenswag/preferences" in capsys.readouterr().err
+    assert not slam_out.exists()
 
 
 def test_a_benchmark_that_is_not_here_is_named(small: Scale, tmp_path: Path) -> None:

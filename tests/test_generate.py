@@ -16,8 +16,9 @@ from conftest import write_tiny_corpus
 from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.auto_bleu import auto_bleu
-from slam_core.corpora import open_corpus
-from slam_core.generate import continued
+from slam_core.corpora import Spoken, open_corpus, write_corpus
+from slam_core.errors import UsageError
+from slam_core.generate import continued, judged_by
 from slam_core.likelihood import unit_nll
 from slam_core.prompts import Continuation, Prompts, Sampling, beginnings
 from slam_core.results import Journal, read_lines
@@ -145,3 +146,20 @@ def test_a_wrong_request_is_one_sentence(
     words = [word.format(**names) for word in words]
     assert main(["generate", run, "--corpus", str(folder), *words]) == 2
     assert said.format(**names) in capsys.readouterr().err
+
+
+def test_a_judge_knows_the_same_units(world: tuple[str, str, Path]) -> None:
+    _, judge, _ = world
+    with pytest.raises(UsageError, match=f"has 500 units, run {judge} was trained on 21"):
+        judged_by(judge, 500)
+
+
+def test_a_document_without_a_length_in_seconds_is_no_prompt(tmp_path: Path) -> None:
+    def spoken(i: int, seconds: float) -> Spoken:
+        return Spoken(f"d{i}", "validation", np.arange(50) % 9, seconds, "nobody")
+
+    made = [spoken(0, 0.001), spoken(1, 2.0), spoken(2, 2.0)]
+    about = {"inventory": 10, "rate": 25.0, "tokeniser": "none", "provenance": {}}
+    write_corpus(tmp_path / "short", made, name="short", **about)  # type: ignore[arg-type]
+    found = beginnings(open_corpus(tmp_path / "short"), Prompts(n=3, seconds=0.4), 5)
+    assert [(item.id, len(item.prompt)) for item in found] == [("d1", 10), ("d2", 10)]

@@ -3,82 +3,24 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from speech_models import WORDS, write_speech_models
 
 from slam_core.errors import SlamError, UsageError
-from slam_core.genppl import genppl, read_from, text_nll, transcripts, vocoded
+from slam_core.genppl import check, genppl, read_from, text_nll, transcripts, vocoded
 from slam_core.prompts import Continuation
 
-WORDS = ["<s>", "</s>", "<unk>", "a", "bird", "sang", "until", "dawn"]
 ITEMS = [Continuation(f"s/{i}", [1, 2], [3 + i, 4, 20, 5], False, [6]) for i in range(2)]
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """asr/, lm/ and vocoder/ of random weights."""
-    import transformers as t
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-
-    root = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    inner = Tokenizer(WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
-    inner.pre_tokenizer = Whitespace()  # type: ignore[assignment]
-    tokens = t.PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-    for name in ("asr", "lm"):
-        tokens.save_pretrained(root / name)
-    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    whisper = t.WhisperConfig(
-        vocab_size=len(WORDS),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_target_positions=64,
-        decoder_start_token_id=0,
-        suppress_tokens=None,
-        begin_suppress_tokens=None,
-        **ids,
-    )
-    asr = t.WhisperForConditionalGeneration(whisper)
-    with torch.no_grad():
-        asr.model.decoder.embed_tokens.weight[:3] = 0  # it says words, not <s>, </s> and <unk>
-    asr.save_pretrained(root / "asr")
-    t.WhisperFeatureExtractor().save_pretrained(root / "asr")
-    llama = t.LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        **ids,
-    )
-    t.LlamaForCausalLM(llama).save_pretrained(root / "lm")
-    gan = t.SeamlessM4TConfig(
-        unit_hifi_gan_vocab_size=20,
-        unit_embed_dim=8,
-        lang_embed_dim=4,
-        spkr_embed_dim=4,
-        vocoder_num_langs=1,
-        vocoder_num_spkrs=1,
-        upsample_initial_channel=16,
-        upsample_rates=[5, 4],
-        upsample_kernel_sizes=[11, 8],
-        resblock_kernel_sizes=[3],
-        resblock_dilation_sizes=[[1]],
-    )
-    t.SeamlessM4TCodeHifiGan(gan).save_pretrained(root / "vocoder")
-    return root
+    return write_speech_models(tmp_path_factory.mktemp("models"))
 
 
 def test_text_nll_is_the_mean_over_tokens_after_bos(models: Path) -> None:
@@ -140,8 +82,21 @@ def test_what_is_missing_is_named(models: Path, tmp_path: Path) -> None:
         read_from(tmp_path / "gone")
     with pytest.raises(UsageError, match="speaks 20 units, the continuations have 500"):
         next(vocoded(str(models / "vocoder"), 501)(ITEMS))
+    with pytest.raises(UsageError, match="speaks 20 units, the continuations have 9"):
+        next(vocoded(str(models / "vocoder"), 10)(ITEMS))
+    with pytest.raises(UsageError, match="is a llama, no SeamlessM4TCodeHifiGan"):
+        next(vocoded(str(models / "lm"), 21)(ITEMS))
     with pytest.raises(SlamError, match=r"cannot load the text model from '/nowhere/lm'"):
         text_nll(["a"], "/nowhere/lm")
+    with pytest.raises(SlamError, match=r"cannot load the vocoder from '/nowhere/vocoder'"):
+        check("/nowhere/vocoder", 21, "asr", "lm")
+    with pytest.raises(SlamError, match=r"cannot load the ASR model from '/nowhere/asr'"):
+        check(str(models / "vocoder"), 21, "/nowhere/asr", str(models / "lm"))
+    check(str(models / "vocoder"), 21, str(models / "asr"), str(models / "lm"))
+    torn = shutil.copytree(models / "lm", tmp_path / "torn")
+    (torn / "model.safetensors").write_bytes(b"\x10" * 40)
+    with pytest.raises(SlamError, match=r"cannot load the text model from '.*torn'"):
+        text_nll(["a"], str(torn))
 
 
 def test_recordings_are_sought_before_any_model(

@@ -28,7 +28,8 @@ from analysis.records import from_results
 from analysis.scores import chain, downstream
 from analysis.scores.accuracy import MetricLaw
 from analysis.solve.solver import Loss
-from slam_core.results import Result, Score, merge
+from slam_core.results import Result, Score, Spent, Validation, merge
+from slam_core.spec import Dpo, RunSpec
 
 BUDGETS = np.geomspace(1e17, 1e20, 4).tolist()
 SIGMOID = MetricLaw("sigmoid", {"chance": 0.5, "ceiling": 0.9, "k": 9.0, "L0": 2.1})
@@ -369,6 +370,74 @@ def test_effects_on_results_by_a_field_of_the_runs(
     given = ("effects", "--baseline", "a", "--arm", "optim.name_of", "--results", tmp_path)
     assert analysis(*given) == 2
     assert "runs have no field 'optim.name_of'" in capsys.readouterr().err
+
+
+def preferring(run: RunSpec, loss: float) -> Result:
+    """A second stage of a run, which ends at a loss."""
+    spent = Spent(steps=3, tokens=400, seconds=1.0)
+    measured = {"made-up": Validation(nll=loss, stderr=0.01, units=10_000)}
+    first = {"parent": {"run": "0" * 12, "attempt": "1", "tokens": 10_000, "seconds": 2.0}}
+    return result(run, 0, spent=spent, validation=measured, provenance=first)
+
+
+def test_effects_see_second_stages_and_fits_do_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each arm beside what differs in nothing else, whatever besides the folder holds."""
+    base = spec("llama", "64k", 1e12)
+    made = [result(base.but({"seed": seed}), seed) for seed in range(3)]
+    shifts = {0.1: 0.0, 0.5: -0.04, 2.0: -0.07}
+    for lr, level in ((1e-3, 2.5), (3e-3, 2.9)):
+        for beta, shift in shifts.items():
+            if (lr, beta) == (3e-3, 2.0):
+                continue
+            dpo = Dpo(pairs="p", fraction=0.25, lr=lr, beta=beta, revision="1", units=9.0)
+            for seed in range(3):
+                run = base.but({"seed": seed, "dpo": dpo.model_dump(mode="json")})
+                made.append(preferring(run, level + 0.01 * seed + shift + 0.001 * (seed == 1)))
+    # Nothing is like it.
+    alone = dpo.model_copy(update={"beta": 0.5, "loss": "ipo"})
+    made.append(preferring(base.but({"dpo": alone.model_dump(mode="json")}), 9.0))
+    merge(tmp_path, made, Result)
+    merge(tmp_path, [scored(one) for one in made if one.spec.get("seed") != 2], Score)
+
+    fitted = from_results(tmp_path)
+    assert len(fitted) == 3
+    assert fitted.notes == ("16 runs left out (they end with preferences: no points of a law)",)
+    points = from_results(tmp_path, arm="dpo.beta")
+    assert len(points) == 16
+    assert points.d.tolist() == [10_400.0] * 16  # both stages
+    given = ("effects", "--baseline", "0.10", "--arm", "dpo.beta", "--results", tmp_path)
+    found = asked(capsys, *given)
+    assert {one["arm"]: one["runs"] for one in found["effects"]} == {"0.5": 6, "2": 3}
+    for one in found["effects"]:
+        assert one["difference"][0] == pytest.approx(shifts[float(one["arm"])], abs=1e-9)
+    half = next(one for one in found["effects"] if one["arm"] == "0.5")
+    assert {name for name, _ in half["settings"]} == {"dpo.lr 0.001", "dpo.lr 0.003"}
+    assert found["notes"] == ["3 runs left out (they have no dpo.beta)"]
+    out = said(capsys, *given, "--score", "pairs")
+    assert "note: 5 runs left out (not scored on pairs)" in out
+    assert "came to no value" not in out
+
+    given = ("effects", "--results", tmp_path, "--arm")
+    for arguments, expected in (
+        (("dpo.beta", "--baseline", "7"), "no run is like one of '7' in all but the arm; the arms"),
+        (("dpo.loss", "--baseline", "hinge"), "--setting budget pairs runs that differ in more"),
+        (("dpo.beta", "--baseline", "2", "--setting", "budget"), "(--setting both, or rest)"),
+        (("dpo", "--baseline", "2"), "'dpo' has several fields; name one: batch, beta"),
+        (("dpo.bete", "--baseline", "2"), "'bete' is not one of pairs, fraction"),
+        (("dop.beta", "--baseline", "2"), "no field 'dop.beta': no run has such a part"),
+    ):
+        assert analysis(*given, *arguments) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_all_else_is_known_of_stored_runs_alone(
+    arms: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("effects", arms, "--baseline", "base", "--arm", "optimiser", "--setting", "rest")
+    assert analysis(*given) == 2
+    assert "goes with --arm and a field of stored runs" in capsys.readouterr().err
 
 
 # extrapolate

@@ -146,7 +146,9 @@ def by_arm(runs: Iterable[Row]) -> tuple[dict[str, Arm], dict[str, list[str]]]:
         name = _named(arm, setting, seed)
         key = Row(arm, setting, seed, 0.0)
         if key in seen:
-            raise UsageError(f"two runs are {name}: the setting has to tell them apart")
+            raise UsageError(
+                f"two runs are {name}: the setting has to tell them apart (--setting both, or rest)"
+            )
         seen.add(key)
         measured, valueless = arms.setdefault(arm, {}), lost.setdefault(arm, [])
         if math.isfinite(value):

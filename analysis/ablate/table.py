@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ablations.declare import GENERATED, LOSSES, By, Cell, Declared, key
-from ablations.scoring import REPETITION, TRANSCRIPTS, recorded
+from ablations.scoring import REPETITION, recorded
 from analysis.ablate.effects import Better, Effect, Interaction, Plan, Row, compare, interactions
 from analysis.ablate.significance import Estimate, Mean
 from slam_core.errors import SlamError
-from slam_core.prompts import benchmark_of
+from slam_core.prompts import TRANSCRIPTS, benchmark_of
 from slam_core.results import Exclusion, Result, Score, read
 from sweeps.table import brief, table
 
@@ -243,40 +243,54 @@ def _values(
     Last, what the documents have themselves where continuations are measured."""
     wanted = _wanted(declared)
     excluded = read(results, Exclusion)
-    scored: dict[str, dict[str, dict[str, float]]] = {}
-    documents: dict[str, float] = {}
+    # By metric and what was scored: a revision, and a metric of scores.
+    scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
     for score in sorted(read(results, Score).values(), key=lambda score: score.key):
         if score.run not in cells or (score.run, score.attempt) in excluded:
             continue
-        for metric, (benchmark, asked, shown) in wanted.items():
+        for metric, (benchmark, asked, _) in wanted.items():
             if score.benchmark != benchmark:
                 continue
-            if score.metric == asked or (asked[-1] == ":" and score.metric.startswith(asked)):
-                revision = f"{score.revision}/{score.metric}"
-                scored.setdefault(metric, {}).setdefault(revision, {})[score.run] = shown(
-                    score.value
-                )
-            elif score.metric == f"{asked}:document":
-                documents[metric] = shown(score.value)
-    found, notes = {}, []
-    for metric in wanted:
-        if revisions := scored.get(metric, {}):
-            chosen = max(revisions, key=lambda revision: (len(revisions[revision]), revision))
-            found[metric] = {cells[run]: value for run, value in revisions[chosen].items()}
-            if others := set().union(*revisions.values()) - revisions[chosen].keys():
-                notes.append(
-                    f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items "
-                    f"than those of revision {chosen.partition('/')[0]}; score them again"
-                )
+            exact = score.metric in (asked, f"{asked}:document")
+            if exact or (asked[-1] == ":" and score.metric.startswith(asked)):
+                of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
+                of[score.run] = score
+    found, notes, documents = {}, [], {}
+    for metric, (_, asked, shown) in wanted.items():
+        revisions = {
+            key: runs
+            for key, runs in scored.get(metric, {}).items()
+            if not key[1].endswith(":document")
+        }
+        if not revisions:
+            continue
+        chosen = max(revisions, key=lambda key: (len(revisions[key]), key))
+        revision, name = chosen
+        found[metric] = {cells[run]: shown(s.value) for run, s in revisions[chosen].items()}
+        if others := set().union(*revisions.values()) - revisions[chosen].keys():
+            notes.append(
+                f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items or "
+                f"by others than those of revision {revision}, {name}; score them again"
+            )
+        if asked == TRANSCRIPTS:
+            items = sorted({score.items for score in revisions[chosen].values()})
+            many = " to ".join(str(n) for n in dict.fromkeys((items[0], items[-1])))
+            notes.append(
+                f"{metric}: transcripts by {name.removeprefix(asked)}, of {many} continuations a "
+                "run that have words"
+            )
+        own = scored[metric].get((revision, f"{name}:document"), {})
+        if own:
+            documents[metric] = shown(next(iter(own.values())).value)
     judge = declared.generation.judge if declared.generation else None
     if judge is not None and documents:
         size, amount = brief(judge.counts.total), f"{judge.budget.amount:g} {judge.budget.unit}"
-        own = ", ".join(f"{name} {documents[name]:.1f}" for name in wanted if name in documents)
+        own_values = ", ".join(f"{name} {value:.1f}" for name, value in documents.items())
         notes.append(
             f"continuations are judged by a run of the study ({judge.model.family} {size}, "
-            f"{amount}); as the documents go on: {own}"
+            f"{amount}); as the documents go on: {own_values}"
         )
-    return found, notes, {name: documents[name] for name in found if name in documents}
+    return found, notes, documents
 
 
 def _percent(value: float) -> float:

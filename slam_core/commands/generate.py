@@ -64,11 +64,12 @@ def generate(
     from slam_core.results import in_words
 
     length = None if units is not None else (3.0 if seconds is None else seconds)
-    asked = [judged_by(name) for name in judges]
+    inventory = open_corpus(corpus).inventory
+    asked = [judged_by(name, inventory) for name in judges]
     if wav is not None:
         asked.append(genppl(str(wav), read_from(wav), asr, lm, say))
     if vocoder is not None:
-        speak = vocoded(vocoder, open_corpus(corpus).inventory)
+        speak = vocoded(vocoder, inventory)
         asked.append(genppl(vocoder, speak, asr, lm, say))
     path, scores = generate_run(
         run,
