@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,9 +33,10 @@ def from_results(
     """Points of a study's runs, or of all runs, in a results folder.
 
     The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
-    that are excluded, diverged or missing are left out and noted. Of several attempts at one run
-    the last counts, and runs that end with preferences are left out. `family` of the points is the
-    field `arm` of their specs. `SlamError` if nothing is left, `UsageError` for unknown names.
+    that are excluded, diverged, missing or without a finite loss are left out and noted. Of several
+    attempts at one run the last counts, and runs that end with preferences are left out. `family`
+    of the points is the field `arm` of their specs. `SlamError` if nothing is left, `UsageError`
+    for unknown names.
     """
     from slam_core.results import Exclusion, Result, read
 
@@ -63,9 +65,12 @@ def from_results(
         else:
             attempts[result.run] = result
     corpus = corpus or _only_corpus(attempts.values())
-    chosen = [result for result in attempts.values() if corpus in result.validation]
-    if len(chosen) < len(attempts):
-        notes.append(f"{len(attempts) - len(chosen)} runs left out (not validated on {corpus})")
+    validated = [result for result in attempts.values() if corpus in result.validation]
+    if len(validated) < len(attempts):
+        notes.append(f"{len(attempts) - len(validated)} runs left out (not validated on {corpus})")
+    chosen = [result for result in validated if math.isfinite(result.validation[corpus].nll)]
+    if len(chosen) < len(validated):
+        notes.append(f"{len(validated) - len(chosen)} runs left out (their loss is not finite)")
     known = {result.run for result in results.values()}
     if absent := [label for run, label in wanted.items() if run not in known]:
         notes.append(f"{len(absent)} of {len(wanted)} runs have no result yet: {_few(absent)}")
