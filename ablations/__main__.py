@@ -208,6 +208,7 @@ def figure(
 
     study = declared(name, scale)
     drawn = {"arms": numbers_arms.curves, "dose": numbers_arms.doses}
+    written = 0
     for kind, numbers in drawn.items():
         try:
             found = numbers(study, results)
@@ -216,6 +217,9 @@ def figure(
             continue
         for path in write(kind, found, out / f"{study.name}-{kind}"):
             print(f"wrote {path}")
+            written += 1
+    if not written:
+        raise SlamError(f"no figure of {study.name} could be drawn; see what was left out")
 
 
 def _speech(vocoder: str | None, asr: str, lm: str) -> Speech | None:

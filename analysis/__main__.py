@@ -339,24 +339,29 @@ def figures(
     as_json: Json = False,
 ) -> None:
     """Draw figures as PDF and PNG, with the numbers behind them as JSON; `literature` needs no
-    fit."""
+    fit. Exit 0 where any was drawn."""
     from analysis import published
     from analysis.figures import write as drawn
 
     chosen = published.law(law)
     drawn.check(only)
-    if name == "literature":
+    _unused("only", bool(only) and name == drawn.LITERATURE, "the figures of a fit")
+    if name == drawn.LITERATURE:
         written, left_out = drawn.published_figure(out), list[str]()
     else:
         done = _fitted(name, results, quiet=as_json)
         written, left_out = drawn.write_all(done, chosen, results, out, only)
     if as_json:
         print(json.dumps({"written": [str(path) for path in written], "left_out": left_out}))
-        return
-    for path in written:
-        print(f"wrote {path}")
-    for reason in left_out:
-        print(f"left out {reason}")
+    else:
+        for path in written:
+            print(f"wrote {path}")
+        for reason in left_out:
+            print(f"left out {reason}")
+    if not written:
+        raise SlamError(
+            f"no figure of {name or 'these runs'} could be drawn; see what was left out"
+        )
 
 
 @app.command()

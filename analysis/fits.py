@@ -96,7 +96,10 @@ class Settings:
             found = from_results(folder, study, *conventions, self.corpus, self.arm)
         if self.curves:
             found = along_curves(found, folder)
-        return found if self.mid_schedule else found.settled
+        kept = found if self.mid_schedule else found.settled
+        if not len(kept):
+            raise SlamError(f"{found.name}: no point is left to fit ({'; '.join(kept.notes)})")
+        return kept
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -156,7 +157,7 @@ class PowerLaws(ABC):
         """Exponent of D*(C)."""
         return self.units.exponent
 
-    @property
+    @cached_property
     def params(self) -> dict[str, float]:
         """Logarithms of the coefficients of N* and D*, and the constants of L*."""
         logs = {"log_N": self.size.log_coefficient, "log_D": self.units.log_coefficient}
@@ -211,7 +212,7 @@ class Law:
         """N*(C) = G (C/6)^a with G = (alpha A / (beta B))^(1 / (alpha + beta))."""
         return self.size.at(6.0)
 
-    @property
+    @cached_property  # bootstraps ask for it at every C
     def size(self) -> PowerLaw:
         """N*(C). With D = C / (k N^g), dL/dN = 0 reads alpha A N^-alpha = g beta B D^-beta, hence
         N* = (alpha A / (g beta B))^(1/s) (C/k)^(beta/s) with s = alpha + g beta. `ValueError` if A
@@ -221,7 +222,7 @@ class Law:
         log_ratio = math.log(self.alpha * self.A) - math.log(g * self.beta * self.B)
         return PowerLaw((log_ratio - self.beta * math.log(k)) / s, self.beta / s)
 
-    @property
+    @cached_property
     def units(self) -> PowerLaw:
         """D*(C) = C / (k N*(C)^g), which grows as C^(alpha/s)."""
         g, k, size = self.cost.g, self.cost.k, self.size

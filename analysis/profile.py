@@ -126,11 +126,13 @@ def profile(
     name: str,
     *,
     grid: Floats | None = None,
+    reach: tuple[float, float] | None = None,
     level: float = LEVEL,
 ) -> Profile:
     """The profile of E, A, B, alpha, beta or the exponent a of N*(C), under the loss of the fit.
 
-    `grid` holds the values to tabulate, ascending; by default they cover the interval and a margin.
+    `grid` holds the values to tabulate, ascending; by default they cover the interval with a
+    margin, and `reach`.
     """
     law, cost = fitted.law, fitted.law.cost
     pinned = {"beta"} if fitted.tied else set()
@@ -180,13 +182,18 @@ def profile(
             of=lambda theta: float(theta[index] / (theta[alpha] + cost.g * theta[index])),
             times=alpha,
         )
-    return trace(model, held, grid=grid, level=level)
+    return trace(model, held, grid=grid, reach=reach, level=level)
 
 
 def trace(
-    fitted: Fitted, held: Constant, *, grid: Floats | None = None, level: float = LEVEL
+    fitted: Fitted,
+    held: Constant,
+    *,
+    grid: Floats | None = None,
+    reach: tuple[float, float] | None = None,
+    level: float = LEVEL,
 ) -> Profile:
-    """The profile of any constant of any fitted model; `grid` as in `profile`."""
+    """The profile of any constant of any fitted model; `grid` and `reach` as in `profile`."""
     fitted = fitted.settled()
 
     def into(value: float) -> float:
@@ -206,7 +213,7 @@ def trace(
     rise = fitted.rise(level)
     if s.min() < s[t == best][0] - 1e-6 * rise:  # a lower valley than that of the fit
         thetas = np.vstack([theta[s.argmin()], fitted.theta])
-        return trace(replace(fitted, theta=thetas), held, grid=grid, level=level)
+        return trace(replace(fitted, theta=thetas), held, grid=grid, reach=reach, level=level)
     limit = float(s.min()) + rise
 
     def end(i: int, outside: int) -> float | None:
@@ -227,7 +234,10 @@ def trace(
     if grid is None:
         first, last = (low if lower is None else lower), (high if upper is None else upper)
         margin = 0.3 * (last - first)
-        grid = out(np.linspace(max(first - margin, low), min(last + margin, high), _TABLE))
+        left, right = max(first - margin, low), min(last + margin, high)
+        if reach:
+            left, right = min(left, into(reach[0])), max(right, into(reach[1]))
+        grid = out(np.linspace(left, right, _TABLE))
     return Profile(
         name=held.name,
         values=grid,

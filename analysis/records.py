@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,8 @@ def from_results(
     """Points of a study's runs, or of all runs, in a results folder.
 
     The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
-    that are excluded, diverged or missing are left out and noted. Of several attempts at one run
-    the last counts. `family` of the points is the family of their models or, to compare arms, the
+    that are excluded, diverged, missing or without a finite loss are left out and noted. Of several
+    attempts at one run the last counts. `family` of the points is the family of their models or, to compare arms, the
     field `arm` of their specs: then runs without it are left out, and runs that end with
     preferences, which are no points of a law, are not; both stages count in their D.
     `SlamError` if nothing is left, `UsageError` for unknown names.
@@ -73,9 +74,12 @@ def from_results(
     if second:
         notes.append(f"{len(second)} runs left out (they end with preferences: no points of a law)")
     corpus = corpus or _only_corpus(attempts.values())
-    chosen = [result for result in attempts.values() if corpus in result.validation]
-    if len(chosen) < len(attempts):
-        notes.append(f"{len(attempts) - len(chosen)} runs left out (not validated on {corpus})")
+    validated = [result for result in attempts.values() if corpus in result.validation]
+    if len(validated) < len(attempts):
+        notes.append(f"{len(attempts) - len(validated)} runs left out (not validated on {corpus})")
+    chosen = [result for result in validated if math.isfinite(result.validation[corpus].nll)]
+    if len(chosen) < len(validated):
+        notes.append(f"{len(validated) - len(chosen)} runs left out (their loss is not finite)")
     if absent := [label for run, label in wanted.items() if run not in known]:
         notes.append(f"{len(absent)} of {len(wanted)} runs have no result yet: {_few(absent)}")
     if not chosen:

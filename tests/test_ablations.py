@@ -428,6 +428,18 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     with pytest.raises(SlamError, match="are no doses"):
         numbers_arms.doses(rates, results)
 
+    # A run that diverged, though its curve is there: the means are those of the other seed.
+    lost = plain.runs()["slow,s0"].id
+    path = results / "curves.jsonl"
+    broken = [json.loads(line) for line in path.read_text().splitlines()]
+    for curve in broken:
+        if curve["run"] == lost:
+            curve["loss"][-1] = math.nan
+    path.write_text("".join(json.dumps(curve) + "\n" for curve in broken))
+    less = numbers_arms.curves(plain, results)
+    assert [arm["seeds"] for arm in less["settings"][0]["arms"]] == [1, 2]
+    assert write("arms", less, tmp_path / "less")
+
 
 @pytest.mark.usefixtures("warm_server")
 def test_continuations_are_judged_and_tabulated(

@@ -235,6 +235,62 @@ def test_figures_are_written_whole_and_the_same_twice(
     assert {run["family"] for b in numbers["budgets"] for run in b["beside"]} == {"qwen2"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--only", "isoflop", "--out", "FILE"], 1, "isoflop.pdf: File exists; name another"),
+        (["--only", "isoflop", "--out", "FILE/below"], 1, "Not a directory; name another folder"),
+        (["--only", "curves", "--out", "NEW"], 1, "no figure of these runs could be drawn"),
+        (["literature", "--only", "curves", "--out", "NEW"], 2, "--only goes with the figures of"),
+    ],
+)
+def test_figures_that_cannot_be_had_are_said_in_one_sentence(
+    arguments: list[str],
+    code: int,
+    said: str,
+    results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bare = tmp_path / "bare"  # without curves
+    bare.mkdir()
+    (bare / "runs.jsonl").write_bytes((results / "runs.jsonl").read_bytes())
+    (tmp_path / "file").touch()
+    places = {"FILE": str(tmp_path / "file"), "NEW": str(tmp_path / "new")}
+    given = [one.replace("FILE", places["FILE"]).replace("NEW", places["NEW"]) for one in arguments]
+    assert analysis("figures", *given, "--results", bare) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_losses_that_are_not_numbers_are_left_out(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("16k", "32k", "64k", "128k", "256k", "512k")
+    runs = [spec("llama", size, budget) for size in sizes for budget in BUDGETS]
+    lost = Validation(nll=float("nan"), stderr=0.0, units=10)
+    records = [result(run, seed) for seed, run in enumerate(runs)]
+    records[3] = result(runs[3], 3, validation={"made-up": lost})
+    merge(tmp_path, records, Result)
+    found = from_results(tmp_path)
+    assert len(found) == len(runs) - 1
+    assert "1 runs left out (their loss is not finite)" in found.notes
+    tokens = (1024, 2048)
+    curves = [
+        Curve(run=run.id, attempt="1", steps=(1, 2), tokens=tokens, seconds=(1, 2), loss=loss)
+        for run, loss in zip(runs, [(float("nan"),) * 2, (3.0, float("nan"))] * 12, strict=True)
+    ]
+    merge(tmp_path, curves, Curve)
+    out = tmp_path / "out"
+    assert analysis("figures", "--only", "curves", "--results", tmp_path, "--out", out) == 0
+    shown = json.loads((out / "all-curves.json").read_text())["curves"]
+    assert [curve["loss"] for curve in shown] == [[3.0, None]] * 11
+    capsys.readouterr()
+    assert analysis("fit", "--curves", "--results", tmp_path) == 1
+    assert "no point is left to fit" in capsys.readouterr().err
+
+
 def test_a_family_is_fitted_alone_unless_asked(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

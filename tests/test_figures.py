@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from worlds import SPEECH, isoflop_grid, noisy, points
 
 from analysis import published
@@ -19,7 +19,7 @@ from analysis.epochs import RepeatedLaw
 from analysis.estimate import Options
 from analysis.figures import numbers_scores
 from analysis.figures import write as figures
-from analysis.figures.drawing import render
+from analysis.figures.drawing import bar, by_size, render, right_labels, short
 from analysis.figures.drawing_laws import frontier, surface
 from analysis.figures.drawing_scores import downstream as draw_downstream
 from analysis.fits import Fits, Settings, compute, isoflop_size
@@ -265,6 +265,25 @@ def test_what_cannot_be_drawn_is_left_out_with_its_reason(
     d = np.linspace(1.9, 2.0, 7) * 1e9  # a budget in whole steps: C differs a little
     falling = points(np.linspace(1e8, 1.01e8, 7), d, 2 + np.linspace(1, 0, 7) ** 2)
     assert "over a factor of 1.06 in C" in reasons(falling)["envelope"]
+
+
+@pytest.mark.parametrize("ends", [(8e4, 1.6e5), (1e8, 1e8), (1.2e8, 3e8), (1e7, 4e10)])
+def test_colour_bars_have_labels_that_differ(ends: tuple[float, float]) -> None:
+    figure = Figure()
+    bar(figure, by_size(ends), figure.subplots(), "sizes", short)
+    axis = figure.axes[1].yaxis
+    low, high = axis.get_view_interval()
+    ticks = [tick for tick in axis.get_major_locator()() if low <= tick <= high]
+    assert len({short(tick) for tick in ticks}) == len(ticks) > 1
+
+
+def test_labels_of_lines_that_leave_the_axis_stay_beside_it() -> None:
+    ax = Figure().subplots()
+    ax.set_ylim(2, 3)
+    right_labels(ax, [(1.0, 9.0, "far above", "black"), (1.0, 2.5, "within", "black")])
+    heights = {text.get_text(): text.xy[1] for text in ax.findobj(Annotation)}  # type: ignore[attr-defined]
+    assert heights["far above"] == 3
+    assert heights["within"] == 2.5
 
 
 def test_figures_are_chosen_by_name(fits: Fits, tmp_path: Path) -> None:

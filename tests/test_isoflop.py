@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from scipy.interpolate import Akima1DInterpolator
 from worlds import SPEECH, isoflop_grid, noisy, points, published
 
-from analysis.isoflop import IsoflopFit, bias, fit
+from analysis.isoflop import IsoflopFit, _akima_minima, bias, fit
 from analysis.laws import Law
 from analysis.points import Points
 from analysis.status import TooFew
@@ -33,6 +34,19 @@ def test_exponents_are_exact_without_noise(law: Law, factor: float) -> None:
     assert fitted.a == pytest.approx(law.a, abs=1e-11)
     assert fitted.b == pytest.approx(law.b, abs=1e-11)
     assert fitted.akima_size.exponent == pytest.approx(law.a, abs=1e-11)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_minima_of_the_interpolant_are_those_of_scipys(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.cumsum(rng.uniform(0.1, 1, 4 + seed % 5))
+    y = (x - x.mean()) ** 2 + rng.normal(0, 0.3, len(x))
+    curve = Akima1DInterpolator(x, y)
+    slope = curve.derivative()
+    turns = [x for x in slope.roots(extrapolate=False) if slope.derivative()(x) > 0]
+    found = sorted(_akima_minima(x.tolist(), y.tolist()))
+    assert [x for x, _ in found] == pytest.approx(turns, rel=1e-9)
+    assert [y for _, y in found] == pytest.approx(curve(turns), rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,18 @@ def test_the_profile_of_entropy_is_the_fit_with_entropy_held(loss: Loss) -> None
         assert at_end == pytest.approx(found.limit, rel=1e-6)
 
 
+def test_the_table_reaches_what_it_is_to_show() -> None:
+    some = world()
+    fitted = parametric.fit(some)
+    usual = profile(some, fitted, "E")
+    low, high = usual.values[[0, -1]].tolist()
+    inside = profile(some, fitted, "E", reach=(low + 1e-3, high - 1e-3))
+    assert inside.values.tolist() == usual.values.tolist()
+    wider = profile(some, fitted, "E", reach=(low + 1e-3, high + 0.1))
+    assert wider.values.tolist() == np.linspace(low, high + 0.1, len(usual.values)).tolist()
+    assert wider.interval == usual.interval
+
+
 @pytest.mark.parametrize("name", ["A", "B", "alpha", "beta", "a"])
 def test_no_law_with_the_constant_held_lies_below_its_profile(name: str) -> None:
     """Against least squares of scipy over the other constants, from the fit and around it."""

@@ -122,15 +122,16 @@ def power(effect: float, se: float, df: float, alpha: float = 0.05) -> float:
 def detectable(se: float, df: float, alpha: float = 0.05, chance: float = 0.8) -> float:
     """The least true mean that a two-sided t test at `alpha` finds with this chance; for n pairs
     whose differences spread by `sd`, se = sd / sqrt(n) and df = n - 1. NaN where these are."""
-    from scipy.optimize import brentq
-
     _check(alpha, chance)
     if not (df > 0 and se >= 0):
         return math.nan
-    high = 1.0
+    low, high = 0.0, 1.0
     while power(high, 1.0, df, alpha) < chance:
-        high *= 2
-    return se * float(brentq(lambda x: power(x, 1.0, df, alpha) - chance, 0, high, xtol=1e-12))
+        low, high = high, 2 * high
+    for _ in range(53):  # halved down to rounding; scipy's root finders take long to import
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, 1.0, df, alpha) < chance else (low, middle)
+    return se * high
 
 
 def pairs_needed(effect: float, sd: float, alpha: float = 0.05, chance: float = 0.8) -> float:

@@ -15,7 +15,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -46,6 +46,7 @@ THEIRS, QUIET, TEXT = "#333333", "#8a8a8a", "#5f5f5f"
 DASHED, SHORT = (0, (5, 2)), (0, (2, 1.5))
 BASELINE: Any = {"color": QUIET, "lw": 0.8, "ls": (0, (1, 1.5)), "zorder": 0}
 MARKERS = {"llama": "o", "qwen2": "s", "opt": "^", "pythia": "v", "": "o"}
+STEPS: Any = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # of a decade, for labels
 SPARE_MARKERS = "DPX<>*h"
 CONVENTIONS = {
     "6nd": "6ND",
@@ -64,7 +65,7 @@ def render(draw: Callable[[Numbers], Figure], numbers: Numbers) -> dict[str, byt
         for kind, dated in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=dated)
-            figure.set_layout_engine("none")  # laid out once: it takes longer than drawing
+            figure.set_layout_engine(None)  # laid out once: it takes longer than drawing
             content[kind] = buffer.getvalue()
     return content
 
@@ -78,6 +79,13 @@ def sequential() -> Colormap:
     """For what has an order: sizes, budgets, losses."""
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, 256))
     return LinearSegmentedColormap.from_list("viridis, dark part", list(shades))
+
+
+def by_size(sizes: Sequence[float]) -> ScalarMappable:
+    """Colours for sizes; around one alone, so that its colour bar shows more than that size."""
+    low, high = min(sizes), max(sizes)
+    room = 2.0 if high < 1.01 * low else 1.0
+    return ScalarMappable(LogNorm(low / room, high * room), sequential())
 
 
 def markers(families: Sequence[str]) -> dict[str, str]:
@@ -110,14 +118,22 @@ def sizes_axis(ax: Axes, values: Sequence[float], right: float = 1.0) -> None:
 
 def log_ticks(axis: Axis, shown: Callable[[float], str], most: float = 2.6) -> None:
     """Labels at 1, 2 and 5 of a decade where there are fewer than `most` decades, else at powers
-    of ten, thinned where there are many."""
+    of ten, thinned where there are many; closer ones where these would be fewer than two."""
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low)
-    steps = (1, 2, 5) if decades < most else (1,)
+    allowed = STEPS[1:] if decades < most else STEPS
+    steps = next((some for some in allowed if _ticks(some, low, high) > 1), allowed[0])
     axis.set_major_locator(ticker.LogLocator(10, subs=steps, numticks=25 if decades < 5 else 6))
     axis.set_minor_locator(ticker.LogLocator(10, subs=range(1, 10), numticks=99))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: shown(value)))
     axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _ticks(steps: Sequence[float], low: float, high: float) -> int:
+    """How many lie in the range."""
+    first, last = int(np.floor(np.log10(low))), int(np.floor(np.log10(high)))
+    every = [step * 10.0**k for k in range(first, last + 1) for step in steps]
+    return sum(low <= tick <= high for tick in every)
 
 
 def window(values: Sequence[float] | Floats, least: float = 3.0) -> tuple[float, float]:
@@ -180,7 +196,7 @@ def right_labels(
     ordered = sorted(ends, key=lambda end: end[1])
     if not ordered:
         return
-    heights = np.array([y for _, y, _, _ in ordered])
+    heights = np.clip([y for _, y, _, _ in ordered], low, high)
     for _ in range(100):
         push = np.maximum(0, gap - np.diff(heights)) / 2
         heights[:-1] -= push

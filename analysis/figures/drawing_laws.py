@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -23,6 +23,7 @@ from analysis.figures.drawing import (
     THEIRS,
     WIDTH,
     bar,
+    by_size,
     column,
     flops_label,
     handle,
@@ -86,7 +87,7 @@ def parametric(numbers: Numbers) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     runs = numbers["runs"]
     sizes = [curve["n"] for curve in numbers["curves"]]
-    shade = ScalarMappable(LogNorm(min(sizes), max(sizes) * 1.0001), sequential())
+    shade = by_size(sizes)
     shapes = markers(list(dict.fromkeys(run["family"] for run in runs)))
     for curve in numbers["curves"]:
         left.plot(curve["d"], curve["loss"], color=shade.to_rgba(curve["n"]), lw=1)

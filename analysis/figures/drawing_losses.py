@@ -18,6 +18,7 @@ from analysis.figures.drawing import (
     WIDTH,
     bar,
     baselines,
+    by_size,
     column,
     flops_label,
     handle,
@@ -119,7 +120,7 @@ def isoflop(numbers: Numbers) -> Figure:
 def curves(numbers: Numbers) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     ax = figure.subplots()
-    shade = _by_size([curve["n"] for curve in numbers["curves"]])
+    shade = by_size([curve["n"] for curve in numbers["curves"]])
     for curve in numbers["curves"]:
         colour, loss = shade.to_rgba(curve["n"]), np.array(curve["loss"], dtype=float)
         ax.plot(curve["c"], loss, color=colour, lw=0.8, alpha=0.8)
@@ -131,6 +132,7 @@ def curves(numbers: Numbers) -> Figure:
     # The first descent, alike for all sizes, is cut: what differs happens near the end.
     low = float(np.nanmin(loss))
     high = min(float(np.nanmax(loss)), low + max(1.0, 4 * np.ptp(finals or [0.0])))
+    high = max(high, 1.01 * low)  # one point alone
     shown = {k: v for k, v in numbers["baselines"].items() if v < high}
     low = min([low, *shown.values()])
     ax.set_ylim(low - 0.05 * (high - low), high)
@@ -148,7 +150,7 @@ def envelope(numbers: Numbers) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
     runs, corners, law = numbers["runs"], numbers["corners"], numbers["law"]
-    shade = _by_size([run["n"] for run in runs])
+    shade = by_size([run["n"] for run in runs])
     lines = max(len(run["c"]) for run in runs) > 1
     for run in runs:
         style: Any = {"color": shade.to_rgba(run["n"]), "alpha": 0.7}
@@ -194,7 +196,3 @@ def envelope(numbers: Numbers) -> Figure:
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
-
-
-def _by_size(sizes: list[float]) -> ScalarMappable:
-    return ScalarMappable(LogNorm(min(sizes), max(sizes) * 1.0001), sequential())

@@ -24,8 +24,13 @@ def curves(declared: Declared, results: Path) -> Numbers:
     first = next(iter(declared.scale.losses))
     chosen = {(row.setting, row.arm): row for row in table.metrics.get(first, ())}
     specs = declared.runs()
-    kept = {curve.run: curve for _, curve in sorted(read(results, Curve).items())}
-    counts = {r.run: r.counts.flops("6nd") for r in read(results, Result).values()}
+    kept = {  # a run that diverged would cut the mean short, or leave it without a number
+        curve.run: curve
+        for _, curve in sorted(read(results, Curve).items())
+        if curve.loss and all(map(math.isfinite, curve.loss))
+    }
+    ended = (r for r in read(results, Result).values() if r.state == "done")
+    counts = {r.run: r.counts.flops("6nd") for r in ended}
     groups: dict[tuple[str, str], list[Curve]] = {}
     for label, (cell, _) in declared.cells.items():
         row, run = chosen.get((cell.setting, cell.arm)), specs[label].id
@@ -34,7 +39,9 @@ def curves(declared: Declared, results: Path) -> Numbers:
         if row is not None and cell.tuned == row.tuned and run in kept and run in counts:
             groups.setdefault((cell.setting, cell.arm), []).append(kept[run])
     if len({arm for _, arm in groups}) < 2:
-        raise SlamError(f"{results} has no two arms of {declared.name} with curves of units")
+        raise SlamError(
+            f"{results} has no two arms of {declared.name} with curves of units to their end"
+        )
     settings: dict[str, list[Numbers]] = {}
     for (setting, arm), found in groups.items():
         settings.setdefault(setting, []).append(

@@ -73,9 +73,13 @@ def curves(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     chosen = {run: i for i, run in enumerate(points.run)}
     excluded = read(results, Exclusion)
     latest = {c.run: c for key, c in sorted(read(results, Curve).items()) if key not in excluded}
-    drawn = [curve for run, curve in latest.items() if run in chosen and curve.tokens]
+    drawn = [
+        curve
+        for run, curve in latest.items()
+        if run in chosen and any(math.isfinite(loss) for loss in curve.loss)
+    ]
     if not drawn:
-        raise SlamError(f"{results}/curves.jsonl holds no curve of these runs")
+        raise SlamError(f"{results}/curves.jsonl holds no curve of these runs with a finite loss")
     drawn.sort(key=lambda curve: (points.n[chosen[curve.run]], curve.run))
     return {
         "conventions": conventions(fits),

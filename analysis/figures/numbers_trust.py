@@ -84,11 +84,7 @@ def profiles(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
         if name not in free or (name == "a" and three.tied):
             continue
         drawn = found.interval(attrgetter(name))
-        made = profile.profile(fits.points, three, name)
-        low, high = made.values[[0, -1]]
-        if drawn.low < low or drawn.high > high:
-            grid = np.linspace(min(low, drawn.low), max(high, drawn.high), len(made.values))
-            made = profile.profile(fits.points, three, name, grid=grid)
+        made = profile.profile(fits.points, three, name, reach=(drawn.low, drawn.high))
         constants.append(_profiled(made, drawn, fits.unit.of if name == "E" else float))
     return {
         "conventions": conventions(fits),

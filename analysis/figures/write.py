@@ -73,7 +73,8 @@ def published_figure(out: Path) -> list[Path]:
 
 
 def write(name: str, numbers: Numbers, path: Path) -> list[Path]:
-    """Write a figure of this kind to `path` with each suffix, from its numbers."""
+    """Write a figure of this kind to `path` with each suffix, from its numbers; `SlamError` if the
+    folder takes no files."""
     from analysis.figures.drawing import render
     from slam_core.corpora import write_file
 
@@ -82,7 +83,12 @@ def write(name: str, numbers: Numbers, path: Path) -> list[Path]:
     content["json"] = json.dumps({"figure": name, **plain}, indent=1).encode() + b"\n"
     files = [path.with_name(f"{path.name}.{kind}") for kind in content]
     for file, data in zip(files, content.values(), strict=True):
-        write_file(file, data)
+        try:
+            write_file(file, data)
+        except OSError as error:
+            raise SlamError(
+                f"cannot write {file}: {error.strerror}; name another folder with --out"
+            ) from None
     return files
 
 
