@@ -20,7 +20,7 @@ if sys.argv[1] == "kept":
     assert keep_freed()
 def step():
     torch.zeros(5 << 20)
-for _ in range(5):
+for _ in range(50):
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
