@@ -34,9 +34,9 @@ def from_results(
 
     The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
     that are excluded, diverged, missing or without a finite loss are left out and noted. Of several
-    attempts at one run the last counts. `family` of the points is the family of their models or, to compare arms, the
-    field `arm` of their specs: then runs without it are left out, and runs that end with
-    preferences, which are no points of a law, are not; both stages count in their D.
+    attempts at one run the last counts. `family` of the points is the family of their models or,
+    to compare arms, the field `arm` of their specs: then runs without it are left out, and runs
+    that end with preferences, which are no points of a law, are not; both stages count in their D.
     `SlamError` if nothing is left, `UsageError` for unknown names.
     """
     from slam_core.results import Exclusion, Result, read

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from slam_core import prefix, pretrained, scratch
+from slam_core.allocator import keep_freed
 from slam_core.checkpoints import checkpoints, load_weights, truncated
 from slam_core.choices import Choices
 from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
@@ -75,6 +76,8 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
 def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
     with ExitStack() as held:
         device = pick_device()
+        if device.type == "cpu":
+            keep_freed()
         rows = spec.dpo.batch if spec.dpo else spec.data.batch // spec.data.context
         world.lead(lambda: check(limits.zero, spec.stage, rows, world.size, spec.precision))
         world.lead(lambda: _check_device(spec, device))

@@ -130,6 +130,64 @@ def test_no_more_logits_than_a_chunk_are_held(large: None) -> None:
     assert Largest.size == 7
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_a_sum_in_place_is_that_of_cross_entropy(scale: float) -> None:
+    """In fp64, where a wrong formula would show: also of logits far from each other."""
+    drawn = torch.Generator().manual_seed(2)
+    logits = scale * torch.randn(64, VOCAB, dtype=torch.float64, generator=drawn)
+    targets = torch.randint(VOCAB, (64,), generator=drawn)
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    found: torch.Tensor = likelihood._Summed.apply(ours.clone(), targets)  # type: ignore[no-untyped-call]
+    expected = F.cross_entropy(theirs, targets, reduction="sum")
+    assert torch.equal(found, expected)
+    for loss in (found, expected):
+        (loss / 7).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", NETS)
+def test_micro_batches_of_a_small_vocabulary_have_the_gradients_of_whole_logits(
+    name: str, bf16: bool
+) -> None:
+    family, tied, changes = NETS[name]
+    net, rows = model(family, tied, **changes), drawn(4)
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for way, loss in (("ours", NextUnit().loss), ("theirs", lambda m, r: whole(m, r).sum())):
+        net.zero_grad()
+        for micro in rows.split(2):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                part = loss(net, micro) / rows[:, 1:].numel()
+            part.backward()
+        found[way] = {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
+    for key, one in found["theirs"].items():
+        apart = (found["ours"][key] - one).norm()
+        assert apart <= (5e-3 if bf16 else 1e-6) * one.norm() + 1e-9, key
+
+
+def test_logits_that_a_model_still_needs_are_left_alone() -> None:
+    """What changes logits after its head may need them for its gradient, as a tanh does."""
+
+    class Capped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = model("llama")
+            self.net.set_output_embeddings(torch.nn.Linear(32, VOCAB, bias=False))
+
+        def get_output_embeddings(self) -> torch.nn.Module:
+            found: torch.nn.Module = self.net.get_output_embeddings()
+            return found
+
+        def forward(self, ids: torch.Tensor) -> Any:
+            found = self.net(ids)
+            found.logits = found.logits.tanh()
+            return found
+
+    net, rows = Capped(), drawn()
+    before = gradients(net, whole(net, rows).sum())
+    torch.testing.assert_close(gradients(net, NextUnit().loss(net, rows)), before, **CLOSE)
+
+
 @pytest.mark.slow
 def test_a_compiled_step_takes_chunks_that_are_compiled(large: None) -> None:
     net, rows = model("llama"), drawn()
