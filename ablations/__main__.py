@@ -90,7 +90,7 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
                 f"{label.removesuffix(f',s{seed}')}: {json.dumps(said) if said else 'as the base'}"
             )
     print(f"\neach with seeds {', '.join(map(str, chosen.scale.seeds))}")
-    print(f"scored on {', '.join(one.metrics)}")
+    print(f"scored on {', '.join(chosen.metrics)}")
     if generation := chosen.generation:
         judge = generation.judge
         by = f"unit PPL by run {judge.id}, the judge" if judge else "GenPPL with --vocoder"

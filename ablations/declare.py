@@ -100,6 +100,12 @@ class Generation(_Value):
     judge: RunSpec | None = None
 
     @property
+    def metrics(self) -> tuple[str, str]:
+        """The perplexity that is taken, and repetition."""
+        text, units, repetition = GENERATED
+        return units if self.judge else text, repetition
+
+    @property
     def prompts(self) -> Prompts:
         return Prompts(n=self.count, split=self.split, seconds=self.seconds)
 
@@ -153,6 +159,12 @@ class Declared:
         """What its runs are scored on: benchmarks and corpora."""
         known = self.scale.benchmarks | self.scale.losses
         return tuple(known[metric] for metric in self.ablation.metrics if metric in known)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of the ablation that the scale has."""
+        known = (*self.scale.benchmarks, *self.scale.losses, *self.scale.generation.metrics)
+        return tuple(metric for metric in self.ablation.metrics if metric in known)
 
     @property
     def generation(self) -> Generation | None:

@@ -226,11 +226,8 @@ def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
     } | {metric: (f"{corpus}/validation", "nll", float) for metric, corpus in scale.losses.items()}
     if generation := declared.generation:
         of, judge = benchmark_of(generation.corpus), generation.judge
-        text, units, repetition = GENERATED
-        if judge:
-            known[units] = of, f"nll:{judge.id}", math.exp
-        else:
-            known[text] = of, TRANSCRIPTS, math.exp
+        perplexity, repetition = generation.metrics
+        known[perplexity] = of, f"nll:{judge.id}" if judge else TRANSCRIPTS, math.exp
         known[repetition] = of, REPETITION, _percent
     return {name: asked for name, asked in known.items() if name in declared.ablation.metrics}
 
