@@ -161,7 +161,7 @@ def launch(
 def score(
     names: Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)],
     scale: AtScale = "tiny",
-    workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
     vocoder: Vocoder = None,
     asr: Asr = ASR,
     lm: Lm = LM,

@@ -14,7 +14,13 @@ from ablations.declare import Declared, Generation
 from slam_core import scratch
 from slam_core.corpora import is_corpus, open_corpus, open_pairs
 from slam_core.errors import SlamError, UsageError
-from slam_core.prompts import TRANSCRIPTS, benchmark_of, revision_of, transcripts_metric
+from slam_core.prompts import (
+    TRANSCRIPTS,
+    beginnings,
+    benchmark_of,
+    revision_of,
+    transcripts_metric,
+)
 from slam_core.results import Score, read
 
 REPETITION = "auto_bleu_2"  # as scores name it
@@ -35,6 +41,8 @@ def check(parts: Sequence[Declared], speech: Speech | None) -> None:
     trained for it. `UsageError` for speech that none of the ablations has a use for."""
     for part in parts:
         _marks(part, speech)
+        if generation := part.generation:
+            beginnings(open_corpus(generation.corpus), generation.prompts, generation.new)
     if speech is None:
         return
     spoken = {part.generation.corpus for part in parts if part.generation and _speaks(part)}
@@ -120,6 +128,17 @@ def recorded(benchmark: str) -> str:
         return _own_name(benchmark)
     except SlamError:
         return benchmark
+
+
+def current(part: Declared) -> dict[str, str]:
+    """The revisions that runs would be scored on now, by what scores call a benchmark; empty if one
+    is not here."""
+    try:
+        marks = _marks(part, None)
+    except SlamError:
+        return {}
+    found = (mark.partition(" ")[0].rpartition("@") for mark in marks.values())
+    return {benchmark: revision for benchmark, _, revision in found}
 
 
 def _own_name(benchmark: str) -> str:

@@ -266,11 +266,13 @@ def _size_means(n: Floats, loss: Floats) -> tuple[Floats, Floats]:
 
 def _akima_minima(x: list[float], y: list[float]) -> Iterator[tuple[float, float]]:
     """The minima, and the values there, of the interpolant of Akima 1970
-    (doi:10.1145/321607.321609) through three points or more.
+    (doi:10.1145/321607.321609); none through fewer than three points.
 
     In plain numbers: for the few sizes of a budget scipy's takes many times as long, and a
     bootstrap asks for thousands.
     """
+    if len(x) < 3:
+        return
     steps = [b - a for a, b in pairwise(x)]
     inner = [(b - a) / step for (a, b), step in zip(pairwise(y), steps, strict=True)]
     first, last = 2 * inner[0] - inner[1], 2 * inner[-1] - inner[-2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -195,5 +196,5 @@ def again(study: str, place: str, results: Path, options: list[str], verb: str =
     """The command line that launches a study again."""
     said = [f"python -m sweeps {verb}", study, "--on", place, *options]
     if results != Path("results"):
-        said += ["--results", str(results)]
+        said += ["--results", shlex.quote(str(results))]
     return " ".join(said)

@@ -28,8 +28,12 @@ class Where:
     per_gpu: Annotated[int | None, typer.Option(help="Runs at a time on each GPU.")] = None
     memory: Annotated[float | None, typer.Option(help="GiB that a run needs, if known.")] = None
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None
-    micro_batch: Annotated[int | None, typer.Option(help="Units a forward pass at most.")] = None
-    save_every: Annotated[float | None, typer.Option(help="Seconds between checkpoints.")] = None
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Units a forward pass at most.")
+    ] = None
+    save_every: Annotated[
+        float | None, typer.Option(min=0, help="Seconds between checkpoints.")
+    ] = None
     processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0
     compile: Annotated[

@@ -36,7 +36,7 @@ from analysis.figures import numbers_arms
 from analysis.figures.write import write
 from analysis.published import table as published_table
 from slam_core import scratch
-from slam_core.corpora import Pair, write_pairs
+from slam_core.corpora import Pair, open_pairs, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import Counts
 from slam_core.genppl import text_nll, transcripts, vocoded
@@ -574,6 +574,36 @@ def test_the_documents_beside_are_those_of_the_same_prompts(small: Scale, tmp_pa
     slow, fast = found.metrics["unit PPL"]
     assert (slow.mean, fast.mean) == pytest.approx((math.e**2, math.e))
     assert found.documents == {"unit PPL": pytest.approx(math.e)}
+
+
+def test_of_two_revisions_the_one_that_is_here_counts(small: Scale, tmp_path: Path) -> None:
+    study = PLAIN.model_copy(update={"metrics": ("sBLIMP",)}).at(small)
+    record(study, tmp_path, lambda cell: 2.0)
+    here = open_pairs("bench/ends").revision
+    scores = [
+        Score(
+            run=study.runs()[label].id,
+            attempt="a",
+            benchmark="bench/ends",
+            revision=revision,
+            metric="accuracy",
+            value=value,
+            stderr=0.1,
+            items=2,
+            chance=0.5,
+        )
+        for revision, value in (("0" * 12, 0.1), (here, 0.6), ("f" * 12, 0.9))
+        for label in study.cells
+    ]
+    merge(tmp_path, scores, Score)
+    assert {row.mean for row in tabulate(study, tmp_path).metrics["sBLIMP"]} == {60.0}
+
+
+def test_a_split_that_is_not_there_is_told_before_anything_trains(small: Scale) -> None:
+    elsewhere = small.generation.model_copy(update={"split": "extra"})
+    study = SPOKEN.at(small.model_copy(update={"generation": elsewhere}))
+    with pytest.raises(SlamError, match="extra"):
+        check([study], None)
 
 
 def test_speech_goes_where_it_is_used(transcribed: Declared) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ablations.declare import GENERATED, LOSSES, By, Cell, Declared, key
-from ablations.scoring import REPETITION, recorded
+from ablations.scoring import REPETITION, current, recorded
 from analysis.ablate.effects import Better, Effect, Interaction, Plan, Row, compare, interactions
 from analysis.ablate.significance import Estimate, Mean
 from slam_core.errors import SlamError
@@ -236,8 +236,9 @@ def _values(
     declared: Declared, cells: dict[str, Cell], results: Path
 ) -> tuple[dict[str, dict[Cell, float]], list[str], dict[str, float]]:
     """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts, and of a
-    benchmark's revisions the one that most runs were scored on; notes say what that leaves out.
-    Last, what the documents have themselves where continuations are measured."""
+    benchmark's revisions the one that most runs were scored on, of equals the one that is here;
+    notes say what that leaves out. Last, what the documents have themselves where continuations
+    are measured."""
     wanted = _wanted(declared)
     excluded = read(results, Exclusion)
     # By metric and what was scored: a revision, and a metric of scores.
@@ -253,7 +254,8 @@ def _values(
                 of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
                 of[score.run] = score
     found, notes, documents = {}, [], {}
-    for metric, (_, asked, shown) in wanted.items():
+    now = current(declared)
+    for metric, (benchmark, asked, shown) in wanted.items():
         revisions = {
             key: runs
             for key, runs in scored.get(metric, {}).items()
@@ -261,7 +263,9 @@ def _values(
         }
         if not revisions:
             continue
-        chosen = max(revisions, key=lambda key: (len(revisions[key]), key))
+        here = now.get(benchmark)
+        ranks = {key: (len(runs), key[0] == here, key) for key, runs in revisions.items()}
+        chosen = max(revisions, key=ranks.__getitem__)
         revision, name = chosen
         found[metric] = {cells[run]: shown(s.value) for run, s in revisions[chosen].items()}
         if others := set().union(*revisions.values()) - revisions[chosen].keys():
@@ -280,13 +284,14 @@ def _values(
         if own:
             documents[metric] = shown(next(iter(own.values())).value)
     judge = declared.generation.judge if declared.generation else None
-    if judge is not None and documents:
-        size, amount = brief(judge.counts.total), f"{judge.budget.amount:g} {judge.budget.unit}"
-        own_values = ", ".join(f"{name} {value:.1f}" for name, value in documents.items())
-        notes.append(
-            f"continuations are judged by a run of the study ({judge.model.family} {size}, "
-            f"{amount}); as the documents go on: {own_values}"
-        )
+    if documents:
+        said = ", ".join(f"{name} {value:.1f}" for name, value in documents.items())
+        said = f"as the documents go on: {said}"
+        if judge is not None:
+            size, amount = brief(judge.counts.total), f"{judge.budget.amount:g} {judge.budget.unit}"
+            by = f"a run of the study ({judge.model.family} {size}, {amount})"
+            said = f"continuations are judged by {by}; {said}"
+        notes.append(said)
     return found, notes, documents
 
 
