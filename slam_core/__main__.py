@@ -258,4 +258,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from slam_core.distributed import leave
+
+    leave(main())

@@ -12,11 +12,12 @@ import json
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from slam_core.errors import Interrupted, SlamError, UsageError
 
@@ -183,6 +184,19 @@ def world(environment: Mapping[str, str] = os.environ) -> World:
     )
 
 
+_met = False  # whether this process has met others
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. One that has met others ends at once: torch, taken down while a thread of
+    gloo is still there, may abort it after its work is done."""
+    if _met:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 @contextmanager
 def joined(run: str) -> Iterator[World]:
     """Meet the other processes, and part from them at the end. `SlamError` if they do not come.
@@ -216,6 +230,8 @@ def joined(run: str) -> Iterator[World]:
             f"process {me.rank} of {me.size} did not meet the others at {me.address}:{me.port} "
             f"({str(error).splitlines()[0]}); do all of them run, and is that port open?"
         ) from None
+    global _met
+    _met = True
     # Never freed: the last to let go of it is DDP's reducer, which then waits, with the
     # interpreter's lock, for threads of gloo that may be waiting for that lock.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))

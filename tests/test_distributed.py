@@ -20,7 +20,7 @@ import pytest
 import torch
 from conftest import numbers, write_tiny_corpus
 
-from slam_core import likelihood, processes, scratch
+from slam_core import distributed, likelihood, processes, scratch
 from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
@@ -472,3 +472,15 @@ def test_more_processes_than_sequences_are_refused(
     runs.use("crowd", monkeypatch)
     assert runs.train(At(5)) == 2
     assert "a batch of 4 sequences cannot be shared by 5 processes" in runs.said()
+
+
+def test_a_process_that_met_others_ends_without_taking_torch_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    for met, expected in ((False, []), (True, [3])):
+        monkeypatch.setattr(distributed, "_met", met)
+        with pytest.raises(SystemExit) as stop:
+            distributed.leave(3)
+        assert (ended, stop.value.code) == (expected, 3)
