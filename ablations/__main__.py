@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slam_core.errors import SlamError, UsageError, exit_code
+from slam_core.prompts import ASR, LM
 from sweeps.options import Where, options, somewhere
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Vocoder = Annotated[
 ]
 Asr = Annotated[str, typer.Option(help="GenPPL: a Whisper.")]
 Lm = Annotated[str, typer.Option(help="GenPPL: a text LM.")]
-RESULTS, ASR, LM = Path("results"), "openai/whisper-large-v3-turbo", "meta-llama/Llama-3.2-1B"
+RESULTS = Path("results")
 
 
 @app.command("list")

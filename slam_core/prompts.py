@@ -12,6 +12,8 @@ from slam_core.corpora import Corpus
 from slam_core.errors import UsageError
 
 TRANSCRIPTS = "text_nll:"  # begins the metric of transcripts
+# What Slam has them heard and read by (arXiv:2502.15814, section 4).
+ASR, LM = "openai/whisper-large-v3-turbo", "meta-llama/Llama-3.2-1B"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import typer
 from slam_core import scratch
 from slam_core.commands.corpus import say
 from slam_core.errors import UsageError
+from slam_core.prompts import ASR, LM
 
 
 def generate(
@@ -37,8 +38,8 @@ def generate(
     vocoder: Annotated[
         str | None, typer.Option(help="GenPPL: a SeamlessM4TCodeHifiGan of these units, not --wav.")
     ] = None,
-    asr: Annotated[str, typer.Option(help="GenPPL: a Whisper.")] = "openai/whisper-large-v3-turbo",
-    lm: Annotated[str, typer.Option(help="GenPPL: a text LM.")] = "meta-llama/Llama-3.2-1B",
+    asr: Annotated[str, typer.Option(help="GenPPL: a Whisper.")] = ASR,
+    lm: Annotated[str, typer.Option(help="GenPPL: a text LM.")] = LM,
     out: Annotated[Path | None, typer.Option(help="Copy the continuations here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
 ) -> None:
