@@ -1,6 +1,7 @@
 """Table 9: context and batch. A batch of as many sequences has as many times the units."""
 
-from ablations.declare import Ablation, By, Paper
+from ablations.declare import Ablation, Paper
+from ablations.scales import sequences
 
 ABLATION = Ablation(
     name="context-batch",
@@ -8,22 +9,10 @@ ABLATION = Ablation(
     where="Table 9",
     baseline="1024, 128",
     arms={
-        "512, 128": {
-            "data.context": By(tiny=128, paper=512),
-            "data.batch": By(tiny=512, paper=128 * 512),
-        },
-        "512, 256": {
-            "data.context": By(tiny=128, paper=512),
-            "data.batch": By(tiny=1024, paper=256 * 512),
-        },
-        "1024, 256": {
-            "data.context": By(tiny=256, paper=1024),
-            "data.batch": By(tiny=2048, paper=256 * 1024),
-        },
-        "1024, 128": {
-            "data.context": By(tiny=256, paper=1024),
-            "data.batch": By(tiny=1024, paper=128 * 1024),
-        },
+        "512, 128": sequences(512, 128),
+        "512, 256": sequences(512, 256),
+        "1024, 256": sequences(1024, 256),
+        "1024, 128": sequences(1024, 128),
     },
     paper=Paper(
         source="Maimon et al. 2025, Table 9",

@@ -1,14 +1,8 @@
 """Tables 2 and 3: the recipe at about ten times the compute, and a larger model there."""
 
-from ablations.declare import GENERATED, LOSSES, Ablation, By, Paper
-from ablations.scales import COLD_IF_TINY, DPO, sized
+from ablations.declare import GENERATED, LOSSES, Ablation, Paper
+from ablations.scales import COLD_IF_TINY, DPO, sized, tenfold
 
-# Twice the batch; two epochs, 9M units, of preferences (Table 3).
-TEN = {
-    "dpo": DPO,
-    "dpo.fraction": By(tiny=1 / 48, paper=9e6 / 16.7e9),
-    "data.batch": By(tiny=2048, paper=256 * 1024),
-}
 ABLATION = Ablation(
     name="scaled",
     question="What do about ten times the FLOPs bring (tiny: four), and a larger model with them "
@@ -18,12 +12,8 @@ ABLATION = Ablation(
     baseline="Slam",
     arms={
         "Slam": COLD_IF_TINY | {"dpo": DPO},
-        "Slam (scaled)": COLD_IF_TINY
-        | TEN
-        | {"budget.amount": By(tiny=2e12, paper=6 * 358.35e6 * 16.7e9)},
-        "Slam (large)": sized("qwen2", "240k", "Qwen/Qwen2.5-1.5B")
-        | TEN
-        | {"budget.amount": By(tiny=2e12, paper=6 * 1.3e9 * 6.1e9)},
+        "Slam (scaled)": COLD_IF_TINY | tenfold(358.35e6, 16.7e9),
+        "Slam (large)": sized("qwen2", "240k", "Qwen/Qwen2.5-1.5B") | tenfold(1.3e9, 6.1e9),
     },
     paper=Paper(
         source="Maimon et al. 2025, Table 3",

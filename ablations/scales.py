@@ -121,11 +121,29 @@ def hours(count: float) -> Changes:
     return {"dpo": DPO, "dpo.fraction": fraction}
 
 
+def sequences(context: int, count: int) -> Changes:
+    """A batch of so many sequences of `context` units; at the tiny scale of a thirty-second as
+    many, a quarter as long."""
+    units = By(tiny=context * count // 128, paper=context * count)
+    return {"data.context": By(tiny=context // 4, paper=context), "data.batch": units}
+
+
 def times(factor: float, tiny: str, paper: str) -> Changes:
     """So many times the recipe's FLOPs, for random weights of a size or, at the paper's scale, a
     text LM."""
     amount = By(tiny=factor * _TINY.budget.amount, paper=factor * _SLAM.budget.amount)
     return sized("qwen2", tiny, paper) | {"budget.amount": amount}
+
+
+def tenfold(params: float, units: float) -> Changes:
+    """Table 3's larger budgets: 6ND FLOPs, twice the batch, and two epochs, 9M units, of
+    preferences; at the tiny scale four times the recipe's."""
+    return {
+        "dpo": DPO,
+        "dpo.fraction": By(tiny=1 / 48, paper=9e6 / 16.7e9),
+        "data.batch": By(tiny=2 * _TINY.data.batch, paper=2 * _SLAM.data.batch),
+        "budget.amount": By(tiny=4 * _TINY.budget.amount, paper=6 * params * units),
+    }
 
 
 _TINY = RunSpec(
