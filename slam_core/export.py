@@ -101,12 +101,15 @@ def _sampling(eos: int) -> dict[str, Any]:
 
 
 def _older(model: PreTrainedModel) -> dict[str, Any]:
-    """The rotary settings as transformers 4 calls them; it does not read `rope_parameters`."""
+    """The rotary settings as transformers 4 calls them; it does not read `rope_parameters`.
+
+    GPT-NeoX has two names for each, and copies one to the other before slamkit lays ours over.
+    """
     rope: dict[str, Any] = getattr(model.config, "rope_parameters", None) or {}
-    names = {"rope_theta": "rope_theta", "partial_rotary_factor": "partial_rotary_factor"}
+    names = [("rope_theta", "rope_theta"), ("partial_rotary_factor", "partial_rotary_factor")]
     if model.config.model_type == "gpt_neox":
-        names = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
-    return {old: rope[new] for new, old in names.items() if new in rope}
+        names += [("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")]
+    return {old: rope[new] for new, old in names if new in rope}
 
 
 def _describe(out: Path, run: str, spec: RunSpec, say: Say) -> None:

@@ -122,20 +122,24 @@ def _sum(file: Path, size: int, changed: int) -> str:
 
 def positions(source: str, revision: str | None = None) -> int | None:
     """How many positions a checkpoint's config.json says it has had, if it does."""
-    config = _json(find(source, revision) / "config.json")
+    config, _ = _decoder(find(source, revision) / "config.json")
     found = config.get("max_position_embeddings", config.get("n_positions"))
     return int(found) if isinstance(found, int) else None
+
+
+def theta(source: str, revision: str | None = None) -> float | None:
+    """The base of a checkpoint's rotary positions, if its config.json tells a single one."""
+    config, _ = _decoder(find(source, revision) / "config.json")
+    rope = config.get("rope_parameters") or {}
+    told = (rope.get("rope_theta"), config.get("rope_theta"), config.get("rotary_emb_base"))
+    return next((float(one) for one in told if isinstance(one, int | float)), None)
 
 
 def architecture(source: str, revision: str | None = None) -> Architecture:
     """What a checkpoint is, from its config.json alone; `SlamError` if it is no causal LM."""
     folder = find(source, revision)
     path = folder / "config.json"
-    config = _json(path)
-    slamkit = config.get("model_type") == SLAMKIT
-    if slamkit:
-        outer, config = config, dict(config.get("base_config") or {})
-        config["vocab_size"] = outer.get("vocab_size", config.get("vocab_size"))
+    config, slamkit = _decoder(path)
     kind = config.get("model_type")
     if config.get("quantization_config"):
         raise UsageError(f"{path}: the weights are quantised; take the model before that")
@@ -153,6 +157,15 @@ def architecture(source: str, revision: str | None = None) -> Architecture:
     _refuse(path, family, config)
     tied = bool(config.get(tie, family in _TIED))
     return Architecture(family, tied, vocab, slamkit, shape.layers, shape)
+
+
+def _decoder(path: Path) -> tuple[dict[str, Any], bool]:
+    """A config.json, of slamkit's layout its decoder's part, and whether it is of that."""
+    config = _json(path)
+    if config.get("model_type") != SLAMKIT:
+        return config, False
+    base = dict(config.get("base_config") or {})
+    return base | {"vocab_size": config.get("vocab_size", base.get("vocab_size"))}, True
 
 
 def _shape(family: str, config: dict[str, Any]) -> Shape:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
@@ -181,9 +181,9 @@ def _attempt(
             steps=loop.total,
             provenance=provenance(device) | several | begun,
         )
-        if beyond := _beyond(spec):
-            say(beyond)
-            journal.write("note", text=beyond)
+        for warning in _other_positions(spec):
+            say(warning)
+            journal.write("note", text=warning)
         _branch(spec, loop, journal, say)
     with closing(loop.engine):
         return _finish(spec, loop, held_out, journal, say)
@@ -205,18 +205,24 @@ def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str,
     return {}
 
 
-def _beyond(spec: RunSpec) -> str:
-    """A warning where rows are longer than what the text LM had; learned positions are refused."""
+def _other_positions(spec: RunSpec) -> Iterator[str]:
+    """Warnings where rows are longer than the model it starts from has had, or its rotary positions
+    turn otherwise; more rows than learned positions are refused."""
     init, context = spec.model.init, spec.data.context
     if spec.dpo or init is None or init.source is None:
-        return ""
+        return
     seen = pretrained.positions(init.source, init.revision)
-    if seen is None or context <= seen:
-        return ""
-    return (
-        f"data.context is {context}, the model it starts from had {seen} positions at most: how "
-        "well it goes on beyond them is for the run to learn"
-    )
+    if seen is not None and context > seen:
+        yield (
+            f"data.context is {context}, the model it starts from had {seen} positions at most: "
+            "how well it goes on beyond them is for the run to learn"
+        )
+    theta = pretrained.theta(init.source, init.revision)
+    if theta is not None and theta != spec.model.rope_theta:
+        yield (
+            f"model.rope_theta is {spec.model.rope_theta:g}, the model it starts from had "
+            f"{theta:g}; to keep that, say --set model.rope_theta={theta:g}"
+        )
 
 
 def _preferences(

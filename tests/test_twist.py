@@ -334,6 +334,29 @@ def test_rows_longer_than_the_text_lm_had_are_said(
         assert len([text for text in said if "had 8 positions at most" in text]) == (longest == 8)
 
 
+@pytest.mark.parametrize(
+    "told", [{"rope_theta": 500}, {"rope_parameters": {"rope_theta": 500.0}}, {}]
+)
+def test_another_theta_than_the_text_lms_is_said(
+    told: dict[str, object],
+    tiny_spec: RunSpec,
+    text_lm: Path,
+    tmp_path: Path,
+    slam_out: Path,
+) -> None:
+    source = Path(shutil.copytree(text_lm, tmp_path / "text"))
+    config = json.loads((source / "config.json").read_text())
+    for name in ("rope_theta", "rope_parameters"):
+        config.pop(name, None)
+    (source / "config.json").write_text(json.dumps(config | told))
+    for theta in (10_000.0, 500.0):
+        said: list[str] = []
+        model = {"family": "hf", "rope_theta": theta, "init": {"source": str(source)}}
+        execute(tiny_spec.but({"model": model, "budget.amount": 3}), say=said.append)
+        warned = [text for text in said if "had 500; to keep that" in text]
+        assert len(warned) == (theta != 500 and told != {})
+
+
 def test_planning_a_warm_run_does_not_import_torch(text_lm: Path) -> None:
     import subprocess
     import sys
