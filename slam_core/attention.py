@@ -3,6 +3,8 @@
 torch 2.13's bf16 kernel for CPUs converts as it goes. In fp32 heads narrower than 64 are closer to
 the truth (tests/test_attention.py) and, at contexts of a hundred units or so, quicker.
 
+Models that cap attention logits (Gemma 2) have them capped here, in plain torch: its kernel cannot.
+
 No mask is made where it would only be causal: kernels that are told so compute half of the square.
 transformers makes one whenever it is compiled.
 """
@@ -31,6 +33,8 @@ def attention(
 ) -> tuple[torch.Tensor, None]:
     """As transformers' `sdpa`: (rows, heads, time, width) each -> (rows, time, heads, width)."""
     attention_mask = _windowed(attention_mask, more.get("sliding_window"))
+    if more.get("softcap") is not None:
+        return _capped(module, query, key, value, attention_mask, **more), None
     dtype = value.dtype  # under autocast rotary queries and keys are fp32 until they get here
     if query.device.type != "cpu" or dtype != torch.bfloat16 or query.shape[-1] >= NARROW:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
@@ -50,6 +54,32 @@ def causal_mask(**asked: Any) -> torch.Tensor | None:
     if plain and not asked.get("use_vmap") and asked.get("q_length") == asked["kv_length"]:
         return None
     return sdpa_mask(**asked)
+
+
+def _capped(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    softcap: float,
+    scaling: float,
+    dropout: float = 0.0,
+    **more: Any,
+) -> torch.Tensor:
+    """Attention with softcap tanh(logit / softcap) in a logit's place, softmax in fp32."""
+    del more
+    shared = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    logits = torch.tanh(query @ key.transpose(2, 3) * scaling / softcap) * softcap
+    if mask is None:
+        times, known = logits.shape[2:]
+        mask = torch.ones_like(logits[0, 0], dtype=torch.bool).tril(known - times)
+    logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    weights = torch.softmax(logits, -1, dtype=torch.float32).to(value.dtype)
+    weights = nn.functional.dropout(weights, dropout, module.training)
+    return (weights @ value).transpose(1, 2).contiguous()
 
 
 def _windowed(mask: torch.Tensor | None, window: int | None) -> torch.Tensor | None:

@@ -3,8 +3,9 @@
 The spec keeps that config, so that a run is built again without the checkpoint. The fields of the
 model are laid over it: vocabulary, tying, layers, theta and dropout. What such a model has to be is
 read off one forward pass on the meta device, without weights: every layer attends once, causally,
-by torch's kernel, and every matrix multiplies each unit once. Mixtures of experts, state spaces and
-attention of a model's own are refused. No code but transformers' is run.
+through transformers' interface to kernels, and every matrix multiplies each unit once. Mixtures of
+experts (a balance of theirs would be one of micro-batches, which decide nothing here), state spaces
+and attention of a model's own are refused. No code but transformers' is run.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ _LEFT_OUT = re.compile(
     "_name_or_path|transformers_version|architectures|(torch_)?dtype|use_cache|vocab_size|"
     "tie_word_embeddings|_?attn_implementation.*|.*_token_id|id2label|label2id|task_specific_params|.*(dropout|pdrop).*"
 )
-_OWN_ATTENTION = "has layers that do not attend as torch's kernel does (but cap logits, or recur)"
+_OWN_ATTENTION = "has layers that do not attend as torch's kernel does (but have sinks, or recur)"
 _OTHER_WEIGHTS = "has weights that do not multiply each unit once, such as those of experts"
 _KINDS = {"full_attention", "sliding_attention"}
 _COUNTING = "slam-counting"
+# What `slam_core.attention` understands of what layers may ask of a kernel.
+_UNDERSTOOD = {"dropout", "position_ids", "scaling", "sliding_window", "softcap"}
 _TIME = 4  # units of the pass that is counted
 
 
@@ -52,6 +55,7 @@ def architecture(path: Path, tree: dict[str, Any], slamkit: bool) -> Architectur
     kept.pop(_layers_key(config.model_type), None)
     try:
         layers, vocab = int(config.num_hidden_layers), int(config.vocab_size)
+        tied = bool(config.tie_word_embeddings)
     except (AttributeError, TypeError) as error:
         raise UsageError(
             f"{path}: {config.model_type} tells no number of layers or no vocabulary ({error}); "
@@ -59,7 +63,7 @@ def architecture(path: Path, tree: dict[str, Any], slamkit: bool) -> Architectur
         ) from None
     return Architecture(
         family=config.model_type,
-        tied=bool(config.tie_word_embeddings),
+        tied=tied,
         vocab=vocab,
         slamkit=slamkit,
         layers=layers,
@@ -109,7 +113,7 @@ def count(model: Model, context: int) -> Counts:
     config = config_of(model)
     config._attn_implementation = _COUNTING
     kind: Any = kind_of(config)
-    if not kind._supports_sdpa:
+    if not kind._supports_sdpa and not kind._supports_attention_backend:
         raise _refused(model, _OWN_ATTENTION)
     _seen.clear()
     try:
@@ -143,7 +147,11 @@ def _counted(made: Any, model: Model, matmul: int, context: int) -> Counts:
     told = "position_ids" in signature(made.forward).parameters
     length = getattr(made.config, "max_position_embeddings", None)
     refused = {
-        _OWN_ATTENTION: len(_seen) != model.layers or not kinds <= _KINDS,
+        _OWN_ATTENTION: (
+            len(_seen) != model.layers
+            or not kinds <= _KINDS
+            or not (made._supports_sdpa or all(call.asked <= _UNDERSTOOD for call in _seen))
+        ),
         "sees the future": not all(call.causal for call in _seen),
         "does not mask documents from each other": not (
             all(call.masked for call in _seen) and (told or not positions)
@@ -178,11 +186,12 @@ def _refused(model: Model, why: str) -> UsageError:
 @dataclass(frozen=True)
 class _Call:
     """A layer's attention: widths of queries and values, all heads together; whether it is causal,
-    and whether it got the mask."""
+    and whether it got the mask; what else is asked of the kernel."""
 
     widths: int
     causal: bool
     masked: bool
+    asked: frozenset[str]
 
 
 _seen: list[_Call] = []
@@ -203,6 +212,7 @@ def _counting(
             widths=heads * (width + value.shape[-1]),
             causal=bool(getattr(module, "is_causal", True)),
             masked=attention_mask is not None and attention_mask.shape == (rows, 1, time, time),
+            asked=frozenset(name for name, value in more.items() if value is not None),
         )
     )
     return query.new_empty(rows, time, heads, value.shape[-1]), None

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoModelForCausalLM,
     FalconConfig,
+    Gemma2Config,
     Gemma3TextConfig,
     GPTBigCodeConfig,
     MistralConfig,
@@ -53,13 +54,16 @@ GROUPED = SIZES | {"num_key_value_heads": 2, "head_dim": 6, "sliding_window": 5}
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "mistral": lambda: MistralConfig(**GROUPED),
     "gemma3_text": lambda: Gemma3TextConfig(**GROUPED, final_logit_softcapping=3.0),
+    "gemma2": lambda: Gemma2Config(
+        **GROUPED, attn_logit_softcapping=0.5, final_logit_softcapping=3.0, query_pre_attn_scalar=6
+    ),
     "olmo2": lambda: Olmo2Config(**SIZES, pad_token_id=0),
     "phi": lambda: PhiConfig(**SIZES, resid_pdrop=0.1),
     "gpt_bigcode": lambda: GPTBigCodeConfig(
         vocab_size=TEXT_VOCAB, n_embd=32, n_layer=3, n_head=4, n_positions=64
     ),
 }
-TIED = ("gemma3_text", "gpt_bigcode")
+TIED = ("gemma2", "gemma3_text", "gpt_bigcode")
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +117,7 @@ def test_counts_are_those_of_the_built_model_and_of_a_forward_pass(
     assert c.positions == (64 * 32 if kind == "gpt_bigcode" else 0)
     bias = EOS + 1 if kind == "phi" else 0
     assert c.head == bias + (0 if resolved.tied else (EOS + 1) * 32)
-    width = 4 * 6 if kind in ("mistral", "gemma3_text") else 32
+    width = 4 * 6 if kind in ("mistral", "gemma2", "gemma3_text") else 32
     assert c.attention == 4 * 3 * width * 16
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
@@ -327,7 +331,6 @@ MIXTRAL = {"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok
         (edit(model_type="bloom"), "bloom, as its config has it"),
         (edit(model_type="gptj"), "do not attend as torch's kernel does"),
         (edit(**MIXTRAL), "such as those of experts"),
-        (edit(model_type="gemma2"), "do not attend as torch's kernel does"),
         (edit(intermediate_size=128), "sizes differently model.layers"),
     ],
 )
