@@ -2,6 +2,9 @@
 `Trainer`, one run after another.
 
     python tests/bench/sweep.py demo       the demo's 23 runs: the same runs on both sides
+    python tests/bench/sweep.py trunk      demo-trunk's 40 runs, each with warm-up, a constant rate and
+                                           a cool-down: the same on both sides, but the suite trains
+                                           the steps that runs share once
     python tests/bench/sweep.py cost       5 budgets x 6 sizes: cosine runs from scratch through
                                            Trainer, against a trunk a size with cool-downs
 
@@ -41,6 +44,7 @@ RATE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
 # The study of the suite, and that of Trainer.
 PAIRS: dict[str, tuple[Study, Study]] = {
     "demo": (STUDIES["demo"], STUDIES["demo"]),
+    "trunk": (STUDIES["demo-trunk"], STUDIES["demo-trunk"]),
     "cost": (
         Trunk(
             name="cost-trunk",
