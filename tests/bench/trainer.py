@@ -17,7 +17,7 @@ from slam_core.spec import RunSpec
 def trainer_of(
     spec: RunSpec, folder: str, *callbacks: TrainerCallback, logs: int | None = None, bf16: bool
 ) -> tuple[Trainer, PreTrainedModel]:
-    """A `Trainer` of a resolved spec with AdamW and cosine. `logs` times the loss is logged.
+    """A `Trainer` of a resolved spec with AdamW and cosine or WSD. `logs` times the loss is logged.
 
     It predicts the units of a row from each other, one fewer a row than the suite.
     """
@@ -26,6 +26,17 @@ def trainer_of(
     mix = Mix(spec.data, spec.seed)
     rows = torch.from_numpy(np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)]))
     data: Any = [{"input_ids": row, "labels": row} for row in rows]
+    kind, shape = {
+        "cosine": ("cosine_with_min_lr", {"min_lr_rate": optim.floor}),
+        "wsd": (
+            "warmup_stable_decay",
+            {
+                "num_decay_steps": round(optim.decay * steps),
+                "decay_type": "linear",
+                "min_lr_ratio": optim.floor,
+            },
+        ),
+    }[optim.schedule]
     training = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=mix.rows,
@@ -35,9 +46,9 @@ def trainer_of(
         adam_beta2=optim.beta2,
         weight_decay=optim.weight_decay,
         max_grad_norm=optim.clip,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": optim.floor},
-        warmup_steps=round(optim.warmup * steps),
+        lr_scheduler_type=kind,
+        lr_scheduler_kwargs=shape,
+        warmup_steps=optim.warmup_steps or round(optim.warmup * steps),
         train_sampling_strategy="sequential",
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
