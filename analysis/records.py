@@ -98,7 +98,8 @@ def from_results(
             f"budgets were declared in another convention than {flops}: C differs within each, "
             "which tilts its parabola"
         )
-    scores, items = _scores(folder, chosen)
+    scores, items, unlike = _scores(folder, chosen)
+    notes += unlike
     if not arm and (repeated := _repeats(tokens, unique)):
         notes.append(repeated)
     return Points(
@@ -200,9 +201,14 @@ def _in_all(result: Result, what: Literal["tokens", "seconds"]) -> float:
 
 def along_curves(points: Points, folder: Path) -> Points:
     """The points of the training curves of these runs, with their *training* loss, the mean over
-    each logged interval; `SlamError` if the folder holds no curve of them."""
+    each logged interval; `SlamError` if the folder holds no curve of them. Runs that end with
+    preferences are left out: what they log last is another loss."""
     from slam_core.results import Curve, Exclusion, read
 
+    second = np.array([any(name.startswith("dpo.") for name, _ in one) for one in points.rest])
+    if second.any():
+        note = f"{second.sum()} runs left out (the training loss of preferences is no NLL)"
+        points = replace(points.where(~second), notes=(*points.notes, note))
     excluded = read(folder, Exclusion)
     latest = {c.run: c for key, c in sorted(read(folder, Curve).items()) if key not in excluded}
     at = [i for i, run in enumerate(points.run) if run in latest for _ in latest[run].tokens]
@@ -267,14 +273,14 @@ def _repeats(tokens: Floats, unique: Floats | None) -> str:
 
 def _scores(
     folder: Path, results: Sequence[Result]
-) -> tuple[Mapping[str, Floats], Mapping[str, Floats]]:
+) -> tuple[Mapping[str, Floats], Mapping[str, Floats], list[str]]:
     """Accuracies and item counts by benchmark (`name`, or `name:metric` for another metric than
-    accuracy), NaN where a run was not scored. The last revision of a benchmark counts."""
+    accuracy), NaN where a run was not scored. Of a benchmark's revisions the one that most runs
+    were scored on counts; notes say what that leaves out."""
     from slam_core.results import Score, read
 
     row = {(result.run, result.attempt): i for i, result in enumerate(results)}
-    values: dict[str, Floats] = {}
-    items: dict[str, Floats] = {}
+    known: dict[str, dict[str, dict[int, Score]]] = {}
     for score in read(folder, Score).values():
         i = row.get((score.run, score.attempt))
         if i is None or not score.metric.startswith("accuracy"):
@@ -282,9 +288,20 @@ def _scores(
         name = score.benchmark
         if score.metric != "accuracy":
             name = f"{name}:{score.metric}"
-        for table, value in ((values, score.value), (items, float(score.items))):
-            table.setdefault(name, np.full(len(results), np.nan))[i] = value
-    return values, items
+        known.setdefault(name, {}).setdefault(score.revision, {})[i] = score
+    values, items, notes = {}, {}, []
+    for name, revisions in known.items():
+        chosen = max(sorted(revisions), key=lambda revision: len(revisions[revision]))
+        scored = revisions[chosen]
+        values[name], items[name] = np.full((2, len(results)), np.nan)
+        for i, score in scored.items():
+            values[name][i], items[name][i] = score.value, score.items
+        if others := set().union(*revisions.values()) - scored.keys():
+            notes.append(
+                f"{len(others)} runs have no score on revision {chosen} of {name}, but on another; "
+                "score them again"
+            )
+    return values, items, notes
 
 
 def _only_corpus(results: Iterable[Result]) -> str:

@@ -25,7 +25,8 @@ class Counts(BaseModel):
     `attention` is the two products QK' and AV over the full square: 4 layers width context (width
     of the heads together).
     `matmul` is the number of weights that a forward pass multiplies (body matrices plus the head,
-    tied or not, without embedding look-ups, norms and biases).
+    tied or not, without embedding look-ups, norms and biases). `idle` is what a unit leaves aside
+    of the body: experts not chosen for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,11 +37,17 @@ class Counts(BaseModel):
     head: int
     matmul: int
     attention: int
+    idle: int = 0
 
     @property
     def total(self) -> int:
         """All parameters, tied ones once (the N of Cuervo & Marxer and of Slam's Table 7)."""
         return self.embedding + self.positions + self.body + self.head
+
+    @property
+    def active(self) -> int:
+        """Those that a unit passes by."""
+        return self.total - self.idle
 
     def params(self, name: str = "total") -> int:
         """N under a convention of `PARAMS`."""
@@ -57,16 +64,18 @@ PARAMS: dict[str, Callable[[Counts], int]] = {
     "tied": lambda c: c.embedding + c.positions + c.body,
     # Kaplan et al. 2020: no embeddings, positions or head.
     "body": lambda c: c.body,
+    # Of mixtures of experts, those that work for a unit; of all others the total.
+    "active": lambda c: c.active,
 }
 
 FLOPS: dict[str, Callable[[Counts], float]] = {
     # Hoffmann et al. 2022 as quoted by Cuervo & Marxer and by Slam: C = 6 N D.
-    "6nd": lambda c: 6.0 * c.total,
-    "6nd_body": lambda c: 6.0 * c.body,
+    "6nd": lambda c: 6.0 * c.active,
+    "6nd_body": lambda c: 6.0 * (c.body - c.idle),
     # 6N + 12 L d T: the MFU formula of Cuervo & Marxer's released code; attention over the square.
-    "attention": lambda c: 6.0 * c.total + 3.0 * c.attention,
+    "attention": lambda c: 6.0 * c.active + 3.0 * c.attention,
     # The same with the causal half of the square: 6N + 6 L d T.
-    "causal": lambda c: 6.0 * c.total + 1.5 * c.attention,
+    "causal": lambda c: 6.0 * c.active + 1.5 * c.attention,
     # Weights that are multiplied, plus causal attention: no look-ups, norms or biases.
     "exact": lambda c: 6.0 * c.matmul + 1.5 * c.attention,
 }

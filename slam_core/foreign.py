@@ -3,9 +3,10 @@
 The spec keeps that config, so that a run is built again without the checkpoint. The fields of the
 model are laid over it: vocabulary, tying, layers, theta and dropout. What such a model has to be is
 read off one forward pass on the meta device, without weights: every layer attends once, causally,
-through transformers' interface to kernels, and every matrix multiplies each unit once. Mixtures of
-experts (a balance of theirs would be one of micro-batches, which decide nothing here), state spaces
-and attention of a model's own are refused. No code but transformers' is run.
+through transformers' interface to kernels, and every matrix multiplies each unit once, or those of
+the experts that are chosen for it. State spaces and attention of a model's own are refused. No code
+but transformers' is run. Experts are trained for the NLL alone: what balances them elsewhere is a
+loss of micro-batches, and these decide nothing here.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ _DROPOUT = re.compile("dropout|pdrop")
 # Entries that decide nothing here, or that fields of the model decide.
 _LEFT_OUT = re.compile(
     "_name_or_path|transformers_version|architectures|(torch_)?dtype|use_cache|vocab_size|"
-    "tie_word_embeddings|_?attn_implementation.*|.*_token_id|id2label|label2id|task_specific_params|.*(dropout|pdrop).*"
+    "tie_word_embeddings|_?attn_implementation.*|.*_token_id|id2label|label2id|task_specific_params|"
+    ".*(dropout|pdrop).*|output_router_logits|router_aux_loss_coef"
 )
 _OWN_ATTENTION = "has layers that do not attend as torch's kernel does (but have sinks, or recur)"
-_OTHER_WEIGHTS = "has weights that do not multiply each unit once, such as those of experts"
+_OTHER_WEIGHTS = "has weights that do not multiply each unit once (and are no experts' either)"
 _KINDS = {"full_attention", "sliding_attention"}
 _COUNTING = "slam-counting"
 # What `slam_core.attention` understands of what layers may ask of a kernel.
@@ -112,6 +114,7 @@ def count(model: Model, context: int) -> Counts:
     """
     config = config_of(model)
     config._attn_implementation = _COUNTING
+    config._experts_implementation = "batched_mm"  # as it runs without weights
     kind: Any = kind_of(config)
     if not kind._supports_sdpa and not kind._supports_attention_backend:
         raise _refused(model, _OWN_ATTENTION)
@@ -119,8 +122,7 @@ def count(model: Model, context: int) -> Counts:
     try:
         with torch.device("meta"), torch.no_grad():
             made = kind(config).eval()
-            if any(p.dim() > 2 for p in made.parameters()):
-                raise _refused(model, _OTHER_WEIGHTS)
+            experts = _experts(made, model)
             with FlopCounterMode(display=False) as counter:
                 logits(made, torch.zeros((1, _TIME), dtype=torch.long), eos=0)
     except UsageError:
@@ -132,15 +134,49 @@ def count(model: Model, context: int) -> Counts:
         raise _refused(model, why) from None
     products = counter.get_flop_counts()["Global"]
     matmul = sum(products.get(op, 0) for op in (torch.ops.aten.mm, torch.ops.aten.addmm))
-    return _counted(made, model, matmul // (2 * _TIME), context)
+    return _counted(made, model, matmul // (2 * _TIME), experts, context)
 
 
-def _counted(made: Any, model: Model, matmul: int, context: int) -> Counts:
+@dataclass
+class _Experts:
+    """A layer's experts: their weights, how many they are, and how many work for a unit."""
+
+    weights: int
+    number: int
+    chosen: int = 0
+
+    @property
+    def active(self) -> int:
+        return self.weights // self.number * self.chosen
+
+
+def _experts(made: nn.Module, model: Model) -> list[_Experts]:
+    """Modules in which transformers keeps experts as stacked matrices; a pass says how many of them
+    it chooses. `UsageError` for other weights of three dimensions."""
+    found = []
+    for module in made.modules():
+        own = list(module.parameters(recurse=False))
+        if not any(p.dim() > 2 for p in own):
+            continue
+        number = getattr(module, "num_experts", None)
+        if any(p.dim() != 3 or p.shape[0] != number for p in own):
+            raise _refused(model, _OTHER_WEIGHTS)
+        one = _Experts(sum(p.numel() for p in own), int(own[0].shape[0]))
+
+        def choose(_: nn.Module, given: tuple[Any, ...], one: _Experts = one) -> None:
+            one.chosen = int(given[1].shape[-1])
+
+        module.register_forward_pre_hook(choose)
+        found.append(one)
+    return found
+
+
+def _counted(made: Any, model: Model, matmul: int, experts: list[_Experts], context: int) -> Counts:
     embedding, head = made.get_input_embeddings().weight, made.get_output_embeddings()
     tables = {id(m.weight): m.weight for m in made.modules() if isinstance(m, nn.Embedding)}
     positions = sum(t.numel() for t in tables.values() if t is not embedding)
     total = sum(p.numel() for p in made.parameters())
-    matrices = sum(p.numel() for p in made.parameters() if p.dim() > 1 and id(p) not in tables)
+    matrices = sum(p.numel() for p in made.parameters() if p.dim() == 2 and id(p) not in tables)
     matrices += head.weight.numel() if head.weight is embedding else 0
     own = sum(p.numel() for p in head.parameters() if p is not embedding)
     kinds = set(getattr(made.config, "layer_types", None) or ())
@@ -156,7 +192,7 @@ def _counted(made: Any, model: Model, matmul: int, context: int) -> Counts:
         "does not mask documents from each other": not (
             all(call.masked for call in _seen) and (told or not positions)
         ),
-        _OTHER_WEIGHTS: matmul != matrices,
+        _OTHER_WEIGHTS: matmul != matrices or not all(one.chosen for one in experts),
         f"cannot have a {'tied' if model.tied else 'separate'} head (model.tied)": (
             (head.weight is embedding) != model.tied
         ),
@@ -174,8 +210,9 @@ def _counted(made: Any, model: Model, matmul: int, context: int) -> Counts:
         positions=positions,
         body=total - embedding.numel() - positions - own,
         head=own,
-        matmul=matmul,
+        matmul=matmul + sum(one.active for one in experts),
         attention=sum(2 * call.widths for call in _seen) * context,
+        idle=sum(one.weights - one.active for one in experts),
     )
 
 

@@ -122,7 +122,7 @@ class Looks:
             self._labels = {}
             for label, spec in runs_of(study, results).items():
                 self._labels.setdefault(spec.id, label)
-                self._work[spec.id] = spec.counts.total * (spec.steps or 0) * spec.step_units
+                self._work[spec.id] = spec.counts.active * (spec.steps or 0) * spec.step_units
 
     def look(self) -> Report:
         self._read_results()

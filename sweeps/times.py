@@ -43,7 +43,8 @@ class Measured:
         for result in results:
             if result.state == "done" and (rate := result.spent.rate) is not None:
                 made_on = str(result.provenance.get("device", "an unknown device"))
-                entry = (result.counts.total, rate * result.counts.total, made_on)
+                size = result.counts.active
+                entry = (size, rate * size, made_on)
                 self._timed.setdefault(self._kind(result.spec), []).append(entry)
         for timed in self._timed.values():
             timed.sort()
@@ -62,7 +63,7 @@ class Measured:
     def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
         if tokens is None:
             return spec.own_amount / 3600
-        params = spec.counts.total
+        params = spec.counts.active
         timed = self._timed.get(self._kind(resolve(spec).model_dump(exclude_none=True)), [])
         place = bisect_left(timed, (params,))
         beside = timed[max(0, place - 1) : place + 1]

@@ -184,6 +184,10 @@ def test_along_curves_of_a_results_folder(tmp_path: Path) -> None:
     assert made.declared == ()
     assert made.notes[-1] == "4 points along curves: training loss"
     assert made.settled.label == ("run 0 at D = 1e+08", "run 1 at D = 5e+07", "run 1 at D = 2e+08")
+    ends = (("budget.amount", "1"),), (("budget.amount", "1"), ("dpo.beta", "0.1"))
+    first = along_curves(replace(some, rest=ends), tmp_path)
+    assert first.run == ("a", "a")
+    assert first.notes[-2] == "1 runs left out (the training loss of preferences is no NLL)"
 
 
 def test_what_gives_no_exponent_says_so() -> None:

@@ -171,8 +171,8 @@ def test_flop_conventions_of_the_published_models() -> None:
     assert c.flops("causal") == 162_051_072
     assert c.params("body") == 20_453_888
     assert set(FLOPS) == {"6nd", "6nd_body", "attention", "causal", "exact"}
-    assert set(PARAMS) == {"total", "tied", "body"}
-    assert c.params("tied") == c.params("total") == 20_710_912
+    assert set(PARAMS) == {"total", "tied", "body", "active"}
+    assert c.params("tied") == c.params("total") == c.params("active") == 20_710_912
 
 
 def test_tied_leaves_out_an_untied_head() -> None:

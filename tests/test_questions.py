@@ -28,7 +28,7 @@ from analysis.records import from_results
 from analysis.scores import chain, downstream
 from analysis.scores.accuracy import MetricLaw
 from analysis.solve.solver import Loss
-from slam_core.results import Result, Score, Spent, Validation, merge
+from slam_core.results import Result, Score, Spent, Validation, merge, read
 from slam_core.spec import Dpo, RunSpec
 
 BUDGETS = np.geomspace(1e17, 1e20, 4).tolist()
@@ -253,6 +253,26 @@ def test_downstream_on_results_counts_items(
     assert found["n_points"] == 24
     assert analysis("downstream", "--score", "tSC", "--results", results) == 2
     assert "all has no score 'tSC'; its scores: pairs" in capsys.readouterr().err
+
+
+def test_a_benchmark_made_anew_is_not_mixed_with_what_it_was(results: Path, tmp_path: Path) -> None:
+    """Of two revisions the one that most runs were scored on counts, for all of them."""
+    records = list(read(results, Result).values())
+    merge(tmp_path, records, Result)
+    merge(tmp_path, [scored(one) for one in records], Score)
+    before = from_results(tmp_path)
+    anew = {"revision": "1", "value": 0.25}
+    merge(tmp_path, [scored(one).model_copy(update=anew) for one in records[1:]], Score)
+    merge(tmp_path, [scored(records[0]).model_copy(update={"revision": "2"})], Score)
+    assert from_results(tmp_path).scores["pairs"].tolist() == before.scores["pairs"].tolist()
+    merge(tmp_path / "few", records, Result)
+    merge(tmp_path / "few", [scored(one) for one in records[:3]], Score)
+    merge(tmp_path / "few", [scored(one).model_copy(update=anew) for one in records[1:]], Score)
+    few = from_results(tmp_path / "few")
+    of = dict(zip(few.run, few.scores["pairs"].tolist(), strict=True))
+    assert np.isnan(of.pop(records[0].run))
+    assert set(of.values()) == {0.25}
+    assert "1 runs have no score on revision 1 of pairs, but on another" in " ".join(few.notes)
 
 
 def test_scores_that_mean_nothing_are_a_failure(

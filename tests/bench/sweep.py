@@ -2,8 +2,8 @@
 `Trainer`, one run after another.
 
     python tests/bench/sweep.py demo       the demo's 23 runs: the same runs on both sides
-    python tests/bench/sweep.py trunk      the 40 runs of demo-trunk, by WSD: the same on both sides,
-                                           but the suite trains the steps that runs share once
+    python tests/bench/sweep.py trunk      the 40 runs of demo-trunk, by WSD: the same for both,
+                                           and the suite trains steps that runs share once
     python tests/bench/sweep.py cost       5 budgets x 6 sizes: cosine runs from scratch through
                                            Trainer, against a trunk a size with cool-downs
 
