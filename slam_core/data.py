@@ -74,16 +74,13 @@ class Mix:
         if any(source.repetitions for source in self._data.sources):
             self._limit(step + 1)
         counter = np.arange(step * self.rows, (step + 1) * self.rows)
-        out = np.empty((self.rows, self.context + 1), dtype=np.int64)
         block, position = np.divmod(counter, BLOCK)
-        source, rank = np.empty_like(block), np.empty_like(block)
-        for b in np.unique(block):
-            now = block == b
-            source[now], rank[now] = (part[position[now]] for part in self._dealt(int(b)))
-        for k in range(len(self._streams)):
-            mine = source == k
-            if mine.any():
-                out[mine] = self._sequences(k, block[mine] * self._quotas[k] + rank[mine])
+        parts = [self._dealt(int(b)).take(position[block == b], axis=1) for b in np.unique(block)]
+        source, epoch, start = np.concatenate(parts, axis=1)
+        out = np.empty((self.rows, self.context + 1), dtype=np.int64)
+        for k, e in sorted(set(zip(source.tolist(), epoch.tolist(), strict=True))):
+            mine = (source == k) & (epoch == e)
+            out[mine] = rows_at(self._streams[k].epoch(e), start[mine], self.context)
         return out
 
     def passes(self, steps: int) -> dict[str, float]:
@@ -156,27 +153,27 @@ class Mix:
                     f"repetitions allows {most:g}: lower the budget or its weight, or add data"
                 )
 
-    def _deal(self, block: int) -> tuple[Ids, Ids]:
-        """For each position of a block, its source and how many of that source came before it."""
+    def _deal(self, block: int) -> Ids:
+        """(source, epoch, first unit in the epoch's sequence of ids) of each position of a block,
+        (3, BLOCK)."""
         order = permute(np.arange(BLOCK), BLOCK, self._seed, "mix", block)
         source = np.repeat(np.arange(len(self._quotas)), self._quotas)[order]
-        rank = np.empty(BLOCK, dtype=np.int64)
+        dealt = np.stack([source, np.empty_like(source), np.empty_like(source)])
         for k, quota in enumerate(self._quotas):
-            rank[source == k] = np.arange(quota)
-        return source, rank
+            dealt[1:, source == k] = self._drawn(k, np.arange(block * quota, (block + 1) * quota))
+        return dealt
 
-    def _sequences(self, k: int, index: Ids) -> Ids:
-        """The `index`-th sequences drawn from source `k`."""
+    def _drawn(self, k: int, index: Ids) -> Ids:
+        """Epoch and first unit of the `index`-th sequences drawn from source `k`, (2, ...)."""
         count = self._windows[k]
         epoch, within = np.divmod(index, count)
-        out = np.empty((len(index), self.context + 1), dtype=np.int64)
-        for e in np.unique(epoch):
+        start = np.empty_like(index)
+        for e in np.unique(epoch).tolist():
             now = epoch == e
-            offset = key_of(self._seed, "offset", k, int(e)) % self.context
-            order = permute(within[now], count, self._seed, "order", k, int(e))
-            tokens = self._streams[k].epoch(int(e))
-            out[now] = rows_at(tokens, order * self.context + offset, self.context)
-        return out
+            offset = key_of(self._seed, "offset", k, e) % self.context
+            order = permute(within[now], count, self._seed, "order", k, e)
+            start[now] = order * self.context + offset
+        return np.stack([epoch, start])
 
 
 def _text_of(data: Data) -> TextTokens | None:

@@ -107,6 +107,7 @@ class Single:
 
     def __init__(self, model: nn.Module, optim: Optim):
         self.model = self._module = model
+        self._kept: list[torch.Tensor] = list(model.parameters())
         self._clip = optim.clip
         self.optimiser = optimiser(optim, model)
 
@@ -119,7 +120,7 @@ class Single:
 
     def step(self) -> None:
         if self._clip:
-            nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
+            nn.utils.clip_grad_norm_(self._kept, self._clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
 
@@ -145,7 +146,6 @@ class Halved(Single):
         super().__init__(model, optim)
         copies = halved(model)
         self.model = _Passes(model, copies)
-        self._kept: list[torch.Tensor] = list(model.parameters())
         self._copies: list[torch.Tensor] = list(copies.parameters())
 
     @contextmanager
