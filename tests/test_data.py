@@ -212,10 +212,12 @@ def test_every_block_has_the_weights_of_the_mix(
     for quota, weight in zip(quotas, weights, strict=True):
         assert abs(quota - 1024 * weight / sum(weights)) < 1
     mix = Mix(data(Source(corpus=str(tiny_corpus))), 0)
-    mix._quotas = quotas
-    source, rank = mix._deal(block)
+    mix._quotas, mix._windows = quotas, mix._windows * len(quotas)
+    source, *where = mix._deal(block)
     for k, quota in enumerate(quotas):
-        assert rank[source == k].tolist() == list(range(quota))
+        assert (source == k).sum() == quota
+        drawn = mix._drawn(k, np.arange(block * quota, (block + 1) * quota))
+        assert np.array_equal(np.stack(where)[:, source == k], drawn)  # in their order
 
 
 def test_what_is_not_of_one_tokeniser_is_refused(tiny_corpus: Path, tmp_path: Path) -> None:
