@@ -133,23 +133,36 @@ def launch(
     lm: Lm = LM,
     results: Results = RESULTS,
 ) -> None:
-    """Run what is missing, score it, collect. Safe to repeat."""
+    """Run what is missing, score it, collect. Safe to repeat.
+
+    Each job scores its run, where it ran. What is left over is scored on this machine at the end,
+    or, with --on slurm, told.
+    """
     from ablations.catalogue import chosen
     from ablations.declare import Several
-    from ablations.scoring import check, score_all
+    from ablations.door import DOOR, words
+    from ablations.scoring import check, lacking, score_all
     from sweeps.collect import collect
     from sweeps.launch import again, aloud
     from sweeps.launch import launch as launched
 
     parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
     check(parts, speech)
-    said = options({"scale": scale}) + where.said
-    said += options({"vocoder": vocoder, "asr": asr if asr != ASR else None})
-    said += options({"lm": lm if lm != LM else None})
+    how = options({"scale": scale})
+    models = options({"vocoder": vocoder, "asr": asr if asr != ASR else None})
+    models += options({"lm": lm if lm != LM else None})
+    said = how + where.said + models
     command = again(" ".join(names), where.on, results, said).replace("sweeps", "ablations", 1)
     study = parts[0] if len(parts) == 1 else Several(parts)
-    code = launched(study, where.place(), results, retry=retry, command=command)
-    if code != 75 and score_all(parts, results, where.workers, aloud, speech):
+    place = where.place(door=DOOR)
+    code = launched(study, place, results, retry=retry, command=command, words=words(parts, speech))
+    if code != 75 and where.on == "slurm":
+        if left := lacking(parts, results, aloud, speech):
+            where_to = options({"results": results if results != RESULTS else None})
+            rest = " ".join(["python -m ablations score", *names, *how, *models, *where_to])
+            aloud(f"{len(left)} runs lack scores; where there is a GPU: {rest}")
+            code = 1
+    elif code != 75 and score_all(parts, results, where.workers, aloud, speech):
         aloud(f"mend the cause, then: {command}")
         code = 1
     print(collect(results))

@@ -12,7 +12,7 @@ from ablations.declare import Ablation, Declared
 from ablations.scales import SCALES
 from slam_core.errors import UsageError, did_you_mean
 
-_OTHERS = ("__main__", "catalogue", "declare", "scales", "scoring")
+OTHERS = ("__main__", "catalogue", "declare", "door", "scales", "scoring")
 
 
 @lru_cache(maxsize=1)
@@ -22,7 +22,7 @@ def catalogue() -> dict[str, Ablation]:
     found: list[Ablation] = [
         importlib.import_module(f"ablations.{name}").ABLATION
         for name in names
-        if name not in _OTHERS
+        if name not in OTHERS
     ]
     order = sorted(found, key=lambda one: (not one.where.startswith(("Figure", "Table")), one.name))
     return {one.name: one for one in order}

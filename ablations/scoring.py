@@ -57,6 +57,48 @@ def check(parts: Sequence[Declared], speech: Speech | None) -> None:
         check(speech.vocoder, open_corpus(corpus).inventory, speech.asr, speech.lm)
 
 
+Wanted = dict[str | Generation, None]  # in their order
+
+
+def lacking(
+    parts: Sequence[Declared], results: Path, say: Callable[[str], None], speech: Speech | None
+) -> dict[str, Wanted]:
+    """By run, what the finished runs of ablations are still to be scored on. GenPPL of transcripts
+    takes `speech`, and is left out without. `UsageError` for a benchmark that is not here. A run
+    whose scratch folder is elsewhere is scored there."""
+    had: dict[str, set[str]] = {}
+    for score in read(results, Score).values():
+        mark = _mark(score.benchmark, score.revision, score.metric)
+        had.setdefault(score.run, set()).add(mark)
+    found: dict[str, Wanted] = {}
+    unspoken: set[str] = set()
+    for part in parts:
+        marks, specs = _marks(part, speech), part.runs()
+        for label in part.cells:
+            run = specs[label].id
+            if scratch.state(run) != "done":
+                continue
+            scored = had.get(run, set())
+            wanted = found.setdefault(run, {})
+            wanted |= {one: None for one, mark in marks.items() if mark not in scored}
+            if not speech and _speaks(part) and not any(f" {TRANSCRIPTS}" in m for m in scored):
+                unspoken.add(run)
+    if unspoken:
+        say(f"{len(unspoken)} runs go without GenPPL: their transcripts take --vocoder")
+    return {run: names for run, names in found.items() if names}
+
+
+def score_here(
+    run: str, measures: Sequence[str], generation: Generation | None, speech: Speech | None
+) -> list[str]:
+    """Score a finished run, in this process, on measures, and on what it makes of the prompts
+    unless their judge is not done yet. What went wrong, in sentences."""
+    asked: list[str | Generation] = [*measures]
+    if generation and _judged(generation):
+        asked.append(generation)
+    return _score(run, asked, speech)
+
+
 def score_all(
     parts: Sequence[Declared],
     results: Path,
@@ -64,37 +106,16 @@ def score_all(
     say: Callable[[str], None],
     speech: Speech | None = None,
 ) -> int:
-    """Give every finished run of the ablations the scores that it lacks; the number of runs that
-    still lack some. GenPPL of transcripts takes `speech`, and is left out without.
+    """Give every finished run of the ablations the scores that it is `lacking`, on this machine;
+    the number of runs that still lack some.
 
     One run at a time where there is speech, unless `workers` says more: each process loads its
-    models. `UsageError` for a benchmark that is not here. A run whose scratch folder is elsewhere
-    is scored there.
+    models.
     """
-    had: dict[str, set[str]] = {}
-    for score in read(results, Score).values():
-        mark = _mark(score.benchmark, score.revision, score.metric)
-        had.setdefault(score.run, set()).add(mark)
-    runs: dict[str, str] = {}
-    lacking: dict[str, dict[str | Generation, None]] = {}
-    unspoken: set[str] = set()
-    for part in parts:
-        marks, specs = _marks(part, speech), part.runs()
-        for label in part.cells:
-            run = specs[label].id
-            runs.setdefault(run, label)
-            if scratch.state(run) != "done":
-                continue
-            scored = had.get(run, set())
-            wanted = lacking.setdefault(run, {})
-            wanted |= {one: None for one, mark in marks.items() if mark not in scored}
-            if not speech and _speaks(part) and not any(f" {TRANSCRIPTS}" in m for m in scored):
-                unspoken.add(run)
-    if unspoken:
-        say(f"{len(unspoken)} runs go without GenPPL: their transcripts take --vocoder")
-    todo = {run: names for run, names in lacking.items() if names}
+    todo = lacking(parts, results, say, speech)
     if not todo:
         return 0
+    runs = {part.runs()[label].id: label for part in parts for label in part.cells}
     width = workers or (1 if speech else min(len(todo), os.cpu_count() or 1))
     say(f"{len(todo)} runs to score, {width} at a time")
     failed = 0
@@ -145,10 +166,17 @@ def _own_name(benchmark: str) -> str:
     return benchmark if is_corpus(benchmark) else open_pairs(benchmark).name
 
 
+def _judged(asked: Generation) -> bool:
+    return asked.judge is None or scratch.state(asked.judge.id) == "done"
+
+
 def _enter(environment: dict[str, str], folder: str) -> None:
+    import torch
+
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    torch.set_num_threads(1)
 
 
 def _speaks(part: Declared) -> bool:
@@ -183,11 +211,8 @@ def _mark(benchmark: str, revision: str, metric: str) -> str:
 
 def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -> list[str]:
     """What went wrong, in sentences."""
-    import torch
-
     from slam_core.run import score
 
-    torch.set_num_threads(1)
     problems = []
     for one in asked:
         name = one if isinstance(one, str) else f"continuations of {one.corpus}"

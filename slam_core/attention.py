@@ -5,8 +5,10 @@ the truth (tests/test_attention.py) and, at contexts of a hundred units or so, q
 
 Models that cap attention logits (Gemma 2) have them capped here, in plain torch: its kernel cannot.
 
-No mask is made where it would only be causal: kernels that are told so compute half of the square.
-transformers makes one whenever it is compiled.
+Under `NAME` transformers makes no masks, so that kernels are told to be causal, and compute half of
+the square; it would make one in every compiled pass, and look through the positions (which a GPU
+waits for) in every other. Documents have a mask of their own (`slam_core.packing`). Rows that are
+padded take `PADDED`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-NAME = "slam"
+NAME, PADDED = "slam", "slam-padded"
 NARROW = 64
 
 
@@ -32,7 +34,7 @@ def attention(
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers' `sdpa`: (rows, heads, time, width) each -> (rows, time, heads, width)."""
-    attention_mask = _windowed(attention_mask, more.get("sliding_window"))
+    attention_mask = _windowed(attention_mask, more.get("sliding_window"), query)
     if more.get("softcap") is not None:
         return _capped(module, query, key, value, attention_mask, **more), None
     dtype = value.dtype  # under autocast rotary queries and keys are fp32 until they get here
@@ -42,18 +44,6 @@ def attention(
     with torch.autocast("cpu", enabled=False):
         found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **more)
     return found.to(dtype), None
-
-
-def causal_mask(**asked: Any) -> torch.Tensor | None:
-    """transformers' `sdpa_mask`; None where every query sees all keys up to its own.
-
-    Documents have a mask of their own (`slam_core.packing`), which does not come here. That
-    transformers looks for some among the positions, too, is of no account.
-    """
-    plain = asked.get("attention_mask") is None and asked.get("local_size") is None
-    if plain and not asked.get("use_vmap") and asked.get("q_length") == asked["kv_length"]:
-        return None
-    return sdpa_mask(**asked)
 
 
 def _capped(
@@ -82,13 +72,18 @@ def _capped(
     return (weights @ value).transpose(1, 2).contiguous()
 
 
-def _windowed(mask: torch.Tensor | None, window: int | None) -> torch.Tensor | None:
-    """A mask within a window of units: transformers leaves the window out of a mask that a model
-    is given (`slam_core.packing`), and it has no effect on one of its own."""
-    if mask is None or window is None or mask.shape[-2] != mask.shape[-1]:
+def _windowed(
+    mask: torch.Tensor | None, window: int | None, query: torch.Tensor
+) -> torch.Tensor | None:
+    """A mask within a window of units, where rows are longer: none is made for `NAME`, and one that
+    a model is given lacks it. On transformers' own it has no effect."""
+    time = query.shape[2]
+    if window is None or time <= window or (mask is not None and mask.shape[-1] != time):
         return mask
-    return mask & torch.ones_like(mask[:1, :1]).triu(1 - window)
+    band = torch.ones(time, time, dtype=torch.bool, device=query.device).tril().triu(1 - window)
+    return band if mask is None else mask & band
 
 
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, causal_mask)
+for name in (NAME, PADDED):
+    AttentionInterface.register(name, attention)
+AttentionMaskInterface.register(PADDED, sdpa_mask)

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from slam_core import scratch
+from slam_core.attention import PADDED
 from slam_core.auto_bleu import auto_bleu
 from slam_core.corpora import open_corpus, write_file
 from slam_core.errors import UsageError
@@ -76,7 +77,7 @@ def continued(
         use_cache=True,
     )
     device = next(model.parameters()).device
-    model.eval()
+    model.eval().set_attn_implementation(PADDED)  # type: ignore[operator]
     out = []
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]

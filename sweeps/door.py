@@ -40,4 +40,4 @@ def arguments(job: Job, resources: Resources) -> list[str]:
         said += ["--compile", resources.compile]
     if resources.checkpoint_activations:
         said += ["--checkpoint-activations"]
-    return said
+    return [*said, *job.words]

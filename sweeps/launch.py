@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,21 @@ def launch(
     limit: int | None = None,
     command: str,
     after: str = "",
+    words: Mapping[str, tuple[str, ...]] | None = None,
     say: Say = aloud,
 ) -> int:
     """Run what a study lacks, then collect. The exit code: 0 all there, 1 some failed, 75 more
     is to do.
 
-    `command` is what launches this study again; `after` what a user does once all is there.
+    `command` is what launches this study again; `after` what a user does once all is there;
+    `words` are for the place's door, by run.
     """
     planned = plan(study, results)
     with presence(study.name) as others:
-        jobs = _chosen(planned, retry, limit)
+        jobs = [
+            replace(job, words=(words or {}).get(job.run, ()))
+            for job in _chosen(planned, retry, limit)
+        ]
         for line in _announcement(planned, place, jobs, retry, others):
             say(line)
         endings: Mapping[str, Ending] = {}

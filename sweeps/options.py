@@ -14,6 +14,7 @@ import typer
 
 from slam_core.errors import UsageError
 from slam_core.limits import how_to_compile
+from sweeps.door import DOOR
 
 if TYPE_CHECKING:
     from sweeps.place import Place
@@ -50,9 +51,9 @@ class Where:
         None
     )
 
-    def place(self, detach: bool = False) -> Place:
-        """This machine, or the SLURM cluster that is here; `UsageError` for another name, and for
-        options that do not go with it."""
+    def place(self, detach: bool = False, door: str = DOOR) -> Place:
+        """This machine, or the SLURM cluster that is here, with a module that runs one spec;
+        `UsageError` for another name, and for options that do not go with it."""
         from sweeps.place import Resources
 
         if self.compile is not None:
@@ -79,7 +80,11 @@ class Where:
             from sweeps.slurm.request import request
 
             return Slurm(
-                request(self.slurm or (), self.slurm_file), self.workers, resources, detach
+                request(self.slurm or (), self.slurm_file),
+                self.workers,
+                resources,
+                detach,
+                door=door,
             )
         if self.slurm or self.slurm_file or detach:
             raise UsageError("--slurm, --slurm-file and --detach go with --on slurm")
@@ -89,7 +94,7 @@ class Where:
             )
         from sweeps.local import Local
 
-        return Local(self.workers, resources, self.per_gpu, self.memory)
+        return Local(self.workers, resources, self.per_gpu, self.memory, door)
 
     @property
     def said(self) -> list[str]:

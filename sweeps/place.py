@@ -38,7 +38,7 @@ class Job:
 
     `retry`: start a new attempt if the latest failed. `after`: the run of the same list whose
     first steps, or whose model, this one takes over, once they are done; begun earlier it is right,
-    only dearer.
+    only dearer. `words`: what its door is told besides how to run it.
     """
 
     run: str
@@ -47,6 +47,7 @@ class Job:
     cost: float
     retry: bool = False
     after: str | None = None
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import slam_core
 from slam_core import scratch
 from slam_core.errors import SlamError
 
-PACKAGES = ("slam_core", "sweeps")
+PACKAGES = ("slam_core", "sweeps", "ablations")
 # Linked, not copied: some 50 MB, and a run refuses data of another checksum than its spec names.
 LINKED = Path("slam_core", "embedded")
 

@@ -18,7 +18,7 @@ from speech_models import write_speech_models
 
 import ablations
 from ablations.__main__ import main
-from ablations.catalogue import catalogue, declared
+from ablations.catalogue import OTHERS, catalogue, declared
 from ablations.declare import (
     GENERATED,
     Ablation,
@@ -30,7 +30,8 @@ from ablations.declare import (
     Scale,
     Several,
 )
-from ablations.scoring import Speech, check, score_all
+from ablations.door import DOOR, words
+from ablations.scoring import Speech, check, lacking, score_all
 from analysis.ablate.table import tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
@@ -51,7 +52,7 @@ from sweeps.table import brief
 FILES = sorted(
     path
     for path in Path(ablations.__path__[0]).glob("*.py")
-    if path.stem not in ("__init__", "__main__", "catalogue", "declare", "scales", "scoring")
+    if path.stem not in ("__init__", *OTHERS)
 )
 
 
@@ -481,6 +482,44 @@ def test_continuations_are_judged_and_tabulated(
     assert len(revisions) == 2
 
 
+@pytest.mark.usefixtures("warm_server")
+def test_a_job_scores_its_run(
+    small: Scale, transcribed: Declared, slam_out: Path, tmp_path: Path
+) -> None:
+    """All that asks for no run but its own; the judged ones wait for their judge."""
+    results, said = tmp_path / "results", list[str]()
+    judged = PLAIN.model_copy(update={"metrics": ("sBLIMP", "val_loss", *GENERATED)}).at(
+        small.model_copy(update={"seeds": (0,)})
+    )
+    place = Local(workers=2, door=DOOR)
+
+    def launched(study: Declared, limit: int | None = None) -> dict[str, Any]:
+        told = words([study], None)
+        assert launch(study, place, results, command="x", limit=limit, words=told) == 0
+        return lacking([study], results, said.append, None)
+
+    left = launched(judged, limit=2)
+    assert list(left.values()) == [{judged.generation: None}] * 2
+    assert launched(judged) == left  # there is a judge now
+    assert score_all([judged], results, 2, said.append) == 0
+    collect(results)
+    assert set(tabulate(judged, results).metrics) == {"sBLIMP", "val_loss", *GENERATED[1:]}
+    # Without a judge there is nothing to wait for.
+    other = transcribed.scale.model_copy(update={"losses": {}, "seeds": (7,)})
+    assert not launched(SPOKEN.at(other))
+
+
+@pytest.mark.usefixtures("warm_server")
+def test_a_run_whose_scores_fail_is_done(small: Scale, slam_out: Path, tmp_path: Path) -> None:
+    gone = PLAIN.at(small.model_copy(update={"benchmarks": {"sBLIMP": "bench/gone"}}))
+    run = gone.runs()["slow,s0"].id
+    place, told = Local(workers=2, door=DOOR), words([gone], None)
+    assert launch(gone, place, tmp_path / "results", command="x", limit=1, words=told) == 0
+    assert scratch.state(run) == "done"
+    assert "not scored: bench/gone: " in (scratch.run_folder(run) / "log.txt").read_text()
+    assert {s.benchmark for s in read(tmp_path / "results", Score).values()} == {"tiny/validation"}
+
+
 @pytest.fixture
 def transcribed(small: Scale) -> Declared:
     """GenPPL is that of transcripts, as at the paper's scale."""
@@ -612,7 +651,7 @@ def test_speech_goes_where_it_is_used(transcribed: Declared) -> None:
 
 
 def test_what_goes_on_with_a_launch_has_its_models(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands: list[str] = []
 
@@ -622,12 +661,19 @@ def test_what_goes_on_with_a_launch_has_its_models(
 
     monkeypatch.setattr("sweeps.launch.launch", stopped)
     monkeypatch.setattr("ablations.scoring.check", lambda parts, speech: None)
+    monkeypatch.setattr("ablations.door.words", lambda parts, speech: {})
     given = ["launch", "dpo-share", "--on", "local", "--scale", "paper", "--vocoder", "my voc"]
     assert main([*given, "--asr", "a/whisper", "--lm", "/l/m"]) == 75
     assert main(["launch", "dpo-share", "--on", "local", "--scale", "paper"]) == 75
     start = "python -m ablations launch dpo-share --on local --scale paper"
     assert commands == [f"{start} --vocoder 'my voc' --asr a/whisper --lm /l/m", start]
     capsys.readouterr()
+    monkeypatch.setattr("sweeps.launch.launch", lambda *given, **how: 0)
+    monkeypatch.setattr("ablations.scoring.lacking", lambda *given: {"a": {}, "b": {}})
+    given = ["launch", "clip", "dropout", "--on", "slurm", "--results", str(tmp_path)]
+    assert main(given) == 1
+    rest = f"python -m ablations score clip dropout --scale tiny --results {tmp_path}"
+    assert f"2 runs lack scores; where there is a GPU: {rest}\n" in capsys.readouterr().out
     assert main(["launch", "dpo-share", "--on", "local", "--lm", "/l/m"]) == 2
     assert "--asr and --lm go with --vocoder" in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from slam_core import scratch
+from slam_core.distributed import leave
 from sweeps.slurm.batch import Batch, End
 
 # SLURM ends a job that it preempts within its GraceTime; nobody waits for ever.
@@ -47,7 +48,7 @@ def work(home: str, index: int) -> None:
         time.sleep(PATIENCE)
     if first:
         batch.write_end(index, end)
-    sys.exit(code)
+    leave(code)
 
 
 def _log_to(path: Path) -> None:
