@@ -155,7 +155,9 @@ def launch(
     command = again(" ".join(names), where.on, results, said).replace("sweeps", "ablations", 1)
     study = parts[0] if len(parts) == 1 else Several(parts)
     place = where.place(door=DOOR)
-    code = launched(study, place, results, retry=retry, command=command, words=words(parts, speech))
+    # Models of speech are large: here they are loaded once, at the end.
+    there = words(parts, speech if where.on == "slurm" else None)
+    code = launched(study, place, results, retry=retry, command=command, words=there)
     if code != 75 and where.on == "slurm":
         if left := lacking(parts, results, aloud, speech):
             where_to = options({"results": results if results != RESULTS else None})

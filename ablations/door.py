@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def words(parts: Sequence[Declared], speech: Speech | None) -> Mapping[str, tupl
     return {run: (_THEN, one.model_dump_json()) for run, one in asked.items()}
 
 
+def _forget() -> None:
+    """Free what training has held: compiled code keeps its model until it is collected."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def main(arguments: list[str]) -> int:
     """The exit code of the run: what could not be scored is printed, and scored later."""
     if _THEN not in arguments:  # a first stage, or a judge
@@ -51,6 +60,7 @@ def main(arguments: list[str]) -> int:
         return code
     run, asked = read_spec(Path(own[1])).id, _Asked.model_validate_json(said)
     if scratch.state(run) == "done":
+        _forget()
         for problem in score_here(run, asked.measures, asked.generation, asked.speech):
             print(f"not scored: {problem}", flush=True)
     return 0

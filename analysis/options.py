@@ -27,7 +27,7 @@ Name = Annotated[
 Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 LawName = Annotated[str, typer.Option("--law", help="Name of a published law.")]
-Params = Annotated[str | None, typer.Option(help="What N counts: total, tied, body.")]
+Params = Annotated[str | None, typer.Option(help="What N counts: total, tied, body, active.")]
 Convention = Annotated[
     str | None,
     typer.Option(help="What C counts: 6ND, non-embedding, attention, causal, exact, encoder."),

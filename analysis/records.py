@@ -276,7 +276,7 @@ def _scores(
 ) -> tuple[Mapping[str, Floats], Mapping[str, Floats], list[str]]:
     """Accuracies and item counts by benchmark (`name`, or `name:metric` for another metric than
     accuracy), NaN where a run was not scored. Of a benchmark's revisions the one that most runs
-    were scored on counts; notes say what that leaves out."""
+    were scored on counts, of equals the newest; notes say what that leaves out."""
     from slam_core.results import Score, read
 
     row = {(result.run, result.attempt): i for i, result in enumerate(results)}
@@ -291,15 +291,16 @@ def _scores(
         known.setdefault(name, {}).setdefault(score.revision, {})[i] = score
     values, items, notes = {}, {}, []
     for name, revisions in known.items():
-        chosen = max(sorted(revisions), key=lambda revision: len(revisions[revision]))
+        # In the order of the file: the last of equals is the newest.
+        chosen = max(reversed(revisions), key=lambda revision: len(revisions[revision]))
         scored = revisions[chosen]
         values[name], items[name] = np.full((2, len(results)), np.nan)
         for i, score in scored.items():
             values[name][i], items[name][i] = score.value, score.items
         if others := set().union(*revisions.values()) - scored.keys():
             notes.append(
-                f"{len(others)} runs have no score on revision {chosen} of {name}, but on another; "
-                "score them again"
+                f"{len(others)} runs were scored on {name} as it was before or after revision "
+                f"{chosen}, which most were: left out there; score all runs on it as it is"
             )
     return values, items, notes
 

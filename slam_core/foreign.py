@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -23,7 +24,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -42,6 +43,9 @@ _LEFT_OUT = re.compile(
 )
 _OWN_ATTENTION = "has layers that do not attend as torch's kernel does (but have sinks, or recur)"
 _OTHER_WEIGHTS = "has weights that do not multiply each unit once (and are no experts' either)"
+_STATE = (
+    "keeps numbers besides its weights, which no run does: it can be trained from random weights"
+)
 _KINDS = {"full_attention", "sliding_attention"}
 _COUNTING = "slam-counting"
 # What `slam_core.attention` understands of what layers may ask of a kernel.
@@ -101,6 +105,11 @@ def config_of(model: Model) -> PretrainedConfig:
     return config
 
 
+def one_theta(model: Model) -> bool:
+    """Whether a resolved `model` has rotary positions of a single base, which is the run's."""
+    return "rope_theta" in (getattr(config_of(model), "rope_parameters", None) or {})
+
+
 def kind_of(config: PretrainedConfig) -> type[PreTrainedModel]:
     """The class of transformers that is the causal LM of a config."""
     return cast(type[PreTrainedModel], MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
@@ -118,13 +127,16 @@ def count(model: Model, context: int) -> Counts:
     kind: Any = kind_of(config)
     if not kind._supports_sdpa and not kind._supports_attention_backend:
         raise _refused(model, _OWN_ATTENTION)
-    _seen.clear()
     try:
         with torch.device("meta"), torch.no_grad():
             made = kind(config).eval()
             experts = _experts(made, model)
+            ids = torch.zeros((1, _TIME), dtype=torch.long)
+            _windows.clear()
+            made(ids, attention_mask=torch.ones_like(ids))
+            _seen.clear()
             with FlopCounterMode(display=False) as counter:
-                logits(made, torch.zeros((1, _TIME), dtype=torch.long), eos=0)
+                logits(made, ids, eos=0)
     except UsageError:
         raise
     except Exception as error:  # of any kind: whatever a model's own code makes of its config
@@ -182,7 +194,10 @@ def _counted(made: Any, model: Model, matmul: int, experts: list[_Experts], cont
     kinds = set(getattr(made.config, "layer_types", None) or ())
     told = "position_ids" in signature(made.forward).parameters
     length = getattr(made.config, "max_position_embeddings", None)
+    windows = any("sliding_window" in call.asked for call in _seen)
     refused = {
+        "has windows that its layers do not tell the kernel": any(_windows) and not windows,
+        _STATE: model.init is not None and any(True for _ in _kept(made)),
         _OWN_ATTENTION: (
             len(_seen) != model.layers
             or not kinds <= _KINDS
@@ -216,6 +231,12 @@ def _counted(made: Any, model: Model, matmul: int, experts: list[_Experts], cont
     )
 
 
+def _kept(made: nn.Module) -> Iterator[str]:
+    """Buffers that a checkpoint would hold."""
+    held = made.state_dict().keys()
+    return (name for name, _ in made.named_buffers() if name in held)
+
+
 def _refused(model: Model, why: str) -> UsageError:
     return UsageError(f"model: {model.family}, as its config has it, {why}; choose another model")
 
@@ -232,6 +253,7 @@ class _Call:
 
 
 _seen: list[_Call] = []
+_windows: list[bool] = []  # whether masks that a model asks for have one
 
 
 def _counting(
@@ -255,8 +277,12 @@ def _counting(
     return query.new_empty(rows, time, heads, value.shape[-1]), None
 
 
+def _noting(**asked: Any) -> None:
+    _windows.append(asked.get("local_size") is not None)
+
+
 AttentionInterface.register(_COUNTING, _counting)
-AttentionMaskInterface.register(_COUNTING, sdpa_mask)
+AttentionMaskInterface.register(_COUNTING, _noting)
 
 
 def _config(where: Path | str, tree: dict[str, Any]) -> PretrainedConfig:

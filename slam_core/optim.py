@@ -157,8 +157,9 @@ def optimiser(optim: Optim, model: nn.Module) -> torch.optim.Optimizer:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         matrix = parameter.ndim >= 2
-        body = parameter.ndim == 2 and id(parameter) not in tables
-        decayed = {None: matrix, "body": body, "all": True}[optim.decayed]
+        inside = matrix and id(parameter) not in tables
+        body = inside and parameter.ndim == 2  # stacked experts are none of Muon's
+        decayed = {None: matrix, "body": inside, "all": True}[optim.decayed]
         groups.setdefault((body, decayed), []).append(parameter)
     of_body, rest = (
         [

@@ -28,6 +28,7 @@ from slam_core.dpo import Preferences, reference_logps
 from slam_core.engines import BF16_WEIGHTS, check, halved
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
+from slam_core.foreign import one_theta
 from slam_core.leaks import refuse_trained
 from slam_core.limits import Limits
 from slam_core.models import build, count_parameters
@@ -218,7 +219,8 @@ def _other_positions(spec: RunSpec) -> Iterator[str]:
             "how well it goes on beyond them is for the run to learn"
         )
     theta = pretrained.theta(init.source, init.revision)
-    if theta is not None and theta != spec.model.rope_theta:
+    single = not spec.model.config or one_theta(spec.model)
+    if single and theta is not None and theta != spec.model.rope_theta:
         yield (
             f"model.rope_theta is {spec.model.rope_theta:g}, the model it starts from had "
             f"{theta:g}; to keep that, say --set model.rope_theta={theta:g}"

@@ -466,8 +466,7 @@ def _counts(spec: RunSpec) -> Counts:
     if model.config:
         from slam_core import foreign
 
-        of_any_seed = model.model_copy(update={"init": None})
-        return foreign.count(of_any_seed, resolved.data.context)
+        return foreign.count(model, resolved.data.context)
     return count(model.family, model.shape, model.vocab, model.tied, resolved.data.context)
 
 

@@ -75,7 +75,8 @@ def launch(
     if left.had:
         say(f"{study.name}: {left.had}")
     ends = [ending.state for ending in endings.values()]
-    if len(ends) < len(jobs) or "interrupted" in ends:
+    stopped = any(ending.state == "done" and ending.reason for ending in endings.values())
+    if len(ends) < len(jobs) or "interrupted" in ends or stopped:
         say(f"go on with: {command}")
         return 75
     if "failed" in ends or left.having("failed"):

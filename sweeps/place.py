@@ -52,7 +52,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job left the place: a state, and a sentence if it is not `done`.
+    """How a job left the place: a state, and a sentence if it is not `done`, or if what its door
+    does after the run is not.
 
     `lost`: interrupted not because somebody asked, but by what ended it again and again.
     """

@@ -232,7 +232,7 @@ class Queue:
         job, state = one.job, scratch.state(one.job.run)
         self.memory.saw([one.tail.look().memory])
         if state in ("done", "diverged"):
-            self._end(job, Ending(state))
+            self._end(job, Ending(state, "stopped after it" if code and self.stops else ""))
         elif state == "running":
             # Another process was quicker, or the fork server died and its child lives on.
             if not self._adopt(job):

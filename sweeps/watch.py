@@ -111,9 +111,9 @@ class Tail:
         self.state, self._budget = "interrupted", spec["budget"]["amount"] * dpo.get("fraction", 1)
         now.step, now.share, now.total = 0, 0.0, event["steps"]
         now.params = sum(counts.get(part, 0) for part in ("embedding", "positions", "body", "head"))
-        active = now.params - counts.get("idle", 0)
+        now.params -= counts.get("idle", 0)
         units = dpo["batch"] * dpo["units"] if dpo else spec["data"]["batch"]
-        now.work = active * (now.total or 0) * units
+        now.work = now.params * (now.total or 0) * units
 
 
 class Lines:

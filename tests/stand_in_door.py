@@ -4,7 +4,8 @@ What a run does is in `act.json` of its folder, or for all runs in $STAND_IN: `s
 seconds a step, `kill` (the first so many tries die by SIGKILL at half way), `fail` (a sentence),
 `mute` (exit 1 without a word), `meet` (a run that must have begun before this one cools down),
 `memory` (bytes it says it holds), `flops` (a second, it says), `starve` (the first so many tries
-find no memory on the GPU), `oom` (a memory cgroup in which the first try takes more than there is).
+find no memory on the GPU), `oom` (a memory cgroup in which the first try takes more than there
+is), `after` (seconds of work once it is done).
 Losses are the lower, the nearer the learning rate is to 0.01.
 """
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda n, frame: asked.append(n))
     home = scratch.run_folder(spec.id)
     act: dict[str, Any] = {"steps": 10, "pause": 0.0, "kill": 0, "fail": "", "mute": False}
-    act |= {"meet": "", "memory": 0, "starve": 0, "oom": "", "flops": None}
+    act |= {"meet": "", "memory": 0, "starve": 0, "oom": "", "flops": None, "after": 0.0}
     act |= json.loads(os.environ.get("STAND_IN", "{}"))
     if (home / "act.json").exists():
         act |= json.loads((home / "act.json").read_text())
@@ -113,4 +114,9 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
     spent = {"steps": step, "tokens": step * spec.data.batch, "seconds": step * 0.1}
     found = {"nll": 1.0 + spec.seed + excess, "stderr": 0.1, "units": 100}
     journal.write("done", spent=spent, validation={"tiny": found})
+    over = time.monotonic() + act["after"]
+    while time.monotonic() < over:
+        if asked:
+            return 75
+        time.sleep(0.02)
     return 0

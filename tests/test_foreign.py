@@ -38,6 +38,7 @@ from slam_core.checkpoints import checkpoints
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.likelihood import unit_nll
 from slam_core.models import build, checkpoint_activations, count_parameters
+from slam_core.optim import optimiser
 from slam_core.run import execute, finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
 from slam_core.twist import quiet, warm_start
@@ -312,6 +313,29 @@ def test_transformers_loads_an_export(
         assert torch.equal(again(ids).logits, ours(ids).logits)
 
 
+def test_experts_are_matrices_of_the_body(tiny_spec: RunSpec, text_lms: Path) -> None:
+    spec = cold(tiny_spec, text_lms / "mixtral")
+    net = build(resolve(spec).model, 16, 0)
+    stacked = {id(p) for p in net.parameters() if p.dim() == 3}
+    for changes in ({"decayed": "body"}, {"name": "muon"}):
+        made = optimiser(spec.but({f"optim.{k}": v for k, v in changes.items()}).optim, net)
+        decay = {id(p): g["weight_decay"] for g in made.param_groups for p in g["params"]}
+        assert stacked
+        assert {decay[one] for one in stacked} == {spec.optim.weight_decay}
+        embedding = decay[id(net.get_input_embeddings().weight)]  # type: ignore[operator, union-attr]
+        assert embedding == (0 if "decayed" in changes else spec.optim.weight_decay)
+
+
+def test_a_second_theta_is_not_warned_of(
+    tiny_spec: RunSpec, text_lms: Path, tmp_path: Path, slam_out: Path
+) -> None:
+    folder = Path(shutil.copytree(text_lms / "gemma3_text", tmp_path / "g"))
+    edit(rope_parameters=None, rope_theta=1e6, rope_local_base_freq=1e4)(folder)
+    said: list[str] = []
+    assert execute(warm(tiny_spec, folder).but({"budget.amount": 2}), say=said.append) == "done"
+    assert not [text for text in said if "rope_theta" in text]
+
+
 def edit(**entries: object) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = folder / "config.json"
@@ -340,6 +364,8 @@ def falcon(folder: Path) -> None:
         (edit(model_type="bloom"), "bloom, as its config has it"),
         (edit(model_type="gptj"), "do not attend as torch's kernel does"),
         (edit(model_type="recurrent_gemma"), "do not multiply each unit once"),
+        (edit(model_type="phimoe"), "has windows that its layers do not tell the kernel"),
+        (edit(model_type="glm4_moe"), "keeps numbers besides its weights"),
         (edit(intermediate_size=128), "sizes differently model.layers"),
     ],
 )

@@ -86,6 +86,10 @@ class Toy:
     def text(self) -> str:
         return "\n".join(self.said)
 
+    def events(self, run: str) -> list[str]:
+        tried = scratch.attempts(run)
+        return [event["event"] for event in Journal(tried[-1]).events()] if tried else []
+
     def tries(self, run: str) -> int:
         return len((scratch.run_folder(run) / "tries").read_text().splitlines())
 
@@ -226,6 +230,18 @@ def test_interrupt_saves_stops_and_says_how_to_go_on(toy: Toy) -> None:
     for run in runs:
         toy.act(run, steps=20)
     assert toy.launch(3) == 0
+
+
+def test_a_launch_stopped_while_a_done_run_is_at_work_has_more_to_do(toy: Toy) -> None:
+    (run,) = toy.ids(1)
+    toy.act(run, after=60)
+    launcher = toy.process(1)
+    until(lambda: "done" in toy.events(run))
+    launcher.send_signal(signal.SIGINT)
+    said, _ = launcher.communicate(timeout=20)
+    assert launcher.returncode == 75
+    assert said.rstrip().endswith("go on with: again")
+    assert toy.launch(1) == 0
 
 
 def test_cancel_stops_the_launch_and_its_runs(toy: Toy) -> None:

@@ -100,8 +100,9 @@ class Submitter:
             "additional_parameters": said,
             "array_parallelism": at_a_time,
             "stderr_to_stdout": True,
-            # A run whose processes have lost one would wait for it.
-            "srun_args": ["--kill-on-bad-exit=1"],
+            # A run whose processes have lost one would wait for it; one that still scores its run
+            # when the others have left is not lost.
+            "srun_args": ["--kill-on-bad-exit=1", "--wait=0"],
             "setup": [*self._setup(batch), *asked.setup],
         }
 
