@@ -149,6 +149,7 @@ def launch(
     parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
     check(parts, speech)
     how = options({"scale": scale})
+    there_to = options({"results": results if results != RESULTS else None})
     models = options({"vocoder": vocoder, "asr": asr if asr != ASR else None})
     models += options({"lm": lm if lm != LM else None})
     said = how + where.said + models
@@ -160,16 +161,16 @@ def launch(
     code = launched(study, place, results, retry=retry, command=command, words=there)
     if code != 75 and where.on == "slurm":
         if left := lacking(parts, results, aloud, speech):
-            where_to = options({"results": results if results != RESULTS else None})
-            rest = " ".join(["python -m ablations score", *names, *how, *models, *where_to])
+            rest = " ".join(["python -m ablations score", *names, *how, *models, *there_to])
             aloud(f"{len(left)} runs lack scores; where there is a GPU: {rest}")
             code = 1
     elif code != 75 and score_all(parts, results, where.workers, aloud, speech):
         aloud(f"mend the cause, then: {command}")
         code = 1
     print(collect(results))
-    for part in parts:
-        print(f"next: python -m ablations table {part.ablation.name} --scale {scale}")
+    for part in parts if code == 0 else ():
+        shown = " ".join([f"python -m ablations table {part.ablation.name}", *how, *there_to])
+        print(f"next: {shown}")
     raise typer.Exit(code)
 
 

@@ -478,6 +478,11 @@ def find_pairs(name_or_path: str | Path) -> Path:
             f"no preferences {str(path)!r}: say <corpus>/preferences/<name>/train or held_out "
             "(`python -m slam_core preferences` makes them)"
         )
+    if path.parent == Path():
+        raise UsageError(
+            f"no corpus or pair set {str(path)!r}: corpora are looked for in $SLAM_CORPORA, a pair "
+            "set is <corpus>/<set>, such as tales/swuggy, or a folder that holds a pairs.json"
+        )
     corpus = find(path.parent)
     folder = corpus / "pairs" / path.name
     if not (folder / "pairs.json").is_file():
@@ -605,6 +610,8 @@ def write_corpus(
             units=so_far.units + units.size,
             seconds=round(so_far.seconds + placed.seconds, 2),
         )
+    if not lines:
+        raise SlamError(f"corpus '{name}' would have no documents: its source is empty")
     for split in list(waiting):
         flush(split)
     manifest = Manifest(

@@ -46,14 +46,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def exit_code(commands: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Run typer commands and return their exit code: 0 done, 1 failed, 2 wrong usage, 75 resumable.
 
-    A user's mistake is one sentence on stderr; whatever else is raised is a defect of ours and
-    passes through with its traceback.
+    A user's mistake, or a file that cannot be used, is one sentence on stderr; whatever else is
+    raised is a defect of ours and passes through with its traceback.
     """
     try:
         commands(args=arguments)
     except SlamError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}; choose another path, or free some space",
+            file=sys.stderr,
+        )
+        return 1
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     return 0

@@ -83,7 +83,9 @@ def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> No
         draft.rename(out)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise SlamError(f"cannot write {out}: {error.strerror}; free some space") from error
+        raise SlamError(
+            f"cannot write {out}: {error.strerror}; choose another --out, or free some space"
+        ) from error
 
 
 def _sampling(eos: int) -> dict[str, Any]:

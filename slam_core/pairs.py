@@ -77,6 +77,12 @@ def words(source: Path, reader: Reader, *, least_count: int, limit: int) -> Iter
     """
     with source.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
+    columns = ("word", "word_phones", "nonword_phones", "count_in_story_text")
+    if missing := [name for name in columns if any(row.get(name) is None for row in rows)]:
+        raise SlamError(
+            f"{source} has no {missing[0]} in some row: a table of words has the tab-separated "
+            f"columns {', '.join(columns)}"
+        )
     known = [row for row in rows if int(row["count_in_story_text"]) >= least_count]
     able = [s for s in dict.fromkeys(reader.cast.speakers) if s.engine == "hibari"]
     for row in known[:limit]:

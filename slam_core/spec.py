@@ -521,6 +521,9 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
             index = key
         elif isinstance(node, dict):
             raise UsageError(_no_field(where, key, list(node)))
+        elif node is None:
+            whole = f"--set '{where}={{\"{key}\": ...}}'"
+            raise UsageError(f"{where} is not set; give it whole: {whole}")
         else:
             raise UsageError(f"{where} is a single value; it has no field '{key}'")
         if i == len(parents):

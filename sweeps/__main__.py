@@ -55,8 +55,8 @@ def plan(
     times = Assumed(device, mfu) if device is not None else None
     planned = plans.plan(study(name), results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
-    if not as_json and len(planned.having(*plans.ENDED)) < len(planned.runs):
-        print(f"next: {go_on(name)} --on local")
+    if not as_json and not 0 < len(planned.runs) == len(planned.having(*plans.ENDED)):
+        print(" ".join([f"next: {go_on(name)} --on local", *_kept(results)]))
 
 
 @app.command()
@@ -86,7 +86,7 @@ def launch(
         retry=retry,
         limit=limit,
         command=launches.again(name, where.on, results, said),
-        after=f"python -m analysis fit {name}",
+        after=" ".join([f"python -m analysis fit {name}", *_kept(results)]),
     )
     raise typer.Exit(code)
 
@@ -239,6 +239,11 @@ def go_on(name: str) -> str:
     from sweeps.search import Search
 
     return f"python -m sweeps {'search' if isinstance(study(name), Search) else 'launch'} {name}"
+
+
+def _kept(results: Path) -> list[str]:
+    """The option that keeps to a folder of results, in the next command."""
+    return options({"results": results if results != RESULTS else None})
 
 
 def main(arguments: list[str] | None = None) -> int:

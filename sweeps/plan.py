@@ -89,11 +89,8 @@ class Plan:
     @property
     def saving(self) -> Saving:
         """What sharing first steps saves if each run starts once it can."""
-        alone, own = (
-            sum(flops or 0.0 for flops in column)
-            for column in zip(*((run.flops, run.own_flops) for run in self.runs), strict=True)
-        )
-        return Saving(alone, own)
+        alone = sum(run.flops or 0.0 for run in self.runs)
+        return Saving(alone, sum(run.own_flops or 0.0 for run in self.runs))
 
     def having(self, *states: State) -> list[Planned]:
         return [run for run in self.runs if run.state in states]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from slam_core.commands.corpus import app
 from slam_core.corpora import Likelihood, Pair, Spoken, Text, open_corpus, write_corpus, write_pairs
+from slam_core.errors import UsageError
 from slam_core.ngrams import remeasure
 
 
@@ -64,3 +66,6 @@ def test_a_card_is_counted_from_the_files(tmp_path: Path) -> None:
         assert line in card, line
     again = CliRunner().invoke(app, ["card", str(folder)])
     assert again.exit_code == 0
+    (folder / "ABOUT.md").unlink()
+    with pytest.raises(UsageError, match="that its words would come from"):
+        CliRunner().invoke(app, ["card", str(folder)], catch_exceptions=False)

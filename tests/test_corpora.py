@@ -24,7 +24,7 @@ from slam_core.corpora import (
     spans_of,
     words_of,
 )
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.ngrams import Baselines, baselines, witten_bell
 
 
@@ -41,6 +41,22 @@ def documents(count: int = 9, inventory: int = 501) -> list[Spoken]:
         split = ("train", "train", "validation")[i % 3]
         made.append(Spoken(f"d{i}", split, units, len(units) / 20, "anna", (1,)))
     return made
+
+
+def test_a_file_that_cannot_be_used_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda args: Path("/no/such/place").read_text()) == 1
+    assert capsys.readouterr().err == (
+        "error: /no/such/place: No such file or directory; choose another path, or free some "
+        "space\n"
+    )
+
+
+def test_an_empty_source_and_a_place_that_is_none(tmp_path: Path) -> None:
+    made = {"inventory": 5, "rate": 25.0, "tokeniser": "none", "provenance": {}}
+    with pytest.raises(SlamError, match="'e' would have no documents: its source is empty"):
+        corpora.write_corpus(tmp_path / "e", [], name="e", **made)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"no corpus or pair set 'swuggy': .*such as tales/swuggy"):
+        open_pairs("swuggy")
 
 
 @given(st.integers(2, 60_000), st.data())

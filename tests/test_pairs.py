@@ -60,6 +60,15 @@ def spoken(reader: pairs.Reader, id: str, split: str, *sentences: str) -> Spoken
     return Spoken(id, split, units, 9.0, speaker.name, lengths, text)
 
 
+def test_a_table_of_words_names_the_column_that_it_lacks(
+    tmp_path: Path, reader: pairs.Reader
+) -> None:
+    table = tmp_path / "words.tsv"
+    table.write_text("word\tnonword\nfox\tfix\n")
+    with pytest.raises(SlamError, match="has no word_phones in some row: a table of words has"):
+        list(pairs.words(table, reader, least_count=1, limit=1))
+
+
 def test_text_pairs_are_read_by_one_voice(tmp_path: Path, reader: pairs.Reader) -> None:
     source = tmp_path / "pairs.jsonl"
     rows = [

@@ -99,6 +99,7 @@ def test_every_field_is_in_the_id(field: str, value: float) -> None:
         ({"seed": True}, "seed is True"),
         ({"data.sources.5.weight": 1.0}, "data.sources has 1 items"),
         ({"seed.x": 1}, "seed is a single value"),
+        ({"model.init.source": "X"}, "model.init is not set; give it whole: --set 'model.init={"),
         ({"optim.lr": float("nan")}, "optim.lr"),
         ({"data.batch": 1000}, "the nearest is 1024"),
         ({"budget.unit": "seconds"}, "names its device"),

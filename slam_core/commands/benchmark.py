@@ -37,7 +37,9 @@ LikelihoodOption = Annotated[
 @app.command()
 def words(
     corpus: Name,
-    source: Annotated[Path, typer.Argument(help="A .tsv of words and non-words as phones.")],
+    source: Annotated[
+        Path, typer.Argument(help="A .tsv: word, word_phones, nonword_phones, count_in_story_text.")
+    ],
     name: Called = "swuggy",
     least_count: Annotated[int, typer.Option(help="Least count of a word in the stories.")] = 20,
     limit: Limit = 1000,

@@ -239,8 +239,14 @@ def card_(
     from slam_core.card import card
 
     corpus = open_corpus(name)
-    write_file(corpus.folder / "DATACARD.md", card(corpus).encode())
-    say(f"{corpus.folder / 'DATACARD.md'}")
+    path = corpus.folder / "DATACARD.md"
+    if path.exists() and not (corpus.folder / "ABOUT.md").is_file():
+        raise UsageError(
+            f"{path} is there, and no ABOUT.md that its words would come from: write one, or move "
+            "the card away"
+        )
+    write_file(path, card(corpus).encode())
+    say(f"{path}")
 
 
 if __name__ == "__main__":
