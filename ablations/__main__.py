@@ -20,6 +20,7 @@ app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 Name = Annotated[str, typer.Argument(help="Name of an ablation.", show_default=False)]
+Names = Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)]
 AtScale = Annotated[str, typer.Option("--scale", help="tiny (a laptop) or paper (a cluster).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
@@ -124,7 +125,7 @@ def plan(name: Name, scale: AtScale = "tiny", results: Results = RESULTS) -> Non
 @app.command()
 @somewhere
 def launch(
-    names: Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)],
+    names: Names,
     where: Where,
     scale: AtScale = "tiny",
     retry: Annotated[bool, typer.Option(help="Also the runs that failed.")] = False,
@@ -139,7 +140,7 @@ def launch(
     or, with --on slurm, told.
     """
     from ablations.catalogue import chosen
-    from ablations.declare import Several
+    from ablations.declare import together
     from ablations.door import DOOR, words
     from ablations.scoring import check, lacking, score_all
     from sweeps.collect import collect
@@ -154,7 +155,7 @@ def launch(
     models += options({"lm": lm if lm != LM else None})
     said = how + where.said + models
     command = again(" ".join(names), where.on, results, said).replace("sweeps", "ablations", 1)
-    study = parts[0] if len(parts) == 1 else Several(parts)
+    study = together(parts)
     place = where.place(door=DOOR)
     # Models of speech are large: here they are loaded once, at the end.
     there = words(parts, speech if where.on == "slurm" else None)
@@ -175,8 +176,36 @@ def launch(
 
 
 @app.command()
+def status(
+    names: Names,
+    scale: AtScale = "tiny",
+    watch: Annotated[bool, typer.Option("--watch", help="Show until nothing runs.")] = False,
+    as_json: Json = False,
+    results: Results = RESULTS,
+) -> None:
+    """Where the runs stand, as `sweeps status` tells it."""
+    from ablations.catalogue import chosen
+    from ablations.declare import together
+    from sweeps.status import Looks, show
+
+    show(Looks(together(chosen(names, scale)), results), watch, as_json)
+
+
+@app.command()
+def cancel(names: Names, scale: AtScale = "tiny") -> None:
+    """Ask the launches of just these ablations, and their running runs, to save and stop."""
+    from ablations.catalogue import chosen
+    from ablations.declare import together
+    from sweeps.launch import cancel as ask
+
+    study = together(chosen(names, scale))
+    if not ask(study):
+        print(f"nothing of {study.name} is running on this host")
+
+
+@app.command()
 def score(
-    names: Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)],
+    names: Names,
     scale: AtScale = "tiny",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
     vocoder: Vocoder = None,

@@ -234,6 +234,11 @@ class Several:
         }
 
 
+def together(parts: tuple[Declared, ...]) -> Declared | Several:
+    """One study of an ablation or several."""
+    return parts[0] if len(parts) == 1 else Several(parts)
+
+
 def key(setting: str, arm: str) -> str:
     """How tables and the paper's numbers name an arm in a setting."""
     return f"{setting}: {arm}" if setting else arm

@@ -176,17 +176,7 @@ def status(
     """Where runs stand: state, progress, loss, speed, time left, and why one failed."""
     from sweeps import status as statuses
 
-    looks = statuses.Looks(study(name) if name else None, results)
-    try:
-        if watch and not as_json:
-            statuses.watch(looks)
-            return
-        for report in looks:
-            print(json.dumps(report.record()) if as_json else report, flush=True)
-            if not watch:
-                break
-    except KeyboardInterrupt:
-        return
+    statuses.show(statuses.Looks(study(name) if name else None, results), watch, as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -194,6 +195,20 @@ def _stood(result: Result) -> Standing:
         rate=round(spent.tokens / spent.seconds) if spent.seconds else None,
         seconds=spent.seconds,
     )
+
+
+def show(looks: Looks, on: bool, as_json: bool) -> None:
+    """Print a report, or with `on` one after another until nothing runs."""
+    try:
+        if on and not as_json:
+            watch(looks)
+            return
+        for report in looks:
+            print(json.dumps(report.record()) if as_json else report, flush=True)
+            if not on:
+                break
+    except KeyboardInterrupt:
+        return
 
 
 def watch(looks: Looks) -> None:

@@ -678,6 +678,17 @@ def test_what_goes_on_with_a_launch_has_its_models(
     assert "--asr and --lm go with --vocoder" in capsys.readouterr().err
 
 
+def test_runs_of_ablations_are_watched_and_cancelled(
+    slam_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "clip", "--json", "--results", str(tmp_path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["runs"]) == 12
+    assert {run["state"] for run in report["runs"]} == {"missing"}
+    assert main(["cancel", "clip", "dropout"]) == 0
+    assert capsys.readouterr().out == "nothing of ablations-tiny is running on this host\n"
+
+
 def test_a_launch_is_refused_before_it_trains_for_nothing(
     slam_out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
