@@ -101,7 +101,9 @@ def main() -> None:
             print(rows[-1], flush=True)
     said = f"--sizes {' '.join(options.sizes)} --context {options.context} --units {options.units}"
     command = f"python tests/bench/step.py --family {options.family} {said} --steps"
-    command += "".join(f" {steps}" for steps in options.steps)
+    command += "".join(f" {steps}" for steps in options.steps) + f" --rounds {options.rounds}"
+    if options.variants != list(VARIANTS):
+        command += " --variants" + "".join(f" '{name}'" for name in options.variants)
     store(
         options.out,
         command,
