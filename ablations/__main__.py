@@ -11,7 +11,7 @@ import typer
 
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.prompts import ASR, LM
-from sweeps.options import Where, options, somewhere
+from sweeps.options import Where, kept, options, somewhere
 
 if TYPE_CHECKING:
     from ablations.scoring import Speech
@@ -150,7 +150,6 @@ def launch(
     parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
     check(parts, speech)
     how = options({"scale": scale})
-    there_to = options({"results": results if results != RESULTS else None})
     models = options({"vocoder": vocoder, "asr": asr if asr != ASR else None})
     models += options({"lm": lm if lm != LM else None})
     said = how + where.said + models
@@ -162,7 +161,7 @@ def launch(
     code = launched(study, place, results, retry=retry, command=command, words=there)
     if code != 75 and where.on == "slurm":
         if left := lacking(parts, results, aloud, speech):
-            rest = " ".join(["python -m ablations score", *names, *how, *models, *there_to])
+            rest = " ".join(["python -m ablations score", *names, *how, *models, *kept(results)])
             aloud(f"{len(left)} runs lack scores; where there is a GPU: {rest}")
             code = 1
     elif code != 75 and score_all(parts, results, where.workers, aloud, speech):
@@ -170,7 +169,7 @@ def launch(
         code = 1
     print(collect(results))
     for part in parts if code == 0 else ():
-        shown = " ".join([f"python -m ablations table {part.ablation.name}", *how, *there_to])
+        shown = " ".join([f"python -m ablations table {part.ablation.name}", *how, *kept(results)])
         print(f"next: {shown}")
     raise typer.Exit(code)
 

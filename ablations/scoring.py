@@ -115,7 +115,11 @@ def score_all(
     todo = lacking(parts, results, say, speech)
     if not todo:
         return 0
-    runs = {part.runs()[label].id: label for part in parts for label in part.cells}
+    runs: dict[str, str] = {}
+    for part in parts:
+        specs = part.runs()
+        for label in part.cells:
+            runs.setdefault(specs[label].id, label)
     width = workers or (1 if speech else min(len(todo), os.cpu_count() or 1))
     say(f"{len(todo)} runs to score, {width} at a time")
     failed = 0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -197,7 +196,7 @@ def _counted(made: Any, model: Model, matmul: int, experts: list[_Experts], cont
     windows = any("sliding_window" in call.asked for call in _seen)
     refused = {
         "has windows that its layers do not tell the kernel": any(_windows) and not windows,
-        _STATE: model.init is not None and any(True for _ in _kept(made)),
+        _STATE: model.init is not None and _keeps_more(made),
         _OWN_ATTENTION: (
             len(_seen) != model.layers
             or not kinds <= _KINDS
@@ -231,10 +230,10 @@ def _counted(made: Any, model: Model, matmul: int, experts: list[_Experts], cont
     )
 
 
-def _kept(made: nn.Module) -> Iterator[str]:
-    """Buffers that a checkpoint would hold."""
+def _keeps_more(made: nn.Module) -> bool:
+    """Whether a checkpoint would hold buffers, too."""
     held = made.state_dict().keys()
-    return (name for name, _ in made.named_buffers() if name in held)
+    return any(name in held for name, _ in made.named_buffers())
 
 
 def _refused(model: Model, why: str) -> UsageError:

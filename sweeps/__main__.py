@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slam_core.errors import UsageError, did_you_mean, exit_code
-from sweeps.options import Where, options, somewhere
+from sweeps.options import Where, kept, options, somewhere
 
 if TYPE_CHECKING:
     from sweeps.grid import Study
@@ -56,7 +56,7 @@ def plan(
     planned = plans.plan(study(name), results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
     if not as_json and not 0 < len(planned.runs) == len(planned.having(*plans.ENDED)):
-        print(" ".join([f"next: {go_on(name)} --on local", *_kept(results)]))
+        print(" ".join([f"next: {go_on(name)} --on local", *kept(results)]))
 
 
 @app.command()
@@ -86,7 +86,7 @@ def launch(
         retry=retry,
         limit=limit,
         command=launches.again(name, where.on, results, said),
-        after=" ".join([f"python -m analysis fit {name}", *_kept(results)]),
+        after=" ".join([f"python -m analysis fit {name}", *kept(results)]),
     )
     raise typer.Exit(code)
 
@@ -229,11 +229,6 @@ def go_on(name: str) -> str:
     from sweeps.search import Search
 
     return f"python -m sweeps {'search' if isinstance(study(name), Search) else 'launch'} {name}"
-
-
-def _kept(results: Path) -> list[str]:
-    """The option that keeps to a folder of results, in the next command."""
-    return options({"results": results if results != RESULTS else None})
 
 
 def main(arguments: list[str] | None = None) -> int:

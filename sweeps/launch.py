@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -20,6 +19,7 @@ from slam_core import scratch
 from slam_core.errors import SlamError
 from sweeps.collect import collect
 from sweeps.grid import Study
+from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import ENDED, Plan, makespan, plan
 from sweeps.queue import last_words
@@ -201,7 +201,4 @@ def presence(study: str) -> Iterator[list[dict[str, Any]]]:
 
 def again(study: str, place: str, results: Path, options: list[str], verb: str = "launch") -> str:
     """The command line that launches a study again."""
-    said = [f"python -m sweeps {verb}", study, "--on", place, *options]
-    if results != Path("results"):
-        said += ["--results", shlex.quote(str(results))]
-    return " ".join(said)
+    return " ".join([f"python -m sweeps {verb}", study, "--on", place, *options, *kept(results)])

@@ -120,6 +120,11 @@ def options(given: dict[str, Any]) -> list[str]:
     return words
 
 
+def kept(results: Path) -> list[str]:
+    """The option that keeps to a folder of results, in another command."""
+    return options({"results": results if results != Path("results") else None})
+
+
 def somewhere(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameter `where` is a `Where`, with the options of that in its place."""
     offered = inspect.signature(Where, eval_str=True).parameters
