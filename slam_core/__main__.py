@@ -43,7 +43,7 @@ def run(
     ] = None,
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage for them.")] = 0,
     compile_: Annotated[
-        str, typer.Option("--compile", help="The step: auto, no, kernels, graphs (small, a GPU).")
+        str, typer.Option("--compile", help="The step: auto, no, launches, kernels, graphs.")
     ] = "auto",
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")

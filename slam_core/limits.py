@@ -8,7 +8,7 @@ from typing import Literal, cast, get_args
 from slam_core.errors import UsageError
 from slam_core.spec import RunSpec
 
-Compile = Literal["auto", "no", "kernels", "graphs"]
+Compile = Literal["auto", "no", "launches", "kernels", "graphs"]
 COMPILE: tuple[str, ...] = get_args(Compile)
 # Compiling takes some ten seconds, or a few from the cache of an earlier run of the shape; steps
 # of models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
@@ -24,9 +24,9 @@ class Limits:
     what does not fit a GPU is made smaller (`slam_core.micro_batches`). `save_every` in seconds.
     `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
     pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
-    launches recorded as CUDA graphs, too (`graphs`: for models so small that launches are what they
-    wait for), or as `compiling` decides. `checkpoint_activations`: a layer's are computed again by
-    the backward pass.
+    launches recorded as a CUDA graph, too (`graphs`: for models so small that launches are what
+    they wait for), recorded and nothing compiled (`launches`: ready at once), or as `compiling`
+    decides. `checkpoint_activations`: a layer's are computed again by the backward pass.
     """
 
     micro_batch: int = 65_536
@@ -39,16 +39,18 @@ class Limits:
 def how_to_compile(said: str) -> Compile:
     """The word as one of `COMPILE`; `UsageError` if it is none."""
     if said not in COMPILE:
-        raise UsageError(f"--compile {said}: say auto, no, kernels or graphs")
+        raise UsageError(f"--compile {said}: say auto, no, launches, kernels or graphs")
     return cast("Compile", said)
 
 
 def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
     """What `auto` stands for on a kind of device: runs on a GPU that are long enough to earn it
-    back are compiled."""
+    back are compiled, and those of small models recorded."""
     if asked != "auto":
         return asked
-    long = spec.steps >= LONG if spec.steps else spec.own_amount >= LONG_SECONDS
-    if device != "cuda" or not long:
+    if device != "cuda":
         return "no"
-    return "graphs" if spec.counts.total < WAITING else "kernels"
+    long = spec.steps >= LONG if spec.steps else spec.own_amount >= LONG_SECONDS
+    if spec.counts.total < WAITING:
+        return "graphs" if long else "launches"
+    return "kernels" if long else "no"

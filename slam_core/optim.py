@@ -67,6 +67,15 @@ def rate(optim: Optim, progress: float, total: int | None = None) -> float:
     return optim.lr * SCHEDULES[optim.schedule](optim, progress, warmup)
 
 
+def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """In place where a recorded step reads it on the GPU."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], int | float):
+            group["lr"] = value
+        else:
+            group["lr"].fill_(value)
+
+
 def plateau(optim: Optim, total: int) -> int:
     """Steps of `total` up to the last whose rate is the peak and that a longer run takes alike: up
     to the cool-down of WSD, all of a constant schedule, none of another."""

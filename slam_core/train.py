@@ -33,12 +33,13 @@ from slam_core.distributed import ALONE, World
 from slam_core.engines import Engine, engine_of
 from slam_core.errors import Interrupted
 from slam_core.likelihood import unit_nll
-from slam_core.limits import Compile, Limits, compiling
+from slam_core.limits import Limits, compiling
 from slam_core.micro_batches import Fit, available, needs, recalled, remember
 from slam_core.models import checkpoint_activations
-from slam_core.optim import rate, state_in
+from slam_core.optim import rate, set_rate, state_in
 from slam_core.prefix import branch_step
 from slam_core.provenance import device_name
+from slam_core.recorded import UNRECORDED, Recorded, recordable
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
 
@@ -142,18 +143,23 @@ class Loop:
         self._micros = self._micro_batches()
         self._mark = time.monotonic()
         self._loss: Callable[[nn.Module, torch.Tensor], torch.Tensor] = objective.loss
-        if self.limits.compile != "no" and world.size == 1 and spec.dpo is None:
-            self._loss = self._compiled(self.limits.compile)
+        graphs = self.limits.compile in ("launches", "graphs") and self.device.type == "cuda"
+        self._records = graphs and world.size == 1 and recordable(spec)
+        self._unrecorded = 0
+        self._recorded: Recorded | None = None
+        if self.limits.compile in ("kernels", "graphs") and world.size == 1 and spec.dpo is None:
+            self._loss = self._compiled()
         if not world.leads:
             # Rank 0 goes on from the build.
             (seed,) = np.random.SeedSequence((spec.seed, world.rank)).generate_state(1)
             torch.manual_seed(int(seed))
 
-    def _compiled(self, how: Compile) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+    def _compiled(self) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
         """The loss, compiled at its first call; as it is, and saying so, if that fails."""
-        # A graph's gradients lie where its next replay writes: not with several micro-batches.
-        graphs = how == "graphs" and self.device.type == "cuda" and self._micros == 1
-        mode = "reduce-overhead" if graphs else "default"
+        # Passes alone as graphs, where the whole step cannot be one: their gradients lie where the
+        # next replay writes, so not with several micro-batches.
+        passes = self.limits.compile == "graphs" and not self._records and self._micros == 1
+        mode = "reduce-overhead" if passes and self.device.type == "cuda" else "default"
         compiled = torch.compile(self.objective.loss, mode=mode, dynamic=False)
         works = False
 
@@ -168,8 +174,7 @@ class Loop:
             except (RuntimeError, OSError) as error:
                 if works:
                     raise  # this is about the run, not about compiling
-                why = f"{type(error).__name__}: {str(error).strip()[:300]}"
-                self.journal.write("note", text=f"not compiled: {why}")
+                self.journal.write("note", text=f"not compiled: {_why(error)}")
                 self._loss = self.objective.loss
                 return self._loss(model, rows)
 
@@ -235,6 +240,7 @@ class Loop:
                         said = f"stopped by {by} at step {self.step}; state saved"
                         raise Interrupted(said, by=by)
                     self._mark = saved = time.monotonic()
+        self._recorded = None  # memory for what comes after
         if self.logged:
             self._log()  # under a budget in seconds the last interval is a partial one
         self.save()
@@ -295,44 +301,58 @@ class Loop:
         # A step's rate is that of the progress it brings about, where this is known beforehand:
         # the first step is not lost to a warm-up from zero, the last one is at the floor.
         progress = (self.step + 1) / self.total if self.total is not None else self.progress
-        for group in self.engine.optimiser.param_groups:
-            group["lr"] = rate(self.spec.stage, progress, self.total)
-        losses = self._backward(rows, terms)
-        while losses is None:
-            losses = self._backward(rows, terms)
-        for loss in losses:
-            self.loss_sum += loss
-        self.engine.step()
+        set_rate(self.engine.optimiser, rate(self.spec.stage, progress, self.total))
+        if self._records and self._recorded is None and self._unrecorded >= UNRECORDED:
+            self._record(rows, terms)
+        if self._recorded:
+            self._recorded.step(rows)
+        else:
+            while not self._fits(rows, terms):
+                pass
+            self.engine.step()
+            self._unrecorded += 1
         self.step += 1
         self.logged += 1
 
-    def _backward(self, rows: torch.Tensor, terms: int) -> list[torch.Tensor] | None:
-        """Gradients of a step, and its micro-batches' losses; None if the GPU has too little memory
-        for one of them: from now on they take less. Several processes would have to agree: there,
-        it is the next start that takes less."""
+    def _record(self, rows: torch.Tensor, terms: int) -> None:
+        try:
+            self._recorded = Recorded(rows, lambda rows: self._passes(rows, terms), self.engine)
+        except RuntimeError as error:
+            self._records = False
+            self.journal.write("note", text=f"launches not recorded: {_why(error)}")
+
+    def _passes(self, rows: torch.Tensor, terms: int) -> None:
+        """Gradients of a step, and its loss."""
         bf16 = self.spec.precision == "bf16"
         alone = self.world.size == 1
         parts = torch.split(rows, self._fit.rows) if alone else rows.tensor_split(self._micros)
-        before = self.objective.sums.clone()
         losses = []
+        for count, micro in enumerate(parts, start=1):
+            with self.engine.micro(last=count == self._micros):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    loss = self._loss(self.engine.model, micro) / terms
+                self.engine.backward(loss)
+            losses.append(loss.detach())
+        for loss in losses:
+            self.loss_sum += loss
+
+    def _fits(self, rows: torch.Tensor, terms: int) -> bool:
+        """The passes of a step; False, and nothing done, if the GPU has too little memory for one
+        of its micro-batches: from now on they take less. Several processes would have to agree:
+        there, it is the next start that takes less."""
+        before = self.objective.sums.clone()
         try:
-            for count, micro in enumerate(parts, start=1):
-                with self.engine.micro(last=count == self._micros):
-                    with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                        loss = self._loss(self.engine.model, micro) / terms
-                    self.engine.backward(loss)
-                losses.append(loss.detach())
+            self._passes(rows, terms)
         except torch.cuda.OutOfMemoryError:
             size = min(self._fit.rows, len(rows))
             smaller = self._fit.smaller(size, available(self.device))
             if smaller:
                 remember(smaller)
-            if not alone or not smaller:
+            if self.world.size > 1 or not smaller:
                 raise
         else:
-            return losses
+            return True
         # Outside of the handler, whose exception holds on to the tensors of the pass.
-        losses.clear()
         self.objective.sums.copy_(before)
         self.engine.optimiser.zero_grad()
         torch.cuda.empty_cache()
@@ -341,9 +361,9 @@ class Loop:
         self._fit = smaller
         self._micros = self._micro_batches()
         if self.limits.compile == "graphs":
-            self._loss = self._compiled("graphs")
+            self._loss = self._compiled()
         self.journal.write("note", text=f"out of memory: {self._micro()} from here")
-        return None
+        return False
 
     def _due(self) -> bool:
         """Whether this step ends one of the `POINTS` intervals of the budget.
@@ -369,7 +389,7 @@ class Loop:
                 step=self.step,
                 loss=loss,
                 **measured,
-                lr=self.engine.optimiser.param_groups[0]["lr"],
+                lr=float(self.engine.optimiser.param_groups[0]["lr"]),
                 rate=round(self.spent.tokens / max(self.seconds, 1e-9)),
                 **self._speed(),
                 memory=_held(self.device),
@@ -467,6 +487,10 @@ class Loop:
         if self.objective.sums.numel():
             tensors["sums"] = gather(self.objective.sums)
         return tensors | self.engine.moments()
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[:300]}"
 
 
 def _held(device: torch.device) -> int:

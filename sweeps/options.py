@@ -38,7 +38,8 @@ class Where:
     processes: Annotated[int, typer.Option(help="Processes, or GPUs, a run.")] = 1
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0
     compile: Annotated[
-        str | None, typer.Option(help="The step: auto, no, kernels, graphs.", show_default=False)
+        str | None,
+        typer.Option(help="The step: auto, no, launches, kernels, graphs.", show_default=False),
     ] = None
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from test_train import StopAt, outcome, quiet, stopped_at
+from torch import nn
 
 from slam_core import likelihood, limits, scratch
 from slam_core.limits import Limits
@@ -15,6 +17,7 @@ from slam_core.recipes import recipe
 from slam_core.results import Journal, Result, read
 from slam_core.run import execute
 from slam_core.spec import RunSpec
+from slam_core.train import NextUnit
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.local import Local, gpus
@@ -24,6 +27,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 # A second each: 40 steps of 8 sequences of 128 units.
 SPEC = recipe("demo").but({"data.validation": 16_384, "budget": {"amount": 40, "unit": "steps"}})
+
+
+def notes(spec: RunSpec) -> list[str]:
+    events = Journal(scratch.attempts(spec.id)[-1]).events()
+    return [event["text"] for event in events if event["event"] == "note"]
 
 
 def on_cpu(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> float:
@@ -47,7 +55,11 @@ def test_the_gpu_finds_what_the_cpu_finds(
     assert result.validation["tales"].nll == pytest.approx(expected, abs=0.01)
 
 
-def test_a_resumed_run_is_the_same_run(slam_out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["no", "launches", "graphs"])
+def test_a_resumed_run_is_the_same_run(
+    how: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slam_core.train.compiling", lambda *given: how)
     spec = SPEC.but({"model.dropout": 0.1})
     execute(spec, say=quiet)
     whole, losses = outcome(spec.id)
@@ -61,46 +73,89 @@ def test_a_resumed_run_is_the_same_run(slam_out: Path, monkeypatch: pytest.Monke
     assert again.validation["tales"].nll == pytest.approx(whole.validation["tales"].nll, rel=1e-5)
 
 
-@pytest.mark.parametrize("how", ["kernels", "graphs"])
-def test_a_compiled_step_learns_the_same(how: str, slam_out: Path) -> None:
-    spec = SPEC.but({"precision": "bf16"})
-    execute(spec, say=quiet)
+@pytest.mark.parametrize("how", ["launches", "kernels", "graphs"])
+@pytest.mark.parametrize("precision", ["bf16", "bf16-weights"])
+def test_a_compiled_step_learns_the_same(precision: str, how: str, slam_out: Path) -> None:
+    spec = SPEC.but({"precision": precision})
+    execute(spec, limits=Limits(compile="no"), say=quiet)
     eager = outcome(spec.id)[0].validation["tales"].nll
     shutil.rmtree(slam_out)
     execute(spec, limits=Limits(compile=how), say=quiet)  # type: ignore[arg-type]
-    events = Journal(scratch.attempts(spec.id)[-1]).events()
-    assert not [event for event in events if event["event"] == "note"]
+    assert not notes(spec)
     assert outcome(spec.id)[0].validation["tales"].nll == pytest.approx(eager, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model.family": "opt", "model.dropout": 0.0, "model.size": "0.2m"},
+        {"optim": {"name": "muon", "lr": 1e-2}},  # its updates are not recorded
+        {"data.packing": "documents"},
+    ],
+)
+@pytest.mark.parametrize("micro_batch", [1024, 256])
+def test_recorded_launches_do_what_launches_do(
+    micro_batch: int, changes: dict[str, Any], slam_out: Path
+) -> None:
+    spec = SPEC.but(changes)
+    losses = []
+    for how in ("no", "launches"):
+        limits = Limits(micro_batch, compile=how)  # type: ignore[arg-type]
+        execute(spec, limits=limits, say=quiet)
+        assert not notes(spec)
+        losses.append(outcome(spec.id)[1])
+        shutil.rmtree(slam_out)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_what_cannot_be_recorded_is_launched(
+    slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waiting(self: NextUnit, model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        assert rows.max().item() >= 0
+        return loss(self, model, rows)
+
+    execute(SPEC, limits=Limits(compile="no"), say=quiet)
+    losses = outcome(SPEC.id)[1]
+    shutil.rmtree(slam_out)
+    loss = NextUnit.loss
+    monkeypatch.setattr(NextUnit, "loss", waiting)
+    execute(SPEC, limits=Limits(compile="launches"), say=quiet)
+    (note,) = notes(SPEC)
+    assert note.startswith("launches not recorded: ")
+    assert outcome(SPEC.id)[1] == pytest.approx(losses, rel=1e-5)
 
 
 def test_runs_that_are_long_enough_are_compiled(
     slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def built(*arguments: object, **options: str) -> object:
-        modes.append(options["mode"])
+    def built(*arguments: object, **options: object) -> object:
+        built_for.append(arguments)
         return compiled(*arguments, **options)  # type: ignore[call-overload]
 
-    modes: list[str] = []
+    built_for: list[object] = []
     compiled = torch.compile
     monkeypatch.setattr(torch, "compile", built)
     execute(SPEC, say=quiet)
-    assert not modes
+    assert not built_for
     shutil.rmtree(slam_out)
     monkeypatch.setattr(limits, "LONG", 40)
     execute(SPEC, say=quiet)
-    assert modes == ["reduce-overhead"]
+    assert len(built_for) == 1
 
 
-@pytest.mark.parametrize("how", ["no", "kernels", "graphs"])
+@pytest.mark.parametrize("how", ["no", "launches", "kernels", "graphs"])
 def test_what_saves_memory_changes_no_loss(
     how: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute(SPEC, say=quiet)
+    execute(SPEC, limits=Limits(compile="no"), say=quiet)
     whole = outcome(SPEC.id)[0].validation["tales"].nll
     shutil.rmtree(slam_out)
     monkeypatch.setattr(likelihood, "LARGE", 1)
     limits = Limits(compile=how, checkpoint_activations=True)  # type: ignore[arg-type]
     execute(SPEC, limits=limits, say=quiet)
+    assert how == "launches" or not notes(SPEC)
     assert outcome(SPEC.id)[0].validation["tales"].nll == pytest.approx(whole, abs=0.01)
 
 
@@ -115,11 +170,10 @@ def test_a_batch_that_does_not_fit_is_split(slam_out: Path) -> None:
     finally:
         del hog
         torch.cuda.empty_cache()
-    events = Journal(scratch.attempts(big.id)[-1]).events()
-    notes = [event["text"] for event in events if event["event"] == "note"]
-    assert notes
-    assert all("out of memory: micro-batches of" in note for note in notes)
-    assert events[-1]["event"] == "done"
+    said = notes(big)
+    assert said
+    assert all("out of memory: micro-batches of" in note for note in said)
+    assert scratch.state(big.id) == "done"
 
 
 def test_runs_share_the_gpu_and_stay_what_they_are(slam_out: Path, tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_a_score_cut_short_is_completed(
         (["show", "abc"], 2, "no run below"),
         (["score", "abc", "--benchmark", "x"], 2, "no run below"),
         (["run", "SPEC", "--micro-batch", "0"], 2, "micro-batch"),
-        (["run", "SPEC", "--compile", "fast"], 2, "say auto, no, kernels or graphs"),
+        (["run", "SPEC", "--compile", "fast"], 2, "say auto, no, launches, kernels or graphs"),
         (["units", "missing.wav"], 1, "cannot read missing.wav"),
         (["fly"], 2, "No such command"),
     ],

@@ -388,13 +388,16 @@ def test_a_compiled_step_learns_the_same(
     [
         ("cpu", {}, "no"),
         ("cuda", {}, "graphs"),
-        ("cuda", {"budget.amount": 999}, "no"),
+        ("cuda", {"budget.amount": 999}, "launches"),
+        ("cuda", {"budget.amount": 999, "model.size": "150m"}, "no"),
         ("cuda", {"model.size": "150m"}, "kernels"),
-        ("cuda", {"budget": {"amount": 299, "unit": "seconds", "device": "x"}}, "no"),
+        ("cuda", {"budget": {"amount": 299, "unit": "seconds", "device": "x"}}, "launches"),
         ("cuda", {"budget": {"amount": 300, "unit": "seconds", "device": "x"}}, "graphs"),
     ],
 )
-def test_long_runs_on_a_gpu_are_compiled(kind: str, changes: dict[str, Any], how: str) -> None:
+def test_what_is_worth_it_on_a_gpu_is_compiled_or_recorded(
+    kind: str, changes: dict[str, Any], how: str
+) -> None:
     spec = resolve(DEMO.but({"budget": {"amount": 1000, "unit": "steps"}} | changes))
     assert compiling("auto", spec, kind) == how
     assert compiling("kernels", spec, kind) == "kernels"

@@ -217,6 +217,7 @@ VARIANTS: dict[str, Callable[[RunSpec, torch.device], Timed]] = {
     "loop": loop("fp32", "no"),
     "loop kernels": loop("fp32", "kernels"),
     "loop bf16": loop("bf16", "no"),
+    "loop bf16 launches": loop("bf16", "launches"),
     "loop bf16 kernels": loop("bf16", "kernels"),
     "loop bf16 graphs": loop("bf16", "graphs"),
     "loop bf16-weights": loop("bf16-weights", "no"),
