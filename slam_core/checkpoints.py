@@ -78,11 +78,19 @@ def _whole(checkpoint: Path) -> bool:
         return False
 
 
+def stored(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds of a model, by name: parameters, a tied one once, and the numbers
+    that some models of transformers keep besides."""
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    held = model.state_dict().keys()
+    return parameters | {name: b for name, b in model.named_buffers() if name in held}
+
+
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
     """Fill `model` with a checkpoint's weights; `SlamError` if the file is damaged."""
     weights = tensors(checkpoint / "model.safetensors")
     try:
-        if weights.keys() != dict(model.named_parameters()).keys():
+        if weights.keys() != stored(model).keys():
             raise RuntimeError("its tensors are not those of the model")
         # Not strict: a tied head has a name of its own in the model, and none in the file.
         model.load_state_dict(weights, strict=False)

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from slam_core.checkpoints import stored
 from slam_core.distributed import World
 from slam_core.errors import SlamError, UsageError
 from slam_core.optim import State, optimiser, restore, state_of
@@ -125,8 +126,7 @@ class Single:
         self.optimiser.zero_grad()
 
     def weights(self) -> Tensors:
-        # A tied head appears once, under the embedding's name.
-        return {name: p.detach().contiguous() for name, p in self._module.named_parameters()}
+        return {name: tensor.contiguous() for name, tensor in stored(self._module).items()}
 
     def moments(self) -> Tensors:
         return state_of(self.optimiser, self._module)
@@ -291,7 +291,9 @@ class Zero:
     def weights(self) -> Tensors:
         from deepspeed.utils import safe_get_full_fp32_param
 
-        return self._whole(safe_get_full_fp32_param)
+        parameters, kept = self._whole(safe_get_full_fp32_param), stored(self._module)
+        others = {name: kept[name] for name in kept.keys() - dict(self._named()).keys()}
+        return parameters | (others if self._world.leads else {})
 
     def moments(self) -> Tensors:
         from deepspeed.utils import safe_get_full_optimizer_state

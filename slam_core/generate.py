@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from slam_core import scratch
-from slam_core.attention import PADDED
+from slam_core.attention import NAME, PADDED
 from slam_core.auto_bleu import auto_bleu
 from slam_core.corpora import open_corpus, write_file
 from slam_core.errors import UsageError
@@ -77,10 +77,14 @@ def continued(
         use_cache=True,
     )
     device = next(model.parameters()).device
-    model.eval().set_attn_implementation(PADDED)  # type: ignore[operator]
+    ours = model.eval().config._attn_implementation == NAME  # type: ignore[union-attr]
+    if ours:
+        model.set_attn_implementation(PADDED)  # type: ignore[operator]
     out = []
-    for start in range(0, len(items), BATCH):
-        part = items[start : start + BATCH]
+    # What goes its own way may not know of padding.
+    size = BATCH if ours else 1
+    for start in range(0, len(items), size):
+        part = items[start : start + size]
         width = 1 + max(len(item.prompt) for item in part)
         ids = torch.full((len(part), width), eos)
         seen = torch.zeros_like(ids)

@@ -24,7 +24,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from slam_core import foreign
+from slam_core import foreign, measured
 from slam_core.attention import NAME
 from slam_core.errors import UsageError
 from slam_core.families import family
@@ -127,7 +127,8 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
         config_of, kind = _BUILDERS[model.family]
         config = config_of(model, context)
     torch.manual_seed(seed)
-    config._attn_implementation = NAME
+    if not (model.config and measured.own_way(model)):
+        config._attn_implementation = NAME
     made: Any = kind(config)
     # Others may have a bias there, or change the logits after it: they give whole logits.
     if not model.config:

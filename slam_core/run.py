@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from slam_core import prefix, pretrained, scratch
+from slam_core import measured, prefix, pretrained, scratch
 from slam_core.allocator import keep_freed
 from slam_core.checkpoints import checkpoints, load_weights, truncated
 from slam_core.choices import Choices
@@ -156,6 +156,7 @@ def _attempt(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
+    measured.check(model, spec.model)
     world.lead(lambda: scratch.forget_stop(folder))
     mix = Mix(spec.data, spec.seed, None if spec.dpo else spec.steps)
     mix.fit(spec.model.vocab or 0)

@@ -464,9 +464,14 @@ def _counts(spec: RunSpec) -> Counts:
     assert model.vocab is not None
     assert model.tied is not None
     if model.config:
-        from slam_core import foreign
+        from slam_core import measured
 
-        return foreign.count(model, resolved.data.context)
+        if resolved.data.packing == "documents" and measured.own_way(model):
+            raise UsageError(
+                f"data.packing: {model.family} does not mask documents from each other; leave it "
+                "out, and rows are streams"
+            )
+        return measured.count(model, resolved.data.context)
     return count(model.family, model.shape, model.vocab, model.tied, resolved.data.context)
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from slam_core import pretrained
+from slam_core.checkpoints import stored
 from slam_core.errors import SlamError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET
 from slam_core.pretrained import Architecture
@@ -54,11 +55,11 @@ def warm_start(
             f"declared with {str(init.sha256)[:12]}...; restore those, or plan the run anew"
         )
     text = _read(pretrained.find(init.source, init.revision), found, model)
-    given = dict(text.named_parameters())
-    ours = _vocabulary(model)
-    for name, parameter in model.named_parameters():
-        if not any(parameter is one for one in ours):
-            parameter.copy_(given[name])
+    given, ours = stored(text), _vocabulary(model)
+    table = {name for name, p in model.named_parameters() if any(p is one for one in ours)}
+    for name, tensor in stored(model).items():
+        if name not in table:
+            tensor.copy_(given[name])
     if init.embeddings == "fresh":
         return
     start, rows = 0, _rows(found, spec.vocab, init.source)
