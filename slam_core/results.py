@@ -221,6 +221,30 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise SlamError(f"cannot read {path}: {error.strerror}; is it the right folder?") from None
 
 
+def _records(path: Path) -> Iterator[Event]:
+    """As `read_lines`, but a line that no kill has torn is an error: somebody changed a fact."""
+    for number, line in enumerate(_lines(path), start=1):
+        found = list(_parsed(line))
+        if not found and not _torn(line):
+            raise SlamError(
+                f"{path}: line {number} is no record and no torn one (a conflict of a merge?); mend "
+                "it, or take the file as it was before"
+            )
+        yield from found
+
+
+def _torn(line: bytes) -> bool:
+    """Whether a line is the beginning of a JSON object, or nothing."""
+    text = line.decode(errors="replace").strip("\n\0 ")
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        # Cut within a string, or within a word of at most five letters.
+        within = error.msg.startswith("Unterminated string")
+        return not text or (text[0] == "{" and (within or error.pos > len(text) - 5))
+    return False
+
+
 def _parsed(line: bytes) -> Iterator[Event]:
     try:
         record = json.loads(line)
@@ -374,7 +398,7 @@ def read(folder: Path, kind: type[Record]) -> dict[tuple[str, ...], Record]:
     """All records of a kind in a results folder, by key; `SlamError` on two that contradict."""
     path = folder / FILES[kind]
     records: dict[tuple[str, ...], Record] = {}
-    for line in read_lines(path):
+    for line in _records(path):
         try:
             record = kind.model_validate(line)
         except ValidationError as error:

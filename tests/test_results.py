@@ -94,6 +94,25 @@ def test_a_foreign_record_is_named(tmp_path: Path) -> None:
         read(tmp_path, Result)
 
 
+def test_a_torn_record_is_left_out_wherever_it_was_torn(tmp_path: Path) -> None:
+    merge(tmp_path, [result("a"), result("ö", nll=-1.5e-9)], Result)
+    path = tmp_path / "runs.jsonl"
+    whole = path.read_bytes()
+    first = whole.splitlines(keepends=True)[0]
+    for cut in range(len(first) - 1):
+        path.write_bytes(first[:cut] + b"\n" + whole)
+        assert len(read(tmp_path, Result)) == 2
+
+
+@pytest.mark.parametrize("change", ["<<<<<<< HEAD\n", "=======\n", "[]\n", '{"run": x"a"}\n'])
+def test_a_record_that_somebody_changed_is_an_error(change: str, tmp_path: Path) -> None:
+    merge(tmp_path, [result("a")], Result)
+    path = tmp_path / "runs.jsonl"
+    path.write_text(path.read_text() + change + path.read_text())
+    with pytest.raises(SlamError, match="line 2 is no record and no torn one"):
+        read(tmp_path, Result)
+
+
 def event(name: str, **fields: object) -> dict[str, object]:
     return {"event": name, **fields}
 
