@@ -93,7 +93,13 @@ def fit(
 
     options = None
     try:
-        chosen(estimator)
+        elsewhere = "parametric" not in chosen(estimator)
+        for name, given in (
+            ("law", law != "chinchilla"),
+            ("tied", tied),
+            ("entropy", entropy is not None),
+        ):
+            _unused(name, elsewhere and given, "--estimator parametric")
         options = Options(
             law=one_of("law", law, *LAWS),
             loss=Loss(one_of("loss", loss, "huber", "mse", "mae"), delta, above),

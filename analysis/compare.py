@@ -87,6 +87,11 @@ def compare(
     low, high = fits.points.ratio
     remarks = [
         UNITS_DIFFER,
+        *(
+            f"{APPROACH[name]} is absent, {found.status}: {found.message}."
+            for name, found in fits.estimates.items()
+            if found.fit is None
+        ),
         f"Our runs cover D/N of {low:.3g} to {high:.3g}"
         + (
             f"; those of {law.name} {law.ratio[0]:.3g} to {law.ratio[1]:.3g}." if law.ratio else "."

@@ -227,8 +227,8 @@ def _records(path: Path) -> Iterator[Event]:
         found = list(_parsed(line))
         if not found and not _torn(line):
             raise SlamError(
-                f"{path}: line {number} is no record and no torn one (a conflict of a merge?); mend "
-                "it, or take the file as it was before"
+                f"{path}: line {number} is no record and no torn one (a conflict of a merge?); "
+                "mend it, or take the file as it was before"
             )
         yield from found
 

@@ -337,6 +337,7 @@ def test_a_csv_is_fitted_without_any_results(
         (["fit", "no-such-study"], 2, "no study 'no-such-study'; there are"),
         (["fit", "nowhere.csv"], 2, "cannot read nowhere.csv"),
         (["fit", "--column", "loss"], 2, "write it as role=column"),
+        (["fit", "--estimator", "isoflop", "--tied"], 2, "--tied goes with --estimator parametric"),
         (["compare", "--law", "cuervo"], 2, "no published law 'cuervo'; there are cuervo-speech"),
         (["fit", "--no-such-option"], 2, ""),
     ],
@@ -367,6 +368,9 @@ def test_too_few_points_say_so_for_both_approaches(
     assert "3 runs cannot determine the 5 constants" in out
     assert err.count("\n") == 1
     assert "no usable fit (envelope: too few; isoflop: too few; parametric: too few)" in err
+    analysis("fit", path, "--results", tmp_path, "--params", "total", "--convention", "6nd")
+    assert analysis("compare", path, "--results", tmp_path) == 0
+    assert "approach 3 is absent, too few: " in capsys.readouterr().out
 
 
 def test_no_results_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,8 @@ def parametric(numbers: Numbers) -> Figure:
         left.scatter(column(some, "d"), column(some, "loss"), **style)
         right.scatter(column(some, "c"), column(some, "residual_percent"), **style)
     sizes_axis(left, [d for curve in numbers["curves"] for d in curve["d"]])
-    left.set_ylim(*window(column(runs, "loss")))
+    losses, residuals = column(runs, "loss"), column(runs, "residual_percent")
+    left.set_ylim(*window([*losses, *(losses / (1 + residuals / 100))]))  # of the fit, too
     mark_beyond(left, column(runs, "d"), column(runs, "loss"))
     left.set_xlabel("units trained on, D")
     left.set_ylabel(loss_label(numbers, "loss"))
