@@ -32,6 +32,7 @@ from slam_core.flops import convention, plain
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 # Roles whose cells may be written 85M or 1.3B.
+FEW = 5_000  # parameters, of which no model has so few
 _WITH_SUFFIX = ("n", "d", "c", "unique", "text", "seconds")
 _BELIEVED = (0.1, 10.0)  # of C/(6ND): no way of counting is further off
 
@@ -101,6 +102,14 @@ def from_file(
     body = not params and plain(found["n"]) in BODY
     if body:
         notes.append(f"{found['n']}: N counts the body, without embeddings")
+    if np.nanmax(n) < FEW:
+        notes.append(
+            f"{found['n']}: N is {np.nanmax(n):g} at most, taken for parameters; if it is in "
+            "millions, call the column 'Params (M)'"
+        )
+    same = len(n) - len({*zip(n.tolist(), d.tolist(), loss.tolist(), strict=True)})
+    if same and "loss" in found:
+        notes.append(f"{same} rows repeat others to the digit, and narrow intervals as new runs do")
     if plain(found.get("loss", "")) in TRAINING:
         notes.append(f"{found['loss']}: the loss is that of training, not of validation")
     if plain(found.get("loss", "")).endswith("bpb"):
