@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from slam_core import scratch
-from slam_core.results import FILES, Result, State, read
+from slam_core.results import FILES, PRUNER, Result, State, read
 from sweeps.grid import Study
 from sweeps.memory import GIB
 from sweeps.plan import ENDED, census
@@ -164,9 +164,15 @@ class Looks:
         tail = self._tails.setdefault(run, Tail(run))
         running = scratch.holder(run) is not None
         standing = tail.look()
+        if running and tail.state in ENDED:
+            standing = replace(standing, rate=None, flops=None, mfu=None, data_wait=None)
+            return Status(run, label, "running", standing, "being scored")
         state: State = "running" if running else tail.state
-        queued = str(self._jobs.get(run, ""))
-        reason = last_words(run) if state == "failed" else queued
+        reason = str(self._jobs.get(run, ""))
+        if state == "failed":
+            reason = last_words(run)
+        elif state == "interrupted" and tail.by == PRUNER:
+            reason = "pruned"
         return Status(run, label, state, standing, reason)
 
     def _eta(self, runs: Sequence[Status]) -> float | None:
@@ -186,7 +192,7 @@ class Looks:
 
 def _stood(result: Result) -> Standing:
     """Where a collected run ended."""
-    spent = result.spent
+    spent, params = result.spent, result.counts.active
     return Standing(
         step=spent.steps,
         total=spent.steps,
@@ -194,6 +200,8 @@ def _stood(result: Result) -> Standing:
         loss=result.train_loss,
         rate=round(spent.tokens / spent.seconds) if spent.seconds else None,
         seconds=spent.seconds,
+        params=params,
+        work=float(params * spent.tokens),
     )
 
 

@@ -52,13 +52,14 @@ class Standing:
 class Tail:
     """Follows the journal of a run's latest attempt; each look reads only what is new.
 
-    `state` is that of the attempt while nobody works on it.
+    `state` is that of the attempt while nobody works on it; `by`: who stopped it last.
     """
 
     def __init__(self, run: str):
         self.run = run
         self.standing = Standing()
         self.state: State = "missing"
+        self.by = ""
         self._attempt: Path | None = None
         self._offset = 0
         self._budget: float | None = None
@@ -89,6 +90,8 @@ class Tail:
         now.at = event["time"]
         self.state = ENDS.get(name, self.state if self.state in ENDS.values() else "interrupted")
         match name:
+            case "stopped":
+                self.by = event.get("by", "")
             case "start":
                 self._start(event)
             case "branch":

@@ -68,6 +68,27 @@ def test_time_left_of_each_run_and_of_the_study(study: Grid, tmp_path: Path) -> 
     assert "███░░░░░░░░░" in str(report)
 
 
+def test_what_a_run_is_at_is_said(study: Grid, tmp_path: Path) -> None:
+    specs = list(study.runs().values())
+    journals = [begin(spec) for spec in specs]
+    for journal in journals:
+        advance(journal, 60, rate=64.0)
+    finish(journals[0])
+    journals[1].write("stopped", step=60, by="pruner")
+    journals[2].write("stopped", step=60, by="SIGTERM")
+    finish(journals[3])
+    collect(tmp_path)
+    looks = Looks(study, tmp_path / "none")
+    with scratch.claim(specs[0].id):
+        now = looks.look()
+    assert [one.reason for one in now.runs] == ["being scored", "pruned", "", ""]
+    assert [one.state for one in now.runs] == ["running", "interrupted", "interrupted", "done"]
+    assert now.runs[0].standing.rate is None
+    assert "units/s; " not in now.summary()
+    ended = Looks(study, tmp_path).look().runs[3]
+    assert ended.standing.params == specs[3].counts.total
+
+
 def test_the_study_takes_as_long_as_its_longest_run(study: Grid, tmp_path: Path) -> None:
     specs = list(study.runs().values())
     journals = [begin(spec) for spec in specs]
