@@ -183,7 +183,7 @@ def _attempt(
             steps=loop.total,
             provenance=provenance(device) | several | begun,
         )
-        for warning in _other_positions(spec):
+        for warning in (*_short(spec), *_other_positions(spec)):
             say(warning)
             journal.write("note", text=warning)
         _branch(spec, loop, journal, say)
@@ -205,6 +205,12 @@ def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str,
         how = spec.data.interleave
         warm_start(model, spec.model, mix.text_ids, how.text_revision if how else None)
     return {}
+
+
+def _short(spec: RunSpec) -> Iterator[str]:
+    """A warning where a budget, or a preference stage's share of one, is less than half a step."""
+    if spec.bought is not None and spec.bought < 0.5:
+        yield f"the budget pays for {spec.bought:.2g} of a step, and one is taken"
 
 
 def _other_positions(spec: RunSpec) -> Iterator[str]:

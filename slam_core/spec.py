@@ -334,25 +334,32 @@ class RunSpec(_Value):
         return dpo.batch * dpo.units
 
     @property
+    def bought(self) -> float | None:
+        """Steps that the budget pays for; None for a budget in seconds."""
+        resolved = resolve(self)
+        amount = resolved.own_amount
+        match resolved.budget.unit:
+            case "steps":
+                return amount
+            case "tokens":
+                return amount / self.step_units
+            case "flops":
+                convention = resolved.budget.convention
+                assert convention is not None
+                return amount / (self.counts.flops(convention) * self.step_units)
+            case "seconds":
+                return None
+
+    @property
     def steps(self) -> int | None:
         """Optimiser steps that the budget buys, at least one; None for a budget in seconds.
 
         Of a preference stage those of its own fraction. `UsageError` if a warm-up in steps does not
         fit into them.
         """
-        resolved = resolve(self)
-        amount = resolved.own_amount
-        match resolved.budget.unit:
-            case "steps":
-                total = max(1, round(amount))
-            case "tokens":
-                total = max(1, round(amount / self.step_units))
-            case "flops":
-                convention = resolved.budget.convention
-                assert convention is not None
-                total = max(1, round(amount / (self.counts.flops(convention) * self.step_units)))
-            case "seconds":
-                return None
+        if (bought := self.bought) is None:
+            return None
+        total = max(1, round(bought))
         optim = self.stage
         room = total * (1 - optim.decay) if optim.schedule == "wsd" else total - 1
         if optim.warmup_steps is not None and optim.warmup_steps > room:

@@ -403,6 +403,15 @@ def test_what_is_worth_it_on_a_gpu_is_compiled_or_recorded(
     assert compiling("kernels", spec, kind) == "kernels"
 
 
+def test_a_budget_of_less_than_half_a_step_is_said(tiny_spec: RunSpec, slam_out: Path) -> None:
+    batch = tiny_spec.data.batch
+    for tokens, said in ((batch // 4, True), (batch // 2, False)):
+        heard: list[str] = []
+        spec = tiny_spec.but({"budget": {"amount": tokens, "unit": "tokens"}})
+        assert execute(spec, say=heard.append) == "done"
+        assert ("pays for 0.25 of a step, and one is taken" in heard[0]) is said
+
+
 def test_what_cannot_be_compiled_is_trained_as_it_is(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
