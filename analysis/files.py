@@ -107,9 +107,6 @@ def from_file(
             f"{found['n']}: N is {np.nanmax(n):g} at most, taken for parameters; if it is in "
             "millions, call the column 'Params (M)'"
         )
-    same = len(n) - len({*zip(n.tolist(), d.tolist(), loss.tolist(), strict=True)})
-    if same and "loss" in found:
-        notes.append(f"{same} rows repeat others to the digit, and narrow intervals as new runs do")
     if plain(found.get("loss", "")) in TRAINING:
         notes.append(f"{found['loss']}: the loss is that of training, not of validation")
     if plain(found.get("loss", "")).endswith("bpb"):

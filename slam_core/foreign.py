@@ -66,12 +66,17 @@ def config_of(model: Model) -> PretrainedConfig:
     tree |= {"vocab_size": model.vocab, "tie_word_embeddings": model.tied}
     tree |= {_layers_key(model.family): model.layers}
     tree |= {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": None, "use_cache": False}
-    config = _config("model.config", tree)
+    try:
+        config = _config("model.config", tree)
+    except SlamError:  # it insists on one (`models.build` takes it back)
+        config = _config("model.config", tree | {"pad_token_id": eos})
     dropouts = [k for k, v in config.to_dict().items() if _DROPOUT.search(k) and _is_number(v)]
     if model.dropout and not dropouts:
         raise UsageError(f"model.dropout: {model.family} has none; leave it out")
     for name in dropouts:
         setattr(config, name, model.dropout)
+    for name in [key for key in config.to_dict() if "layerdrop" in key]:
+        setattr(config, name, 0.0)
     rope = getattr(config, "rope_parameters", None) or {}
     if "rope_theta" in rope:
         own = {"rope_type": "default", "rope_theta": model.rope_theta}

@@ -77,7 +77,8 @@ def continued(
         use_cache=True,
     )
     device = next(model.parameters()).device
-    ours = model.eval().config._attn_implementation == NAME  # type: ignore[union-attr]
+    attends: Any = model.eval().config
+    ours = attends._attn_implementation in (NAME, PADDED)
     if ours:
         model.set_attn_implementation(PADDED)  # type: ignore[operator]
     out = []

@@ -45,10 +45,11 @@ def how_to_compile(said: str) -> Compile:
 
 def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
     """What `auto` stands for on a kind of device: runs on a GPU that are long enough to earn it
-    back are compiled, and those of small models recorded."""
+    back are compiled, and those of small models recorded. Not what goes its own way, whose loops
+    over units a compiler unrolls."""
     if asked != "auto":
         return asked
-    if device != "cuda":
+    if device != "cuda" or spec.own_way:
         return "no"
     long = spec.steps >= LONG if spec.steps else spec.own_amount >= LONG_SECONDS
     if spec.counts.total < WAITING:

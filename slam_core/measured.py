@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from slam_core.engines import halved
 from slam_core.errors import UsageError
 from slam_core.flops import Counts
 from slam_core.foreign import config_of, kind_of
@@ -33,9 +34,8 @@ _COUNTING = "slam-counting"
 # What `slam_core.attention` understands of what layers may ask of a kernel.
 _UNDERSTOOD = {"dropout", "position_ids", "scaling", "sliding_window", "softcap"}
 _TIME = 4  # units of the pass that is counted
-# Of the passes of what goes its own way: the last tells whether it works through chunks (of 64
-# units, mostly), and then they are whole ones.
-_BY_UNITS, _BY_CHUNKS = (8, 16, 24, 72), (64, 128, 192, 256)
+# What configs call the units of a chunk, where layers work through such.
+_CHUNKS = ("chunk_size", "mamba_chunk_size", "block_size")
 
 
 class _OwnWay(Exception):
@@ -71,13 +71,19 @@ def own_way(model: Model) -> bool:
     return _found(model).own_way
 
 
-def check(made: Any, model: Model) -> None:
-    """`UsageError` if what goes its own way lets what a unit is predicted to be depend on those
-    after it, or has weights that it does not depend on."""
-    if not (model.config and own_way(model)):
-        return
-    made.eval()
+def check(made: Any, model: Model, halves: bool) -> None:
+    """`UsageError` if `made`, which goes its own way, lets what a unit is predicted to be depend on
+    those after it, has matrices that it does not depend on, or, with `halves`, does not work with
+    weights in bf16. It is of no use afterwards: some keep what they have seen."""
     ids = torch.arange(8)[None] % made.config.vocab_size
+    if halves:
+        try:
+            halved(made)(ids).logits.float().sum().backward()
+        except RuntimeError:
+            raise UsageError(
+                f"precision: {model.family} does not work with weights in bf16; choose bf16"
+            ) from None
+    made.eval()
     other = ids.clone()
     other[0, 4:] = ids[0, 4:].flip(0)
     one, another = (made(given).logits for given in (ids, other))
@@ -85,14 +91,22 @@ def check(made: Any, model: Model) -> None:
     if apart > 1e-5 * one.std():  # rounding alone is not as much
         raise _refused(model, "sees the future")
     one.sum().backward()
-    idle = [name for name, p in made.named_parameters() if p.grad is None]
-    made.zero_grad()
+    trained = {name: p for name, p in made.named_parameters() if p.requires_grad and p.dim() > 1}
+    idle = [name for name, p in trained.items() if p.grad is None]
     if idle:
         raise _refused(model, f"has weights that take no part ({idle[0]})")
 
 
-@lru_cache(maxsize=256)
 def _found(model: Model) -> _Found:
+    config_of(model)  # refuses a dropout or theta that there is none of
+    plain = Model.model_fields
+    alike = {"init": None, "dropout": plain["dropout"].default}
+    alike |= {"rope_theta": plain["rope_theta"].default}
+    return _measured(model.model_copy(update=alike))
+
+
+@lru_cache(maxsize=256)
+def _measured(model: Model) -> _Found:
     try:
         return _as_ours(model)
     except _OwnWay:
@@ -163,18 +177,31 @@ def _as_its_own(model: Model) -> _Found:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             made = _made(model, config)
             experts = _experts(made, chosen_alone=False)
-            longest = _longest(made) or _BY_CHUNKS[-1]
-            ways = [times for times in (_BY_UNITS, _BY_CHUNKS) if times[2] < longest]
-            lines = (_line(products, (*times[:3], min(times[3], longest))) for times in ways)
-            found = next((line for line in lines if line), None)
+            longest = _longest(made) or 1 << 20
+            found = None
+            for step, last in _lengths(made.config):
+                step = min(step, longest // 4)
+                if found is None and step > 0:
+                    times = (step, 2 * step, 3 * step, min(last, longest))
+                    found = _line(products, times)
             if found is None:
                 raise _refused(model, "multiplies more than each two of its units")
+            for one in experts:  # of which nothing was heard, all work
+                one.chosen = one.chosen or one.number
             return _counted(made, model, *found, experts, own_way=True)
     except UsageError:
         raise
     except Exception as error:  # of any kind: whatever a model's own code makes of its config
         reason = str(error).strip().split("\n")[0]
         raise _refused(model, f"does not run without weights ({reason})") from None
+
+
+def _lengths(config: Any) -> tuple[tuple[int, int], ...]:
+    """The least of the lengths of passes, of which the next two are multiples, and the last. Few
+    units, and a look beyond a chunk; if products come by chunks, whole ones."""
+    told = (getattr(config, name, None) for name in _CHUNKS)
+    chunk = max([64, *(size for size in told if isinstance(size, int))])
+    return (8, chunk + 8), (chunk, 4 * chunk)
 
 
 def _line(products: Callable[[int], int], times: tuple[int, ...]) -> tuple[int, int] | None:
@@ -225,7 +252,7 @@ def _experts(made: nn.Module, chosen_alone: bool) -> list[_Experts]:
         one = _Experts(sum(p.numel() for p in own), int(own[0].shape[0]))
 
         def choose(_: nn.Module, given: tuple[Any, ...], one: _Experts = one) -> None:
-            one.chosen = int(given[1].shape[-1])
+            one.chosen = int(given[1].shape[-1]) if len(given) > 1 else 0
 
         module.register_forward_pre_hook(choose)
         found.append(one)
@@ -268,8 +295,8 @@ def _counted(
 
 
 def _longest(made: Any) -> int | None:
-    found = getattr(made.config, "max_position_embeddings", None)
-    return found if isinstance(found, int) else None
+    told = (getattr(made.config, key, None) for key in ("max_position_embeddings", "max_seq_len"))
+    return next((length for length in told if isinstance(length, int)), None)
 
 
 def _refused(model: Model, why: str) -> UsageError:

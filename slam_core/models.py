@@ -126,13 +126,17 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     else:
         config_of, kind = _BUILDERS[model.family]
         config = config_of(model, context)
-    torch.manual_seed(seed)
     if not (model.config and measured.own_way(model)):
         config._attn_implementation = NAME
+    torch.manual_seed(seed)
     made: Any = kind(config)
-    # Others may have a bias there, or change the logits after it: they give whole logits.
     if not model.config:
         made.set_output_embeddings(Head.of(made.get_output_embeddings()))
+        return cast(PreTrainedModel, made)
+    # Others may have a bias in the head, or change the logits after it: they give whole logits.
+    for module in made.modules():
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None  # no unit is: all are learned
     return cast(PreTrainedModel, made)
 
 

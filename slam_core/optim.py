@@ -220,6 +220,8 @@ def state_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, to
     tensors: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for owner, state in states.items():
+        if not state and not owner.startswith("group "):  # one that has had no gradient
+            tensors[f"none/{owner}"] = torch.zeros(0)
         for key, value in state.items():
             if isinstance(value, torch.Tensor):
                 # bitsandbytes has one table of its 8-bit numbers for all; a file would not.
@@ -244,7 +246,9 @@ def state_in(tensors: Mapping[str, torch.Tensor], model: nn.Module) -> State:
     for label, tensor in tensors.items():
         number = label.startswith("number/")
         key, _, owner = label.removeprefix("number/").partition("/")
-        state.setdefault(owner, {})[key] = tensor.item() if number else tensor
+        mine = state.setdefault(owner, {})
+        if key != "none":
+            mine[key] = tensor.item() if number else tensor
     for name, _ in model.named_parameters():
         if name not in state:
             raise LookupError(f"no state of {name}")

@@ -26,13 +26,14 @@ def recordable(spec: RunSpec) -> bool:
 class Recorded:
     """The steps after: gradients by `passes` over rows like these, then the engine's update.
 
-    `RuntimeError` if that cannot be recorded, with everything as it was.
+    `RuntimeError` if that cannot be recorded; then steps go on as they were.
     """
 
     def __init__(self, rows: torch.Tensor, passes: Callable[[torch.Tensor], None], engine: Engine):
         groups = engine.optimiser.param_groups
         rates = [group["lr"] for group in groups]
         self._rows, self._graph = rows.clone(), torch.cuda.CUDAGraph()
+        stream = torch.cuda.current_stream(rows.device)
         for group in groups:
             group.update(capturable=True, lr=torch.tensor(group["lr"], device=rows.device))
         try:
@@ -41,6 +42,7 @@ class Recorded:
                 passes(self._rows)
                 engine.step()
         except RuntimeError:
+            torch.cuda.set_stream(stream)  # where torch has stumbled over its own end
             engine.optimiser.zero_grad()
             for group, rate in zip(groups, rates, strict=True):
                 group.update(capturable=False, lr=rate)

@@ -235,13 +235,13 @@ def _records(path: Path) -> Iterator[Event]:
 
 def _torn(line: bytes) -> bool:
     """Whether a line is the beginning of a JSON object, or nothing."""
-    text = line.decode(errors="replace").strip("\n\0 ")
+    text = line.decode(errors="replace").strip("\r\n\t\0 ")
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
-        # Cut within a string, or within a word of at most five letters.
+        # Cut within a string, or within what is no longer than -Infinity.
         within = error.msg.startswith("Unterminated string")
-        return not text or (text[0] == "{" and (within or error.pos > len(text) - 5))
+        return not text or (text[0] == "{" and (within or error.pos > len(text) - 9))
     return False
 
 

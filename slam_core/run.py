@@ -149,6 +149,8 @@ def _attempt(
     say: Say,
     world: World,
 ) -> State:
+    if spec.own_way:
+        world.lead(lambda: _check(spec, folder))
     model: nn.Module = build(spec.model, spec.data.context, spec.seed)
     counted = count_parameters(model)
     if counted != spec.counts.total:
@@ -156,7 +158,6 @@ def _attempt(
             f"the model built has {counted} parameters, the plan counts {spec.counts.total}; "
             "this version of transformers builds the family differently: report it"
         )
-    measured.check(model, spec.model)
     world.lead(lambda: scratch.forget_stop(folder))
     mix = Mix(spec.data, spec.seed, None if spec.dpo else spec.steps)
     mix.fit(spec.model.vocab or 0)
@@ -189,6 +190,13 @@ def _attempt(
         _branch(spec, loop, journal, say)
     with closing(loop.engine):
         return _finish(spec, loop, held_out, journal, say)
+
+
+def _check(spec: RunSpec, folder: Path) -> None:
+    """`UsageError` for a model that cannot be trained; one that has been, is not asked."""
+    if not checkpoints(folder):
+        made = build(spec.model, spec.data.context, spec.seed)
+        measured.check(made, spec.model, halves=spec.precision == BF16_WEIGHTS)
 
 
 def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str, Any]:

@@ -334,6 +334,16 @@ class RunSpec(_Value):
         return dpo.batch * dpo.units
 
     @property
+    def own_way(self) -> bool:
+        """Whether the model is left its own attention, or has none (`slam_core.measured`)."""
+        model = resolve(self).model
+        if not model.config:
+            return False
+        from slam_core import measured
+
+        return measured.own_way(model)
+
+    @property
     def bought(self) -> float | None:
         """Steps that the budget pays for; None for a budget in seconds."""
         resolved = resolve(self)
@@ -473,7 +483,7 @@ def _counts(spec: RunSpec) -> Counts:
     if model.config:
         from slam_core import measured
 
-        if resolved.data.packing == "documents" and measured.own_way(model):
+        if resolved.data.packing == "documents" and spec.own_way:
             raise UsageError(
                 f"data.packing: {model.family} does not mask documents from each other; leave it "
                 "out, and rows are streams"

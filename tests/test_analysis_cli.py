@@ -373,7 +373,6 @@ def test_too_few_points_say_so_for_both_approaches(
     assert analysis("fit", path, "--results", tmp_path) == 1
     said = capsys.readouterr().out
     assert "N is 20 at most, taken for parameters; if it is in millions, call the column" in said
-    assert "1 rows repeat others to the digit" in said
     path.write_text("n,d,loss\n1e6,1e8,3\n2e6,5e7,2.9\n4e6,2.5e7,3\n")
     analysis("fit", path, "--results", tmp_path, "--params", "total", "--convention", "6nd")
     assert analysis("compare", path, "--results", tmp_path) == 0

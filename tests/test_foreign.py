@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import numbers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_train import StopAt
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,27 +25,32 @@ from transformers import (
     BartConfig,
     BloomConfig,
     DeepseekV3Config,
+    DiffLlamaConfig,
     FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GPTBigCodeConfig,
     GPTJConfig,
     GptOssConfig,
+    Mamba2Config,
     MambaConfig,
     MistralConfig,
     MixtralConfig,
+    ModernBertDecoderConfig,
     Olmo2Config,
     PhiConfig,
     PretrainedConfig,
     RecurrentGemmaConfig,
     RoFormerConfig,
+    XGLMConfig,
 )
 
 from slam_core.__main__ import main
-from slam_core.checkpoints import checkpoints
+from slam_core.checkpoints import checkpoints, load_weights, stored
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.generate import continued
 from slam_core.likelihood import unit_nll
+from slam_core.limits import compiling
 from slam_core.models import build, checkpoint_activations, count_parameters
 from slam_core.optim import optimiser
 from slam_core.prompts import Continuation, Sampling
@@ -74,6 +79,9 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
         **GROUPED, num_local_experts=4, num_experts_per_tok=2, output_router_logits=True
     ),
     "olmo2": lambda: Olmo2Config(**SIZES, pad_token_id=0),
+    "modernbert-decoder": lambda: ModernBertDecoderConfig(
+        **SIZES, pad_token_id=0, bos_token_id=1, eos_token_id=1, cls_token_id=1, sep_token_id=1
+    ),
     "phi": lambda: PhiConfig(**SIZES, resid_pdrop=0.1),
     "gpt_bigcode": lambda: GPTBigCodeConfig(
         vocab_size=TEXT_VOCAB, n_embd=32, n_layer=3, n_head=4, n_positions=64
@@ -110,7 +118,7 @@ KEEPING: dict[str, Callable[[], PretrainedConfig]] = {
     ),
 }
 ALL = CONFIGS | OWN_WAY | KEEPING
-TIED = ("gemma2", "gemma3_text", "gpt_bigcode")
+TIED = ("gemma2", "gemma3_text", "gpt_bigcode", "modernbert-decoder")
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +170,7 @@ def test_counts_are_those_of_the_built_model_and_of_a_forward_pass(
     assert count_parameters(model) == c.total
     assert c.embedding == (EOS + 1) * 32
     assert c.positions == (64 * 32 if kind == "gpt_bigcode" else 0)
-    bias = EOS + 1 if kind == "phi" else 0
+    bias = EOS + 1 if kind in ("phi", "modernbert-decoder") else 0
     assert c.head == bias + (0 if resolved.tied else (EOS + 1) * 32)
     width = 4 * 6 if kind in ("mistral", "mixtral", "gemma2", "gemma3_text") else 32
     assert c.attention == 4 * 3 * width * 16
@@ -202,6 +210,81 @@ def test_what_goes_its_own_way_is_counted_by_its_products(
     assert c.matmul == matmul
     width = {"gpt_oss": 24, "mamba": 0, "recurrent_gemma": 32 / 3}.get(kind, 32)
     assert c.attention == 4 * 3 * width * 16
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_products_by_chunks_are_those_of_long_rows(
+    tiny: bool, tiny_spec: RunSpec, tmp_path: Path
+) -> None:
+    """What is left out, at the ends of a row, is next to nothing of a row of eight chunks."""
+    more = {"expand": 2, "state_size": 8, "head_dim": 8, "num_heads": 8, "n_groups": 1}
+    config = Mamba2Config(
+        vocab_size=TEXT_VOCAB,
+        hidden_size=32,
+        num_hidden_layers=2,
+        chunk_size=128 if tiny else 256,
+        **more,
+    )
+    config.save_pretrained(tmp_path / "m")
+    spec = cold(tiny_spec, tmp_path / "m")
+    model = build(resolve(spec).model, 16, 0).eval()
+    time = 8 * config.chunk_size
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros((1, time), dtype=torch.long))
+    counted = 2 * spec.counts.matmul + spec.counts.attention / 16 * time
+    assert counter.get_total_flops() / time == pytest.approx(counted, rel=2e-3)
+
+
+def test_weights_are_those_of_the_seed_whatever_was_counted_before(
+    tiny_spec: RunSpec, tmp_path: Path
+) -> None:
+    DiffLlamaConfig(**SIZES).save_pretrained(tmp_path / "m")
+    model = resolve(cold(tiny_spec, tmp_path / "m")).model
+    first, second = (dict(build(model, 16, 3).named_parameters()) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_from_before_buffers_were_stored_loads(
+    tiny_spec: RunSpec, text_lms: Path, slam_out: Path
+) -> None:
+    spec = cold(tiny_spec, text_lms / "deepseek_v3").but({"budget.amount": 2})
+    execute(spec, say=lambda text: None)
+    path = checkpoints(finished(spec.id)[0])[-1] / "model.safetensors"
+    held = load_file(path)
+    biases = [name for name in held if name.endswith("e_score_correction_bias")]
+    assert biases
+    model = build(resolve(spec).model, 16, 0)
+    save_file({name: held[name] for name in held.keys() - set(biases)}, path)
+    load_weights(model, path.parent)
+    assert all(torch.equal(stored(model)[name], held[name]) for name in held)
+    save_file({name: held[name] for name in biases}, path)
+    with pytest.raises(SlamError, match="its tensors are not those of the model"):
+        load_weights(model, path.parent)
+
+
+@pytest.mark.parametrize("kind", OWN_WAY)
+def test_weights_may_be_in_bf16(
+    kind: str, tiny_spec: RunSpec, text_lms: Path, slam_out: Path
+) -> None:
+    spec = cold(tiny_spec, text_lms / kind).but({"precision": "bf16-weights", "budget.amount": 2})
+    assert execute(spec, say=lambda text: None) == "done"
+
+
+def test_weights_that_cannot_be_in_bf16(tiny_spec: RunSpec, tmp_path: Path, slam_out: Path) -> None:
+    sizes = {"d_model": 32, "ffn_dim": 48, "num_layers": 3, "attention_heads": 4}
+    XGLMConfig(vocab_size=TEXT_VOCAB, **sizes).save_pretrained(tmp_path / "m")
+    spec = cold(tiny_spec, tmp_path / "m").but({"precision": "bf16-weights"})
+    with pytest.raises(UsageError, match="xglm does not work with weights in bf16; choose bf16"):
+        execute(spec, say=lambda text: None)
+
+
+def test_what_goes_its_own_way_is_compiled_when_asked_for(
+    tiny_spec: RunSpec, text_lms: Path
+) -> None:
+    for kind, how in (("falcon", "no"), ("mistral", "graphs")):
+        spec = cold(tiny_spec, text_lms / kind).but({"budget.amount": 5000})
+        assert compiling("auto", spec, "cuda") == how
+        assert compiling("kernels", spec, "cuda") == "kernels"
 
 
 @pytest.mark.parametrize("kind", OWN_WAY)
@@ -388,8 +471,8 @@ def test_activations_computed_again_give_the_same_gradients(
 def test_transformers_loads_an_export(
     kind: str, tiny_spec: RunSpec, text_lms: Path, tmp_path: Path, slam_out: Path
 ) -> None:
-    one_theta = kind not in ("gpt_bigcode", "gemma3_text", "bloom", "gptj", "mamba")
-    theta = {"rope_theta": 700.0} if one_theta else {}
+    several = ("gpt_bigcode", "gemma3_text", "modernbert-decoder", "bloom", "gptj", "mamba")
+    theta = {} if kind in several else {"rope_theta": 700.0}
     spec = warm(tiny_spec, text_lms / kind, **theta).but({"budget.amount": 2})
     execute(spec, say=lambda text: None)
     ours = load(*finished(spec.id)).cpu().eval()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import sys
@@ -222,3 +223,27 @@ def test_a_missing_library_is_one_sentence(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SlamError, match=r"slam-suite\[optimisers\].*another optim.name"):
         optimiser(Optim(name=name), Tensors())
+
+
+def test_what_has_had_no_gradient_has_no_state_and_needs_none() -> None:
+    def stepped(model: nn.Module, made: torch.optim.Optimizer) -> None:
+        model["used"](torch.ones(1, 2)).sum().backward()  # type: ignore[index]
+        made.step()
+        made.zero_grad()
+
+    model = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("used", "idle")})
+    made = optimiser(Optim(), model)
+    stepped(model, made)
+    kept = {name: tensor.clone() for name, tensor in state_of(made, model).items()}
+    again = copy.deepcopy(model)
+    other = optimiser(Optim(), again)
+    restore(other, again, state_in(kept, again))
+    stepped(model, made)
+    stepped(again, other)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+    for lacking in ("none/idle.bias", "exp_avg/used.bias"):
+        known = {name: tensor for name, tensor in kept.items() if lacking.split("/")[1] not in name}
+        with pytest.raises(LookupError, match="no state of"):
+            state_in(known, again)

@@ -98,13 +98,16 @@ def test_a_torn_record_is_left_out_wherever_it_was_torn(tmp_path: Path) -> None:
     merge(tmp_path, [result("a"), result("ö", nll=-1.5e-9)], Result)
     path = tmp_path / "runs.jsonl"
     whole = path.read_bytes()
-    first = whole.splitlines(keepends=True)[0]
-    for cut in range(len(first) - 1):
-        path.write_bytes(first[:cut] + b"\n" + whole)
-        assert len(read(tmp_path, Result)) == 2
+    for line in whole.splitlines(keepends=True):
+        for cut in range(len(line) - 1):
+            for end in (b"\n", b"\r\n", b"\0\0\n"):
+                path.write_bytes(line[:cut] + end + whole)
+                assert len(read(tmp_path, Result)) == 2
 
 
-@pytest.mark.parametrize("change", ["<<<<<<< HEAD\n", "=======\n", "[]\n", '{"run": x"a"}\n'])
+@pytest.mark.parametrize(
+    "change", ["<<<<<<< HEAD\n", "=======\n", "[]\n", '{"run": x"a", "attempt": "a1"}\n']
+)
 def test_a_record_that_somebody_changed_is_an_error(change: str, tmp_path: Path) -> None:
     merge(tmp_path, [result("a")], Result)
     path = tmp_path / "runs.jsonl"
