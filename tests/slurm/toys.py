@@ -90,7 +90,9 @@ class Toy:
         return len(tries.read_text().splitlines()) if tries.exists() else 0
 
     def events(self, run: str) -> list[str]:
-        return [event["event"] for event in Journal(scratch.attempts(run)[-1]).events()]
+        """Of the latest attempt; none before there is one."""
+        tried = scratch.attempts(run)
+        return [event["event"] for event in Journal(tried[-1]).events()] if tried else []
 
     def job(self, run: str) -> str:
         return slurm_control.queued()[run].job
