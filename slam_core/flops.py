@@ -25,7 +25,8 @@ class Counts(BaseModel):
     `attention` is the two products QK' and AV over the full square: 4 layers width context (width
     of the heads together).
     `matmul` is the number of weights that a forward pass multiplies (body matrices plus the head,
-    tied or not, without embedding look-ups, norms and biases). `idle` is what a unit leaves aside
+    tied or not, without embedding look-ups, norms and biases); of what goes its own way
+    (`slam_core.measured`), multiplications for each unit. `idle` is what a unit leaves aside
     of the body: experts not chosen for it.
     """
 

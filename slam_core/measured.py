@@ -1,4 +1,4 @@
-"""What a causal LM of no family of ours does, read off passes on the meta device, without weights.
+"""What a causal LM of no family of ours does, read off passes without weights.
 
 Most are like ours: every layer attends once, causally, through transformers' interface to kernels,
 and every matrix multiplies each unit once, or those of the experts that are chosen for it. They get
@@ -33,6 +33,7 @@ _KINDS = {"full_attention", "sliding_attention"}
 _COUNTING = "slam-counting"
 # What `slam_core.attention` understands of what layers may ask of a kernel.
 _UNDERSTOOD = {"dropout", "position_ids", "scaling", "sliding_window", "softcap"}
+_HEADLESS = "has no head that transformers knows of"
 _TIME = 4  # units of the pass that is counted
 # What configs call the units of a chunk, where layers work through such.
 _CHUNKS = ("chunk_size", "mamba_chunk_size", "block_size")
@@ -137,6 +138,8 @@ def _as_ours(model: Model) -> _Found:
     matmul = sum(products.get(op, 0) for op in (torch.ops.aten.mm, torch.ops.aten.addmm))
     matmul //= 2 * _TIME
     embedding, head = made.get_input_embeddings().weight, made.get_output_embeddings()
+    if head is None:
+        raise _refused(model, _HEADLESS)
     tables = _tables(made)
     matrices = sum(p.numel() for p in made.parameters() if p.dim() == 2 and id(p) not in tables)
     matrices += head.weight.numel() if head.weight is embedding else 0
@@ -273,7 +276,7 @@ def _counted(
 ) -> _Found:
     head = made.get_output_embeddings()
     if head is None:
-        raise _refused(model, "has no head of its own")
+        raise _refused(model, _HEADLESS)
     embedding = made.get_input_embeddings().weight
     tables = _tables(made).values()
     positions = sum(table.numel() for table in tables if table is not embedding)
