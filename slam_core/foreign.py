@@ -70,12 +70,13 @@ def config_of(model: Model) -> PretrainedConfig:
         config = _config("model.config", tree)
     except SlamError:  # it insists on one (`models.build` takes it back)
         config = _config("model.config", tree | {"pad_token_id": eos})
-    dropouts = [k for k, v in config.to_dict().items() if _DROPOUT.search(k) and _is_number(v)]
+    entries = config.to_dict()
+    dropouts = [key for key, v in entries.items() if _DROPOUT.search(key) and _is_number(v)]
     if model.dropout and not dropouts:
         raise UsageError(f"model.dropout: {model.family} has none; leave it out")
     for name in dropouts:
         setattr(config, name, model.dropout)
-    for name in [key for key in config.to_dict() if "layerdrop" in key]:
+    for name in (key for key in entries if "layerdrop" in key):
         setattr(config, name, 0.0)
     rope = getattr(config, "rope_parameters", None) or {}
     if "rope_theta" in rope:

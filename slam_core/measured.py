@@ -98,6 +98,7 @@ def check(made: Any, model: Model, halves: bool) -> None:
         raise _refused(model, f"has weights that take no part ({idle[0]})")
 
 
+@lru_cache(maxsize=256)
 def _found(model: Model) -> _Found:
     config_of(model)  # refuses a dropout or theta that there is none of
     plain = Model.model_fields

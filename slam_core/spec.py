@@ -483,7 +483,7 @@ def _counts(spec: RunSpec) -> Counts:
     if model.config:
         from slam_core import measured
 
-        if resolved.data.packing == "documents" and spec.own_way:
+        if resolved.data.packing == "documents" and measured.own_way(model):
             raise UsageError(
                 f"data.packing: {model.family} does not mask documents from each other; leave it "
                 "out, and rows are streams"

@@ -51,6 +51,18 @@ def numbers(run: str) -> tuple[object, ...]:
     return result.validation, result.spent.steps, curve.steps, curve.tokens, curve.loss
 
 
+def events(run: str) -> list[str]:
+    """What the latest attempt at a run has noted, by name; nothing before there is one."""
+    tried = scratch.attempts(run)
+    return [event["event"] for event in Journal(tried[-1]).events()] if tried else []
+
+
+def notes(run: str) -> list[str]:
+    """What the latest attempt at a run has said of how it goes."""
+    told = Journal(scratch.attempts(run)[-1]).events()
+    return [event["text"] for event in told if event["event"] == "note"]
+
+
 @pytest.fixture
 def warm_server() -> None:
     """Forget the server that an earlier test's launch has left, which may not have imported torch:

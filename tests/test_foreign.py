@@ -212,9 +212,9 @@ def test_what_goes_its_own_way_is_counted_by_its_products(
     assert c.attention == 4 * 3 * width * 16
 
 
-@pytest.mark.parametrize("tiny", [True, False])
+@pytest.mark.parametrize("chunk", [128, 256])
 def test_products_by_chunks_are_those_of_long_rows(
-    tiny: bool, tiny_spec: RunSpec, tmp_path: Path
+    chunk: int, tiny_spec: RunSpec, tmp_path: Path
 ) -> None:
     """What is left out, at the ends of a row, is next to nothing of a row of eight chunks."""
     more = {"expand": 2, "state_size": 8, "head_dim": 8, "num_heads": 8, "n_groups": 1}
@@ -222,13 +222,13 @@ def test_products_by_chunks_are_those_of_long_rows(
         vocab_size=TEXT_VOCAB,
         hidden_size=32,
         num_hidden_layers=2,
-        chunk_size=128 if tiny else 256,
+        chunk_size=chunk,
         **more,
     )
     config.save_pretrained(tmp_path / "m")
     spec = cold(tiny_spec, tmp_path / "m")
     model = build(resolve(spec).model, 16, 0).eval()
-    time = 8 * config.chunk_size
+    time = 8 * chunk
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros((1, time), dtype=torch.long))
     counted = 2 * spec.counts.matmul + spec.counts.attention / 16 * time

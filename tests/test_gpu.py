@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import notes
 from test_train import StopAt, outcome, quiet, stopped_at
 from torch import nn
 
 from slam_core import likelihood, limits, scratch
 from slam_core.limits import Limits
 from slam_core.recipes import recipe
-from slam_core.results import Journal, Result, read
+from slam_core.results import Result, read
 from slam_core.run import execute
 from slam_core.spec import RunSpec
 from slam_core.train import NextUnit
@@ -27,11 +28,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 # A second each: 40 steps of 8 sequences of 128 units.
 SPEC = recipe("demo").but({"data.validation": 16_384, "budget": {"amount": 40, "unit": "steps"}})
-
-
-def notes(spec: RunSpec) -> list[str]:
-    events = Journal(scratch.attempts(spec.id)[-1]).events()
-    return [event["text"] for event in events if event["event"] == "note"]
 
 
 def on_cpu(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> float:
@@ -81,7 +77,7 @@ def test_a_compiled_step_learns_the_same(precision: str, how: str, slam_out: Pat
     eager = outcome(spec.id)[0].validation["tales"].nll
     shutil.rmtree(slam_out)
     execute(spec, limits=Limits(compile=how), say=quiet)  # type: ignore[arg-type]
-    assert not notes(spec)
+    assert not notes(spec.id)
     assert outcome(spec.id)[0].validation["tales"].nll == pytest.approx(eager, abs=0.01)
 
 
@@ -103,7 +99,7 @@ def test_recorded_launches_do_what_launches_do(
     for how in ("no", "launches"):
         limits = Limits(micro_batch, compile=how)  # type: ignore[arg-type]
         execute(spec, limits=limits, say=quiet)
-        assert not notes(spec)
+        assert not notes(spec.id)
         losses.append(outcome(spec.id)[1])
         shutil.rmtree(slam_out)
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -122,7 +118,7 @@ def test_what_cannot_be_recorded_is_launched(
     loss = NextUnit.loss
     monkeypatch.setattr(NextUnit, "loss", waiting)
     execute(SPEC, limits=Limits(compile="launches"), say=quiet)
-    (note,) = notes(SPEC)
+    (note,) = notes(SPEC.id)
     assert note.startswith("launches not recorded: ")
     assert outcome(SPEC.id)[1] == pytest.approx(losses, rel=1e-5)
 
@@ -155,7 +151,7 @@ def test_what_saves_memory_changes_no_loss(
     monkeypatch.setattr(likelihood, "LARGE", 1)
     limits = Limits(compile=how, checkpoint_activations=True)  # type: ignore[arg-type]
     execute(SPEC, limits=limits, say=quiet)
-    assert how == "launches" or not notes(SPEC)
+    assert how == "launches" or not notes(SPEC.id)
     assert outcome(SPEC.id)[0].validation["tales"].nll == pytest.approx(whole, abs=0.01)
 
 
@@ -170,7 +166,7 @@ def test_a_batch_that_does_not_fit_is_split(slam_out: Path) -> None:
     finally:
         del hog
         torch.cuda.empty_cache()
-    said = notes(big)
+    said = notes(big.id)
     assert said
     assert all("out of memory: micro-batches of" in note for note in said)
     assert scratch.state(big.id) == "done"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import events
 from rich.console import Console
 
 from slam_core import scratch
@@ -85,10 +86,6 @@ class Toy:
 
     def text(self) -> str:
         return "\n".join(self.said)
-
-    def events(self, run: str) -> list[str]:
-        tried = scratch.attempts(run)
-        return [event["event"] for event in Journal(tried[-1]).events()] if tried else []
 
     def tries(self, run: str) -> int:
         return len((scratch.run_folder(run) / "tries").read_text().splitlines())
@@ -236,7 +233,7 @@ def test_a_launch_stopped_while_a_done_run_is_at_work_has_more_to_do(toy: Toy) -
     (run,) = toy.ids(1)
     toy.act(run, after=60)
     launcher = toy.process(1)
-    until(lambda: "done" in toy.events(run))
+    until(lambda: "done" in events(run))
     launcher.send_signal(signal.SIGINT)
     said, _ = launcher.communicate(timeout=20)
     assert launcher.returncode == 75

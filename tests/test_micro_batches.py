@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import notes
 from test_train import StopAt, outcome, quiet
 
 from slam_core import scratch
@@ -15,7 +16,6 @@ from slam_core.__main__ import main
 from slam_core.errors import Interrupted, SlamError
 from slam_core.limits import Limits
 from slam_core.models import build, checkpoint_activations
-from slam_core.results import Journal
 from slam_core.run import execute
 from slam_core.spec import Model, RunSpec
 from slam_core.train import NextUnit
@@ -23,11 +23,6 @@ from sweeps.door import arguments
 from sweeps.place import Job, Resources
 
 CHECKPOINTED = Limits(micro_batch=16, checkpoint_activations=True)
-
-
-def notes(run: str) -> list[str]:
-    events = Journal(scratch.attempts(run)[-1]).events()
-    return [event["text"] for event in events if event["event"] == "note"]
 
 
 def has(patch: pytest.MonkeyPatch, rows: int, checkpointed: int | None = None) -> list[int]:
@@ -67,9 +62,7 @@ def test_a_micro_batch_that_does_not_fit_is_halved(
     again, halved = outcome(tiny_spec.id)
     assert asked[:5] == [4, 2, 2, 1, 1]
     assert (again.validation, halved) == (small.validation, losses)
-    events = Journal(scratch.attempts(tiny_spec.id)[-1]).events()
-    notes = [event["text"] for event in events if event["event"] == "note"]
-    assert notes == [
+    assert notes(tiny_spec.id) == [
         f"out of memory: micro-batches of {units} units from here" for units in (32, 16)
     ]
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import notes
 
 from slam_core import scratch, train
 from slam_core.ahead import Ahead
@@ -377,7 +378,7 @@ def test_a_compiled_step_learns_the_same(
     limits = Limits(compile="kernels", checkpoint_activations=checkpointed)
     execute(spec, limits=limits, say=quiet)
     compiled, again = outcome(spec.id)
-    assert "note" not in [e["event"] for e in Journal(scratch.attempts(spec.id)[-1]).events()]
+    assert not notes(spec.id)
     nll = compiled.validation["tiny"].nll
     assert nll == pytest.approx(eager.validation["tiny"].nll, abs=within)
     assert again == pytest.approx(losses, abs=10 * within)
@@ -429,9 +430,7 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
     execute(tiny_spec, limits=Limits(compile="kernels"), say=quiet)
     again, same = outcome(tiny_spec.id)
     assert (again.validation, same) == (eager.validation, losses)
-    events = Journal(scratch.attempts(tiny_spec.id)[-1]).events()
-    notes = [event["text"] for event in events if event["event"] == "note"]
-    assert notes == ["not compiled: RuntimeError: no C++ compiler"]
+    assert notes(tiny_spec.id) == ["not compiled: RuntimeError: no C++ compiler"]
 
 
 def stopped_at(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, *steps: int) -> Path:

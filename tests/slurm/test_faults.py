@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import events
 
 from slam_core import scratch
 from slam_core.results import Curve, Journal, Result, read
@@ -33,12 +34,12 @@ def test_a_preempted_run_saves_and_goes_on(toy: Toy, cluster: Cluster) -> None:
     (run,) = toy.ids(1)
     toy.act(run, steps=60, pause=0.1)
     launcher = toy.process(1, "partition=low", "cpus_per_task=4", "extra.nodelist=n3")
-    until(lambda: toy.tries(run) and "progress" in toy.events(run))
+    until(lambda: toy.tries(run) and "progress" in events(run))
     urgent = ["-p", "urgent", "-c", "4", "-w", "n3", "-o", "/dev/null", "--wrap", "sleep 3"]
     command("sbatch", *urgent)
     assert launcher.wait(120) == 0
     assert toy.tries(run) == 2
-    assert toy.events(run).count("stopped") == toy.events(run).count("resume") == 1
+    assert events(run).count("stopped") == events(run).count("resume") == 1
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import events
 
 from slam_core import scratch
 from slam_core.errors import SlamError
@@ -97,12 +98,12 @@ def test_time_up_saves_requeues_and_goes_on(toy: Toy) -> None:
     (run,) = toy.ids(1)
     toy.act(run, steps=60, pause=0.1)
     launcher = toy.process(1)
-    until(lambda: toy.tries(run) and "progress" in toy.events(run))
+    until(lambda: toy.tries(run) and "progress" in events(run))
     job = toy.job(run)
     send("USR2", job)
     assert launcher.wait(90) == 0
     assert toy.tries(run) == 2
-    assert toy.events(run).count("stopped") == toy.events(run).count("resume") == 1
+    assert events(run).count("stopped") == events(run).count("resume") == 1
     assert len(scratch.attempts(run)) == 1
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
     assert "Restarts=1" in shown.stdout
@@ -112,12 +113,12 @@ def test_time_up_more_often_than_asked_is_reported(toy: Toy) -> None:
     (run,) = toy.ids(1)
     toy.act(run, steps=200, pause=0.1)
     launcher = toy.process(1, "requeues=0")
-    until(lambda: toy.tries(run) and "progress" in toy.events(run))
+    until(lambda: toy.tries(run) and "progress" in events(run))
     send("USR2", toy.job(run))
     out, _ = launcher.communicate(timeout=300)
     assert launcher.returncode == 75
     assert "its time was up, and it was not requeued again" in out
-    assert toy.events(run)[-1] == "stopped"
+    assert events(run)[-1] == "stopped"
 
 
 def test_interrupt_leaves_jobs_to_slurm_and_launch_adopts_them(toy: Toy) -> None:
@@ -184,13 +185,13 @@ def test_cancel_ends_jobs_and_keeps_what_is_saved(toy: Toy) -> None:
     for run in runs:
         toy.act(run, steps=600, pause=0.1)
     launcher = toy.process(3)
-    until(lambda: any(toy.tries(run) and "progress" in toy.events(run) for run in runs))
+    until(lambda: any(toy.tries(run) and "progress" in events(run) for run in runs))
     said: list[str] = []
     assert launches.cancel(toy.study(3), said.append) == 4  # the launch and three jobs
     assert launcher.wait(30) == 75
     until(lambda: not slurm_control.queued())
     assert {scratch.state(run) for run in runs} <= {"interrupted", "missing"}
-    assert "stopped" in [toy.events(run)[-1] for run in runs if toy.tries(run)]
+    assert "stopped" in [events(run)[-1] for run in runs if toy.tries(run)]
 
 
 def test_scancel_by_hand_is_not_undone(toy: Toy) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
-from slam_core.results import Journal
 from slam_core.spec import RunSpec
 from sweeps.grid import Grid
 from sweeps.launch import launch
@@ -88,11 +87,6 @@ class Toy:
     def tries(self, run: str) -> int:
         tries = scratch.run_folder(run) / "tries"
         return len(tries.read_text().splitlines()) if tries.exists() else 0
-
-    def events(self, run: str) -> list[str]:
-        """Of the latest attempt; none before there is one."""
-        tried = scratch.attempts(run)
-        return [event["event"] for event in Journal(tried[-1]).events()] if tried else []
 
     def job(self, run: str) -> str:
         return slurm_control.queued()[run].job
