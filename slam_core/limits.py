@@ -14,6 +14,8 @@ COMPILE: tuple[str, ...] = get_args(Compile)
 # of models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
 LONG, LONG_SECONDS = 1000, 300.0
 WAITING = 100_000_000
+# Some ten minutes of two CPU cores; compiling saves a tenth or more (results/bench/step-cpu*.json).
+LONG_FLOPS, LONG_SECONDS_CPU = 5e13, 600.0
 
 
 @dataclass
@@ -44,13 +46,17 @@ def how_to_compile(said: str) -> Compile:
 
 
 def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
-    """What `auto` stands for on a kind of device: runs on a GPU that are long enough to earn it
-    back are compiled, and those of small models recorded. Not what goes its own way, whose loops
+    """What `auto` stands for on a kind of device: runs that are long enough to earn it back are
+    compiled, and on a GPU those of small models recorded. Not what goes its own way, whose loops
     over units a compiler unrolls."""
     if asked != "auto":
         return asked
-    if device != "cuda" or spec.own_way:
+    if spec.own_way:
         return "no"
+    if device != "cuda":
+        flops = (spec.steps or 0) * spec.step_units * spec.counts.flops()
+        long = flops >= LONG_FLOPS if spec.steps else spec.own_amount >= LONG_SECONDS_CPU
+        return "kernels" if long and device == "cpu" else "no"
     long = spec.steps >= LONG if spec.steps else spec.own_amount >= LONG_SECONDS
     if spec.counts.total < WAITING:
         return "graphs" if long else "launches"

@@ -1,7 +1,7 @@
 """The declared studies, by name. Data: imports and one literal (a test insists)."""
 
-from slam_core.recipes import DEMO, DEMO_WSD
-from sweeps.grid import IsoFlop, Study, Together, Trunk
+from slam_core.recipes import DEMO, DEMO_WSD, TALES_FULL
+from sweeps.grid import Grid, IsoFlop, Study, Together, Trunk
 from sweeps.priors import Around
 from sweeps.rules import Scaled
 from sweeps.search import Search
@@ -50,6 +50,37 @@ STUDIES: dict[str, Study] = {
         sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
         families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+    ),
+    # A ladder of budgets, each four times the last, on three times the data: every rung is to be
+    # predicted from those below it. An hour of two CPU cores.
+    "ladder": Together(
+        name="ladder",
+        parts=(
+            IsoFlop(
+                name="low",
+                base=TALES_FULL,
+                budgets=(1e12, 4e12),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.36, 0.6, 1.0, 1.7, 3.0)),
+                families=("qwen2",),
+                seeds=(0, 1, 2),
+                scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+            ),
+            IsoFlop(
+                name="high",
+                base=TALES_FULL,
+                budgets=(1.6e13, 6.4e13),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.36, 0.6, 1.0, 1.7, 3.0)),
+                families=("qwen2",),
+                scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+            ),
+        ),
+    ),
+    # Whether one learning rate suits all rungs: half, once and twice that of the ladder.
+    "ladder-rates": Grid(
+        name="ladder-rates",
+        base=TALES_FULL,
+        cross={"model.family": ("qwen2",), "optim.lr": (2.5e-3, 5e-3, 1e-2, 2e-2)},
+        zipped={"model.size": ("200k", "400k"), "budget.amount": (4e12, 1.6e13)},
     ),
     # What learning rate, second moment and warm-up suit the demo's models: two minutes.
     "demo-rates": Search(

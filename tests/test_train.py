@@ -388,6 +388,10 @@ def test_a_compiled_step_learns_the_same(
     ("kind", "changes", "how"),
     [
         ("cpu", {}, "no"),
+        ("cpu", {"budget": {"amount": 4.99e13, "unit": "flops"}}, "no"),
+        ("cpu", {"budget": {"amount": 5.01e13, "unit": "flops"}}, "kernels"),
+        ("cpu", {"budget": {"amount": 599, "unit": "seconds", "device": "x"}}, "no"),
+        ("cpu", {"budget": {"amount": 600, "unit": "seconds", "device": "x"}}, "kernels"),
         ("cuda", {}, "graphs"),
         ("cuda", {"budget.amount": 999}, "launches"),
         ("cuda", {"budget.amount": 999, "model.size": "150m"}, "no"),
@@ -396,7 +400,7 @@ def test_a_compiled_step_learns_the_same(
         ("cuda", {"budget": {"amount": 300, "unit": "seconds", "device": "x"}}, "graphs"),
     ],
 )
-def test_what_is_worth_it_on_a_gpu_is_compiled_or_recorded(
+def test_what_is_worth_it_is_compiled_or_recorded(
     kind: str, changes: dict[str, Any], how: str
 ) -> None:
     spec = resolve(DEMO.but({"budget": {"amount": 1000, "unit": "steps"}} | changes))
