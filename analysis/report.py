@@ -51,6 +51,8 @@ def show_table(points: Points) -> None:
 def show_fit(fits: Fits) -> None:
     """Print every estimate, and the optimum at the budgets asked for."""
     show_points(fits.points)
+    if fits.unit.name != "nats":
+        print(f"L and L* below: {fits.unit.title}; constants of laws: nats per unit")
     for name, found in fits.estimates.items():
         form = fits.settings.options.law if name == "parametric" else name
         print(f"\n{APPROACH[name]} ({FORMS[form]}): {found.status}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,8 +51,16 @@ def seal(folder: Path) -> None:
     """Close a folder that all files have been written to: DONE, and everything on the disk."""
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     (folder / "DONE").write_text(json.dumps(sizes))
+    share(folder)
     for path in [*folder.iterdir(), folder]:
         _flush(path)
+
+
+def share(folder: Path) -> None:
+    """Let those read a folder's files whom the umask lets: safetensors asks for its owner alone."""
+    mode = max(stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir())
+    for path in folder.iterdir():
+        path.chmod(mode)
 
 
 def checkpoints(attempt: Path) -> list[Path]:

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, PreTrainedModel
 
+from slam_core.checkpoints import share
 from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET, PAD
@@ -80,6 +81,7 @@ def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> No
         _describe(draft, run, spec, say)
         if layout == "slamkit":
             _as_slamkit(draft, model, spec)
+        share(draft)
         draft.rename(out)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

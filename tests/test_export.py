@@ -48,6 +48,10 @@ def test_transformers_loads_an_export(
     out = tmp_path / "out"
     assert main(["export", run, "--out", str(out)]) == 0
     assert main(["export", run, "--out", str(out)]) == 2
+    # Colleagues may read both: safetensors alone would leave them to their owner.
+    for folder in (out, finished(run)[0]):
+        (weights,) = folder.glob("**/model.safetensors")
+        assert weights.stat().st_mode == (out / "config.json").stat().st_mode
     theirs = AutoModelForCausalLM.from_pretrained(out).eval()
     ids = some_units()
     with torch.inference_mode():

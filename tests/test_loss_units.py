@@ -149,3 +149,7 @@ def test_a_fit_in_bits_predicts_in_bits(tmp_path: Path, capsys: pytest.CaptureFi
     err = capsys.readouterr().err
     assert "say it with --rate" in err
     assert err.count("\n") == 1
+    assert analysis(*given, "--rate", 25) == 0
+    assert "L and L* below: bits per second of audio; constants of laws: nats per unit" in (
+        capsys.readouterr().out
+    )
