@@ -46,14 +46,15 @@ def arms(numbers: Numbers) -> Figure:
     finals: list[float] = []
     for ax, setting in zip(axes, settings, strict=True):
         models = list(dict.fromkeys(arm["model"] for arm in setting["arms"]))
-        for arm in setting["arms"]:
+        for place, arm in enumerate(setting["arms"], start=1):
             c, loss = np.array(arm["curve"]["c"]), np.array(arm["curve"]["loss"])
             low, high = np.array(arm["curve"]["low"]), np.array(arm["curve"]["high"])
             style: Any = {"color": colour[arm["arm"]]}
             ax.fill_between(c, np.exp(low), np.exp(high), alpha=0.2, lw=0, **style)
-            ax.plot(c, np.exp(loss), lw=1.1, **style)
+            above = sum(_alike(arm, later) for later in setting["arms"][place:])
+            ax.plot(c, np.exp(loss), lw=1.1 + 1.8 * above, **style)
             final = float(np.exp(arm["final"]["value"]))
-            ax.plot(c[-1], final, "D", ms=4, mec="black", mew=0.6, zorder=5, **style)
+            ax.plot(c[-1], final, "D", ms=4 + 2 * above, mec="black", mew=0.6, zorder=5, **style)
             late = slice(len(c) // 4, None)
             seen += [float(np.exp(low[late]).min()), float(np.exp(high[late]).max()), final]
             finals.append(final)
@@ -61,11 +62,7 @@ def arms(numbers: Numbers) -> Figure:
             labels.setdefault(arm["arm"], f"{arm['arm']}{said}")
         if setting["setting"]:
             ax.set_title(f"{setting['setting']} ({', '.join(models)})", fontsize=8)
-        ends = [max(arm["curve"]["c"]) for arm in setting["arms"]]
-        first = min(min(arm["curve"]["c"]) for arm in setting["arms"])
         ax.set_xscale("log")
-        ax.set_xlim(max(first, min(ends) / 25), max(ends) * 1.15)
-        ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
         ax.xaxis.set_minor_locator(LogLocator(10, subs=range(1, 10), numticks=99))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -73,6 +70,16 @@ def arms(numbers: Numbers) -> Figure:
     # An arm that begins far above the others would press these together.
     top = min(max(seen), max(2.4 * min(seen), *finals))
     axes[0].set_ylim(min(seen) * 0.98, top * 1.04)
+    for ax, setting in zip(axes, settings, strict=True):
+        curves = [arm["curve"] for arm in setting["arms"]]
+        ends = [max(curve["c"]) for curve in curves]
+        entered = [
+            c for curve in curves for c, loss in zip(curve["c"], curve["loss"], strict=True)
+            if np.exp(loss) <= top * 1.04
+        ]  # fmt: skip
+        left, right = max(min(entered) / 1.1, min(ends) / 25), max(ends) * 1.15
+        ax.set_xlim(left, right)
+        ax.set_xticks(_ticks(left, right))
     axes[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
@@ -87,6 +94,22 @@ def arms(numbers: Numbers) -> Figure:
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.2)
     return figure
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Ones and threes, or ones, twos and fives where those are fewer than two."""
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    for steps in ((1, 3), (1, 2, 5)):
+        ticks = [float(f * d) for d in decades for f in steps if low <= f * d <= high]
+        if len(ticks) >= 2:
+            break
+    return ticks
+
+
+def _alike(arm: Numbers, other: Numbers) -> bool:
+    """Whether two arms' curves are one line in a figure: the first is to show beneath."""
+    one, two = np.array(arm["curve"]["loss"]), np.array(other["curve"]["loss"])
+    return one.shape == two.shape and float(np.abs(one - two).max()) < 2e-3
 
 
 def dose(numbers: Numbers) -> Figure:
