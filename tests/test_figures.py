@@ -20,6 +20,7 @@ from analysis.estimate import Options
 from analysis.figures import numbers_scores
 from analysis.figures import write as figures
 from analysis.figures.drawing import bar, by_size, render, right_labels, short
+from analysis.figures.drawing_arms import arms as draw_arms
 from analysis.figures.drawing_laws import frontier, surface
 from analysis.figures.drawing_scores import downstream as draw_downstream
 from analysis.fits import Fits, Settings, compute, isoflop_size
@@ -284,6 +285,27 @@ def test_labels_of_lines_that_leave_the_axis_stay_beside_it() -> None:
     heights = {text.get_text(): text.xy[1] for text in ax.findobj(Annotation)}  # type: ignore[attr-defined]
     assert heights["far above"] == 3
     assert heights["within"] == 2.5
+
+
+@pytest.mark.parametrize("decades", [0.4, 2.5])
+def test_arms_that_coincide_show_and_axes_begin_where_curves_do(decades: float) -> None:
+    c = np.geomspace(5e11 / 10**decades, 5e11, 40)
+    loss = 2.3 + np.linspace(2, 0, 40) ** 2
+
+    def arm(name: str, loss: Any) -> dict[str, Any]:
+        curve = {"c": c.tolist(), "loss": list(loss), "low": list(loss), "high": list(loss)}
+        final = {"value": float(loss[-1])}
+        return {"arm": name, "model": "m", "curve": curve, "final": final, "seeds": 3}
+
+    made = [arm("a", loss), arm("b", loss + 0.05), arm("like a", loss + 1e-4)]
+    figure = draw_arms({"settings": [{"setting": "", "arms": made}], "corpus": "tales"})
+    (ax,) = figure.axes
+    hidden, other, above = (line.get_linewidth() for line in ax.lines[::2])
+    assert hidden > other == above
+    low, high = ax.get_xlim()
+    assert high > 5e11
+    assert min(c) < low < c[np.exp(loss) <= ax.get_ylim()[1]].min()
+    assert len([tick for tick in ax.get_xticks() if low <= tick <= high]) >= 2
 
 
 def test_figures_are_chosen_by_name(fits: Fits, tmp_path: Path) -> None:

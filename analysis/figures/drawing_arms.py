@@ -97,9 +97,9 @@ def arms(numbers: Numbers) -> Figure:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Ones and threes, or ones, twos and fives where those are fewer than two."""
+    """Ones and threes, or a finer series where those are fewer than two."""
     decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
-    for steps in ((1, 3), (1, 2, 5)):
+    for steps in ((1, 3), (1, 2, 5), (1, 2, 3, 4, 5, 6, 8)):
         ticks = [float(f * d) for d in decades for f in steps if low <= f * d <= high]
         if len(ticks) >= 2:
             break
