@@ -153,8 +153,8 @@ class Plan:
             return []
         left = _total(run for run in self.runs if run.state not in ENDED)
         lines = [
-            f"{what}: {duration(sums['hours'])} of one device"
-            + (f", cost {sums['cost']:.2f} at {self.price:g} an hour" if self.price else "")
+            f"{what}: {duration(sums['hours'] or 0)} of one device"
+            + (f", cost {sums['cost'] or 0:.2f} at {self.price:g} an hour" if self.price else "")
             + (f", and {sums['untimed']} runs of unknown time" if sums["untimed"] else "")
             for what, sums in (("in all", _total(self.runs)), ("left", left))
         ]
@@ -239,15 +239,15 @@ def _planned(
 
 
 def _total(runs: Iterable[Planned]) -> dict[str, Any]:
-    """Sums over runs; `untimed` counts those whose hours are not known."""
+    """Sums over runs; None for what is known of none of them. `untimed`: runs of unknown hours."""
     runs = list(runs)
     hours = [run.hours for run in runs if run.hours is not None]
     costs = [run.cost for run in runs if run.cost is not None]
     return {
         "runs": len(runs),
         "flops": sum(run.flops or 0.0 for run in runs),
-        "hours": sum(hours),
-        "cost": sum(costs),
+        "hours": sum(hours) if hours or not runs else None,
+        "cost": sum(costs) if costs or not runs else None,
         "untimed": len(runs) - len(hours),
     }
 

@@ -122,6 +122,9 @@ def test_cost_of_measured_hours_and_of_those_unknown(study: Grid, tmp_path: Path
     assert "in all: 36 s of one device, cost 0.03 at 3 an hour, and 1 runs of unknown time" in str(
         planned
     )
+    assert "left: 0 s of one device, cost 0.00 at 3 an hour, and 1 runs of unknown" in str(planned)
+    unpriced = plan(both, tmp_path).record()
+    assert (unpriced["total"]["cost"], unpriced["left"]["hours"]) == (None, None)
 
 
 def test_collect_is_idempotent_and_skips_the_unfinished(
