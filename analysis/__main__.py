@@ -226,6 +226,7 @@ def predict(
     approach 3 also under other prices than 6ND."""
     from analysis import predict as predicting
     from analysis import published, report
+    from analysis.fits import finite
     from analysis.laws import PublishedLaw
     from analysis.spend import prices
 
@@ -259,7 +260,7 @@ def predict(
         price = price.serving(serve) if serve else price
         rows = [predicting.priced(basis, b, price, unique) for b in flops or hours or ()]
         if as_json:
-            print(json.dumps(predicting.priced_record(rows)))
+            print(json.dumps(finite(predicting.priced_record(rows))))
         else:
             report.show_priced(rows, basis.unit.title, basis.params)
         return
@@ -273,7 +274,7 @@ def predict(
             reasons = "; ".join(made.message for made in source.estimates.values())
             raise SlamError(f"nothing to predict from: {reasons}")
     if as_json:
-        print(json.dumps(predicting.record(found)))
+        print(json.dumps(finite(predicting.record(found))))
     else:
         report.show_predictions(found, unit)
 

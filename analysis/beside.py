@@ -108,6 +108,9 @@ def two(ref: Fits, new: Fits) -> Two:
         second = new.usable.get(name)
         if second is None or not (first.has_exponents and second.has_exponents):
             continue
+        laws = [getattr(found.fit, "best_loss", None) for found in (first, second)]
+        if any(law and not law.has_floor for law in laws):
+            continue
         boot = None
         if first.drawn.fits and second.drawn.fits:
             boot = efficiency.pairs(first.drawn, second.drawn)
@@ -117,7 +120,8 @@ def two(ref: Fits, new: Fits) -> Two:
         ]
         crossings[name] = efficiency.crossing(first.fit, second.fit, boot)
     if not gains:
-        raise SlamError(f"{ref.points.name} and {new.points.name} share no usable estimate")
+        names = f"{ref.points.name} and {new.points.name}"
+        raise SlamError(f"{names} share no usable estimate of L*(C)")
     counted = f"{flops}, N {ref.points.params}"
     return Two((ref.points.name, new.points.name), counted, gains, crossings)
 

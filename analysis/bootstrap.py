@@ -213,7 +213,8 @@ def of_envelope(
 def of_isoflop(
     points: Points, fitted: IsoflopFit, replicates: int = 1000, seed: int = 0
 ) -> Bootstrap[IsoflopFit]:
-    """Approach 2 on drawn residuals; a replicate fails if fewer than two budgets have a minimum."""
+    """Approach 2 on drawn residuals. A replicate fails if fewer than two budgets have a minimum, or
+    none where the fit has one budget."""
     rng = np.random.default_rng(seed)
     centre = points.loss.copy()
     repeated: list[int] = []  # runs of cells with several seeds, and their deviations
@@ -244,7 +245,8 @@ def of_isoflop(
             drawn = rng.choice(np.array(off) - np.mean(off), size=(replicates, len(runs)))
             spread = np.sqrt(freedom / rng.chisquare(freedom, (replicates, 1)))
             losses[:, runs] += spread * drawn
-    fits = [fit for fit in isoflop.refit(points, fitted, losses) if len(fit.minima) >= 2]
+    least = min(2, len(fitted.minima))
+    fits = [fit for fit in isoflop.refit(points, fitted, losses) if len(fit.minima) >= least]
     kinds = ["deviations of seeds"] * bool(repeated) + ["residuals of the parabolas"] * bool(lone)
     return Bootstrap(tuple(fits), replicates - len(fits), " and ".join(kinds), seed)
 

@@ -18,8 +18,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from analysis.laws import BestLoss, Cost, Floats, Ints, PowerLaw, PowerLaws
-from analysis.points import SPREAD, Points
+from analysis.laws import SPREAD, BestLoss, Cost, Floats, Ints, PowerLaw, PowerLaws
+from analysis.points import Points
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
 

@@ -22,9 +22,9 @@ from analysis.envelope import EnvelopeFit
 from analysis.estimate import Estimate, Options, chosen, estimate
 from analysis.files import SUFFIXES, from_file
 from analysis.isoflop import Bias, IsoflopFit
-from analysis.laws import Optimum
+from analysis.laws import SPREAD, Optimum
 from analysis.parametric import ParametricFit
-from analysis.points import SPREAD, Points
+from analysis.points import Points
 from analysis.records import along_curves, from_results
 from analysis.sampled import Sampled
 from analysis.solve.solver import Loss
@@ -156,7 +156,10 @@ class Best:
         parts = ("n", "d", "ratio", "loss")
         of_part = [attrgetter(part) for part in parts]
         intervals = [found.interval(lambda fit, get=get: get(fit.optimum(c))) for get in of_part]  # type: ignore[misc]
-        return cls(found.optimum(c), *intervals)
+        at = found.optimum(c)
+        if math.isnan(at.loss):  # those replicates that have one do not speak for it
+            intervals[-1] = Interval(math.nan, math.nan, LEVEL, 0, found.requested)
+        return cls(at, *intervals)
 
 
 def compute(points: Points, settings: Settings) -> Fits:
@@ -283,7 +286,7 @@ def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
         return made
     robust = found.estimator == "parametric"
     params = found.fit.params if found.has_exponents or robust else {}
-    drawn = found.drawn.fits[0].params if found.drawn.fits else params
+    drawn = found.drawn.fits[0].params if params and found.drawn.fits else params
     numbers: dict[str, Callable[[Any], float]] = {
         name: _param(name) for name in params if name != "C0" and name in drawn
     }
@@ -315,6 +318,7 @@ def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
                     "c": m.budget,
                     "n": m.n,
                     "n_interval": ends(found.interval(isoflop_size(m.budget))),
+                    "n_replicates": found.interval(isoflop_size(m.budget)).used,
                     "log_n_sd": found.drawn.sd(lambda f, c=m.budget: math.log(isoflop_size(c)(f))),  # type: ignore[misc]
                     "d": m.d,
                     "loss": m.loss,
@@ -378,7 +382,7 @@ def best_record(fits: Fits, found: Estimate, c: float) -> dict[str, Any]:
         "convention": convention_name(fits.points.flops),
         "n": best.at.n,
         "d": best.at.d,
-        "loss": best.at.loss,
+        "loss": finite(best.at.loss),
         "tokens_per_parameter": best.at.ratio,
         "intervals": {
             part: ends(getattr(best, part)) for part in ("n", "d", "ratio", "loss") if found.boot

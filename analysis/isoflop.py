@@ -107,7 +107,12 @@ class IsoflopFit(PowerLaws):
     def message(self) -> str:
         """What is wrong and the remedy; and which budgets were refused."""
         count = f"{len(self.minima)} of {len(self.minima) + len(self.refused)} budgets used"
-        return "; ".join([count, *self._doubts, *in_words(self.refused)])
+        floor = (
+            ["L* beyond the budgets is not told: its floor takes four"]
+            if 1 < len(self.minima) < 4
+            else []
+        )
+        return "; ".join([count, *self._doubts, *floor, *in_words(self.refused)])
 
     @property
     def _doubts(self) -> list[str]:

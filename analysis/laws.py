@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, overload
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 NAMES = ("E", "A", "B", "alpha", "beta")  # the constants of the law, in the order they are given
+SPREAD = 1.2  # budgets, or sizes, that differ by less than this factor are one
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,12 +78,22 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class BestLoss:
-    """L*(C) = E + K (C/C0)^-gamma; E is 0 where fewer than four budgets leave it undetermined."""
+    """L*(C) = E + K (C/C0)^-gamma.
+
+    Fewer than four budgets leave E undetermined: it is 0, and L* is told up to `reach` only, the
+    largest of them. A power law without a floor falls below every loss there is.
+    """
 
     E: float
     K: float
     gamma: float
     C0: float
+    reach: float = math.inf
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether E was fitted."""
+        return math.isinf(self.reach)
 
     @classmethod
     def through(cls, c: Floats, loss: Floats) -> BestLoss:
@@ -90,7 +101,8 @@ class BestLoss:
         scale = float(np.exp(np.mean(np.log(c))))
         if len(c) < 4:
             line = PowerLaw.through(c / scale, loss)
-            return cls(0.0, math.exp(line.log_coefficient), -line.exponent, scale)
+            reach = float(c.max()) * SPREAD
+            return cls(0.0, math.exp(line.log_coefficient), -line.exponent, scale, reach)
         low, high = math.log(0.003), math.log(2.0)
         for _ in range(6):  # each grid 30 times finer than the last
             grid = np.linspace(low, high, 61)
@@ -101,7 +113,9 @@ class BestLoss:
         return cls(float(e[best]), float(k[best]), math.exp(grid[best]), scale)
 
     def at(self, c: float) -> float:
-        """L* at C FLOPs."""
+        """L* at C FLOPs; NaN where it is not told."""
+        if c > self.reach:
+            return math.nan
         return float(self.E + self.K * (c / self.C0) ** -self.gamma)
 
 
@@ -161,7 +175,8 @@ class PowerLaws(ABC):
     def params(self) -> dict[str, float]:
         """Logarithms of the coefficients of N* and D*, and the constants of L*."""
         logs = {"log_N": self.size.log_coefficient, "log_D": self.units.log_coefficient}
-        return logs | asdict(self.best_loss)
+        best = self.best_loss
+        return logs | {"E": best.E, "K": best.K, "gamma": best.gamma, "C0": best.C0}
 
     def optimum(self, c: float) -> Optimum:
         """N*, D* and the loss at C FLOPs, on the power laws."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from analysis.laws import Floats, Law, Optimum
-from analysis.points import SPREAD, Points
+from analysis.laws import SPREAD, Floats, Law, Optimum
+from analysis.points import Points
 from analysis.solve.follow import follow, rounded
 from analysis.solve.solver import Bools, Loss, condition, descend, distinct
 from analysis.solve.surface import EXPONENTS, Constrained, Surface, screen

@@ -30,7 +30,7 @@ def show(table: Table) -> None:
 
 def four(value: float) -> str:
     """Four decimals."""
-    return f"{value:.4f}"
+    return "not told" if math.isnan(value) else f"{value:.4f}"
 
 
 def five(value: float) -> str:

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws import Cost, Floats, Ints
+from analysis.laws import SPREAD, Cost, Floats, Ints
 from slam_core.errors import UsageError
 
 # Schedules along which a loss is that of a run which could end there, up to its cool-down.
 STEADY = ("", "constant", "wsd", "inverse_sqrt")
 Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
-SPREAD = 1.2  # budgets, or sizes, that differ by less than this factor are one
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ the values at which it lies above its minimum by no more than
     K F(level; 1, n - p) / 2 * [sum psi^2 / (n - p)] / mean(psi'),    psi = rho',
     K = 1 + p/n var(psi') / mean(psi')^2,
 
-for n points and p unknowns. Under the quadratic loss psi' = K = 1: the likelihood-ratio interval,
+for n points and p unknowns, with psi and psi' summed over the seeds of a cell first: their
+residuals are one misfit of the law, and a cell counts as one point (the sandwich of clustered
+scores, Liang & Zeger 1986). Under the quadratic loss psi' = K = 1: the likelihood-ratio interval,
 with F for chi-square because the noise is estimated too (Bates & Watts 1988, chapter 6). Under a
 Huber or an absolute loss it is an approximation, a quasi-likelihood ratio: the drop-in-dispersion
 test of Schrader & Hettmansperger 1980 with Huber's small-sample factor K (Huber & Ronchetti 2009,
@@ -21,11 +23,12 @@ interval open, and the constant is called unidentified.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.laws import Floats
+from analysis.laws import Floats, Ints
 from analysis.parametric import ParametricFit
 from analysis.points import Points
 from analysis.solve.cut import Constant, Cut
@@ -80,12 +83,15 @@ class Profile:
 @dataclass(frozen=True)
 class Fitted:
     """A fitted model: what was minimised, and `theta` (starts, p), its optimum and others in other
-    valleys. `z` (points,) are the values it was fitted to."""
+    valleys. `z` (points,) are the values it was fitted to. `together`: indices of points that
+    tell as much as one, such as the seeds of a cell, all of which lie where the law misses it;
+    each alone if not said."""
 
     model: Model
     theta: Floats
     z: Floats
     loss: Loss
+    together: Sequence[Ints] = ()
 
     def settled(self) -> Fitted:
         """The same at the optima its starts lead to, the lowest first, and under a loss that is
@@ -93,29 +99,33 @@ class Fitted:
         sharp = self.loss.knee < _SHARPEST
         loss = Loss(delta=_SHARPEST, above=self.loss.above) if sharp else self.loss
         theta, s, _ = descend(self.model, self.theta, self.z, np.ones(len(self.z)), loss)
-        return Fitted(self.model, theta[np.argsort(s, kind="stable")], self.z, loss)
+        return replace(self, theta=theta[np.argsort(s, kind="stable")], loss=loss)
 
     def rise(self, level: float) -> float:
         """How far above its minimum the objective is at the ends of an interval at `level`."""
         from scipy.special import fdtri
 
         r = self.model.at(self.theta[:1]).value[0] - self.z
-        n, free = len(r), len(r) - self.theta.shape[1]
+        cells = self.together or np.arange(len(r))[:, None]
+        n, free = len(cells), len(cells) - self.theta.shape[1]
         if free < 1:
             raise TooFew(f"{n} points for {n - free} unknowns leave none to judge the noise by")
 
         def psi(r: Floats) -> Floats:
-            return self.loss.forces(r, np.ones(n))[1]
+            return self.loss.forces(r, np.ones(len(r)))[1]
+
+        def summed(each: Floats) -> Floats:
+            return np.array([each[cell].sum() for cell in cells])
 
         wide = r * math.sqrt(n / free)  # fitting took from the residuals
         spread = min(float(wide.std()), float(np.subtract(*np.percentile(wide, [75, 25]))) / 1.349)
-        width = max(0.9 * spread * n**-0.2, _ROUNDING)  # Silverman 1986, equation 3.31
-        bend = (psi(wide + width) - psi(wide - width)) / (2 * width)
+        width = max(0.9 * spread * len(r) ** -0.2, _ROUNDING)  # Silverman 1986, equation 3.31
+        bend = summed((psi(wide + width) - psi(wide - width)) / (2 * width))
         slope = float(bend.mean())
         if slope <= 0:  # every residual lies beyond the knee, on one side: nothing is known
             return math.inf
         unsure = 1 + (n - free) / n * float(bend.var()) / slope**2
-        noise = float((psi(r) ** 2).sum()) / free
+        noise = float((summed(psi(r)) ** 2).sum()) / free
         half = float(fdtri(1, free, level)) / 2
         return half * max(float(unsure * noise / slope), _ROUNDING**2)
 
@@ -156,7 +166,7 @@ def profile(
     surface = Surface(x, y, (n0, d0, l0), cost)
     constrained = surface.constrained(fitted.tied, fitted.entropy)
     thetas = constrained.phi(np.array([surface.theta(one) for one in (law, *fitted.others)]))
-    model = Fitted(constrained.model, thetas, z, fitted.loss)
+    model = Fitted(constrained.model, thetas, z, fitted.loss, points.drawn_together)
 
     index = free.index("beta" if name == "a" else name)
     scale = math.exp(l0) if name in "EAB" else 1.0

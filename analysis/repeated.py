@@ -130,7 +130,7 @@ def fit(
     rivals = sum(bool(objective[i] <= 1.01 * objective[ends[0]]) for i in ends[1:])
     if rivals:
         doubts.append(f"{rivals} other optima fit as well to 1 %")
-    valleys = Fitted(model, theta[ends[:_VALLEYS]], z, loss)
+    valleys = Fitted(model, theta[ends[:_VALLEYS]], z, loss, points.drawn_together)
     return RepeatedFit(
         law=best.law,
         r_d=best.r_d,

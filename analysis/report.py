@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from operator import attrgetter
 
 from analysis.bootstrap import LEVEL
@@ -12,7 +13,7 @@ from analysis.estimate import APPROACH, Estimate
 from analysis.fits import Best, Fits, convention_name, isoflop_size
 from analysis.isoflop import IsoflopFit
 from analysis.parametric import ParametricFit
-from analysis.plain import between, big, columns, five, show
+from analysis.plain import between, big, columns, five, four, show
 from analysis.points import Points
 from analysis.predict import Prediction, Priced
 
@@ -101,6 +102,13 @@ def _show_isoflop(fits: Fits, two: IsoflopFit, found: Estimate) -> None:
             f"{ratios[m.budget] - 1:+.1%}" if m.budget in ratios else "",
         )
     show(table)
+    had = {m.budget: found.interval(isoflop_size(m.budget)).used for m in two.minima}
+    lost = [(c, found.drawn.replicates - used) for c, used in had.items()]
+    if without := [f"{count} at {big(c)}" for c, count in lost if count]:
+        print(
+            f"replicates without a minimum between the sizes: {', '.join(without)}; an interval of "
+            "N* is of those with one, and ends where the sizes do"
+        )
     if found.has_exponents:
         _show_exponents(found)
         if math.isfinite(akima := found.value(lambda fit: fit.akima_size.exponent)):
@@ -155,8 +163,8 @@ def _show_optima(fits: Fits, found: Estimate) -> None:
             big(best.at.d),
             between(best.d, big) if has else "",
             f"{best.at.ratio:.3g}",
-            f"{fits.unit.of(best.at.loss):.4f}",
-            f"[{low:.4f}, {high:.4f}]" if has else "",
+            four(fits.unit.of(best.at.loss)),
+            between(replace(best.loss, low=low, high=high)) if has else "",
         )
     show(table)
 
@@ -173,7 +181,7 @@ def show_predictions(predictions: list[Prediction], unit: str) -> None:
             between(p.best.n, big) if p.best else "not reported",
             big(p.at.d),
             f"{p.at.ratio:.3g}",
-            f"{p.at.loss:.4f}",
+            four(p.at.loss),
             between(p.best.loss) if p.best else "not reported",
             big(p.hours),
             p.outside or "",

@@ -155,7 +155,8 @@ def profile(
             of=lambda theta: unit * math.exp(theta[i]),
             log=True,
         )
-    return trace(Fitted(shift.model(), thetas, z, fitted.minimised), held, level=level)
+    cells = points.drawn_together
+    return trace(Fitted(shift.model(), thetas, z, fitted.minimised, cells), held, level=level)
 
 
 def transfer(points: Points, form: Form) -> tuple[Shift, Floats]:

@@ -82,6 +82,17 @@ STUDIES: dict[str, Study] = {
         cross={"model.family": ("qwen2",), "optim.lr": (2.5e-3, 5e-3, 1e-2, 2e-2)},
         zipped={"model.size": ("200k", "400k"), "budget.amount": (4e12, 1.6e13)},
     ),
+    # What rate, and how long a cool-down, suit trunks: those of "demo-trunk" are the cosine runs'.
+    "trunk-rates": Grid(
+        name="trunk-rates",
+        base=DEMO_WSD,
+        cross={
+            "model.family": ("qwen2",),
+            "optim.lr": (3e-3, 5e-3, 1e-2),
+            "optim.decay": (0.2, 0.4, 0.7),
+        },
+        zipped={"model.size": ("60k", "171k"), "budget.amount": (9e11, 1.6e12)},
+    ),
     # What learning rate, second moment and warm-up suit the demo's models: two minutes.
     "demo-rates": Search(
         name="demo-rates",

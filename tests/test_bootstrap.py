@@ -14,6 +14,7 @@ from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import bootstrap, isoflop, parametric
 from analysis.bootstrap import Bootstrap, Interval, Scheme
+from analysis.fits import isoflop_size
 from analysis.isoflop import IsoflopFit
 from analysis.laws import Law
 from analysis.points import Points
@@ -189,3 +190,13 @@ def test_too_few_replicates_are_refused() -> None:
     some = world(0)
     with pytest.raises(UsageError, match="5 replicates give no interval"):
         bootstrap.of_isoflop(some, isoflop.fit(some), 5)
+
+
+def test_one_budget_has_an_interval_of_its_minimum() -> None:
+    n, d = isoflop_grid(SPEECH, [1e19], 7, 4)
+    some = noisy(SPEECH, n, d, 0.002, 0)
+    fitted = isoflop.fit(some)
+    boot = bootstrap.of_isoflop(some, fitted, 200)
+    found = boot.interval(isoflop_size(1e19))
+    assert found.used > 150
+    assert fitted.minima[0].n in found

@@ -19,7 +19,8 @@ from worlds import points
 from analysis.files import from_file
 from analysis.fits import Settings
 from analysis.headers import COLUMNS
-from analysis.points import SPREAD, Points, group_means
+from analysis.laws import SPREAD
+from analysis.points import Points, group_means
 from slam_core.errors import UsageError
 
 PLAIN = {"n": "1e6", "d": "1e8", "c": "6e14", "loss": "3.5"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from worlds import SPEECH, isoflop_grid, noisy, points, published
 from analysis.isoflop import IsoflopFit, _akima_minima, bias, fit
 from analysis.laws import Law
 from analysis.points import Points
+from analysis.spend.frontier import Frontier
 from analysis.status import TooFew
+from slam_core.errors import UsageError
 
 BUDGETS = (1e17, 1e18, 1e19, 1e20, 1e21)
 SYMMETRIC = Law(1.69, 400.0, 400.0, 0.31, 0.31)
@@ -106,6 +109,22 @@ def test_the_loss_at_the_minima_follows_the_law() -> None:
     best = fitted.best_loss
     assert best.gamma == pytest.approx(SYMMETRIC.a * SYMMETRIC.alpha, rel=1e-3)
     assert best.at(1e23) == pytest.approx(SYMMETRIC.optimum(1e23).loss, rel=1e-3)
+
+
+def test_a_loss_beyond_three_budgets_is_not_told() -> None:
+    for budgets in ([1e18, 3e18, 1e19], [1e18, 3e18, 1e19, 3e19]):
+        n, d = isoflop_grid(SPEECH, budgets, 7, 4)
+        fitted = fit(points(n, d, SPEECH.loss(n, d)))
+        beyond, told = fitted.optimum(1e21).loss, len(budgets) > 3
+        assert math.isfinite(beyond) == told
+        assert ("L* beyond the budgets is not told" in fitted.message) != told
+        assert fitted.optimum(1e19).loss == pytest.approx(SPEECH.optimum(1e19).loss, rel=0.01)
+        assert fitted.optimum(1e21).n == pytest.approx(SPEECH.optimum(1e21).n, rel=0.5)
+        if told:
+            assert beyond == pytest.approx(SPEECH.optimum(1e21).loss, rel=0.02)
+        else:
+            with pytest.raises(UsageError, match="fewer than four budgets"):
+                Frontier.of(fitted)
 
 
 def test_bad_budgets_are_refused_by_name_and_the_rest_goes_on() -> None:

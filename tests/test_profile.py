@@ -197,6 +197,15 @@ def test_a_law_without_a_best_split_has_no_exponent_to_profile() -> None:
         profile(some, fitted, "a")
 
 
+@pytest.mark.parametrize("loss", [SQUARES, Loss(delta=1e-3)])
+def test_seeds_that_agree_tell_no_more_than_one(loss: Loss) -> None:
+    some = world()
+    thrice = some.take(np.repeat(np.arange(len(some)), 3))
+    thrice = replace(thrice, label=tuple(f"run {i}" for i in range(len(thrice))))
+    once, again = (profile(p, parametric.fit(p, loss), "a").interval for p in (some, thrice))
+    assert again == pytest.approx(once, rel=1e-6 if loss is SQUARES else 0.05)
+
+
 def test_noise_cannot_be_judged_without_a_point_to_spare() -> None:
     some = world().take(np.array([0, 6, 10, 17, 24, 34]))
     fitted = parametric.fit(some, SQUARES)

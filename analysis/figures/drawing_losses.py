@@ -113,7 +113,7 @@ def isoflop(numbers: Numbers) -> Figure:
     if any(budget["minimum"] for budget in budgets):
         handles.append(Line2D([], [], marker="D", ls="-", color="black", mfc="white", ms=5, lw=1.1))
         handles[-1].set_label("minimum, 95 % interval")
-    ax.legend(handles=handles, loc="upper center", ncols=len(handles), bbox_to_anchor=(0.5, 1.12))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3))
     return figure
 
 

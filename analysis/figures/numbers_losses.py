@@ -14,8 +14,7 @@ import numpy as np
 
 from analysis.figures.shown import Numbers, conventions, ends, estimate, usable
 from analysis.fits import Fits, isoflop_size
-from analysis.laws import PublishedLaw
-from analysis.points import SPREAD
+from analysis.laws import SPREAD, PublishedLaw
 from slam_core.errors import SlamError
 
 

@@ -41,6 +41,8 @@ class Frontier:
             of_d = math.log(law.B) - law.beta * law.units.log_coefficient
             found = cls(law.E, float(np.logaddexp(of_n, of_d)), -law.alpha * law.size.exponent)
         elif isinstance(law, BestLoss):
+            if not law.has_floor:
+                raise UsageError("fewer than four budgets do not tell what L*(C) falls towards")
             log_k = math.log(law.K or 1.0) + law.gamma * math.log(law.C0)
             found = cls(law.E, log_k, -law.gamma if law.K else 0.0)
         else:

@@ -56,9 +56,9 @@ from analysis import design, parametric, published
 from analysis.bootstrap import Bootstrap, of_parametric
 from analysis.design import Quantity, Runs
 from analysis.fits import one_family
-from analysis.laws import Floats, Law
+from analysis.laws import SPREAD, Floats, Law
 from analysis.parametric import ParametricFit
-from analysis.points import SPREAD, Points
+from analysis.points import Points
 from analysis.records import from_results
 
 LAWS = ("cuervo-speech", "besiroglu", "muennighoff-text")
