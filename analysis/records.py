@@ -254,7 +254,7 @@ def _unique(results: Sequence[Result]) -> Floats | None:
                 return None
             if corpus.revision != source["revision"]:
                 return None
-            units = corpus.units("train")
+            units = int(corpus.units("train") * (1 - (source.get("held_out") or 0.0)))
             there[corpus.name] = min(units, source.get("unique") or units)
         found.append(float(min(sum(there.values()), result.spent.tokens)))
     return np.array(found)

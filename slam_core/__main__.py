@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -245,7 +246,8 @@ def _chosen(path: Path | None, recipe_name: str | None, changes: list[str]) -> R
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    with suppress(OSError):  # nobody listens any more (`| head`): no reason to end a run
+        print(text, flush=True)
 
 
 def _say_aside(text: str) -> None:

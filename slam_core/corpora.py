@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -525,7 +526,8 @@ def _parsed(path: Path, kind: type[R], what: str) -> R:
 def write_file(path: Path, content: bytes) -> str:
     """Write beside, flush to disk, rename: a reader sees all or nothing. Returns the sha256."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Hosts and containers that share the folder may share a process id, too.
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     with beside.open("wb") as file:
         file.write(content)
         file.flush()

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
 
+from slam_core import scratch
 from slam_core.distributed import PATIENCE
 
 GRACE = 30.0  # seconds that the others have once a process has ended badly; PATIENCE, if well
@@ -101,13 +102,14 @@ def _first_bad(ranks: Sequence[ForkProcess]) -> ForkProcess | None:
 
 @contextmanager
 def _passed_on(ranks: Sequence[ForkProcess]) -> Iterator[None]:
-    told: list[int] = []
+    told: list[float] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        told.append(time.monotonic())
+        insists = told[-1] - told[0] > scratch.ONCE
         for one in ranks:
             if one.is_alive() and one.pid is not None:
-                os.kill(one.pid, signal.SIGKILL if told else number)
-        told.append(number)
+                os.kill(one.pid, signal.SIGKILL if insists else number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
     before = {number: signal.signal(number, pass_on) for number in numbers}

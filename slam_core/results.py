@@ -29,6 +29,7 @@ from slam_core.flops import Counts
 from slam_core.spec import RunSpec, spec_from
 
 State = Literal["missing", "running", "interrupted", "failed", "diverged", "done"]
+ENDED: tuple[State, ...] = ("done", "diverged")  # with a result
 Event = dict[str, Any]
 
 
@@ -169,6 +170,8 @@ class Exclusion(_Fact):
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# The disk's own trouble, or the network's that it hangs on: what asks again may have an answer.
+PASSING = (*FULL, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 Record = TypeVar("Record", Result, Curve, Score, Exclusion)
 FILES: dict[type[BaseModel], str] = {
     Result: "runs.jsonl",
@@ -322,9 +325,10 @@ def stopped_by(events: list[Event]) -> str | None:
 
 def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Curve | None]:
     """The records of one attempt; (None, None) while it has not come to an end."""
-    start = next((e for e in events if e["event"] == "start"), None)
-    end = next((e for e in reversed(events) if e["event"] in ("done", "diverged")), None)
-    if start is None or end is None or state_of(events, held=False) not in ("done", "diverged"):
+    # The last start: before it, nothing was kept.
+    start = next((e for e in reversed(events) if e["event"] == "start"), None)
+    end = next((e for e in reversed(events) if e["event"] in ENDED), None)
+    if start is None or end is None or state_of(events, held=False) not in ENDED:
         return None, None
     curve, branch = curve_of(run, attempt, events), _branch(events)
     reused: Event = {}

@@ -34,7 +34,9 @@ from slam_core.limits import Limits
 from slam_core.models import build, count_parameters
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import (
+    ENDED,
     OUT_OF_MEMORY,
+    PASSING,
     Journal,
     Score,
     State,
@@ -63,8 +65,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     with joined(spec.id) as world:
         how = (retry, limits, say if world.leads else _nothing, world)
         parent = spec.parent
-        ended = ("done", "diverged")
-        if parent is not None and world.lead(lambda: scratch.state(spec.id) not in ended):
+        if parent is not None and world.lead(lambda: scratch.state(spec.id) not in ENDED):
             first = _first_stage(parent, *how)
             if first != "done":
                 raise SlamError(
@@ -104,8 +105,22 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
         except (NoSpace, Followed, Lost):
             raise  # interrupted, not failed: the next start goes on from the last checkpoint
         except Exception as error:
+            if state_of(journal.events(), held=False) in ENDED:
+                raise  # of what came after the end, a sentence that nobody reads
+            if _passes(error):
+                raise SlamError(
+                    f"run {spec.id} was interrupted ({type(error).__name__}: {error}); run it "
+                    "again: it goes on from its last checkpoint"
+                ) from error
             journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
             raise
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it is the machine that failed, a disk or a device, and not the run."""
+    cause = error.__cause__ if isinstance(error, SlamError) else error
+    disk = isinstance(cause, OSError) and cause.errno in PASSING
+    return disk or isinstance(cause, torch.AcceleratorError)
 
 
 def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
@@ -129,7 +144,7 @@ def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
     held.enter_context(scratch.claim(spec.id))
     tried = scratch.attempts(spec.id)
     state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
-    if state in ("done", "diverged"):
+    if state in ENDED:
         return [state, tried[-1].name]
     if state == "failed" and not retry:
         raise SlamError(
@@ -493,7 +508,7 @@ def _last(folder: Path) -> Path:
     """The last checkpoint of a finished attempt."""
     found = checkpoints(folder)
     if not found:
-        raise SlamError(f"{folder} holds no checkpoint any more; train the run again with --retry")
+        raise SlamError(f"{folder} holds no checkpoint any more; remove that attempt and run again")
     return found[-1]
 
 

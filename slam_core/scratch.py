@@ -96,6 +96,10 @@ def ask_to_stop(attempt: Path, by: str) -> None:
     draft.rename(attempt / "STOP")
 
 
+# Seconds within which signals to stop are one request: from the terminal, and passed on.
+ONCE = 2.0
+
+
 def asked_to_stop(attempt: Path) -> str | None:
     """Who asked the run to stop through its folder, if anybody did."""
     try:

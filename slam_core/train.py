@@ -504,16 +504,21 @@ def _held(device: torch.device) -> int:
 def _stop_requests(insist: bool = True) -> Iterator[list[int]]:
     """The signals that asked to stop. The handlers only take note; the loop acts.
 
-    A second signal does what it did before: it ends a run that is deep in a long step. Not so if
-    it may be the same once more, passed on by what started the processes (`insist` is false).
+    A second signal does what it did before: it ends a run that is deep in a long step. Not so
+    within `scratch.ONCE` of the first, as one request may arrive twice (from the terminal and from
+    a launch), or if it may be passed on by what started the processes (`insist` is false).
     """
     asked: list[int] = []
+    first: list[float] = []
     before: dict[int, Callable[..., Any] | int | None] = {}
 
     def note(number: int, frame: Any) -> None:
         asked.append(number)
-        for caught, handler in before.items() if insist else ():
-            signal.signal(caught, handler)
+        first.append(time.monotonic())
+        if insist and first[-1] - first[0] > scratch.ONCE:
+            for caught, handler in before.items():
+                signal.signal(caught, handler)
+            signal.raise_signal(number)
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):

@@ -9,7 +9,18 @@ from pathlib import Path
 
 from slam_core import scratch
 from slam_core.errors import UsageError
-from slam_core.results import Curve, Event, Journal, Result, Score, fold, keys, merge, scores_of
+from slam_core.results import (
+    ENDED,
+    Curve,
+    Event,
+    Journal,
+    Result,
+    Score,
+    fold,
+    keys,
+    merge,
+    scores_of,
+)
 from sweeps.sharing import Saving, had
 
 
@@ -61,7 +72,7 @@ def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
             if (run, attempt.name) in there:
                 over.add(run)
                 scores += scores_of(run, attempt.name, _since_the_end(journal))
-            elif journal.state() in ("done", "diverged"):
+            elif journal.state() in ENDED:
                 events = journal.events()
                 result, curve = fold(run, attempt.name, events)
                 if result is not None and curve is not None:
@@ -79,5 +90,5 @@ def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
 
 def _since_the_end(journal: Journal) -> list[Event]:
     """The events since a run ended: it is scored only then."""
-    newer = takewhile(lambda e: e["event"] not in ("done", "diverged"), journal.backwards())
+    newer = takewhile(lambda e: e["event"] not in ENDED, journal.backwards())
     return list(newer)[::-1]

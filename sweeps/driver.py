@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from slam_core import scratch
 from slam_core.corpora import write_file
 from slam_core.errors import SlamError
-from slam_core.results import PRUNER
+from slam_core.results import ENDED, PRUNER
 from slam_core.spec import resolve
 from sweeps.asker import Asker
 from sweeps.ledger import Ledger
@@ -175,7 +175,7 @@ class Driver:
         self._open[point.key] = point
         for run, spec in point.runs.items():
             state = self.facts.state(run)
-            if state not in ("done", "diverged"):
+            if state not in ENDED:
                 label = f"{point.label},s{spec.seed}" if len(point.runs) > 1 else point.label
                 tokens = (spec.steps or 1) * spec.step_units
                 cost = spec.counts.flops(resolve(spec).budget.convention or "6nd") * tokens

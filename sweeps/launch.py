@@ -17,11 +17,12 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import SlamError
+from slam_core.results import ENDED
 from sweeps.collect import collect
 from sweeps.grid import Study
 from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
-from sweeps.plan import ENDED, Plan, makespan, plan
+from sweeps.plan import Plan, makespan, plan
 from sweeps.queue import last_words
 from sweeps.sharing import predecessors
 from sweeps.slurm import control as slurm_control
@@ -112,7 +113,10 @@ def _ask(what: str, name: str, say: Say) -> bool:
     if holder.get("host") != socket.gethostname():
         say(f"{what} {name} is on {holder.get('host', 'another host')}: cancel it there")
     elif isinstance(pid := holder.get("pid"), int):
-        os.kill(pid, signal.SIGTERM)
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return False  # it has just ended
         say(f"asked {what} {name} (process {pid}) to save and stop")
         return True
     return False

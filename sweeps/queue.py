@@ -20,7 +20,7 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import OUT_OF_MEMORY, PRUNER, Event, Journal, stopped_by
+from slam_core.results import ENDED, OUT_OF_MEMORY, PRUNER, Event, Journal, stopped_by
 from sweeps.company import Company
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
@@ -219,7 +219,7 @@ class Queue:
     def _over(self, job: Job) -> bool:
         """Whether another launch has brought the run to its end in the meantime."""
         state = scratch.state(job.run)
-        if state not in ("done", "diverged") and (state != "failed" or job.retry):
+        if state not in ENDED and (state != "failed" or job.retry):
             return False
         self._end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
         return True
@@ -231,13 +231,13 @@ class Queue:
         assert code is not None
         job, state = one.job, scratch.state(one.job.run)
         self.memory.saw([one.tail.look().memory])
-        if state in ("done", "diverged"):
+        if state in ENDED:
             self._end(job, Ending(state, "stopped after it" if code and self.stops else ""))
         elif state == "running":
             # Another process was quicker, or the fork server died and its child lives on.
             if not self._adopt(job):
                 self.waiting.insert(0, job)
-        elif state == "failed":
+        elif state == "failed" and _last_event(job.run, one.before) is not None:
             self._end(job, Ending("failed", last_words(job.run)))
         elif self.stops:
             self._end(job, Ending("interrupted", "stopped; it goes on from its last checkpoint"))

@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.text import Text
 
 from slam_core import scratch
-from slam_core.results import FILES, PRUNER, Result, State, read
+from slam_core.results import ENDED, FILES, PRUNER, Result, State, read
 from sweeps.grid import Study
 from sweeps.memory import GIB
-from sweeps.plan import ENDED, census
+from sweeps.plan import census
 from sweeps.queue import last_words
 from sweeps.search import runs_of
 from sweeps.slurm import control as slurm_control

@@ -207,7 +207,7 @@ class Bars(Lines):
 
     def ended(self, job: Job, ending: Ending) -> None:
         super().ended(job, ending)
-        self._over += self._weights[job.run]
+        self._over += self._weights.get(job.run, 0.0)  # it may have ended before it started here
         if job.run in self._tasks:
             self._bars.remove_task(self._tasks.pop(job.run))
 

@@ -197,6 +197,6 @@ def test_one_budget_has_an_interval_of_its_minimum() -> None:
     some = noisy(SPEECH, n, d, 0.002, 0)
     fitted = isoflop.fit(some)
     boot = bootstrap.of_isoflop(some, fitted, 200)
-    found = boot.interval(isoflop_size(1e19))
+    found = boot.interval(isoflop_size(fitted.minima[0].budget))
     assert found.used > 150
     assert fitted.minima[0].n in found

@@ -29,7 +29,7 @@ from sweeps.company import MOST
 from sweeps.grid import Grid, IsoFlop
 from sweeps.launch import cancel, launch
 from sweeps.local import Local, gpus
-from sweeps.place import Job, Resources
+from sweeps.place import Ending, Job, Resources
 from sweeps.watch import Bars, Lines, Tail
 
 # A launch in a process of its own, to be killed. Arguments: the base spec, seeds, results.
@@ -458,6 +458,9 @@ def test_bars_are_drawn_for_the_launch_and_each_run(toy: Toy) -> None:
         for run in toy.ids(2):
             toy.act(run, steps=40, pause=0.02)
         place.run(jobs, bars)
+        # As a search asks for it, and finds that another launch has ended it.
+        label, other = list(toy.study(3).runs().items())[-1]
+        bars.ended(Job(other.id, label, other, 1e9), Ending("done", ""))
     said = screen.getvalue()
     assert "1 of 2 runs" in said or "0 of 2 runs" in said
     assert "seed=0" in said

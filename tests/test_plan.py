@@ -207,6 +207,16 @@ def test_text_names_shared_and_repeated_runs_and_cuts_nothing(
     assert "runs that see their corpus more than 4 times: 1 (" in said
 
 
+def test_epochs_are_of_what_there_is_to_train_on(study: Grid, tmp_path: Path) -> None:
+    sources = {"whole": {}, "few": {"unique": 100}, "part": {"held_out": 0.5}}
+    corpus = study.base.data.sources[0].corpus
+    cross = {name: ({"corpus": corpus} | less,) for name, less in sources.items()}
+    runs = plan(Grid(name="few", base=study.base, cross={"data.sources": cross}), tmp_path).runs
+    whole, few, part = (run.epochs or 0.0 for run in runs)
+    assert part == pytest.approx(2 * whole)
+    assert few == pytest.approx((runs[0].tokens or 0) / 100)
+
+
 def test_unknown_study_and_place(
     study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

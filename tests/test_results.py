@@ -160,6 +160,17 @@ def test_what_was_logged_beyond_a_checkpoint_did_not_happen(tmp_path: Path) -> N
     assert found.train_loss == 59.0
 
 
+def test_a_result_is_of_its_last_start(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for device in ("lost before anything was saved", "here"):
+        made = {"device": device}
+        journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance=made)
+    journal.write("done", spent=Spent(steps=1, tokens=1, seconds=0.1).model_dump())
+    found, _ = fold("a", "a1", journal.events())
+    assert found is not None
+    assert found.provenance["device"] == "here"
+
+
 def test_a_resume_repeats_steps_that_count_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance={})

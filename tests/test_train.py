@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import shutil
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,17 +172,57 @@ def test_no_clip_lets_a_gradient_pass(tiny_spec: RunSpec, tmp_path: Path) -> Non
     assert not torch.allclose(found[0.0], found[1e-3])
 
 
-def test_a_second_signal_ends_a_run_that_cannot_stop() -> None:
+def test_a_second_signal_ends_a_run_that_cannot_stop_unless_it_is_the_same_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scratch, "ONCE", 0.2)
     child = os.fork()
     if not child:
         with train._stop_requests() as asked:
-            os.kill(os.getpid(), signal.SIGTERM)
-            if asked == [signal.SIGTERM]:
+            os.kill(os.getpid(), signal.SIGINT)  # from the terminal,
+            os.kill(os.getpid(), signal.SIGTERM)  # and passed on by a launch
+            if asked == [signal.SIGINT, signal.SIGTERM]:
+                time.sleep(0.3)
                 os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status)
     assert os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_a_run_that_nobody_listens_to_is_done(tiny_spec: RunSpec, slam_out: Path) -> None:
+    def deaf(text: str) -> None:
+        if "done" in text:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        execute(tiny_spec, say=deaf)
+    assert scratch.state(tiny_spec.id) == "done"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), torch.AcceleratorError("no device")]
+)
+def test_what_the_machine_does_is_no_failure_of_the_run(
+    error: Exception, tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(tiny_spec, say=quiet)
+    _, whole = outcome(tiny_spec.id)
+    shutil.rmtree(slam_out)
+
+    def fails(self: Ahead, step: int) -> Any:
+        if step == 12:
+            raise error
+        return Ahead.take(self, step)
+
+    monkeypatch.setattr(train, "Ahead", type("Failing", (Ahead,), {"take": fails}))
+    with pytest.raises(SlamError, match=r"was interrupted .* goes on from its last checkpoint"):
+        execute(tiny_spec, limits=Limits(save_every=0.0), say=quiet)
+    assert scratch.state(tiny_spec.id) == "interrupted"
+    monkeypatch.setattr(train, "Ahead", Ahead)
+    execute(tiny_spec, say=quiet)
+    assert len(scratch.attempts(tiny_spec.id)) == 1
+    assert outcome(tiny_spec.id)[1] == whole
 
 
 def test_a_finished_run_is_not_trained_again(tiny_spec: RunSpec, slam_out: Path) -> None:

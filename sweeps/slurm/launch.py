@@ -10,9 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
-from slam_core.results import State
+from slam_core.results import ENDED, State
 from sweeps.place import Ending, Job, Watcher
-from sweeps.plan import ENDED
 from sweeps.queue import RETRIES, last_words, pruned, stop_requests
 from sweeps.sharing import early
 from sweeps.slurm import control
