@@ -69,7 +69,7 @@ STUDIES: dict[str, Study] = {
                 name="high",
                 base=TALES_FULL,
                 budgets=(1.6e13, 6.4e13),
-                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.6, 1.0, 1.7, 3.0)),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.36, 0.6, 1.0, 1.7, 3.0)),
                 families=("qwen2",),
                 scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
             ),
