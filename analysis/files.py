@@ -107,10 +107,19 @@ def from_file(
             f"{found['n']}: N is {np.nanmax(n):g} at most, taken for parameters; if it is in "
             "millions, call the column 'Params (M)'"
         )
+    if "d" in found and np.nanmax(d) < FEW:
+        notes.append(
+            f"{found['d']}: D is {np.nanmax(d):g} at most, taken for units; if it is in billions, "
+            "call the column 'Tokens (B)'"
+        )
     if plain(found.get("loss", "")) in TRAINING:
         notes.append(f"{found['loss']}: the loss is that of training, not of validation")
     if plain(found.get("loss", "")).endswith("bpb"):
         notes.append(f"{found['loss']}: losses, E, A and B are in bits per byte, not nats per unit")
+    elif "bit" in plain(found.get("loss", "")):
+        notes.append(
+            f"{found['loss']}: losses, E, A and B are in bits, not in nats (times ln 2 they are)"
+        )
     if ended and "schedule" not in found:
         repeated.append(
             "no column of schedules: points in the middle of a decaying schedule, where no run "

@@ -60,7 +60,7 @@ Budgets = Annotated[
     typer.Option("--flops", callback=_budgets, help="Budget to say the optimum at. Repeatable."),
 ]
 Replicates = Annotated[int, typer.Option("--bootstrap", help="Replicates; 0 for no intervals.")]
-Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
 RESULTS = Path("results")
 
 

@@ -14,6 +14,7 @@ from analysis.laws import SPREAD, Cost, Floats, Ints
 from slam_core.errors import UsageError
 
 # Schedules along which a loss is that of a run which could end there, up to its cool-down.
+ROUNDED = 1.01  # what rounding to batches or epochs makes of one C
 STEADY = ("", "constant", "wsd", "inverse_sqrt")
 Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 
@@ -111,12 +112,27 @@ class Points:
 
     @cached_property
     def cells(self) -> list[Ints]:
-        """Indices of the runs that share family, N and C exactly: the seeds of one cell."""
-        keys = zip(self.n, self.c, self.family or [""] * len(self), strict=True)
-        members: dict[Any, list[int]] = {}
-        for i, key in enumerate(keys):
-            members.setdefault(key, []).append(i)
-        return [np.array(cell) for cell in members.values()]
+        """Indices of the runs that share family, N and C: the seeds of one cell. C is the same
+        exactly or, where seeds are given, within `ROUNDED`."""
+        sizes: dict[Any, list[int]] = {}
+        for i, key in enumerate(zip(self.n, self.family or [""] * len(self), strict=True)):
+            sizes.setdefault(key, []).append(i)
+        cells: list[list[int]] = []
+        for members in sizes.values():
+            cell: list[int] = []
+            for i in sorted(members, key=lambda i: (self.c[i], i)):
+                if not (cell and self._one_cell(cell, i)):
+                    cells.append(cell := [])
+                cell.append(i)
+        return [np.array(sorted(cell)) for cell in sorted(cells, key=min)]
+
+    def _one_cell(self, cell: list[int], i: int) -> bool:
+        """Whether the run `i`, of the same family and N and no less C, is of a cell."""
+        first = self.c[cell[0]]
+        if not self.seed or self.c[i] == first:
+            return bool(self.c[i] == first)
+        fresh = self.seed[i] not in {self.seed[j] for j in cell}
+        return fresh and bool(self.c[i] <= first * ROUNDED)
 
     @cached_property
     def drawn_together(self) -> list[Ints]:

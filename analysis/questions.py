@@ -437,7 +437,7 @@ def extrapolate(
     show(table)
     for made in found:
         if made.status != "ok":
-            print(f"{made.method}: {made.message}")
+            print(made.message)
 
 
 def profile(

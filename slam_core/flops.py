@@ -105,7 +105,9 @@ def convention(name: str, kind: Kind = "FLOP") -> str:
     keys = list(FLOPS if kind == "FLOP" else PARAMS)
     known = {plain(key): key for key in keys} | _ALSO[kind]
     if plain(name) not in known:
-        raise UsageError(f"no {kind} convention '{name}'; there are {', '.join(keys)}")
+        also = " (non-embedding)" if kind == "FLOP" else ""
+        there = ", ".join(key + also * (key == "6nd_body") for key in keys)
+        raise UsageError(f"no {kind} convention '{name}'; there are {there}")
     return known[plain(name)]
 
 

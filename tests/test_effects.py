@@ -66,7 +66,9 @@ def test_pairs_give_the_paired_t_test_and_the_exact_permutation_test() -> None:
         assert dict(effect.settings) == pytest.approx(
             dict(zip(SETTINGS, (arm - base).mean(1), strict=True))
         )
-        assert effect.detectable == pytest.approx(detectable(d.std(ddof=1) / 3, 8), rel=1e-12)
+        assert effect.detectable == pytest.approx(
+            detectable(d.std(ddof=1) / 3, 8, 0.05 / 2), rel=1e-12
+        )
 
 
 def test_pairing_takes_out_what_settings_and_seeds_do() -> None:

@@ -196,6 +196,10 @@ def test_bits_per_byte_are_not_called_nats(tmp_path: Path) -> None:
     some = from_file(table(tmp_path / "a.csv", [{"n": "1e6", "d": "1e8", "bpb": "0.9"}]))
     assert some.loss.tolist() == [0.9]
     assert some.notes[-1] == "bpb: losses, E, A and B are in bits per byte, not nats per unit"
+    row = {"n": "1e6", "d": "1.5", "bits_per_token": "3.9"}
+    some = from_file(table(tmp_path / "b.csv", [row]), {"loss": "bits_per_token"})
+    assert "bits_per_token: losses, E, A and B are in bits, not in nats" in some.notes[-1]
+    assert "d: D is 1.5 at most, taken for units" in some.notes[-2]
 
 
 def test_a_long_header_is_cut_behind_what_is_near(tmp_path: Path) -> None:
@@ -536,6 +540,24 @@ def test_a_label_that_several_sizes_or_seeds_share_is_no_run(tmp_path: Path) -> 
     assert some.run == ()
     assert some.label == ("85M seed 0", "85M seed 1")
     assert [cell.tolist() for cell in some.cells] == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "d", "cells"),
+    [
+        ("0101", ("1e9", "1.0001e9", "2e9", "1.9998e9"), [[0, 1], [2, 3]]),
+        ("0001", ("1e9", "1.0001e9", "2e9", "1.9998e9"), [[0], [1], [2, 3]]),
+        ("", ("1e9", "1.0001e9", "2e9", "2e9"), [[0], [1], [2, 3]]),
+    ],
+)
+def test_seeds_of_one_cell_differ_by_rounding_at_most(
+    seeds: str, d: tuple[str, ...], cells: list[list[int]], tmp_path: Path
+) -> None:
+    rows = [{"n": "1e6", "d": units, "loss": "3"} for units in d]
+    for row, seed in zip(rows, seeds, strict=False):
+        row["seed"] = seed
+    some = from_file(table(tmp_path / "a.csv", rows))
+    assert [cell.tolist() for cell in some.cells] == cells
 
 
 def test_the_seeds_of_one_label_are_runs_of_their_own(tmp_path: Path) -> None:

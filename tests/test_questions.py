@@ -530,7 +530,7 @@ def test_what_cannot_be_forecast_says_so(
     assert three["error"] is None
     assert best["error"] > 0
     assert borrowed["error"] == pytest.approx(0, abs=1e-6)
-    assert "approach 3: approach 3 cannot be fitted without" in said(capsys, "extrapolate", path)
+    assert "approach 3 cannot be fitted without" in said(capsys, "extrapolate", path)
     found = asked(capsys, "extrapolate", "--results", results, "--bootstrap", 40)
     assert found[0]["error"] < 0.01
 

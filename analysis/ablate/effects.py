@@ -81,8 +81,9 @@ class Effect:
 
     `p` is of the planned test, `p_t` of the t test, `adjusted` is `p` corrected over the arms.
     `detectable` is the least true difference that a t test of this design finds with the planned
-    power, as the only comparison; `needed` the pairs that a true effect as large as `difference`
-    takes. `left_out` names the runs that were not used, and why.
+    power, at the level that the first step of the correction leaves it; `needed` the pairs that a
+    true effect as large as `difference` takes. `left_out` names the runs that were not used, and
+    why.
     """
 
     arm: str
@@ -334,6 +335,8 @@ class _Match:
     def effect(self, plan: Plan, p: float, adjusted: float, tests: int) -> Effect:
         """The result, `adjusted` being `p` corrected for so many tests."""
         mean, alpha = self.mean, 1 - plan.level
+        if plan.correction != "none":
+            alpha /= max(tests, 1)
         spread = mean.se * math.sqrt(mean.df + 1) if self.paired else math.nan
         effect = Effect(
             arm=self.arm,
