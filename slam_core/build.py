@@ -41,18 +41,9 @@ from slam_core.corpora import (
 )
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.utterances import Audio, Utterance
-from slam_core.splits import drawn, seed_of
+from slam_core.splits import NAMES, drawn, seed_of
 from slam_core.units import Tokeniser
 from slam_core.voices import Cast, Reading
-
-_SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -152,13 +143,13 @@ def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Sou
     if not chosen:
         kinds = ", ".join(SUFFIXES)
         raise UsageError(f"{folder} holds no audio ({kinds}) and no .txt: nothing to build from")
-    named = any(p.relative_to(folder).parts[0] in _SPLIT_FOLDERS for p in chosen)
+    named = any(p.relative_to(folder).parts[0] in NAMES for p in chosen)
     sources: dict[str, Source] = {}
     for path in chosen:
         parts = path.relative_to(folder).with_suffix("").parts
-        if named and parts[0] not in _SPLIT_FOLDERS:
+        if named and parts[0] not in NAMES:
             raise UsageError(f"{path} is in no split folder, but others are: move it to train/")
-        split = _SPLIT_FOLDERS[parts[0]] if named else ""
+        split = NAMES[parts[0]] if named else ""
         id = "/".join(parts[1:] if named else parts)
         if id in sources:
             raise UsageError(f"{path} and {sources[id].path} would both be {id!r}: rename one")

@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-_NAMES = {
+NAMES = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -31,7 +31,7 @@ def named(name: str) -> str:
     """The split that a file or folder is named after, as in 'train-clean-100' or 'tokens_val'; ''
     where it names none or several."""
     words = re.split("[^a-z]+", name.lower())
-    found = {_NAMES[word] for word in words if word in _NAMES}
+    found = {NAMES[word] for word in words if word in NAMES}
     return found.pop() if len(found) == 1 else ""
 
 

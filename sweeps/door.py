@@ -3,29 +3,20 @@ it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from slam_core import scratch
 from slam_core.corpora import write_file
 from slam_core.errors import SlamError
-from slam_core.spec import resolve
+from slam_core.spec import RunSpec, resolve
 from sweeps.place import Job, Resources
 
 DOOR = "slam_core.__main__"
 
 
 def arguments(job: Job, resources: Resources) -> list[str]:
-    """Arguments for the `main` of the door, of a spec written beside the run.
-
-    `SlamError` if it cannot be written down.
-    """
-    spec = scratch.run_folder(job.run).resolve() / "spec.json"
-    try:
-        write_file(spec, resolve(job.spec).model_dump_json(exclude_none=True).encode() + b"\n")
-    except OSError as error:
-        raise SlamError(
-            f"cannot write {spec}: {error.strerror}; free some space, or set SLAM_OUT to a "
-            "folder you can write"
-        ) from None
-    said = ["run", str(spec)]
+    """Arguments for the `main` of the door, of a spec written beside the run (`write_down`)."""
+    said = ["run", str(write_down(job.run, job.spec))]
     if job.retry:
         said += ["--retry"]
     if resources.micro_batch is not None:
@@ -41,3 +32,16 @@ def arguments(job: Job, resources: Resources) -> list[str]:
     if resources.checkpoint_activations:
         said += ["--checkpoint-activations"]
     return [*said, *job.words]
+
+
+def write_down(run: str, spec: RunSpec) -> Path:
+    """The file beside a run that its spec is written to; `SlamError` if it cannot be."""
+    path = scratch.run_folder(run).resolve() / "spec.json"
+    try:
+        write_file(path, resolve(spec).model_dump_json(exclude_none=True).encode() + b"\n")
+    except OSError as error:
+        raise SlamError(
+            f"cannot write {path}: {error.strerror}; free some space, or set SLAM_OUT to a folder "
+            "you can write"
+        ) from None
+    return path

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from slam_core import scratch
-from slam_core.corpora import write_file
 from slam_core.errors import SlamError
 from slam_core.results import ENDED, PRUNER
 from slam_core.spec import resolve
 from sweeps.asker import Asker
+from sweeps.door import write_down
 from sweeps.ledger import Ledger
 from sweeps.place import Ending, Job
 from sweeps.points import Facts, Outcome, Point, objective
@@ -165,7 +165,7 @@ class Driver:
             self.exhausted = True
             return
         for run, spec in point.runs.items():
-            _write_down(run, resolve(spec).model_dump_json(exclude_none=True))
+            write_down(run, spec)
         self.points[point.key] = point
         self._enter(point, retry=False)
         self._look_at(point)
@@ -238,15 +238,3 @@ class Driver:
         except SlamError as error:
             self._ledger_fails = True
             self.view.note(str(error))
-
-
-def _write_down(run: str, spec: str) -> None:
-    path = scratch.run_folder(run) / "spec.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, spec.encode() + b"\n")
-    except OSError as error:
-        raise SlamError(
-            f"cannot write {path}: {error.strerror}; free some space, or set SLAM_OUT to a folder "
-            "you can write"
-        ) from None
