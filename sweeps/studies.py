@@ -52,7 +52,7 @@ STUDIES: dict[str, Study] = {
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),
     # A ladder of budgets, each four times the last, on three times the data: every rung is to be
-    # predicted from those below it. An hour of two CPU cores.
+    # predicted from those below it. An hour and a half of two CPU cores.
     "ladder": Together(
         name="ladder",
         parts=(
@@ -81,17 +81,6 @@ STUDIES: dict[str, Study] = {
         base=TALES_FULL,
         cross={"model.family": ("qwen2",), "optim.lr": (2.5e-3, 5e-3, 1e-2, 2e-2)},
         zipped={"model.size": ("200k", "400k"), "budget.amount": (4e12, 1.6e13)},
-    ),
-    # What rate, and how long a cool-down, suit trunks: those of "demo-trunk" are the cosine runs'.
-    "trunk-rates": Grid(
-        name="trunk-rates",
-        base=DEMO_WSD,
-        cross={
-            "model.family": ("qwen2",),
-            "optim.lr": (3e-3, 5e-3, 1e-2),
-            "optim.decay": (0.2, 0.4, 0.7),
-        },
-        zipped={"model.size": ("60k", "171k"), "budget.amount": (9e11, 1.6e12)},
     ),
     # What learning rate, second moment and warm-up suit the demo's models: two minutes.
     "demo-rates": Search(
