@@ -58,7 +58,7 @@ class _Child:
     job: Job
     slot: Slot
     process: ForkServerProcess
-    before: tuple[str, int]  # where the run's journal ended
+    before: dict[str, tuple[str, int]]  # where journals ended: the run's, its first stage's
     tail: Tail
 
 
@@ -148,7 +148,8 @@ class Queue:
             if self._adopt(job) or self._over(job):
                 continue
             try:
-                before = _journal_end(job.run)
+                stages = [job.spec.parent.id] if job.spec.parent else []
+                before = {run: _journal_end(run) for run in (*stages, job.run)}
                 process = self.fork(job, slot)
             except (EOFError, ConnectionError):
                 # The fork server was killed; the next start makes a new one.
@@ -237,7 +238,7 @@ class Queue:
             # Another process was quicker, or the fork server died and its child lives on.
             if not self._adopt(job):
                 self.waiting.insert(0, job)
-        elif state == "failed" and _last_event(job.run, one.before) is not None:
+        elif state == "failed" and _last_event(job.run, one.before[job.run]) is not None:
             self._end(job, Ending("failed", last_words(job.run)))
         elif self.stops:
             self._end(job, Ending("interrupted", "stopped; it goes on from its last checkpoint"))
@@ -245,10 +246,10 @@ class Queue:
             starved = code == -signal.SIGKILL and self.memory.killed()
             how = signal.Signals(-code).name if code < 0 else "an unknown cause"
             self._again(job, f"killed by {how}", starved)
-        elif _out_of_memory(job.run, one.before):
+        elif any(_out_of_memory(*stage) for stage in one.before.items()):
             self._again(job, "stopped", starved=True)
         elif code == 75:
-            if _stopped_since(job.run, one.before):
+            if any(_stopped_since(*stage) for stage in one.before.items()):
                 self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
             else:
                 self.waiting.insert(0, job)  # its slot was taken in between

@@ -4,8 +4,9 @@ What a run does is in `act.json` of its folder, or for all runs in $STAND_IN: `s
 seconds a step, `kill` (the first so many tries die by SIGKILL at half way), `fail` (a sentence),
 `mute` (exit 1 without a word), `meet` (a run that must have begun before this one cools down),
 `memory` (bytes it says it holds), `flops` (a second, it says), `starve` (the first so many tries
-find no memory on the GPU), `oom` (a memory cgroup in which the first try takes more than there
-is), `after` (seconds of work once it is done).
+find no memory on the GPU), `stage` (a run that is its first stage, and is asked to stop), `oom` (a
+memory cgroup in which the first try takes more than there is), `after` (seconds of work once it is
+done).
 Losses are the lower, the nearer the learning rate is to 0.01.
 """
 
@@ -34,7 +35,15 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda n, frame: asked.append(n))
     home = scratch.run_folder(spec.id)
     act: dict[str, Any] = {"steps": 10, "pause": 0.0, "kill": 0, "fail": "", "mute": False}
-    act |= {"meet": "", "memory": 0, "starve": 0, "oom": "", "flops": None, "after": 0.0}
+    act |= {
+        "stage": "",
+        "meet": "",
+        "memory": 0,
+        "starve": 0,
+        "oom": "",
+        "flops": None,
+        "after": 0.0,
+    }
     act |= json.loads(os.environ.get("STAND_IN", "{}"))
     if (home / "act.json").exists():
         act |= json.loads((home / "act.json").read_text())
@@ -49,6 +58,9 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
     with (home / "tries").open("a") as tries:
         tries.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
     count = len((home / "tries").read_text().splitlines())
+    if act["stage"]:
+        Journal(scratch.new_attempt(act["stage"])).write("stopped", reason="asked", by="SIGTERM")
+        return 75
     tried = scratch.attempts(spec.id)
     state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
     if state == "done":

@@ -255,6 +255,18 @@ def test_cancel_stops_the_launch_and_its_runs(toy: Toy) -> None:
     launcher.stdout.close()
 
 
+def test_a_run_stopped_in_its_first_stage_is_not_started_again(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = toy.ids(1)
+    first = toy.study(8).runs()["seed=7"]
+    monkeypatch.setattr(RunSpec, "parent", property(lambda spec: None if spec.seed else first))
+    toy.act(run, stage=first.id)
+    assert toy.launch(1) == 75
+    assert toy.tries(run) == 1
+    assert "stopped on request; its state is saved" in toy.text()
+
+
 def test_a_run_stopped_by_itself_is_not_started_again(toy: Toy) -> None:
     (run,) = toy.ids(1)
     toy.act(run, steps=500, pause=0.02)
