@@ -12,6 +12,7 @@ points are left out unless asked for (`Points.settled`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -19,7 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from analysis.laws import SPREAD, BestLoss, Cost, Floats, Ints, PowerLaw, PowerLaws
-from analysis.points import Points
+from analysis.points import ROUNDED, Points
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
 
@@ -141,11 +142,16 @@ def _rivals(points: Points, run: tuple[str, ...], c: Floats, n: Floats) -> int:
 def _hull(x: Floats, y: Floats) -> Ints:
     """Corners of the lower convex hull from the leftmost point on, as far as y falls
     (Andrew 1979)."""
+    # Rounding gives the runs of one budget a C each: the first corner is the best of the smallest.
+    smallest = np.flatnonzero(x <= x.min() + math.log(ROUNDED))
+    spared = set(smallest) - {smallest[y[smallest].argmin()]}
     order = np.argsort(x, kind="stable")
     apart = np.diff(x[order], prepend=-np.inf) > _EQUAL
     x = x[order][apart][np.cumsum(apart) - 1][np.argsort(order)]
     corners: list[int] = []
     for i in np.lexsort((y, x)):
+        if i in spared:
+            continue
         while len(corners) > 1:
             j, k = corners[-2:]
             if (x[k] - x[j]) * (y[i] - y[j]) > (y[k] - y[j]) * (x[i] - x[j]):
