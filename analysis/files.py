@@ -31,7 +31,7 @@ from slam_core.errors import UsageError
 from slam_core.flops import convention, plain
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
-FEW = 5_000  # parameters: no model has so few
+FEW = 5_000  # parameters, or units: no run has so few
 # Roles whose cells may be written 85M or 1.3B.
 _WITH_SUFFIX = ("n", "d", "c", "unique", "text", "seconds")
 _BELIEVED = (0.1, 10.0)  # of C/(6ND): no way of counting is further off

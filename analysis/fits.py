@@ -317,8 +317,8 @@ def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
                 {
                     "c": m.budget,
                     "n": m.n,
-                    "n_interval": ends(found.interval(isoflop_size(m.budget))),
-                    "n_replicates": found.interval(isoflop_size(m.budget)).used,
+                    "n_interval": ends(drawn),
+                    "n_replicates": drawn.used,
                     "log_n_sd": found.drawn.sd(lambda f, c=m.budget: math.log(isoflop_size(c)(f))),  # type: ignore[misc]
                     "d": m.d,
                     "loss": m.loss,
@@ -326,6 +326,7 @@ def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
                     "parabola_bias": ratios.get(m.budget),
                 }
                 for m in fitted.minima
+                for drawn in [found.interval(isoflop_size(m.budget))]
             ],
             "refused": [asdict(refusal) for refusal in fitted.refused],
             "a_akima": akima,
@@ -382,7 +383,7 @@ def best_record(fits: Fits, found: Estimate, c: float) -> dict[str, Any]:
         "convention": convention_name(fits.points.flops),
         "n": best.at.n,
         "d": best.at.d,
-        "loss": finite(best.at.loss),
+        "loss": best.at.loss,
         "tokens_per_parameter": best.at.ratio,
         "intervals": {
             part: ends(getattr(best, part)) for part in ("n", "d", "ratio", "loss") if found.boot

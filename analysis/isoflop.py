@@ -107,12 +107,10 @@ class IsoflopFit(PowerLaws):
     def message(self) -> str:
         """What is wrong and the remedy; and which budgets were refused."""
         count = f"{len(self.minima)} of {len(self.minima) + len(self.refused)} budgets used"
-        floor = (
-            ["L* beyond the budgets is not told: its floor takes four"]
-            if 1 < len(self.minima) < 4
-            else []
-        )
-        return "; ".join([count, *self._doubts, *floor, *in_words(self.refused)])
+        words = [count, *self._doubts]
+        if len(self.minima) > 1 and not self.best_loss.has_floor:
+            words.append("L* beyond the budgets is not told: its floor takes four")
+        return "; ".join([*words, *in_words(self.refused)])
 
     @property
     def _doubts(self) -> list[str]:

@@ -13,8 +13,8 @@ import numpy as np
 from analysis.laws import SPREAD, Cost, Floats, Ints
 from slam_core.errors import UsageError
 
-# Schedules along which a loss is that of a run which could end there, up to its cool-down.
 ROUNDED = 1.01  # what rounding to batches or epochs makes of one C
+# Schedules along which a loss is that of a run which could end there, up to its cool-down.
 STEADY = ("", "constant", "wsd", "inverse_sqrt")
 Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 

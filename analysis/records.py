@@ -241,10 +241,11 @@ def along_curves(points: Points, folder: Path) -> Points:
 def _unique(results: Sequence[Result]) -> Floats | None:
     """Distinct units each run was trained on, where every run's corpora are known."""
     from slam_core.corpora import open_corpus
+    from slam_core.spec import Source
 
     found = []
     for result in results:
-        there: dict[str, int] = {}
+        there: dict[str, float] = {}
         if result.spec["data"].get("interleave"):
             return None  # its tokens are words, too
         for source in result.spec["data"]["sources"]:
@@ -254,8 +255,7 @@ def _unique(results: Sequence[Result]) -> Floats | None:
                 return None
             if corpus.revision != source["revision"]:
                 return None
-            units = int(corpus.units("train") * (1 - (source.get("held_out") or 0.0)))
-            there[corpus.name] = min(units, source.get("unique") or units)
+            there[corpus.name] = Source(**source).left(corpus.units("train"))
         found.append(float(min(sum(there.values()), result.spent.tokens)))
     return np.array(found)
 

@@ -88,13 +88,14 @@ def _show_exponents(found: Estimate) -> None:
 
 def _show_isoflop(fits: Fits, two: IsoflopFit, found: Estimate) -> None:
     ratios = dict(fits.bias.ratio) if fits.bias else {}
+    sizes = {m.budget: found.interval(isoflop_size(m.budget)) for m in two.minima}
     level = f"{LEVEL:.0%} interval"
     table = columns("C", "N*", level, "N* (Akima)", "D*", "D*/N*", "L*", "bias")
     for m in two.minima:
         table.add_row(
             big(m.budget),
             big(m.n),
-            between(found.interval(isoflop_size(m.budget)), big) if found.boot else "",
+            between(sizes[m.budget], big) if found.boot else "",
             big(m.akima[0]) if m.akima else "at an edge",
             big(m.d),
             f"{m.d / m.n:.3g}",
@@ -102,8 +103,7 @@ def _show_isoflop(fits: Fits, two: IsoflopFit, found: Estimate) -> None:
             f"{ratios[m.budget] - 1:+.1%}" if m.budget in ratios else "",
         )
     show(table)
-    had = {m.budget: found.interval(isoflop_size(m.budget)).used for m in two.minima}
-    lost = [(c, found.drawn.replicates - used) for c, used in had.items()]
+    lost = [(c, found.drawn.replicates - drawn.used) for c, drawn in sizes.items()]
     if without := [f"{count} at {big(c)}" for c, count in lost if count]:
         print(
             f"replicates without a minimum between the sizes: {', '.join(without)}; an interval of "

@@ -17,7 +17,7 @@ DEMO = RunSpec(
 # The same with a schedule whose runs share their first steps whatever their budget.
 DEMO_WSD = DEMO.but({"optim.schedule": "wsd", "optim.warmup": 0.0, "optim.warmup_steps": 40})
 
-# The same on three times the data, for budgets above a hundred times the demo's.
+# The same on three times the data, for budgets many times the demo's.
 TALES_FULL = DEMO.but({"data.sources.0.corpus": "tales-full"})
 
 # A few minutes of two CPU cores: well below the bigram, and above chance on words.

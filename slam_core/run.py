@@ -107,7 +107,7 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
         except Exception as error:
             if state_of(journal.events(), held=False) in ENDED:
                 raise  # of what came after the end, a sentence that nobody reads
-            if _passes(error):
+            if _passing(error):
                 raise SlamError(
                     f"run {spec.id} was interrupted ({type(error).__name__}: {error}); run it "
                     "again: it goes on from its last checkpoint"
@@ -116,7 +116,7 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
             raise
 
 
-def _passes(error: Exception) -> bool:
+def _passing(error: Exception) -> bool:
     """Whether it is the machine that failed, a disk or a device, and not the run."""
     cause = error.__cause__ if isinstance(error, SlamError) else error
     disk = isinstance(cause, OSError) and cause.errno in PASSING

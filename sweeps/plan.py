@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from slam_core import scratch
 from slam_core.corpora import planned as opened
 from slam_core.results import ENDED, Result, State, read
-from slam_core.spec import RunSpec, Source, resolve
+from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
 from sweeps.search import runs_of
 from sweeps.sharing import Saving, had, reused
@@ -255,9 +254,7 @@ def _total(runs: Iterable[Planned]) -> dict[str, Any]:
 def _epochs(spec: RunSpec, tokens: int) -> float:
     """Times that the most repeated source is seen, of what there is of it to train on."""
     weights = sum(source.weight for source in spec.data.sources)
-
-    def there(source: Source) -> float:
-        units = opened(source.corpus).units("train") * (1 - (source.held_out or 0.0))
-        return max(1.0, min(units, source.unique or math.inf))
-
-    return max(tokens * source.weight / weights / there(source) for source in spec.data.sources)
+    return max(
+        tokens * source.weight / weights / max(1, source.left(opened(source.corpus).units("train")))
+        for source in spec.data.sources
+    )
