@@ -15,7 +15,7 @@ from slam_core.errors import UsageError
 
 ROUNDED = 1.01  # what rounding to batches or epochs makes of one C
 # Schedules along which a loss is that of a run which could end there, up to its cool-down.
-STEADY = ("", "constant", "wsd", "inverse_sqrt")
+STEADY = ("", "constant", "wsd", "wsd_sqrt", "inverse_sqrt")
 Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 
 

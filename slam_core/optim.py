@@ -38,14 +38,22 @@ def _wsd(o: Optim, p: float, warmup: float) -> float:
     return 1.0 if p <= 1 - o.decay else o.floor + (1 - o.floor) * (1 - p) / o.decay
 
 
+def _wsd_sqrt(o: Optim, p: float, warmup: float) -> float:
+    # The same, down by one minus the square root (Hägele et al. 2024).
+    down = math.sqrt(max(0.0, 1 - (1 - p) / o.decay))
+    return 1.0 if p <= 1 - o.decay else o.floor + (1 - o.floor) * (1 - down)
+
+
 # Of optimiser, progress and the share of warm-up.
 SCHEDULES: dict[str, Callable[[Optim, float, float], float]] = {
     "cosine": _cosine,
     "linear": _linear,
     "inverse_sqrt": _inverse_sqrt,
     "wsd": _wsd,
+    "wsd_sqrt": _wsd_sqrt,
     "constant": lambda o, p, warmup: 1.0,
 }
+COOLED = ("wsd", "wsd_sqrt")  # the peak, then a cool-down over `decay` of the budget
 
 
 def rate(optim: Optim, progress: float, total: int | None = None) -> float:
@@ -79,9 +87,9 @@ def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
 def plateau(optim: Optim, total: int) -> int:
     """Steps of `total` up to the last whose rate is the peak and that a longer run takes alike: up
     to the cool-down of WSD, all of a constant schedule, none of another."""
-    if optim.schedule not in ("wsd", "constant"):
+    if optim.schedule not in (*COOLED, "constant"):
         return 0
-    end = 1 - optim.decay if optim.schedule == "wsd" else 1.0
+    end = 1 - optim.decay if optim.schedule in COOLED else 1.0
     step = min(total, math.ceil(end * total) + 1)
     while step / total > end:
         step -= 1

@@ -26,7 +26,7 @@ from slam_core.flops import FLOPS, Counts, count
 from slam_core.model_spec import VALUE, resolve_model
 from slam_core.model_spec import Init as Init
 from slam_core.model_spec import Model as Model
-from slam_core.optim import OPTIMISERS, SCHEDULES
+from slam_core.optim import COOLED, OPTIMISERS, SCHEDULES
 from slam_core.text_tokens import text_tokens
 
 
@@ -183,7 +183,7 @@ class Optim(_Value):
             )
         if self.schedule == "inverse_sqrt" and not (self.warmup or self.warmup_steps):
             raise ValueError("inverse_sqrt starts from its warm-up; give a warmup above 0")
-        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+        if self.schedule in COOLED and self.warmup + self.decay > 1:
             raise ValueError(
                 f"warmup {self.warmup} and decay {self.decay} overlap; lower one of them"
             )
@@ -376,7 +376,7 @@ class RunSpec(_Value):
             return None
         total = max(1, round(bought))
         optim = self.stage
-        room = total * (1 - optim.decay) if optim.schedule == "wsd" else total - 1
+        room = total * (1 - optim.decay) if optim.schedule in COOLED else total - 1
         if optim.warmup_steps is not None and optim.warmup_steps > room:
             raise UsageError(
                 f"optim.warmup_steps is {optim.warmup_steps}, a budget of {total} steps has room "

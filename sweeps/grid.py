@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slam_core.errors import UsageError
+from slam_core.optim import COOLED
 from slam_core.spec import RunSpec
 from sweeps.priors import Around
 from sweeps.rules import Rule, Scaled
@@ -100,9 +101,9 @@ class Trunk(_Value):
     @model_validator(mode="after")
     def _shareable(self) -> Self:
         optim = self.base.optim
-        if optim.schedule != "wsd" or optim.warmup_steps is None:
+        if optim.schedule not in COOLED or optim.warmup_steps is None:
             raise ValueError(
-                "a trunk needs a base with optim.schedule wsd, optim.warmup_steps and "
+                "a trunk needs a base with optim.schedule wsd or wsd_sqrt, optim.warmup_steps and "
                 "optim.warmup 0, so that its budgets differ in their cool-downs alone"
             )
         laws = [rule for rule in self.scaled if isinstance(rule, Scaled)]

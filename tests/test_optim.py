@@ -49,6 +49,9 @@ def test_schedules_have_their_published_values() -> None:
     assert at("wsd", 0.8) == 1.0
     assert at("wsd", 0.9) == pytest.approx(0.55)
     assert at("wsd", 1.0) == pytest.approx(0.1)
+    assert at("wsd_sqrt", 0.8) == 1.0
+    assert at("wsd_sqrt", 0.85) == pytest.approx(0.55)
+    assert at("wsd_sqrt", 1.0) == pytest.approx(0.1)
     assert at("constant", 1.0) == 1.0
 
 

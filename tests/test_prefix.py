@@ -25,7 +25,7 @@ from slam_core import prefix, scratch
 from slam_core.checkpoints import checkpoints
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.limits import Limits
-from slam_core.optim import plateau, rate
+from slam_core.optim import COOLED, plateau, rate
 from slam_core.results import Journal, Result, Spent, fold
 from slam_core.run import execute
 from slam_core.spec import Optim, RunSpec
@@ -81,16 +81,22 @@ def same(spec: RunSpec, reference: Any) -> None:
 @given(
     totals=st.lists(st.integers(20, 10**7), min_size=2, max_size=2),
     decays=st.lists(st.floats(0.01, 0.7), min_size=2, max_size=2),
+    schedules=st.lists(st.sampled_from(COOLED), min_size=2, max_size=2),
     lr=st.floats(1e-6, 1.0),
     warmup=st.integers(0, 6),
     draw=st.randoms(use_true_random=False),
 )
 def test_two_budgets_have_one_rate_until_the_first_cools_down(
-    totals: list[int], decays: list[float], lr: float, warmup: int, draw: random.Random
+    totals: list[int],
+    decays: list[float],
+    schedules: list[str],
+    lr: float,
+    warmup: int,
+    draw: random.Random,
 ) -> None:
     one, other = (
-        Optim(schedule="wsd", lr=lr, warmup=0.0, warmup_steps=warmup, decay=decay, floor=0.0)
-        for decay in decays
+        Optim(schedule=kind, lr=lr, warmup=0.0, warmup_steps=warmup, decay=decay, floor=0.0)
+        for kind, decay in zip(schedules, decays, strict=True)
     )
     ends = [plateau(optim, total) for optim, total in zip((one, other), totals, strict=True)]
     shared = min(ends)
@@ -112,7 +118,8 @@ def test_what_shares_a_prefix(trunk: RunSpec) -> None:
     assert name is not None
     assert prefix.branch_step(trunk) == 32
     ends = {"optim.decay": 0.5, "optim.floor": 0.3, "budget.unit": "tokens", "budget.amount": 6400}
-    for change in (*({k: v} for k, v in list(ends.items())[:2]), ends):
+    root = {"optim.schedule": "wsd_sqrt"}
+    for change in (*({k: v} for k, v in list(ends.items())[:2]), ends, root):
         assert prefix.prefix_id(trunk.but(change)) == name
     assert prefix.branch_step(trunk.but(ends)) == 50
     constant = trunk.but({"optim.schedule": "constant"})

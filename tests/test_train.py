@@ -115,7 +115,7 @@ def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> Non
     assert "mfu" not in progress[0]  # a CPU's peak is not known
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "inverse_sqrt", "wsd"])
+@pytest.mark.parametrize("schedule", ["cosine", "inverse_sqrt", "wsd", "wsd_sqrt"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_a_resumed_run_is_the_same_run(
     tiny_spec: RunSpec,
