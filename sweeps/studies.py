@@ -51,6 +51,29 @@ STUDIES: dict[str, Study] = {
         families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),
+    # What rate and which cool-down suit runs that share a trunk, beside cosine runs: two cells.
+    "demo-cool-downs": Together(
+        name="demo-cool-downs",
+        parts=(
+            Grid(
+                name="cooled",
+                base=DEMO_WSD,
+                cross={
+                    "model.family": ("qwen2",),
+                    "optim.lr": (2.5e-3, 5e-3, 1e-2, 2e-2),
+                    "optim.schedule": ("wsd", "wsd_sqrt"),
+                    "optim.decay": (0.2, 0.4),
+                },
+                zipped={"model.size": ("60k", "171k"), "budget.amount": (9e11, 1.6e12)},
+            ),
+            Grid(
+                name="cosine",
+                base=DEMO,
+                cross={"model.family": ("qwen2",), "optim.lr": (2.5e-3, 5e-3, 1e-2, 2e-2)},
+                zipped={"model.size": ("60k", "171k"), "budget.amount": (9e11, 1.6e12)},
+            ),
+        ),
+    ),
     # A ladder of budgets, each four times the last, on three times the data: every rung is to be
     # predicted from those below it. An hour and a half of two CPU cores.
     "ladder": Together(
