@@ -14,8 +14,17 @@ DEMO = RunSpec(
     budget=Budget(amount=6e11, unit="flops"),
 )
 
-# The same with a schedule whose runs share their first steps whatever their budget.
-DEMO_WSD = DEMO.but({"optim.schedule": "wsd", "optim.warmup": 0.0, "optim.warmup_steps": 40})
+# The same with a schedule whose runs share their first steps whatever their budget, at a rate of its
+# own; and with twice the cool-down.
+DEMO_WSD = DEMO.but(
+    {
+        "optim.schedule": "wsd_sqrt",
+        "optim.lr": 5e-3,
+        "optim.warmup": 0.0,
+        "optim.warmup_steps": 40,
+    }
+)
+DEMO_WSD_SLOW = DEMO_WSD.but({"optim.decay": 0.4})
 
 # The same on three times the data, for budgets many times the demo's.
 TALES_FULL = DEMO.but({"data.sources.0.corpus": "tales-full"})

@@ -1,6 +1,6 @@
 """The declared studies, by name. Data: imports and one literal (a test insists)."""
 
-from slam_core.recipes import DEMO, DEMO_WSD, TALES_FULL
+from slam_core.recipes import DEMO, DEMO_WSD, DEMO_WSD_SLOW, TALES_FULL
 from sweeps.grid import Grid, IsoFlop, Study, Together, Trunk
 from sweeps.priors import Around
 from sweeps.rules import Scaled
@@ -41,7 +41,8 @@ STUDIES: dict[str, Study] = {
         seeds=(0, 1, 2),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),
-    # The demo's sizes and budgets from one training run a size, cooled down at each budget.
+    # The demo's sizes and budgets from one training run a size, cooled down at each budget: over
+    # its last fifth, and over twice that, which costs more and is nearer to cosine.
     "demo-trunk": Trunk(
         name="demo-trunk",
         base=DEMO_WSD,
@@ -49,7 +50,16 @@ STUDIES: dict[str, Study] = {
         unit="flops",
         sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
         families=("qwen2",),
-        scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+        scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
+    ),
+    "demo-trunk-slow": Trunk(
+        name="demo-trunk-slow",
+        base=DEMO_WSD_SLOW,
+        budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+        unit="flops",
+        sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
+        families=("qwen2",),
+        scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
     ),
     # What rate and which cool-down suit runs that share a trunk, beside cosine runs: two cells.
     "demo-cool-downs": Together(

@@ -26,16 +26,11 @@ def trainer_of(
     mix = Mix(spec.data, spec.seed)
     rows = torch.from_numpy(np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)]))
     data: Any = [{"input_ids": row, "labels": row} for row in rows]
+    cooled = {"num_decay_steps": round(optim.decay * steps), "min_lr_ratio": optim.floor}
     kind, shape = {
         "cosine": ("cosine_with_min_lr", {"min_lr_rate": optim.floor}),
-        "wsd": (
-            "warmup_stable_decay",
-            {
-                "num_decay_steps": round(optim.decay * steps),
-                "decay_type": "linear",
-                "min_lr_ratio": optim.floor,
-            },
-        ),
+        "wsd": ("warmup_stable_decay", cooled | {"decay_type": "linear"}),
+        "wsd_sqrt": ("warmup_stable_decay", cooled | {"decay_type": "1-sqrt"}),
     }[optim.schedule]
     training = TrainingArguments(
         output_dir=folder,
