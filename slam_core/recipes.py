@@ -14,8 +14,8 @@ DEMO = RunSpec(
     budget=Budget(amount=6e11, unit="flops"),
 )
 
-# The same with a schedule whose runs share their first steps whatever their budget, at a rate of its
-# own; and with twice the cool-down.
+# The same with a schedule whose runs share their first steps whatever their budget, at a rate of
+# its own; and with twice the cool-down.
 DEMO_WSD = DEMO.but(
     {
         "optim.schedule": "wsd_sqrt",
