@@ -1,13 +1,14 @@
 """What trunks with cool-downs (WSD) change against full-cosine runs: losses, and fitted exponents.
 
-    python -m sweeps launch demo-seeds --on local; python -m sweeps launch demo-trunk --on local
+    python -m sweeps launch demo-seeds --on local      and demo-trunk, and demo-trunk-slow
     python tests/bench/trunk_bias.py [--results results]
 
 The 20 points of the demo's IsoFLOP grid are read as the cosine runs of three seeds (`demo-seeds`)
-and as those of the trunks (`demo-trunk`, seed 0). Losses differ in pairs of the same size, budget
-and seed; a regression says how the difference goes with size and data. Each set of 20 is fitted
-alone by approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far apart
-exponents lie by noise alone.
+and as those of the trunks (seed 0), cooled down over a fifth (`demo-trunk`) and two fifths
+(`demo-trunk-slow`) of each budget. Losses differ in pairs of the same size, budget and seed; a
+regression says how the difference goes with size and data. Each set of 20 is fitted alone by
+approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far apart exponents lie
+by noise alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from analysis.estimate import Options, estimate
 from analysis.points import Points
 from analysis.records import from_results
 
+TRUNKS = ("demo-trunk", "demo-trunk-slow")
 NUMBERS = {
     "a": lambda fit: fit.a,
     "log10 N* at 5e12": lambda fit: math.log10(fit.optimum(5e12).n),
@@ -38,18 +40,24 @@ def main() -> None:
     arguments.add_argument("--replicates", type=int, default=2000)
     options = arguments.parse_args()
     cosine = from_results(options.results, "demo-seeds", corpus="tales")
-    trunk = from_results(options.results, "demo-trunk", corpus="tales")
     seeds = {seed: cosine.where(np.array(cosine.seed) == seed) for seed in sorted({*cosine.seed})}
-    shared = np.isin(cells(trunk), cells(seeds[0]))
-    sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()}
-    sets["trunk, seed 0"] = trunk.where(shared)
-    rows = [difference(seeds[0], sets["trunk, seed 0"], list(seeds.values()))]
+    trunks = {name: from_results(options.results, name, corpus="tales") for name in TRUNKS}
+    shared = {
+        name: trunk.where(np.isin(cells(trunk), cells(seeds[0]))) for name, trunk in trunks.items()
+    }
+    rows = [
+        difference(name, seeds[0], trunk, list(seeds.values())) for name, trunk in shared.items()
+    ]
+    sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()} | shared
     rows += [
         exponents(name, points, approach, options.replicates)
         for approach in ("isoflop", "parametric")
         for name, points in sets.items()
     ]
-    rows.append(exponents("trunk, all its sizes", trunk, "parametric", options.replicates))
+    rows += [
+        exponents(f"{name}, all its sizes", trunk, "parametric", options.replicates)
+        for name, trunk in trunks.items()
+    ]
     store("trunk_bias", "python tests/bench/trunk_bias.py", rows)
 
 
@@ -59,7 +67,7 @@ def cells(points: Points) -> list[str]:
     return [f"{n:.0f} {budget}" for n, budget in zip(points.n, budgets, strict=True)]
 
 
-def difference(cosine: Points, trunk: Points, seeds: list[Points]) -> dict[str, Any]:
+def difference(name: str, cosine: Points, trunk: Points, seeds: list[Points]) -> dict[str, Any]:
     """Trunk minus cosine of the same seed, in nats per unit, over the shared points."""
     of_trunk = dict(zip(cells(trunk), trunk.loss, strict=True))
     apart = np.array([of_trunk[cell] for cell in cells(cosine)]) - cosine.loss
@@ -69,7 +77,7 @@ def difference(cosine: Points, trunk: Points, seeds: list[Points]) -> dict[str, 
     slopes, *_ = np.linalg.lstsq(centred, apart, rcond=None)
     spread = np.std([points.loss for points in seeds], axis=0, ddof=1)
     return {
-        "what": "loss, trunk minus cosine",
+        "what": f"loss, {name} minus cosine",
         "points": len(apart),
         "mean": round(float(apart.mean()), 4),
         "interval": [round(float(apart.mean() + s * half), 4) for s in (-1, 1)],
