@@ -45,7 +45,7 @@ def plan(
     results: Results = RESULTS,
 ) -> None:
     """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
-    from slam_core.results import ENDED
+    from slam_core.results import OVER
     from sweeps import plan as plans
     from sweeps.times import Assumed
 
@@ -56,7 +56,7 @@ def plan(
     times = Assumed(device, mfu) if device is not None else None
     planned = plans.plan(study(name), results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
-    if not as_json and not 0 < len(planned.runs) == len(planned.having(*ENDED)):
+    if not as_json and not 0 < len(planned.runs) == len(planned.having(*OVER)):
         print(" ".join([f"next: {go_on(name)} --on local", *kept(results)]))
 
 

@@ -17,13 +17,13 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import ENDED
+from slam_core.results import OVER
 from sweeps.collect import collect
+from sweeps.endings import last_words
 from sweeps.grid import Study
 from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import Plan, makespan, plan
-from sweeps.queue import last_words
 from sweeps.sharing import predecessors
 from sweeps.slurm import control as slurm_control
 from sweeps.table import duration
@@ -83,7 +83,7 @@ def launch(
     if "failed" in ends or left.having("failed"):
         say(f"mend the cause, then: {command} --retry")
         return 1
-    if len(left.having(*ENDED)) < len(left.runs):
+    if len(left.having(*OVER)) < len(left.runs):
         say(f"go on with: {command}")
     elif after:
         say(f"next: {after}")

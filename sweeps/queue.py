@@ -6,7 +6,6 @@ sees both for what they are.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import time
@@ -20,8 +19,9 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import ENDED, OUT_OF_MEMORY, PRUNER, Event, Journal, stopped_by
+from slam_core.results import ENDED, OUT_OF_MEMORY
 from sweeps.company import Company
+from sweeps.endings import Mark, last_words, mark, pruned, stop_reason
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
 from sweeps.sharing import early
@@ -58,7 +58,7 @@ class _Child:
     job: Job
     slot: Slot
     process: ForkServerProcess
-    before: dict[str, tuple[str, int]]  # where journals ended: the run's, its first stage's
+    before: dict[str, Mark]  # where journals ended: the run's, its first stage's
     tail: Tail
 
 
@@ -149,7 +149,7 @@ class Queue:
                 continue
             try:
                 stages = [job.spec.parent.id] if job.spec.parent else []
-                before = {run: _journal_end(run) for run in (*stages, job.run)}
+                before = {run: mark(run) for run in (*stages, job.run)}
                 process = self.fork(job, slot)
             except (EOFError, ConnectionError):
                 # The fork server was killed; the next start makes a new one.
@@ -201,8 +201,8 @@ class Queue:
         if self.company is None or slot.gpu is None:
             return True
         before = self.company.said
-        standings = {one.job.run: one.tail.look() for one in beside}
-        pays = self.company.room(slot.gpu, standings, others)
+        progress = {one.job.run: one.tail.look() for one in beside}
+        pays = self.company.room(slot.gpu, progress, others)
         if self.company.said != before:
             self.watcher.note(self.company.said)
         return pays
@@ -232,13 +232,14 @@ class Queue:
         assert code is not None
         job, state = one.job, scratch.state(one.job.run)
         self.memory.saw([one.tail.look().memory])
+        reasons = [stop_reason(run, since) for run, since in one.before.items()]
         if state in ENDED:
             self._end(job, Ending(state, "stopped after it" if code and self.stops else ""))
         elif state == "running":
             # Another process was quicker, or the fork server died and its child lives on.
             if not self._adopt(job):
                 self.waiting.insert(0, job)
-        elif state == "failed" and _last_event(job.run, one.before[job.run]) is not None:
+        elif state == "failed" and mark(job.run) != one.before[job.run]:
             self._end(job, Ending("failed", last_words(job.run)))
         elif self.stops:
             self._end(job, Ending("interrupted", "stopped; it goes on from its last checkpoint"))
@@ -246,13 +247,13 @@ class Queue:
             starved = code == -signal.SIGKILL and self.memory.killed()
             how = signal.Signals(-code).name if code < 0 else "an unknown cause"
             self._again(job, f"killed by {how}", starved)
-        elif any(_out_of_memory(*stage) for stage in one.before.items()):
+        elif OUT_OF_MEMORY in reasons:
             self._again(job, "stopped", starved=True)
         elif code == 75:
-            if any(_stopped_since(*stage) for stage in one.before.items()):
-                self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
-            else:
+            if all(reason is None for reason in reasons):
                 self.waiting.insert(0, job)  # its slot was taken in between
+            else:
+                self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
         else:
             self._end(job, Ending("failed", last_words(job.run, code)))
 
@@ -286,56 +287,6 @@ def _urgency(jobs: Sequence[Job]) -> dict[str, float]:
             urgency[job.run] += one.cost
             one = next_of.get(one.run)
     return urgency
-
-
-def pruned(run: str) -> bool:
-    """Whether a search has stopped the run and nobody has gone on with it."""
-    tried = scratch.attempts(run)
-    return bool(tried) and stopped_by(Journal(tried[-1]).events()) == PRUNER
-
-
-def last_words(run: str, code: int | None = None) -> str:
-    """Why a run failed, in a sentence: its journal's, else the last line of its log."""
-    tried = scratch.attempts(run)
-    for event in reversed(Journal(tried[-1]).events() if tried else []):
-        if event["event"] == "failed":
-            return str(event["error"]).removeprefix("SlamError: ").removeprefix("UsageError: ")
-        if event["event"] in ("start", "resume"):
-            break
-    log = scratch.run_folder(run) / "log.txt"
-    if shutil.disk_usage(log.parent).free < 1 << 16:
-        return f"the disk of {scratch.root()} is full; free some space and launch again"
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return said.removeprefix("error: ") or f"exit code {code} without a word; see {log}"
-
-
-def _journal_end(run: str) -> tuple[str, int]:
-    """Latest attempt and the size of its journal. A clock may be put back; a journal only grows."""
-    tried = scratch.attempts(run)
-    journal = Journal(tried[-1]).path if tried else None
-    if journal is None or not journal.exists():
-        return "", 0
-    return tried[-1].name, journal.stat().st_size
-
-
-def _last_event(run: str, before: tuple[str, int]) -> Event | None:
-    """The last event of a run's journal, if it was written after `before`."""
-    tried = scratch.attempts(run)
-    if not tried or _journal_end(run) == before:
-        return None
-    return next(Journal(tried[-1]).backwards(), None)
-
-
-def _stopped_since(run: str, before: tuple[str, int]) -> bool:
-    """Whether somebody asked this very process to stop."""
-    last = _last_event(run, before)
-    return last is not None and last["event"] == "stopped"
-
-
-def _out_of_memory(run: str, before: tuple[str, int]) -> bool:
-    last = _last_event(run, before)
-    return last is not None and last["event"] == "stopped" and last["reason"] == OUT_OF_MEMORY
 
 
 @contextmanager

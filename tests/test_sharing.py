@@ -199,8 +199,8 @@ def test_a_branched_run_is_followed_from_its_branch(trunk: Trunk) -> None:
     journal = Journal(scratch.new_attempt(spec.id))
     journal.write("start", spec=spec.model_dump(mode="json"), steps=60)
     journal.write("branch", step=32, tokens=2048, seconds=1.5, run="r", attempt="a", curve={})
-    standing = Tail(spec.id).look()
-    assert (standing.step, standing.seconds, standing.share) == (32, 1.5, 32 / 60)
+    progress = Tail(spec.id).look()
+    assert (progress.step, progress.seconds, progress.share) == (32, 1.5, 32 / 60)
 
 
 def test_a_real_trunk_saves_what_it_says(

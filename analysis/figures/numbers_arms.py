@@ -14,7 +14,7 @@ from analysis.figures.shown import Numbers
 from analysis.laws import Floats
 from slam_core.errors import SlamError
 from slam_core.prompts import benchmark_of
-from slam_core.results import Curve, Result, read
+from slam_core.results import Curve, Result, latest
 
 
 def curves(declared: Declared, results: Path) -> Numbers:
@@ -25,12 +25,12 @@ def curves(declared: Declared, results: Path) -> Numbers:
     chosen = {(row.setting, row.arm): row for row in table.metrics.get(first, ())}
     specs = declared.runs()
     kept = {  # a run that diverged would cut the mean short, or leave it without a number
-        curve.run: curve
-        for _, curve in sorted(read(results, Curve).items())
+        run: curve
+        for run, curve in latest(results, Curve).items()
         if curve.loss and all(map(math.isfinite, curve.loss))
     }
-    ended = (r for r in read(results, Result).values() if r.state == "done")
-    counts = {r.run: r.counts.flops("6nd") for r in ended}
+    ended = latest(results, Result)
+    counts = {run: r.counts.flops("6nd") for run, r in ended.items() if r.state == "done"}
     groups: dict[tuple[str, str], list[Curve]] = {}
     for label, (cell, _) in declared.cells.items():
         row, run = chosen.get((cell.setting, cell.arm)), specs[label].id

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from slam_core import scratch
 from slam_core.results import ENDED, State
+from sweeps.endings import last_words, pruned
 from sweeps.place import Ending, Job, Watcher
-from sweeps.queue import RETRIES, last_words, pruned, stop_requests
+from sweeps.queue import RETRIES, stop_requests
 from sweeps.sharing import early
 from sweeps.slurm import control
 from sweeps.slurm.batch import Batch, End
