@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 from worlds import SPEECH, isoflop_grid, noisy
 
+from slam_core.results import Curve, Result, Score, read
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "results/README.md", "THIRD_PARTY.md"),
@@ -90,3 +92,15 @@ def test_pins_leave_the_build_of_torch_open() -> None:
     pins = (ROOT / "constraints.txt").read_text()
     assert re.search(r"^torch==[\d.]+$", pins, re.MULTILINE)
     assert "nvidia" not in pins
+
+
+def test_stored_results_are_of_corpora_that_are_known() -> None:
+    """Of those that ship, or of one that results/LOG.md tells how to make; none is of a test."""
+    shipped = {path.parent.name for path in (ROOT / "slam_core/embedded").glob("*/corpus.json")}
+    stored = list(read(ROOT / "results", Result).values())
+    assert stored
+    for result in stored:
+        trained = {source["corpus"] for source in result.spec["data"]["sources"]}
+        assert trained <= shipped | {"stories-26h"}, result.key
+    for kind in (Curve, Score):
+        assert {key[:2] for key in read(ROOT / "results", kind)} <= {one.key for one in stored}
