@@ -103,7 +103,7 @@ def from_results(
     if not arm and (repeated := _repeats(tokens, unique)):
         notes.append(repeated)
     return Points(
-        name=study or "all",
+        name=Path(study).stem if study else "all",
         n=np.array([float(result.counts.params(params)) for result in chosen]),
         d=tokens,
         c=per_unit * tokens,
@@ -130,14 +130,9 @@ def from_results(
 
 def _study(name: str) -> dict[str, str]:
     """run id -> label of a study's runs."""
-    from sweeps.studies import STUDIES
+    from sweeps.catalogue import find
 
-    if name not in STUDIES:
-        raise UsageError(
-            f"no study '{name}'; there are {', '.join(STUDIES)} (a file of points ends in .csv, "
-            ".tsv, .json or .jsonl)"
-        )
-    return {spec.id: label for label, spec in STUDIES[name].runs().items()}
+    return {spec.id: label for label, spec in find(name).runs().items()}
 
 
 def _arms(results: Sequence[Result], name: str) -> dict[str, str]:

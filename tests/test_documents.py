@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from worlds import SPEECH, isoflop_grid, noisy
 
 from slam_core.results import Curve, Result, Score, read
+from sweeps.catalogue import find
+from sweeps.plan import plan
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -85,6 +87,13 @@ def test_the_example_of_the_analysis_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ok ")
     assert "N* at 1e21 FLOPs: " in done.stdout
+
+
+def test_the_study_of_the_guide_can_be_planned(tmp_path: Path) -> None:
+    example = (ROOT / "sweeps/README.md").read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "mine.py").write_text(example)
+    planned = plan(find(str(tmp_path / "mine.py")), tmp_path)
+    assert (planned.study, len(planned.runs)) == ("mine", 18)
 
 
 def test_pins_leave_the_build_of_torch_open() -> None:
