@@ -61,6 +61,13 @@ def test_counts_follow_from_the_spec(study: Grid, tmp_path: Path) -> None:
     assert run.epochs > 1
 
 
+def test_a_run_among_neighbours_does_not_set_the_times(study: Grid, tmp_path: Path) -> None:
+    for spec, seconds in zip(study.runs().values(), (36.0, 3600.0, 36.0), strict=True):
+        finish(spec, seconds)
+    collect(tmp_path)
+    assert [run.hours for run in plan(study, tmp_path).runs] == pytest.approx([0.01] * 3)
+
+
 def test_an_excluded_run_is_said_to_be_and_not_run_again(study: Grid, tmp_path: Path) -> None:
     first = next(iter(study.runs().values()))
     finish(first)
@@ -93,7 +100,7 @@ def test_state_and_time_come_from_results_when_scratch_is_gone(
     assert [run.state for run in planned.runs] == ["done", "missing", "missing"]
     # 36 s for the same size: a hundredth of an hour each.
     assert [run.hours for run in planned.runs] == pytest.approx([0.01] * 3)
-    assert planned.basis == "times are from finished runs on abacus"
+    assert planned.basis == "times are medians of finished runs like these on abacus"
 
 
 def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Path) -> None:
