@@ -174,6 +174,14 @@ def test_durations_are_kept_only_if_all_are_known(tmp_path: Path) -> None:
     assert contents(corpus)[0].keys() == {"id", "split", "seconds", "speaker", "units"}
 
 
+@pytest.mark.parametrize("count", [2, 40, 50, 51, 60])
+def test_a_known_unit_rate_times_documents_of_any_length(tmp_path: Path, count: int) -> None:
+    source = written(tmp_path / "u.jsonl", [{"id": "a", "units": [i % 7 for i in range(count)]}])
+    (one,) = read_documents(source, Reading(7, 50.0, unit_rate=30.0))
+    assert one.document.seconds == pytest.approx(count / 30)
+    assert one.durations is None
+
+
 def test_files_named_after_splits_decide_them(tmp_path: Path) -> None:
     written(tmp_path / "in" / "dev-clean.jsonl", [{"id": "a", "units": [1, 1]}])
     written(tmp_path / "in" / "train-00000.jsonl", [{"id": "b", "units": [1, 1]}])

@@ -86,8 +86,8 @@ def document_of(record: Record, where: str, id: str, split: str, reading: Readin
     told = _durations(record, where, len(raw))
     units, durations = deduplicated(raw, told, where)
     seconds = seconds_of(record, "seconds", where)
-    if seconds is None:
-        frames = len(raw) if len(raw) <= reading.rate else -1  # a second need not repeat a unit
+    if seconds is None:  # a second need not repeat a unit, unless units are known to have a rate
+        frames = len(raw) if len(raw) <= reading.rate and reading.unit_rate is None else -1
     else:
         frames = round(seconds * reading.rate)
     timed = told is not None or units.size < raw.size or len(raw) == frames
