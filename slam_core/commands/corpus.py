@@ -20,6 +20,7 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.formats.durations import kept
 from slam_core.formats.tokens import Reading, read_documents
 from slam_core.ngrams import remeasure
+from slam_core.splits import check_shares
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
@@ -54,6 +55,7 @@ def import_(
     if (out / "corpus.json").exists():
         raise UsageError(f"{out} holds a corpus: give another --out or remove it")
     encoded = read_documents(source, Reading(inventory, rate, unit_rate, val_share, test_share))
+    check_shares(val_share, test_share)
     record = {"made_by": "python -m slam_core corpus import", "source": source.name}
     if unit_rate is not None:
         record["seconds"] = f"where unknown, from {unit_rate:g} units a second"
