@@ -193,7 +193,7 @@ def coarsen(
             out / folder.relative_to(corpus.folder),
             coarse.pairs(opened, to),
             name=f"{out.name}/{opened.name.partition('/')[2]}",
-            inventory=k + 1,
+            inventory=inventory,
             provenance={**opened.manifest.provenance, **record, "of": opened.revision},
             likelihood=opened.manifest.likelihood,
         )
@@ -201,7 +201,7 @@ def coarsen(
         out,
         coarse.documents(corpus, to),
         name=out.name,
-        inventory=k + 1,
+        inventory=inventory,
         rate=corpus.manifest.rate,
         tokeniser=f"{corpus.manifest.tokeniser}, joined to {k}",
         provenance={**corpus.manifest.provenance, **record, "of": corpus.revision},
