@@ -127,7 +127,7 @@ def outside_of(ratio: float, sampled: tuple[float, float] | None) -> str | None:
 
 def _in_bits(fits: Fits) -> list[str]:
     """Our lowest loss in bits per second, where the corpus is at hand to give units per second."""
-    rate = units_per_second(fits.points.corpus)
+    rate = units_per_second(fits.points.corpus, fits.points.revision)
     if rate is None:
         return []
     lowest = float(fits.points.loss.min())

@@ -172,7 +172,8 @@ def compute(points: Points, settings: Settings) -> Fits:
     off = None
     if two and three and three.law.has_optimum:
         off = isoflop.bias(points, two, three.law)
-    shown = unit(settings.unit, points.corpus, settings.rate, settings.unigram)
+    of = points.corpus, points.revision
+    shown = unit(settings.unit, *of, rate=settings.rate, unigram=settings.unigram)
     return replace(made, bias=off, unit=shown)
 
 

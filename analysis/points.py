@@ -25,7 +25,8 @@ Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 class Points:
     """Finished runs as (points,) arrays.
 
-    `n` parameters, `d` units trained on, `c` training FLOPs, `loss` nats per unit on `corpus`.
+    `n` parameters, `d` units trained on, `c` training FLOPs, `loss` nats per unit on `corpus`, of
+    `revision` where runs tell (a corpus of that name may be another).
     `params` and `flops` name the conventions (`slam_core.flops.PARAMS`, `FLOPS`). `notes` says
     in words what was left out and what was assumed. `declared` are the runs' own budgets in FLOPs,
     where they had one.
@@ -62,6 +63,7 @@ class Points:
     items: Mapping[str, Floats] = field(default_factory=dict)
     rest: tuple[Rest, ...] = ()
     corpus: str | None = None
+    revision: str | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -214,7 +216,7 @@ class Points:
                 return {name: values[rows] for name, values in column.items()}
             return tuple(column[i] for i in rows) if column else column
 
-        whole = {"name", "params", "flops", "corpus", "notes"}
+        whole = {"name", "params", "flops", "corpus", "revision", "notes"}
         kept = {f.name: chosen(getattr(self, f.name)) for f in fields(self) if f.name not in whole}
         return replace(self, **kept)
 

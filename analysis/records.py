@@ -124,8 +124,18 @@ def from_results(
         items=items,
         rest=tuple(_rest(result.spec, arm) for result in chosen) if arm else (),
         corpus=corpus,
+        revision=_revision(chosen, corpus),
         notes=tuple(notes),
     )
+
+
+def _revision(results: Sequence[Result], label: str) -> str | None:
+    """The revision, or revisions, of what runs are validated on; None where they do not tell."""
+    from slam_core.spec import Source
+
+    sources = (Source(**source) for r in results for source in r.spec["data"]["sources"])
+    found = {source.revision for source in sources if source.label == label}
+    return ", ".join(sorted(one for one in found if one)) or None
 
 
 def _study(name: str) -> dict[str, str]:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from analysis.laws import Law
 from slam_core.errors import SlamError, UsageError
+
+if TYPE_CHECKING:
+    from slam_core.ngrams import Baselines
 
 UNITS = ("nats", "bits", "unigram")
 
@@ -40,44 +44,63 @@ NATS = Unit("nats", "nats per unit")
 def unit(
     name: str,
     corpus: str | None = None,
+    revision: str | None = None,
+    *,
     rate: float | None = None,
     unigram: float | None = None,
 ) -> Unit:
     """A unit by name, with what a corpus says of its rate and unigram entropy unless given.
 
-    `UsageError` where the one that is needed is neither given nor known.
+    `UsageError` where the one that is needed is neither given nor known, as where the corpus of
+    that name is of another revision.
     """
     if name not in UNITS:
         raise UsageError(f"no unit of loss '{name}'; there are {', '.join(UNITS)}")
     if name == "nats":
         return NATS
     if name == "bits":
-        rate = units_per_second(corpus) if rate is None else _above_0("rate", rate)
+        rate = units_per_second(corpus, revision) if rate is None else _above_0("rate", rate)
         if rate is None:
-            raise _unknown("bits per second", "how many units a second of audio has", "rate")
+            what = f"how many units a second of audio has{_of(corpus, revision)}"
+            raise _unknown("bits per second", what, "rate")
         return Unit("bits", "bits per second of audio", rate / math.log(2))
-    unigram = _unigram(corpus) if unigram is None else _above_0("unigram", unigram)
+    unigram = _unigram(corpus, revision) if unigram is None else _above_0("unigram", unigram)
     if unigram is None:
-        raise _unknown("the unigram unit", "the entropy of the units", "unigram")
+        what = f"the entropy of the units{_of(corpus, revision)}"
+        raise _unknown("the unigram unit", what, "unigram")
     return Unit("unigram", "nats per unit beyond unigrams", 1.0, unigram)
 
 
-def units_per_second(corpus: str | None) -> float | None:
+def units_per_second(corpus: str | None, revision: str | None = None) -> float | None:
     """Scored units, after de-duplication, a second of a corpus's validation audio; None if the
-    corpus is not at hand."""
+    corpus is not at hand, or not in that revision."""
     from slam_core.corpora import open_corpus
 
     try:
-        return open_corpus(corpus or "").manifest.splits["validation"].rate
+        found = open_corpus(corpus or "")
+        here = revision in (None, found.revision)
+        return found.manifest.splits["validation"].rate if here else None
     except (SlamError, KeyError):
         return None
 
 
-def _unigram(corpus: str | None) -> float | None:
+def baselines_of(corpus: str | None, revision: str | None = None) -> Baselines | None:
+    """The n-gram losses kept with a corpus; None if they are not at hand, or not of that
+    revision."""
     from slam_core.ngrams import stored
 
     found = stored(corpus) if corpus else None
+    return found if found and revision in (None, found.revision) else None
+
+
+def _unigram(corpus: str | None, revision: str | None) -> float | None:
+    found = baselines_of(corpus, revision)
     return found.unigram if found else None
+
+
+def _of(corpus: str | None, revision: str | None) -> str:
+    """Whose number is not known here, where there may be another corpus of that name."""
+    return f", of {corpus} in revision {revision}, and none is known here" if revision else ""
 
 
 def _above_0(option: str, given: float) -> float:

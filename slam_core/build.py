@@ -41,7 +41,7 @@ from slam_core.corpora import (
 )
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.utterances import Audio, Utterance
-from slam_core.splits import NAMES, drawn, seed_of
+from slam_core.splits import drawn, id_of, named, seed_of
 from slam_core.units import Tokeniser
 from slam_core.voices import Cast, Reading
 
@@ -82,7 +82,7 @@ class Source:
         content = self.content
         if content is None:
             try:
-                content = self.path.read_text(encoding="utf-8")
+                content = self.path.read_text(encoding="utf-8-sig")
             except UnicodeDecodeError:
                 raise SlamError(f"{self.path} is not UTF-8 text: convert or remove it") from None
         return [line.strip() for line in content.splitlines() if line.strip()]
@@ -122,18 +122,23 @@ def story_sources(
 
 
 def utterance_sources(layout: str, where: str, utterances: Iterable[Utterance]) -> Iterator[Source]:
-    """The utterances of a data set. An interrupted build knows them by data set and id alone."""
-    sha256 = hashlib.sha256(f"{layout}\0{where}".encode()).hexdigest()
+    """The utterances of a data set.
+
+    An interrupted build goes on with what it has of an utterance while data set, id, speaker,
+    audio, start and end are what they were.
+    """
     for one in utterances:
+        said = "\0".join((layout, where, one.speaker, one.open.sha256))
+        sha256 = hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()
         yield Source(one.id, one.split, "audio", sha256, open=one.open, speaker=one.speaker)
 
 
 def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Source], list[Path]]:
     """The documents of a folder in the order of their ids, and the files that are none.
 
-    Audio wins over texts beside it, which are taken for transcripts. Folders named after splits
-    decide the split; without any, a checksum of the id does, so that a document keeps its split
-    when others come or go.
+    Audio wins over texts beside it, which are taken for transcripts. Top folders named after
+    splits (Train, dev-clean) decide the split; without any, a checksum of the id does, so that a
+    document keeps its split when others come or go.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give one with audio or .txt files")
@@ -143,20 +148,28 @@ def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Sou
     if not chosen:
         kinds = ", ".join(SUFFIXES)
         raise UsageError(f"{folder} holds no audio ({kinds}) and no .txt: nothing to build from")
-    named = any(p.relative_to(folder).parts[0] in NAMES for p in chosen)
+    tops = {path: _top(path.relative_to(folder)) for path in chosen}
+    splits = {top: split for top in sorted(set(tops.values())) if (split := named(top))}
     sources: dict[str, Source] = {}
     for path in chosen:
-        parts = path.relative_to(folder).with_suffix("").parts
-        if named and parts[0] not in NAMES:
-            raise UsageError(f"{path} is in no split folder, but others are: move it to train/")
-        split = NAMES[parts[0]] if named else ""
-        id = "/".join(parts[1:] if named else parts)
+        split = splits.get(tops[path], "")
+        if splits and not split:
+            raise UsageError(
+                f"{path} is in no split folder, but others are in {', '.join(splits)}: move it to "
+                "train/, or rename those if they are no splits"
+            )
+        id = id_of(path.relative_to(folder / tops[path] if split else folder))
         if id in sources:
             raise UsageError(f"{path} and {sources[id].path} would both be {id!r}: rename one")
         kind: Literal["audio", "text"] = "audio" if audio else "text"
         split = split or drawn(id, validation, test)
         sources[id] = Source(id, split, kind, sha256_of(path), path)
     return [sources[id] for id in sorted(sources)], [p for p in files if p not in set(chosen)]
+
+
+def _top(path: Path) -> str:
+    """The first folder of a relative path, '' of a file in none."""
+    return path.parts[0] if len(path.parts) > 1 else ""
 
 
 class Encoder:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,16 +30,60 @@ from slam_core.errors import UsageError
 Floats = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Map:
+    """`units[u]` is the coarse unit of u; the last, of PAUSE, is `k`. `of` is the revision of the
+    tokeniser whose units these are, where it is known."""
+
+    units: Units
+    k: int
+    of: str | None
+
+
+def read_map(path: Path) -> Map:
+    """A file that `tokeniser coarse` wrote; `UsageError` if it is none."""
+    try:
+        found = json.loads(path.read_bytes())
+        k, groups, of = found["k"], found["map"], found.get("of")
+        whole = type(k) is int and {type(g) for g in groups} == {int}
+        whole = whole and 0 <= min(groups) <= max(groups) < k < 0xFFFF
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        raise UsageError(
+            f"{path} is no map of units to coarser ones: make one with "
+            "`python -m slam_core tokeniser coarse`"
+        )
+    return Map(np.array([*groups, k], dtype=np.uint16), k, of)
+
+
+def fitting(corpus: Corpus, found: Map) -> Map:
+    """The map for a corpus, which may have no PAUSE; `UsageError` if it is of another tokeniser."""
+    made_by = corpus.manifest.provenance.get("tokeniser_revision")
+    if found.of and made_by and found.of != made_by:
+        raise UsageError(
+            f"the map is of tokeniser {found.of}, and {corpus.name} has units of {made_by}: give a "
+            "map that `tokeniser coarse` made for that one"
+        )
+    without_pause = corpus.inventory == found.units.size - 1
+    return replace(found, units=found.units[:-1]) if without_pause else found
+
+
 def load_coarse(k: int) -> Units:
     """(501,) the coarse unit of each unit of the embedded tokeniser; PAUSE = 500 becomes `k`.
 
     `load_coarse(100)[units]` are units of 0..100, to be de-duplicated again.
     """
+    return embedded_map(k).units
+
+
+def embedded_map(k: int) -> Map:
+    """The groups of the embedded tokeniser's units; `UsageError` if there is none of `k`."""
     path = EMBEDDED / "tokeniser" / f"coarse-{k}.json"
     if not path.is_file():
         sizes = sorted(int(p.stem.partition("-")[2]) for p in path.parent.glob("coarse-*.json"))
         raise UsageError(f"no coarse inventory of {k} units: there is {', '.join(map(str, sizes))}")
-    return np.array([*json.loads(path.read_bytes())["map"], k], dtype=np.uint16)
+    return read_map(path)
 
 
 def coarse_map(

@@ -310,7 +310,7 @@ class Corpus:
         """What the documents say, by their ids; empty where the corpus has no texts."""
         if self.manifest.texts_sha256 is None:
             return {}
-        lines = (self.folder / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (self.folder / "texts.jsonl").read_bytes().splitlines()
         return {text.id: text for text in map(Text.model_validate_json, lines)}
 
     def units(self, split: str) -> int:

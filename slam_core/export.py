@@ -1,7 +1,8 @@
 """A finished run as a checkpoint folder for other programs: transformers' layout, or slamkit's.
 
     config.json model.safetensors generation_config.json     as the layout has them
-    units.json                    what the ids mean: run, corpora, tokeniser, EOS
+    units.json                    what the ids mean: run, corpora, tokeniser, EOS; of an interleaved
+                                  run its text tokens and markers, too
     tokenizer.json                of a run on texts
 
 slamkit's layout is `speech_language_model` (slamkit/model/unit_lm.py at 5ee6f0e): the decoder below
@@ -21,12 +22,13 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, PreTrainedModel
 
 from slam_core.checkpoints import share
-from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET, PAD
+from slam_core.interleave import Joint
 from slam_core.pretrained import SLAMKIT
 from slam_core.run import Say, finished, load
 from slam_core.spec import RunSpec
+from slam_core.streams import corpus_here
 from slam_core.twist import PREFIX, quiet
 
 LAYOUTS = ("transformers", "slamkit")
@@ -55,13 +57,19 @@ _VOCABULARY = (
 def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> None:
     """Write the final model of a finished run to the new folder `out`.
 
-    A run knows its corpora by name: one that is not found is said, and its tokeniser not noted.
+    A run knows its corpora by name and revision: one that is not found is said, and its tokeniser
+    not noted.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"no layout '{layout}'; there are {', '.join(LAYOUTS)}")
     if out.exists():
         raise UsageError(f"{out} exists: give another --out or remove it")
     folder, spec = finished(run)
+    if layout == "slamkit" and spec.data.interleave:
+        raise UsageError(
+            f"run {run} is interleaved with text, and slamkit's layout is known of units alone; "
+            "export it in transformers' layout"
+        )
     if layout == "slamkit" and spec.model.family not in _BASE:
         raise UsageError(
             f"run {run} is of {spec.model.family}, and slamkit's layout is known of "
@@ -78,7 +86,7 @@ def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> No
         with quiet():
             model.save_pretrained(draft)
         _rewrite(draft / "config.json", _older(model))
-        _describe(draft, run, spec, say)
+        _describe(draft, run, spec, layout, say)
         if layout == "slamkit":
             _as_slamkit(draft, model, spec)
         share(draft)
@@ -116,26 +124,39 @@ def _older(model: PreTrainedModel) -> dict[str, Any]:
     return {old: rope[new] for new, old in names if new in rope}
 
 
-def _describe(out: Path, run: str, spec: RunSpec, say: Say) -> None:
+def _describe(out: Path, run: str, spec: RunSpec, layout: str, say: Say) -> None:
     """units.json, and the tokenizer.json of a corpus of texts."""
-    vocab = spec.model.vocab or 0
+    vocab, how = spec.model.vocab or 0, spec.data.interleave
+    units = vocab - spec.data.further_ids
     note: dict[str, Any] = {
         "run": run,
         "spec": json.loads(spec.canonical()),
-        "units": vocab - 1,
-        "eos": vocab - 1,
+        "units": units,
+        "first_unit": OFFSET if layout == "slamkit" else 0,
+        "eos": BOUNDARY if layout == "slamkit" else vocab - 1,
         "eos_is": "before the first unit of a document and after the last",
         "context": spec.data.context,
         "tokenisers": {},
     }
+    if how:
+        joint = Joint(units, how.text_size or 0)
+        first, stop = joint.ranges["text"]
+        note["text"] = {
+            "first": first,
+            "tokens": stop - first,
+            "tokeniser": how.text,
+            "revision": how.text_revision,
+        }
+        note |= {"speech_marker": joint.speech_marker, "text_marker": joint.text_marker}
     for source in spec.data.sources:
-        if not is_corpus(source.corpus):
+        corpus = corpus_here(source)
+        if corpus is None:
             say(
-                f"corpus '{source.corpus}' is not here, and so its tokeniser is not noted: set "
-                "$SLAM_CORPORA to the folder that holds it, and export again"
+                f"corpus '{source.corpus}' is not here in revision {source.revision}, and so its "
+                "tokeniser is not noted: set $SLAM_CORPORA to the folder that holds it, and export "
+                "again"
             )
             continue
-        corpus = open_corpus(source.corpus)
         note["tokenisers"][corpus.name] = corpus.manifest.tokeniser
         if (corpus.folder / "tokenizer.json").is_file():
             shutil.copy(corpus.folder / "tokenizer.json", out)

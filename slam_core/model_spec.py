@@ -29,9 +29,10 @@ class Init(BaseModel):
     `source`: a folder with config.json and weights (a text LM, an export of a run, or a slamkit
     checkpoint), or a hub id whose files are here already (`slam_core.pretrained` says where), at
     `revision` if not at main; the checkpoint that family `hf` has as its size if not said.
-    `embeddings`: `keep` takes the first rows of the text embedding, one
-    a unit, as a cut of the vocabulary does (of a slamkit checkpoint the rows of the same units);
-    `fresh` draws new rows by the family's own rule. `sha256` of the weights is filled in.
+    `embeddings`: `keep` takes the first rows of the text embedding, one a unit, as a cut of the
+    vocabulary does (of a checkpoint of units, slamkit's or an export, the rows of the same units
+    and of EOS); `fresh` draws new rows by the family's own rule. `sha256` of the weights is filled
+    in.
     """
 
     model_config = VALUE

@@ -272,4 +272,4 @@ def _sentences(folder: Path, story: str) -> list[str]:
     files = sorted(folder.rglob(f"{story}.txt"))
     if len(files) != 1:
         raise SlamError(f"{folder} holds {len(files)} files {story}.txt: there must be one")
-    return [line for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for line in files[0].read_text(encoding="utf-8-sig").splitlines() if line.strip()]

@@ -47,7 +47,7 @@ from slam_core.results import (
 )
 from slam_core.spec import RunSpec, read_spec, resolve
 from slam_core.streams import Stream as Units
-from slam_core.streams import validated_rate
+from slam_core.streams import corpus_here, validated_rate
 from slam_core.train import Diverged, Loop, NextUnit, Objective, Stream
 from slam_core.twist import warm_start
 
@@ -471,12 +471,13 @@ def group_scores(run: str, benchmark: str) -> list[dict[str, Any]]:
 def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:
     """SlamError if an item occurs in what the run was trained on, as far as that is here."""
     for source in spec.data.sources:
-        try:
-            trained = open_corpus(source.corpus)
-        except UsageError:
-            say(f"corpus '{source.corpus}' is not here: {pairs.name} is not sought in it")
-            continue
-        refuse_trained(pairs.name, pairs.items, [trained])
+        if trained := corpus_here(source):
+            refuse_trained(pairs.name, pairs.items, [trained])
+        else:
+            say(
+                f"corpus '{source.corpus}' is not here in revision {source.revision}: {pairs.name} "
+                "is not sought in it"
+            )
 
 
 def scores_on(run: str, folder: Path, name: str, revision: str) -> list[Score]:

@@ -84,12 +84,26 @@ def open_source(source: Source) -> Corpus:
     Shards are checked against their checksums here, once a run; a damaged one is named.
     """
     corpus = open_corpus(source.corpus, verify=True)
-    if source.revision is not None and corpus.revision != source.revision:
+    if not _is_of(source, corpus):
         raise SlamError(
             f"corpus '{source.corpus}' is revision {corpus.revision} here, but the run was "
             f"declared with {source.revision}; restore that revision, or plan the run anew"
         )
     return corpus
+
+
+def corpus_here(source: Source) -> Corpus | None:
+    """The corpus of a source, None if it is not here in the revision that the spec names: one of
+    the same name may be another. Shards are not read."""
+    try:
+        corpus = open_corpus(source.corpus)
+    except UsageError:
+        return None
+    return corpus if _is_of(source, corpus) else None
+
+
+def _is_of(source: Source, corpus: Corpus) -> bool:
+    return source.revision in (None, corpus.revision)
 
 
 def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[int] | None]:
@@ -119,11 +133,11 @@ def validated_rate(source: Source) -> float | None:
     None where it is not known: of text, and of a corpus that is not here in the spec's revision.
     """
     try:
-        corpus = open_corpus(source.corpus)
+        corpus = corpus_here(source)
+        if corpus is None or source.modality == "text":
+            return None
         split, some = documents_of(source, corpus, "validation")
     except (SlamError, OSError):
-        return None
-    if source.modality == "text" or source.revision not in (None, corpus.revision):
         return None
     totals = corpus.manifest.splits[split]
     if some is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +37,10 @@ def warm_start(
     """Fill a freshly built `model` with the weights that `spec.init` names.
 
     What the checkpoint does not give stays as it was drawn: all rows of the vocabulary with
-    `fresh`, those beyond its own with `keep`. With `text_ids`, the [start, stop) of text tokens in
-    an interleaved vocabulary, `keep` is for these, whose tokeniser (of `text_revision`) has to be
-    the checkpoint's own, and units are new to the model. An untied head keeps the head's rows, or
-    the embedding's of a tied checkpoint; a tied head drops a checkpoint's own. `SlamError` if the
-    files are not those of the spec, or not of its shape.
+    `fresh`, those beyond its own with `keep`. `text_ids` are the [start, stop) of text tokens in
+    an interleaved vocabulary, `text_revision` is their tokeniser's. An untied head keeps the head's
+    rows, or the embedding's of a tied checkpoint; a tied head drops a checkpoint's own. `SlamError`
+    if the files are not those of the spec, or not of its shape.
     """
     init = spec.init
     assert isinstance(model, PreTrainedModel)
@@ -62,12 +62,8 @@ def warm_start(
             tensor.copy_(given[name])
     if init.embeddings == "fresh":
         return
-    start, rows = 0, _rows(found, spec.vocab, init.source)
-    if text_ids:
-        folder = pretrained.find(init.source, init.revision)
-        _same_tokeniser(folder, text_revision, init.source)
-        start, rows = text_ids[0], list(range(text_ids[1] - text_ids[0]))
-    own = slice(start, start + len(rows))
+    folder = pretrained.find(init.source, init.revision)
+    own, rows = _rows(found, folder, init.source, spec.vocab, text_ids, text_revision)
     # The embedding last: a tied head takes its rows.
     for new, old in zip(ours, _vocabulary(text), strict=True):
         new[own] = old[rows]
@@ -79,17 +75,59 @@ def _vocabulary(model: Any) -> list[torch.Tensor]:
     return [*model.get_output_embeddings().parameters(), model.get_input_embeddings().weight]
 
 
-def _rows(found: Architecture, vocab: int, source: str) -> list[int]:
-    """Rows of the checkpoint's vocabulary for our ids from 0 on."""
-    if not found.slamkit:
-        return list(range(min(vocab, found.vocab)))
-    if found.vocab - OFFSET != vocab - 1:
+def _rows(
+    found: Architecture,
+    folder: Path,
+    source: str,
+    vocab: int,
+    text_ids: tuple[int, int] | None,
+    text_revision: str | None,
+) -> tuple[list[int], list[int]]:
+    """Ids of ours, and the rows of the checkpoint's vocabulary that they take.
+
+    Of a checkpoint of units those of the same units and of EOS; if it is interleaved with the same
+    text tokens, too, theirs and the markers'. Of a text LM the first rows, or, for an interleaved
+    vocabulary, those of the same text tokens (its units are new to the model then).
+    """
+    units = text_ids[0] if text_ids else vocab - 1
+    note = None if found.slamkit else _note(folder, found.vocab)
+    if found.slamkit or note:
+        what = "slamkit checkpoint" if found.slamkit else "checkpoint of a run"
+        theirs, first = note["units"] if note else found.vocab - OFFSET, 0 if note else OFFSET
+        if theirs != units:
+            counts = " (slamkit counts no PAUSE)" if found.slamkit else ""
+            raise SlamError(
+                f"{what} '{source}' has {theirs} units, the corpus has {units}: they come from "
+                f"different tokenisers{counts}; "
+                'say model.init.embeddings = "fresh" to take its body alone'
+            )
+        eos = note["eos"] if note else BOUNDARY
+        if note and text_ids and (note.get("text") or {}).get("revision") == text_revision:
+            return list(range(vocab)), list(range(vocab))
+        return [*range(units), vocab - 1], [*range(first, first + units), eos]
+    if text_ids:
+        _same_tokeniser(folder, text_revision, source)
+        return list(range(*text_ids)), list(range(text_ids[1] - text_ids[0]))
+    kept = list(range(min(vocab, found.vocab)))
+    return kept, kept
+
+
+def _note(folder: Path, vocab: int) -> dict[str, Any] | None:
+    """units.json of an export of a run on units; `SlamError` if that is not of these weights."""
+    path = folder / "units.json"
+    if not path.is_file() or (folder / "tokenizer.json").is_file():
+        return None
+    try:
+        note: dict[str, Any] = json.loads(path.read_bytes())
+        whole = 0 < int(note["units"]) <= int(note["eos"]) == vocab - 1
+    except (ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
         raise SlamError(
-            f"slamkit checkpoint '{source}' has {found.vocab - OFFSET} units, the corpus has "
-            f"{vocab - 1}: they come from different tokenisers (slamkit counts no PAUSE); "
-            'say model.init.embeddings = "fresh" to take its body alone'
+            f"{path} does not say what the {vocab} ids of these weights are; export the run again, "
+            'or say model.init.embeddings = "fresh" to take its body alone'
         )
-    return [*range(OFFSET, found.vocab), BOUNDARY]
+    return note
 
 
 def _same_tokeniser(folder: Path, revision: str | None, source: str) -> None:

@@ -6,6 +6,7 @@ of them a second, by the tokeniser of that revision. `python -m slam_core corpus
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,21 +14,27 @@ from pathlib import Path
 from slam_core.audio import SUFFIXES, Recording, open_audio
 from slam_core.corpora import Units
 from slam_core.errors import SlamError, UsageError
-from slam_core.results import append_lines, read_lines
+from slam_core.results import append_lines
+from slam_core.splits import id_of
 from slam_core.units import Tokeniser
 
 _TOGETHER = 240.0  # seconds of audio, and
 _FILES = 64  # recordings, that are encoded and written together
+_BEGIN = b'{"id":'  # of each line
 
 
 def find_audio(folder: Path) -> dict[str, Path]:
     """The audio files of a folder by id: the path without its suffix."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder: give one with audio")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+    )
     found: dict[str, Path] = {}
     for path in files:
-        id = path.relative_to(folder).with_suffix("").as_posix()
+        id = id_of(path.relative_to(folder))
         if id in found:
             raise UsageError(f"{path} and {found[id]} would both be {id!r}: rename one")
         found[id] = path
@@ -82,34 +89,42 @@ def _batches(opened: dict[str, Recording]) -> Iterator[list[str]]:
 def held(out: Path, revision: str) -> set[str]:
     """The ids that a file has. A last line that a kill has torn is cut off.
 
-    UsageError if the file has units of another tokeniser.
+    UsageError if the file has units of another tokeniser or is none of units; it stays as it is.
     """
     if not out.exists():
         return set()
-    os.truncate(out, _end_of_last_line(out))
-    ids = set()
-    for line in read_lines(out):
-        if line.get("tokeniser") != revision:
-            raise UsageError(
-                f"{out} has units of tokeniser {line.get('tokeniser')}, this one is {revision}: "
-                "give another --out"
-            )
-        ids.add(str(line["id"]))
-    return ids
+    ids, end = set[str](), 0
+    with out.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                ids.add(_id_of(line, out, revision))
+                end += len(line)
+            elif not _BEGIN.startswith(line[: len(_BEGIN)].rstrip(b"\0")):
+                raise _no_units(out)
+    os.truncate(out, end)
+    return ids - {""}
 
 
-def _end_of_last_line(path: Path) -> int:
-    """Bytes up to and with the last newline."""
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        while end:
-            start = max(0, end - 65_536)
-            file.seek(start)
-            at = file.read(end - start).rfind(b"\n")
-            if at >= 0:
-                return start + at + 1
-            end = start
-    return 0
+def _id_of(line: bytes, out: Path, revision: str) -> str:
+    """The id of a whole line; '' of one that was torn and then closed, as appending does."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if found is None and line.startswith(_BEGIN):
+        return ""
+    if not isinstance(found, dict) or not {"id", "units", "tokeniser"} <= found.keys():
+        raise _no_units(out)
+    if found["tokeniser"] != revision:
+        raise UsageError(
+            f"{out} has units of tokeniser {found['tokeniser']}, this one is {revision}: "
+            "give another --out"
+        )
+    return str(found["id"])
+
+
+def _no_units(out: Path) -> UsageError:
+    return UsageError(f"{out} is no file of units that `encode` has written: give another --out")
 
 
 def append(out: Path, tokeniser: Tokeniser, batch: Iterable[Outcome]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,17 +17,18 @@ import torch
 from test_units import write_wav
 from typer.testing import CliRunner, Result
 
-from slam_core import build
+from slam_core import build, pairs
 from slam_core.codebook import k_means
 from slam_core.commands.corpus import app
 from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.errors import SlamError, UsageError
+from slam_core.formats.utterances import Place, Utterance
 from slam_core.units import Tokeniser
 
 CLIPS = sorted((EMBEDDED / "clips").glob("*.wav"))
 
 
-def corpus(*arguments: str | Path) -> Result:
+def corpus(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=True)
 
 
@@ -59,6 +61,13 @@ def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
     assert Tokeniser.load().pause not in (units[0], units[first.units - 1])
     again = corpus("build", recordings, "--out", tmp_path / "out1")
     assert "already built" in again.output
+    assert "nats per unit" not in again.output
+    measured = tmp_path / "out1" / "ngrams.json"
+    content = measured.read_bytes()
+    measured.unlink()  # as a kill leaves it that comes between the two files
+    again = corpus("build", recordings, "--out", tmp_path / "out1")
+    assert "already built" in again.output
+    assert measured.read_bytes() == content
     card = json.loads(corpus("info", tmp_path / "out1", "--json", "--verify").stdout)
     assert card["splits"]["train"]["documents"] == 3
     assert 15 < card["splits"]["train"]["units_per_second"] < 25
@@ -97,6 +106,53 @@ def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Pat
     assert isinstance(again.exception, UsageError)
     other = corpus("build", source, "--out", tmp_path / "x", "--layout", "timit")
     assert "no layout 'timit'" in str(other.exception)
+
+
+def test_a_mended_list_leaves_nothing_of_what_it_said_before(tmp_path: Path) -> None:
+    """Times, speaker and file of an utterance count when a stopped build goes on."""
+    shutil.copy(CLIPS[0], tmp_path / "x.wav")
+    shutil.copy(CLIPS[1], tmp_path / "y.wav")
+    source = tmp_path / "mine.csv"
+    head = "id,audio,split,speaker,start,end\n"
+    source.write_text(
+        head + "a,x.wav,train,anna,0,1\nb,x.wav,train,anna,,\nc,x.wav,train,anna,,\nd,y.wav,train,"
+        "anna,,\nbad,x.wav,train,anna,90,91\n"
+    )
+    build_it = ("build", source, "--layout", "manifest", "--strict", "--out")
+    assert isinstance(corpus(*build_it, tmp_path / "out").exception, SlamError)
+    old = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".out.work").iterdir()}
+    assert len(old) == 4
+    source.write_text(
+        head + "a,x.wav,train,anna,1,2.5\nb,x.wav,train,bob,,\nc,x.wav,train,anna,,\n"
+        "d,y.wav,train,anna,,\n"
+    )
+    shutil.copy(CLIPS[2], tmp_path / "y.wav")
+    for out in ("out", "fresh"):
+        done = corpus(*build_it, tmp_path / out)
+        assert done.exit_code == 0, done.output
+    whole = [(tmp_path / out / "documents.jsonl").read_text() for out in ("out", "fresh")]
+    assert whole[0] == whole[1]
+    assert open_corpus(tmp_path / "out").revision == open_corpus(tmp_path / "fresh").revision
+
+
+def test_what_did_not_change_is_kept(tmp_path: Path) -> None:
+    path = Path(shutil.copy(CLIPS[0], tmp_path / "x.wav"))
+    about = path.stat()
+    places = [Place(path), Place(path, start=1.0), Place(path, end=1.0), Place(path, b"1")]
+    sums = {place.sha256 for place in places} | {Place(path, b"2").sha256}
+    assert len(sums) == 5
+    assert places[0].sha256 == Place(path).sha256
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000))
+    assert Place(path).sha256 not in sums
+    assert Place(tmp_path / "nowhere.wav").sha256 not in sums
+    sources = [
+        next(
+            build.utterance_sources("manifest", "x", [Utterance("a", "train", who, "", places[0])])
+        )
+        for who in ("anna", "anna", "bob")
+    ]
+    assert sources[0] == sources[1]
+    assert sources[0].sha256 != sources[2].sha256
 
 
 def test_another_source_is_not_written_over(recordings: Path, tmp_path: Path) -> None:
@@ -182,6 +238,55 @@ def test_splits_without_folders_follow_the_id(tmp_path: Path) -> None:
     fewer, _ = build.find_sources(tmp_path, 0.2, 0.1)
     before = {s.id: s.split for s in sources}
     assert all(before[s.id] == s.split for s in fewer)
+
+
+def test_split_folders_as_others_call_them(tmp_path: Path) -> None:
+    """A test set in Test/ is not trained on, and a file named after a split is in no folder."""
+    names = {"Train": "train", "dev-clean": "validation", "Test": "test"}
+    for part in names:
+        (tmp_path / "in" / part / "anna").mkdir(parents=True)
+        (tmp_path / "in" / part / "anna" / f"{part}-1.txt").write_text("Once.")
+    sources, _ = build.find_sources(tmp_path / "in", 0.05, 0.05)
+    assert {s.id: s.split for s in sources} == {f"anna/{p}-1": s for p, s in names.items()}
+    (tmp_path / "in" / "test.txt").write_text("Once.")
+    with pytest.raises(UsageError, match=r"test\.txt is in no split folder, .* Test, Train, dev-"):
+        build.find_sources(tmp_path / "in", 0.05, 0.05)
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "test.txt").write_text("Once.")
+    (one,), _ = build.find_sources(tmp_path / "flat", 0.0, 0.0)
+    assert (one.id, one.split) == ("test", "train")
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_a_name_that_is_not_utf_8_is_named(tmp_path: Path, split: str) -> None:
+    folder = tmp_path / "in" / split
+    folder.mkdir(parents=True)
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.txt")).write_text("Once.")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(UsageError, match=r"caf\\udce9\.txt': the name .* is not UTF-8: rename it"):
+        build.find_sources(tmp_path / "in", 0.05, 0.05)
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.6), (0.5, 0.5), (1.0, 0.0)])
+def test_shares_that_leave_nothing_to_train_on(tmp_path: Path, shares: tuple[float, float]) -> None:
+    (tmp_path / "a.txt").write_text("Once.")
+    said = ["--out", tmp_path / "out", "--val-share", shares[0], "--test-share", shares[1]]
+    asked = {"build": [tmp_path], "texts": [tmp_path], "stories": [], "import": [tmp_path]}
+    known = ["--inventory", 5, "--rate", 50, "--tokeniser", "x"]
+    for command, arguments in asked.items():
+        done = corpus(command, *arguments, *said, *(known if command == "import" else []))
+        assert isinstance(done.exception, UsageError), done.output
+        assert "leave nothing to train on" in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sentences_have_no_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffOnce upon a time.\nÖl.\n".encode())
+    (source,), _ = build.find_sources(tmp_path, 0.0, 0.0)
+    assert source.lines() == ["Once upon a time.", "Öl."]
+    assert pairs._sentences(tmp_path, "a") == ["Once upon a time.", "Öl."]
 
 
 def test_sources_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:

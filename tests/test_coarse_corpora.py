@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from slam_core import coarse
 from slam_core.coarse import load_coarse
@@ -78,6 +78,43 @@ def test_documents_words_and_pairs_come_along(tmp_path: Path) -> None:
     provenance = json.loads((corpus.folder / "corpus.json").read_text())["provenance"]
     assert provenance["made_by"].endswith("coarsen fine --out coarse --k 100")
     assert provenance["kind"] == "toy"
+
+
+@pytest.mark.parametrize("pause", [True, False])
+def test_groups_of_ones_own(tmp_path: Path, pause: bool) -> None:
+    """A map from `tokeniser coarse`; a tokeniser without a gate has no PAUSE to keep."""
+    units = np.array([0, 1, 2, 3, *([4] if pause else []), 2, 1], np.uint16)
+    documents = [Spoken("d", "train", units, 1.0, "anna")]
+    of = {"tokeniser_revision": "a" * 12}
+    about = {**SETTINGS, "inventory": 4 + pause, "provenance": of}
+    write_corpus(tmp_path / "fine", documents, name="fine", **about)
+    file = tmp_path / "three.json"
+
+    def coarsen(*more: str) -> Result:
+        say = ["coarsen", str(tmp_path / "fine"), "--out", str(tmp_path / "out"), *more]
+        return CliRunner().invoke(app, [*say, "--map", str(file)])
+
+    file.write_text(json.dumps({"k": 3, "of": "b" * 12, "map": [0, 0, 1, 2]}))
+    assert "the map is of tokeniser bbbbbbbbbbbb, and fine has" in str(coarsen().exception)
+    file.write_text(json.dumps({"k": 3, "of": "a" * 12, "map": [0, 0, 1, 2]}))
+    assert "one of the two" in str(coarsen("--k", "100").exception)
+    done = coarsen()
+    assert done.exit_code == 0, done.output
+    made = open_corpus(tmp_path / "out")
+    assert made.inventory == 3 + pause
+    assert made.read("train", 0, made.units("train")).tolist() == [0, 1, 2, *[3] * pause, 1, 0]
+    assert made.manifest.provenance["made_by"].endswith("coarsen fine --out out --map three.json")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"k": 2, "map": [0, 2]}', '{"k": 2, "map": [0, true]}']
+)
+def test_what_is_no_map_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "map.json").write_text(content)
+    with pytest.raises(UsageError, match=r"map\.json is no map of units to coarser ones: make one"):
+        coarse.read_map(tmp_path / "map.json")
+    with pytest.raises(UsageError, match=r"nowhere\.json is no map"):
+        coarse.read_map(tmp_path / "nowhere.json")
 
 
 def test_only_the_inventory_of_the_map_fits(tmp_path: Path) -> None:

@@ -11,19 +11,21 @@ import pytest
 import torch
 from conftest import write_tiny_corpus
 from safetensors.torch import load_file
+from test_interleave import write_told
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+from analysis.units import unit, units_per_second
 from slam_core import scratch
 from slam_core.__main__ import main
-from slam_core.corpora import open_corpus
+from slam_core.corpora import Pair, open_corpus, open_pairs, write_pairs
 from slam_core.data import Mix
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 from slam_core.families import FAMILIES
 from slam_core.formats.slamkit import with_offset
 from slam_core.likelihood import unit_nll
 from slam_core.models import build
-from slam_core.run import execute, finished, load
-from slam_core.spec import RunSpec, resolve
+from slam_core.run import _refuse_trained, execute, finished, load
+from slam_core.spec import RunSpec, resolve, spec_from
 from slam_core.train import NextUnit
 from slam_core.twist import warm_start
 
@@ -148,6 +150,62 @@ def test_slamkits_layout_goes_both_ways(
     warm_start(build(fresh.model, 16, 0), fresh.model)
 
 
+def test_an_interleaved_export_says_what_its_ids_are(
+    slam_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """21 units, 256 bytes, two markers, EOS; and what a run that starts from it takes of them."""
+    source = {"corpus": str(write_told(tmp_path / "told", documents=30))}
+    tree = {"sources": [source], "context": 32, "batch": 64, "interleave": {}}
+    shape = {"family": "llama", "layers": 1, "width": 32, "heads": 2}
+    budget = {"amount": 1, "unit": "steps"}
+    spec = spec_from({"model": shape, "data": tree, "budget": budget})
+    assert execute(spec, say=lambda text: None) == "done"
+    out = tmp_path / "out"
+    assert main(["export", spec.id, "--out", str(out)]) == 0
+    note = json.loads((out / "units.json").read_text())
+    assert (note["units"], note["first_unit"], note["eos"]) == (21, 0, 279)
+    tokens = {"first": 21, "tokens": 256, "tokeniser": "bytes", "revision": "utf-8"}
+    assert note["text"] == tokens
+    assert (note["speech_marker"], note["text_marker"]) == (277, 278)
+    assert main(["export", spec.id, "--out", str(tmp_path / "no"), "--layout", "slamkit"]) == 2
+    assert "is interleaved with text, and slamkit's layout is" in capsys.readouterr().err
+    old = load_file(out / "model.safetensors")["model.embed_tokens.weight"]
+    warm = {"family": "hf", "init": {"source": str(out)}}
+    speech = resolve(spec.but({"model": warm, "data.interleave": None}))
+    both = resolve(spec.but({"model": warm}))
+
+    def rows(one: RunSpec, *text: object) -> torch.Tensor:
+        model = build(one.model, 32, seed=3)
+        warm_start(model, one.model, *text)  # type: ignore[arg-type]
+        return model.get_input_embeddings().weight  # type: ignore[operator]
+
+    assert torch.equal(rows(speech), old[[*range(21), 279]])
+    assert torch.equal(rows(both, (21, 277), "utf-8"), old)
+    other = rows(both, (21, 277), "another")
+    assert torch.equal(other[[*range(21), 279]], old[[*range(21), 279]])
+    assert not torch.isin(other[21:277], old).all()
+
+
+def test_an_export_of_other_units_is_no_start(
+    tiny_spec: RunSpec, slam_out: Path, tmp_path: Path
+) -> None:
+    """Rows of other units, or an EOS among them, are not taken for ours."""
+    run, _ = trained(tiny_spec, "llama")
+    out = tmp_path / "out"
+    assert main(["export", run, "--out", str(out)]) == 0
+    for inventory in (19, 30):
+        corpus = write_tiny_corpus(tmp_path / f"other{inventory}", inventory=inventory)
+        spec = tiny_spec.but({"model": {"family": "hf", "init": {"source": str(out)}}})
+        odd = resolve(spec.but({"data.sources.0.corpus": str(corpus)}))
+        with pytest.raises(SlamError, match=f"has 21 units, the corpus has {inventory}: they come"):
+            warm_start(build(odd.model, 16, 0), odd.model)
+    fresh = resolve(odd.but({"model.init.embeddings": "fresh"}))
+    warm_start(build(fresh.model, 16, 0), fresh.model)
+    (out / "units.json").write_text('{"units": 21, "eos": 40}')
+    with pytest.raises(SlamError, match=r"units\.json does not say what the 22 ids"):
+        warm_start(build(odd.model, 16, 0), odd.model)
+
+
 def read_as_slamkit(folder: Path) -> torch.nn.Module:
     """What slamkit's UnitLM.from_pretrained does with a folder: the decoder of `base_config`, its
     vocabulary resized, and the tensors below `lm.`."""
@@ -187,3 +245,38 @@ def test_a_corpus_of_the_run_may_be_gone(
     assert main(["export", spec.id, "--out", str(tmp_path / "out")]) == 0
     assert json.loads((tmp_path / "out/units.json").read_text())["tokenisers"] == {}
     assert "corpus 'passing' is not here" in capsys.readouterr().out
+
+
+def test_a_corpus_of_the_same_name_is_not_the_runs(
+    tiny_spec: RunSpec,
+    tmp_path: Path,
+    slam_out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An export, a leak check and units of a loss look at the revision, too."""
+    corpus = open_corpus(write_tiny_corpus(tmp_path / "mine" / "named"))
+    spec = tiny_spec.but({"data.sources.0.corpus": str(corpus.folder), "budget.amount": 1})
+    execute(spec, say=lambda text: None)
+    recorded = finished(spec.id)[1]
+    assert recorded.data.sources[0].corpus == "named"
+    document = next(d for d in corpus.documents("train") if d.units > 60)
+    units = corpus.read("train", document.start, document.start + document.units)
+    items = [Pair("trained", units[:0], units[:60], units[60:])]
+    write_pairs(tmp_path / "set", items, name="x/set", inventory=21, provenance={})
+    pairs, said = open_pairs(tmp_path / "set"), list[str]()
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path / "mine"))
+    with pytest.raises(SlamError, match="occurs in the training split of named"):
+        _refuse_trained(recorded, pairs, said.append)
+    assert units_per_second("named", corpus.revision) == units_per_second("named")
+    write_tiny_corpus(tmp_path / "other" / "named", documents=13)
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path / "other"))
+    _refuse_trained(recorded, pairs, said.append)
+    where = f"corpus 'named' is not here in revision {corpus.revision}"
+    assert said == [f"{where}: x/set is not sought in it"]
+    assert main(["export", spec.id, "--out", str(tmp_path / "out")]) == 0
+    assert where in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/units.json").read_text())["tokenisers"] == {}
+    assert units_per_second("named", corpus.revision) is None
+    with pytest.raises(UsageError, match=f"has, of named in revision {corpus.revision}, and none"):
+        unit("bits", "named", corpus.revision)

@@ -54,6 +54,17 @@ def test_texts_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     corpus = open_corpus(tmp_path / "out")
     assert corpus.units("validation") == len("Öl, 42!".encode())
     assert main(["corpus", "info", str(tmp_path / "out")]) == 0
+    for name, content in {"empty": b" \n", "latin": "Öl".encode("latin-1")}.items():
+        (tmp_path / "in" / "val" / f"{name}.txt").write_bytes(content)
+    capsys.readouterr()
+    say[-1] = str(tmp_path / "more")
+    assert main([*say, "--tokens", "256"]) == 0
+    told = capsys.readouterr().err
+    assert "empty.txt holds no text: remove it" in told
+    assert "latin.txt is not UTF-8" in told
+    more = open_corpus(tmp_path / "more")
+    assert more.revision == corpus.revision
+    assert more.manifest.provenance["skipped"].keys() == {"empty", "latin"}
     assert main(["corpus", "texts", "--out", str(tmp_path / "none")]) == 2
     assert "one of the two" in capsys.readouterr().err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from slam_core.__main__ import app
-from slam_core.corpora import Corpus, open_corpus
+from slam_core.corpora import Corpus, Spoken, Text, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats import slamkit
 from slam_core.formats.durations import durations_of
@@ -146,6 +147,43 @@ def test_own_formats_keep_everything(tmp_path: Path, to: str) -> None:
     assert contents(second)[0]["sentences"] == [(0, 1), (2, 3)]
 
 
+@pytest.mark.parametrize("to", ["jsonl", "datasets"])
+def test_texts_and_words_come_back(tmp_path: Path, to: str) -> None:
+    """A corpus with texts has the same revision again, and can be interleaved."""
+    if to == "datasets":
+        pytest.importorskip("pyarrow", exc_type=ImportError)
+    said = Text(
+        id="b", sentences=("Öl,\u2028a sea.", "Mm."), words=(((0, 1), (1, 1), (1, 3)), None)
+    )
+    units = [np.array(units, np.uint16) for units in ([5, 7, 5, 500, 6], [1, 2], [3])]
+    documents = [
+        Spoken("a", "train", units[1], 0.5, "anna"),
+        Spoken("b", "train", units[0], 1.5, "anna", (3, 1), said),
+        Spoken("c", "validation", units[2], 1.0, "bob"),
+    ]
+    about: dict[str, Any] = {"inventory": INVENTORY, "rate": 25.0, "tokeniser": "t"}
+    provenance = {"tokeniser_revision": "a" * 12}
+    write_corpus(tmp_path / "told", documents, name="told", provenance=provenance, **about)
+    first = open_corpus(tmp_path / "told")
+    out = tmp_path / ("out.jsonl" if to == "jsonl" else "out")
+    export(first, to, out)
+    second = imported(out, tmp_path / "second")
+    assert second.revision == first.revision
+    assert second.texts == first.texts == {"b": said}
+    assert second.manifest.provenance["tokeniser_revision"] == "a" * 12
+
+
+def test_lines_of_two_tokenisers_are_not_one_corpus(tmp_path: Path) -> None:
+    lines = [
+        {"id": name, "split": "train", "units": [1, 1], "tokeniser_revision": revision}
+        for name, revision in (("x", "a" * 12), ("y", None), ("z", "b" * 12))
+    ]
+    done = imported(written(tmp_path / "own.jsonl", lines[:2]), tmp_path / "some")
+    assert "tokeniser_revision" not in done.manifest.provenance
+    with pytest.raises(SlamError, match=r"of tokenisers a{12} and b{12} \(at 'z'\): import those"):
+        imported(written(tmp_path / "own.jsonl", lines), tmp_path / "all")
+
+
 def test_datasets_reads_what_was_exported(features: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", exc_type=ImportError)
     corpus = imported(features, tmp_path / "corpus")
@@ -174,8 +212,18 @@ def test_durations_are_kept_only_if_all_are_known(tmp_path: Path) -> None:
     assert contents(corpus)[0].keys() == {"id", "split", "seconds", "speaker", "units"}
 
 
+@pytest.mark.parametrize("count", [2, 40, 50, 51, 60])
+def test_a_known_unit_rate_times_documents_of_any_length(tmp_path: Path, count: int) -> None:
+    source = written(tmp_path / "u.jsonl", [{"id": "a", "units": [i % 7 for i in range(count)]}])
+    (one,) = read_documents(source, Reading(7, 50.0, unit_rate=30.0))
+    assert one.document.seconds == pytest.approx(count / 30)
+    assert one.durations is None
+
+
 def test_files_named_after_splits_decide_them(tmp_path: Path) -> None:
     written(tmp_path / "in" / "dev-clean.jsonl", [{"id": "a", "units": [1, 1]}])
+    for name in ("._train-00000.jsonl", "._x.parquet"):  # macOS puts such beside files
+        (tmp_path / "in" / name).write_bytes(b"\0\5\x16\7")
     written(tmp_path / "in" / "train-00000.jsonl", [{"id": "b", "units": [1, 1]}])
     written(tmp_path / "in" / "more.jsonl", [{"id": "c", "split": "test", "units": [1, 1]}])
     read = read_documents(tmp_path / "in", Reading(INVENTORY, 25.0))
@@ -189,6 +237,11 @@ def test_an_export_overwrites_nothing(features: Path, tmp_path: Path) -> None:
         export(corpus, "slamkit-tokens", features)
     with pytest.raises(UsageError, match="no format 'csv' to export to: there are jsonl"):
         export(corpus, "csv", tmp_path / "out")
+
+
+def _said(sentence: str, words: list[list[int]], units: Sequence[int] = (1,)) -> str:
+    text = {"sentences": [sentence], "words": [words]}
+    return json.dumps({"units": list(units), "text": text})
 
 
 @pytest.mark.parametrize(
@@ -214,6 +267,11 @@ def test_an_export_overwrites_nothing(features: Path, tmp_path: Path) -> None:
         ('{"units": [1, 1], "sentences": [[0, 2]]}', "line 1: sentences are no"),
         ('{"units": [1, 1], "sentences": [[0, 1]]}', "line 1: sentences need units without"),
         ('{"units": [1, 2, 1], "sentences": [[0, 1], [1, 3]]}', "do not lie one unit, the PAUSE"),
+        ('{"units": [1], "text": {"sentences": ["a"]}}', "line 1: text is wrong at words"),
+        ('{"units": [1], "text": {"sentences": ["a"], "words": []}}', "1 sentences and words of 0"),
+        (_said("a b", [[0, 1]]), 'line 1: text has 1 words of "a b", which has 2'),
+        (_said("a", [[0, 2]]), r"a word at \[0, 2\), which is not in the order of the 1 units"),
+        (_said("a", [[0, 1]], [1, 1]), "line 1: words need units without repetitions"),
         ('{"audio_repr": "<Un3>hello<Un4>"}', 'line 1: audio_repr holds "hello<Un4>"'),
         ('{"audio_repr": "<Un501>"}', "line 1: unit 501 is outside"),
         ('{"audio_repr": ""}', "line 1: no units"),

@@ -21,6 +21,7 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.features import open_encoder
 from slam_core.gate import Window, windows
 from slam_core.tokeniser_config import DEFAULT, RECIPES, Pretrained, parse_encoder
+from slam_core.unit_files import find_audio, held
 from slam_core.units import Tokeniser
 
 CLIPS = EMBEDDED / "clips"
@@ -250,8 +251,37 @@ def test_encode_goes_on_where_it_was_killed(mfcc: Path, tmp_path: Path) -> None:
     line = json.loads(lines[0])
     assert line["rate"] == 50
     assert len(line["units"]) == int(line["seconds"] * 50)
+    out.write_bytes(whole + bytes(50))  # a power cut
+    command("encode", CLIPS, "--tokeniser", mfcc, "--out", out)
+    assert out.read_bytes() == whole
     with pytest.raises(UsageError, match="this one is 2b41cd43d48a"):
         command("encode", CLIPS, "--out", out)
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"My thesis, in one line without its end",
+        b"My thesis\nin lines",
+        b'{"id": "a", "units": [1]}\n',
+        b'[1, 2]\n{"id":',
+        b'{"title": 1}',
+        b'{"id":"a","units":[1],"rate":50,"tokeniser":"2b41cd43d48a"}\nNotes',
+    ],
+)
+def test_encode_leaves_files_that_are_not_its_own(content: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "thesis.txt"
+    out.write_bytes(content)
+    with pytest.raises(UsageError, match=r"thesis\.txt is no file of units .* give another --out"):
+        held(out, "2b41cd43d48a")
+    assert out.read_bytes() == content
+
+
+def test_files_of_macos_are_no_recordings(tmp_path: Path) -> None:
+    for name in ("x.wav", "._x.wav"):
+        (tmp_path / name).write_bytes(b"")
+    assert find_audio(tmp_path) == {"x": tmp_path / "x.wav"}
 
 
 def test_bad_recordings_are_named_and_the_others_encoded(mfcc: Path, tmp_path: Path) -> None:

@@ -72,6 +72,9 @@ def test_librispeech_as_unpacked(librispeech: Path) -> None:
     assert np.array_equal(heard(again.open()), heard(found[3].open()))
     one = list(utterances("librispeech", str(librispeech / "dev-clean")))
     assert [u.split for u in one] == ["validation"]
+    for name in ("._84-121123.trans.txt", "._84-121123-0000.flac"):  # macOS puts such beside files
+        (librispeech / "dev-clean" / "84" / "121123" / name).write_bytes(b"\0\5\x16\7")
+    assert list(utterances("librispeech", str(librispeech))) == found
     (librispeech / "dev-clean" / "84" / "121123" / "84-121123-0000.flac").unlink()
     with pytest.raises(SlamError, match=r"trans\.txt, line 1: there is no audio 84-121123-0000"):
         list(utterances("librispeech", str(librispeech)))

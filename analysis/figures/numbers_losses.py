@@ -15,6 +15,7 @@ import numpy as np
 from analysis.figures.shown import Numbers, conventions, ends, estimate, usable
 from analysis.fits import Fits, isoflop_size
 from analysis.laws import SPREAD, PublishedLaw
+from analysis.units import baselines_of
 from slam_core.errors import SlamError
 
 
@@ -142,9 +143,7 @@ def envelope(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
 
 def _baselines(fits: Fits) -> dict[str, float]:
     """Validation losses of n-gram models of the corpus; empty if there are none."""
-    from slam_core.ngrams import stored
-
-    known = stored(fits.points.corpus) if fits.points.corpus else None
+    known = baselines_of(fits.points.corpus, fits.points.revision)
     if known is None:
         return {}
     found = {"unigram": known.unigram, "bigram": known.bigram}

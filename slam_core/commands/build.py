@@ -14,6 +14,7 @@ from slam_core.commands.progress import watched
 from slam_core.corpora import Manifest, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
+from slam_core.splits import check_shares
 
 if TYPE_CHECKING:
     from slam_core.build import Plan, Source
@@ -43,7 +44,8 @@ def build(
 ) -> None:
     """Make a corpus from recordings or texts; the same command continues an interrupted build.
 
-    Subfolders train/, val/ and test/ decide the splits; without them a checksum of each name does.
+    Subfolders train/, val/ and test/ (or Dev, test-clean, ...) decide the splits; without them a
+    checksum of each name does.
     Texts are one document a file and one sentence a line, read aloud (extra `tts`). A training
     text that quotes a held-out one, or repeats another, is left out.
     """
@@ -51,6 +53,7 @@ def build(
     from slam_core.leaks import screened
     from slam_core.units import DEFAULT
 
+    check_shares(val_share, test_share)
     if layout:
         from slam_core.formats.layouts import utterances
 
@@ -94,6 +97,7 @@ def stories(
     from slam_core.build import Plan, Settings, story_sources
     from slam_core.units import DEFAULT
 
+    check_shares(val_share, test_share)
     levels = sorted(set(level or (1, 2, 3)))
     sources = story_sources(levels, count, train, val_share, test_share)
     said = "".join(f" --level {one}" for one in levels)
@@ -123,6 +127,7 @@ def texts(
 
     if (source is None) == (stories is None):
         raise UsageError("give a folder of .txt files or --stories N, one of the two")
+    check_shares(val_share, test_share)
     if (out / "corpus.json").exists():
         raise UsageError(f"{out} holds a corpus: give another --out or remove it")
     left_out: dict[str, str] = {}
@@ -135,10 +140,29 @@ def texts(
             raise UsageError(f"{source} holds audio: give a folder of .txt files alone")
         found, left_out = screened(found)
         said = source.name
+    found, skipped = _readable(found)
+    for complaint in skipped.values():
+        say(f"skipped: {complaint}")
     command = f"python -m slam_core corpus texts {said} --tokens {tokens} --out {out.name}"
     record: dict[str, object] = {"kind": "text", "made_by": command, "left_out": left_out}
+    if skipped:
+        record["skipped"] = skipped
     manifest = write_texts(out, found, name=name or out.name, tokens=tokens, provenance=record)
     finish(out, manifest)
+
+
+def _readable(sources: list[Source]) -> tuple[list[Source], dict[str, str]]:
+    """The texts that say something, and of the others what is wrong with them."""
+    kept, skipped = [], {}
+    for source in sources:
+        try:
+            if source.lines():
+                kept.append(source)
+            else:
+                skipped[source.id] = f"{source.where} holds no text: remove it"
+        except SlamError as error:
+            skipped[source.id] = str(error)
+    return kept, skipped
 
 
 def _build(
@@ -155,6 +179,8 @@ def _build(
 
     if not stream and (done := plan.finished()):
         say(f"{plan.out} is already built from these sources: revision {done.revision}")
+        if not (plan.out / "ngrams.json").is_file():  # it was killed before
+            finish(plan.out, done)
         return
     if (plan.out / "corpus.json").exists():
         raise UsageError(f"{plan.out} holds a corpus: give another --out or remove it")

@@ -18,8 +18,9 @@ from slam_core.commands.build import finish
 from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_file, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.durations import kept
-from slam_core.formats.tokens import Reading, read_documents
+from slam_core.formats.tokens import Reading, of_one_tokeniser, read_documents
 from slam_core.ngrams import remeasure
+from slam_core.splits import check_shares
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
@@ -47,19 +48,21 @@ def import_(
     """Make a corpus from units of another tokeniser, slamkit's features and tokens among them.
 
     One document a line: {"units": [...]}, or slamkit's "audio_repr" or "input_ids", and, if known,
-    "id" (or "file_name"), "split" (train, validation, test), "seconds", "speaker" and "duration"
-    (frames of each unit). Of several files, those named after a split are one. Repetitions are
-    removed.
+    "id" (or "file_name"), "split" (train, validation, test), "seconds", "speaker", "duration"
+    (frames of each unit), and what `export` writes of texts and their words. Of several files,
+    those named after a split are one. Repetitions are removed.
     """
     if (out / "corpus.json").exists():
         raise UsageError(f"{out} holds a corpus: give another --out or remove it")
     encoded = read_documents(source, Reading(inventory, rate, unit_rate, val_share, test_share))
-    record = {"made_by": "python -m slam_core corpus import", "source": source.name}
+    check_shares(val_share, test_share)
+    record: dict[str, Any] = {"made_by": "python -m slam_core corpus import"}
+    record["source"] = source.name
     if unit_rate is not None:
         record["seconds"] = f"where unknown, from {unit_rate:g} units a second"
     manifest = write_corpus(
         out,
-        kept(out, encoded, keep=durations),
+        kept(out, of_one_tokeniser(encoded, record), keep=durations),
         name=name or out.name,
         inventory=inventory,
         rate=rate,
@@ -159,19 +162,30 @@ def ngrams(
 
 @app.command()
 def coarsen(
-    name: Annotated[str, typer.Argument(help="A corpus of the embedded tokeniser.")],
+    name: Annotated[str, typer.Argument(help="A corpus, without --map of the embedded tokeniser.")],
     out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
-    k: Annotated[int, typer.Option(help="Units of the coarser inventory.")] = 100,
+    k: Annotated[
+        int | None, typer.Option(help="Units of the coarser inventory; default: 100.")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option("--map", help="A file that `tokeniser coarse` wrote, for --k.")
+    ] = None,
 ) -> None:
     """The same audio in fewer units: corpus, pair sets and preferences."""
     from slam_core import coarse
 
+    if groups and k is not None:
+        raise UsageError("give --k (embedded groups) or --map FILE, one of the two")
     corpus = open_corpus(name)
-    to = coarse.load_coarse(k)
+    given = coarse.read_map(groups) if groups else coarse.embedded_map(100 if k is None else k)
+    found = coarse.fitting(corpus, given)
+    to, k = found.units, found.k
+    inventory = k + 1 if to[-1] == k else k  # with PAUSE or without
     if (out / "corpus.json").exists():
         raise UsageError(f"{out} holds a corpus: give another --out or remove it")
     record = {
-        "made_by": f"python -m slam_core corpus coarsen {corpus.name} --out {out.name} --k {k}"
+        "made_by": f"python -m slam_core corpus coarsen {corpus.name} --out {out.name} "
+        + (f"--map {groups.name}" if groups else f"--k {k}")
     }
     for folder in sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json")):
         opened = open_pairs(folder)
@@ -179,7 +193,7 @@ def coarsen(
             out / folder.relative_to(corpus.folder),
             coarse.pairs(opened, to),
             name=f"{out.name}/{opened.name.partition('/')[2]}",
-            inventory=k + 1,
+            inventory=inventory,
             provenance={**opened.manifest.provenance, **record, "of": opened.revision},
             likelihood=opened.manifest.likelihood,
         )
@@ -187,7 +201,7 @@ def coarsen(
         out,
         coarse.documents(corpus, to),
         name=out.name,
-        inventory=k + 1,
+        inventory=inventory,
         rate=corpus.manifest.rate,
         tokeniser=f"{corpus.manifest.tokeniser}, joined to {k}",
         provenance={**corpus.manifest.provenance, **record, "of": corpus.revision},

@@ -237,6 +237,7 @@ def coarse(
     }
     write_file(out, json.dumps(made).encode() + b"\n")
     say(f"{out}: {config.units} units in {k} groups of {np.bincount(groups).min()} or more")
+    say(f"next: python -m slam_core corpus coarsen {corpus} --map {out} --out DIR")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from slam_core.corpora import Corpus, Document, Units
+from slam_core.corpora import Corpus, Document, Text, Units
 from slam_core.errors import UsageError
 from slam_core.formats import slamkit
 from slam_core.formats.durations import durations_of
@@ -19,29 +19,46 @@ from slam_core.formats.parquet import write_documents
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A document with its units and, where the corpus has them, their durations."""
+    """A document with its units and, where the corpus has them, their durations and its text."""
 
     document: Document
     units: Units
     durations: Units | None
+    text: Text | None = None
+    tokeniser: str | None = None  # its revision
 
 
 def unpacked(corpus: Corpus) -> Iterator[Unpacked]:
     """The documents of a corpus, in the order in which they were written."""
     durations = durations_of(corpus)
+    tokeniser = corpus.manifest.provenance.get("tokeniser_revision")
+    texts = _texts(corpus)
+    text = next(texts, None)
     with (corpus.folder / "documents.jsonl").open("rb") as lines:
         for line in lines:
             document = Document.model_validate_json(line)
             span = document.split, document.start, document.start + document.units
             told = durations.read(*span) if durations else None
-            yield Unpacked(document, corpus.read(*span), told)
+            said = text if text and text.id == document.id else None
+            yield Unpacked(document, corpus.read(*span), told, said, tokeniser)
+            text = next(texts, None) if said else text
+
+
+def _texts(corpus: Corpus) -> Iterator[Text]:
+    """What the documents say, in their order."""
+    if corpus.manifest.texts_sha256 is not None:
+        with (corpus.folder / "texts.jsonl").open("rb") as lines:
+            for line in lines:
+                yield Text.model_validate_json(line)
 
 
 def export(corpus: Corpus, to: str, out: Path) -> list[Path]:
     """Write a corpus in one of the formats of `EXPORTS`; the files written.
 
-    'jsonl' is one file and holds all that a corpus does; the others are a folder with a file or
-    more for each split.
+    'jsonl' is one file, the others are a folder with a file or more for each split. 'jsonl' and
+    'datasets' hold all that a run sees, so that what is imported again has the same revision, and
+    the tokeniser's; pair sets, n-gram losses and the rest of the provenance stay behind. Those of
+    slamkit hold units, their durations and ids.
     """
     if to not in EXPORTS:
         raise UsageError(f"no format {to!r} to export to: there are {', '.join(EXPORTS)}")
@@ -67,6 +84,10 @@ def plain(one: Unpacked) -> dict[str, Any]:
     record["units"] = one.units.tolist()
     if one.durations is not None:
         record["duration"] = one.durations.tolist()
+    if one.text is not None:
+        record["text"] = one.text.model_dump(mode="json", exclude={"id"})
+    if one.tokeniser is not None:
+        record["tokeniser_revision"] = one.tokeniser
     return record
 
 
@@ -85,7 +106,8 @@ def _to_slamkit(line: Callable[[Unpacked], dict[str, Any]]) -> Callable[[Corpus,
 
 
 def _to_datasets(corpus: Corpus, out: Path) -> list[Path]:
-    return write_documents(out, ((one.document.split, plain(one)) for one in unpacked(corpus)))
+    documents = ((one.document.split, plain(one)) for one in unpacked(corpus))
+    return write_documents(out, documents, texts=corpus.manifest.texts_sha256 is not None)
 
 
 def _line(record: dict[str, Any]) -> bytes:

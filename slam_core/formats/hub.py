@@ -8,15 +8,13 @@ utterance is opened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slam_core.audio import open_audio
 from slam_core.errors import SlamError
 from slam_core.formats.lines import text_of
 from slam_core.formats.parquet import audio_in, parquet_files, rows
-from slam_core.formats.utterances import Utterance
+from slam_core.formats.utterances import Place, Utterance
 from slam_core.splits import drawn, named, named_in
 
 
@@ -81,7 +79,7 @@ def _utterance(
         split or drawn(id, *shares),
         _first(row, ("speaker_id", "speaker"), where) or "unknown",
         _first(row, ("text", "transcription", "sentence"), where) or "",
-        partial(open_audio, *audio_in(row["audio"], f"{where}, audio", folder)),
+        Place(*audio_in(row["audio"], f"{where}, audio", folder)),
     )
 
 

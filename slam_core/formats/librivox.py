@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slam_core.audio import SUFFIXES, open_audio
+from slam_core.audio import SUFFIXES
 from slam_core.errors import SlamError, UsageError
-from slam_core.formats.utterances import Utterance, open_excerpt
-from slam_core.splits import drawn, named_in
+from slam_core.formats.utterances import Place, Utterance
+from slam_core.splits import drawn, id_of, named_in
 
 LONGEST = 60.0  # seconds from the first onset to the last offset of a Libri-Light utterance
 
 
 def librispeech(folder: Path, validation: float, test: float) -> Iterator[Utterance]:
     """The utterances below a folder with .trans.txt files; folders like dev-clean decide splits."""
-    transcripts = sorted(folder.rglob("*.trans.txt"))
+    transcripts = _visible(folder, "*.trans.txt")
     if not transcripts:
         raise UsageError(f"{folder} holds no .trans.txt: give an unpacked LibriSpeech folder")
     for transcript in transcripts:
@@ -40,7 +39,7 @@ def librispeech(folder: Path, validation: float, test: float) -> Iterator[Uttera
                 )
             if id:
                 place = split or drawn(id, validation, test)
-                yield Utterance(id, place, speaker, text, partial(open_audio, audio[id]))
+                yield Utterance(id, place, speaker, text, Place(audio[id]))
 
 
 def librilight(folder: Path, validation: float, test: float) -> Iterator[Utterance]:
@@ -49,19 +48,19 @@ def librilight(folder: Path, validation: float, test: float) -> Iterator[Utteran
     A stretch of speech without a pause may be longer. A file without .json is one utterance. All
     of a book is in one split.
     """
-    files = sorted(folder.rglob("*.flac"))
+    files = _visible(folder, "*.flac")
     if not files:
         raise UsageError(f"{folder} holds no .flac: give an unpacked Libri-Light folder")
     for path in files:
         speaker, book = path.parent.parent.name, path.parent.name
         split = drawn(f"{speaker}/{book}", validation, test)
-        id = f"{speaker}/{book}/{path.stem}"
+        id = id_of(Path(speaker, book, path.name))
         described = path.with_suffix(".json")
         if not described.is_file():
-            yield Utterance(id, split, speaker, "", partial(open_audio, path))
+            yield Utterance(id, split, speaker, "", Place(path))
             continue
         for number, (start, end) in enumerate(stretches(_voice_activity(described), LONGEST)):
-            opener = partial(open_excerpt, path, start, end)
+            opener = Place(path, start=start, end=end)
             yield Utterance(f"{id}/{number:04}", split, speaker, "", opener)
 
 
@@ -92,8 +91,13 @@ def _voice_activity(path: Path) -> list[tuple[float, float]]:
     return [span for span in spans if span[0] < span[1]]
 
 
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    """The files below a folder, without those that macOS puts beside them (._x.flac)."""
+    return sorted(p for p in folder.rglob(pattern) if not p.name.startswith("."))
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise SlamError(f"{path} is not UTF-8: unpack the archive again") from None

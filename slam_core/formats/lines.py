@@ -66,7 +66,8 @@ def json_files(source: Path) -> list[Path]:
     """The .jsonl(.gz) file, or those of a folder: train, validation and test, then the others."""
     files = [source]
     if source.is_dir():
-        files = sorted(p for p in source.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz")))
+        listed = (p for p in source.iterdir() if not p.name.startswith("."))
+        files = sorted(p for p in listed if p.name.endswith((".jsonl", ".jsonl.gz")))
     if not files or not files[0].is_file():
         raise UsageError(f"{source} is no .jsonl file and no folder with some: nothing to import")
     return files

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import Record, json_lines, seconds_of, shown, split_in, text_of
-from slam_core.formats.utterances import Utterance, open_excerpt
+from slam_core.formats.utterances import Place, Utterance
 from slam_core.splits import drawn
 
 COLUMNS = ("id", "audio", "split", "speaker", "text", "start", "end")
@@ -47,7 +46,7 @@ def manifest(path: Path, validation: float, test: float) -> Iterator[Utterance]:
             split_in(record, where) or drawn(id, validation, test),
             text_of(record, "speaker", where) or "unknown",
             text_of(record, "text", where) or "",
-            partial(open_excerpt, file, start, end),
+            Place(file, start=start, end=end),
         )
 
 

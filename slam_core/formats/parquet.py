@@ -11,6 +11,7 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import replacing
 
 _UNITS = 1 << 18  # in memory for each split while writing, or one longer document
+_FURTHER = ("duration", "text", "tokeniser_revision")  # columns that not every corpus has
 _READ = 16  # rows in memory while reading: a row may hold minutes of audio
 
 
@@ -25,8 +26,11 @@ def arrow() -> Any:
 
 
 def parquet_files(source: Path) -> list[Path]:
-    """The .parquet files below a folder, or the one given, in the order of their paths."""
-    files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+    """The .parquet files below a folder, or the one given, in the order of their paths; hidden
+    ones, as macOS puts beside others, are none."""
+    files = [source]
+    if source.is_dir():
+        files = sorted(p for p in source.rglob("*.parquet") if not p.name.startswith("."))
     if not files or not files[0].is_file():
         raise UsageError(f"{source} is no .parquet file and no folder with some")
     return files
@@ -69,11 +73,14 @@ def audio_in(value: Any, where: str, folder: Path | None) -> tuple[Path, bytes |
     return folder.resolve() / value["path"], None
 
 
-def write_documents(out: Path, documents: Iterable[tuple[str, dict[str, Any]]]) -> list[Path]:
+def write_documents(
+    out: Path, documents: Iterable[tuple[str, dict[str, Any]]], *, texts: bool = False
+) -> list[Path]:
     """Documents, each with its split, as `data/<split>-00000-of-00001.parquet`.
 
     `datasets.load_dataset(out)` reads that. Columns as in the lines of `corpus import`: id,
-    seconds, speaker, sentences, units and, if the first document has them, duration.
+    seconds, speaker, sentences, units, with `texts` text, and, if the first document has them,
+    duration and tokeniser_revision.
     """
     pyarrow = arrow()
     writers: dict[str, Any] = {}
@@ -83,7 +90,8 @@ def write_documents(out: Path, documents: Iterable[tuple[str, dict[str, Any]]]) 
     with ExitStack() as stack:
         for split, document in documents:
             if schema is None:
-                schema = _schema(pyarrow, durations="duration" in document)
+                there = document.keys() | ({"text"} if texts else set())
+                schema = _schema(pyarrow, [name for name in _FURTHER if name in there])
             if split not in writers:
                 file = stack.enter_context(replacing(_file(out, split)))
                 writer = pyarrow.parquet.ParquetWriter(file, schema)
@@ -100,15 +108,22 @@ def write_documents(out: Path, documents: Iterable[tuple[str, dict[str, Any]]]) 
     return [_file(out, split) for split in writers]
 
 
-def _schema(pyarrow: Any, *, durations: bool) -> Any:
+def _schema(pyarrow: Any, further: Iterable[str]) -> Any:
+    spans = pyarrow.list_(pyarrow.list_(pyarrow.int32()))
+    said = [("sentences", pyarrow.list_(pyarrow.string())), ("words", pyarrow.list_(spans))]
+    known = {
+        "duration": pyarrow.list_(pyarrow.uint16()),
+        "text": pyarrow.struct(said),
+        "tokeniser_revision": pyarrow.string(),
+    }
     fields = [
         ("id", pyarrow.string()),
         ("seconds", pyarrow.float64()),
         ("speaker", pyarrow.string()),
-        ("sentences", pyarrow.list_(pyarrow.list_(pyarrow.int32()))),
+        ("sentences", spans),
         ("units", pyarrow.list_(pyarrow.uint16())),
     ]
-    return pyarrow.schema(fields + [("duration", fields[-1][1])] * durations)
+    return pyarrow.schema(fields + [(name, known[name]) for name in further])
 
 
 def _file(out: Path, split: str) -> Path:

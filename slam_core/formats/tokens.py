@@ -6,22 +6,26 @@ A line is one document. Its units are one of
     "audio_repr": "<Un5><Un17>..."        slamkit's tokens.jsonl
     "input_ids": [1, 7, 19, ..., 1]       ids of slamkit's vocabulary, where unit u is u + 2
 
-and, if known, "id" (or "file_name"), "split", "seconds", "speaker", "sentences" and "duration", the
-frames of each unit. Without an id it is the file and line; without a split the name of the file
-decides if several are read, else a checksum of the id; without seconds they are counted from
-durations, or from units that still repeat. Repetitions are removed, their frames added.
+and, if known, "id" (or "file_name"), "split", "seconds", "speaker", "sentences" ([start, stop) in
+units), "duration" (the frames of each unit), "text": {"sentences": [...], "words": [...]} as lines
+of texts.jsonl have them (a mere string is passed over), and "tokeniser_revision".
+
+Without an id it is the file and line; without a split the name of the file decides if several are
+read, else a checksum of the id; without seconds they are counted from durations, or from units that
+still repeat. Repetitions are removed, their frames added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from slam_core.corpora import SPLITS, Spoken, Units, spans_of
+from slam_core.corpora import SPLITS, Spoken, Text, Units, spans_of, words_of
 from slam_core.errors import SlamError
 from slam_core.formats import slamkit
 from slam_core.formats.lines import (
@@ -41,10 +45,12 @@ from slam_core.splits import drawn, named
 
 @dataclass(frozen=True)
 class Encoded:
-    """A document, and the frames of each of its units where they are known."""
+    """A document, and the frames of each of its units and the revision of its tokeniser where
+    they are known."""
 
     document: Spoken
     durations: Units | None
+    tokeniser: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,8 @@ def document_of(record: Record, where: str, id: str, split: str, reading: Readin
     told = _durations(record, where, len(raw))
     units, durations = deduplicated(raw, told, where)
     seconds = seconds_of(record, "seconds", where)
-    if seconds is None:
-        frames = len(raw) if len(raw) <= reading.rate else -1  # a second need not repeat a unit
+    if seconds is None:  # a second need not repeat a unit, unless units are known to have a rate
+        frames = len(raw) if len(raw) <= reading.rate and reading.unit_rate is None else -1
     else:
         frames = round(seconds * reading.rate)
     timed = told is not None or units.size < raw.size or len(raw) == frames
@@ -97,10 +103,32 @@ def document_of(record: Record, where: str, id: str, split: str, reading: Readin
         seconds = _estimated(len(units), where, reading.unit_rate)
     speaker = text_of(record, "speaker", where) or "unknown"
     sentences = _sentences(record, where, len(units))
-    if sentences and len(raw) > len(units):
-        raise SlamError(f"{where}: sentences need units without repetitions: remove either")
-    document = Spoken(id, split, units, seconds, speaker, sentences)
-    return Encoded(document, durations if timed else None)
+    text = _text(record, where, id, len(units))
+    if (sentences or text) and len(raw) > len(units):
+        what = "sentences" if sentences else "words"
+        raise SlamError(f"{where}: {what} need units without repetitions: remove either")
+    document = Spoken(id, split, units, seconds, speaker, sentences, text)
+    tokeniser = text_of(record, "tokeniser_revision", where)
+    return Encoded(document, durations if timed else None, tokeniser)
+
+
+def of_one_tokeniser(encoded: Iterable[Encoded], record: dict[str, Any]) -> Iterator[Encoded]:
+    """The documents; after the last, the revision that all of them name is in `record`.
+
+    SlamError if they name several.
+    """
+    named: set[str | None] = set()
+    for one in encoded:
+        named.add(one.tokeniser)
+        if len(named - {None}) > 1:
+            revisions = " and ".join(sorted(name for name in named if name))
+            raise SlamError(
+                f"documents are of tokenisers {revisions} (at {one.document.id!r}): import those "
+                "of each on their own"
+            )
+        yield one
+    if named and None not in named:
+        record["tokeniser_revision"] = named.pop()
 
 
 def raw_units(record: Record, where: str, inventory: int) -> Units:
@@ -162,9 +190,44 @@ def _sentences(record: Record, where: str, count: int) -> tuple[int, ...]:
     return lengths
 
 
+def _text(record: Record, where: str, id: str, count: int) -> Text | None:
+    """What a document of so many units says."""
+    value: Any = record.get("text")
+    if not isinstance(value, dict):
+        return None
+    try:
+        text = Text.model_validate({**value, "id": id})
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise SlamError(f"{where}: text is wrong at {at} ({first['msg']}): mend it") from None
+    if len(text.words) != len(text.sentences):
+        raise SlamError(
+            f"{where}: text has {len(text.sentences)} sentences and words of {len(text.words)}: "
+            "give null for a sentence whose words are not known"
+        )
+    before = 0
+    for sentence, spans in zip(text.sentences, text.words, strict=True):
+        if spans is None:
+            continue
+        if len(spans) != len(words_of(sentence)):
+            raise SlamError(
+                f"{where}: text has {len(spans)} words of {shown(sentence)}, which has "
+                f"{len(words_of(sentence))}: give null where they are not known"
+            )
+        for start, stop in spans:
+            if not before <= start <= stop <= count:
+                raise SlamError(
+                    f"{where}: text has a word at [{start}, {stop}), which is not in the order of "
+                    f"the {count} units: make the file again"
+                )
+            before = start
+    return text
+
+
 def _files(source: Path) -> list[Path]:
-    parquet = source.rglob("*.parquet") if source.is_dir() else []
-    return sorted(parquet) or json_files(source)
+    found = source.rglob("*.parquet") if source.is_dir() else []
+    return sorted(p for p in found if not p.name.startswith(".")) or json_files(source)
 
 
 def _records(path: Path) -> Iterator[tuple[str, Record]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -29,14 +30,44 @@ class Audio(Protocol):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where an utterance's audio lies: a file, or bytes that lie in another; [start, end) of it in
+    seconds, or all. Called, it opens that; SlamError for bad audio. It can be pickled."""
+
+    path: Path
+    content: bytes | None = field(default=None, repr=False)
+    start: float = 0.0
+    end: float | None = None
+
+    def __call__(self) -> Audio:
+        if self.content is not None:
+            return open_audio(self.path, self.content)
+        return open_excerpt(self.path, self.start, self.end)
+
+    @property
+    def sha256(self) -> str:
+        """A checksum that differs where the audio may: over the stretch, and over the bytes or, of
+        a file, its path, size and time (a data set is too large to be read for this)."""
+        if self.content is not None:
+            what = hashlib.sha256(self.content).hexdigest()
+        elif self.path.is_file():
+            about = self.path.stat()
+            what = f"{self.path}\0{about.st_size}\0{about.st_mtime_ns}"
+        else:
+            what = str(self.path)
+        said = f"{what}\0{self.start}\0{self.end}"
+        return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True)
 class Utterance:
-    """A document to be encoded. `open` can be pickled, and raises SlamError for bad audio."""
+    """A document to be encoded."""
 
     id: str
     split: str
     speaker: str
     text: str  # '' where the data set has none
-    open: Callable[[], Audio]
+    open: Place
 
 
 @dataclass(frozen=True)
