@@ -126,4 +126,4 @@ def pairs(opened: Pairs, to: Units) -> Iterator[Pair]:
         prompt, positive, negative = (
             deduplicate(to[units]) for units in (item.prompt, item.positive, item.negative)
         )
-        yield Pair(item.id, prompt, positive, negative, item.group)
+        yield Pair(item.id, prompt, positive, negative, item.group, item.cluster)

@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -348,6 +349,8 @@ class Pair:
     """A prompt (maybe empty) and two continuations, of which `positive` is the right one.
 
     `group` is the part of the benchmark that the pair belongs to, say a grammatical paradigm.
+    Pairs of one `cluster` are no independent items: one word in several voices, several wrong ends
+    of one story.
     """
 
     id: str
@@ -355,6 +358,12 @@ class Pair:
     positive: Units
     negative: Units
     group: str = ""
+    cluster: str = ""  # '' is a cluster of its own
+
+
+def cluster_of(context: str) -> str:
+    """A `Pair.cluster` for pairs that share a context, which may be a long text; '' for ''."""
+    return _digest(context) if context else ""
 
 
 @dataclass(frozen=True)
@@ -464,7 +473,8 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     for line in (folder / "items.jsonl").read_text().splitlines():
         item = json.loads(line)
         prompt, positive, negative = (stream[slice(*item[side])] for side in _SIDES)
-        items.append(Pair(item["id"], prompt, positive, negative, item.get("group", "")))
+        told = (item.get(field, "") for field in ("group", "cluster"))
+        items.append(Pair(item["id"], prompt, positive, negative, *told))
     return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
 
 
@@ -643,10 +653,11 @@ def write_pairs(
 ) -> PairsManifest:
     """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped.
 
-    SlamError if an id occurs twice or nothing is left.
+    The manifest goes first and comes last, so an interrupted write leaves none. A cluster of one
+    pair is not written. SlamError if an id occurs twice or nothing is left.
     """
     stream: list[Units] = []
-    lines: list[str] = []
+    items: list[dict[str, Any]] = []
     seen: set[str] = set()
     end = dropped = 0
     for pair in pairs:
@@ -657,23 +668,30 @@ def write_pairs(
         if empty or np.array_equal(pair.positive, pair.negative):
             dropped += 1
             continue
-        item: dict[str, Any] = {"id": pair.id} | ({"group": pair.group} if pair.group else {})
+        told = {"group": pair.group, "cluster": pair.cluster}
+        item: dict[str, Any] = {"id": pair.id} | {k: v for k, v in told.items() if v}
         for side in _SIDES:
             units: Units = getattr(pair, side)
             stream.append(units)
             item[side] = [end, end + units.size]
             end += units.size
-        lines.append(json.dumps(item))
-    if not lines:
+        items.append(item)
+    if not items:
         raise SlamError(f"pair set {name}: no pair with two different sides: nothing is written")
+    sizes = Counter(item.get("cluster") for item in items)
+    for item in items:
+        if sizes[item.get("cluster")] == 1:
+            item.pop("cluster", None)
+    packed = pack(np.concatenate(stream), inventory)
+    (folder / "pairs.json").unlink(missing_ok=True)
     manifest = PairsManifest(
         format=FORMAT,
         name=name,
         inventory=inventory,
         units=end,
-        units_sha256=write_file(folder / "pairs.units", pack(np.concatenate(stream), inventory)),
-        items=len(lines),
-        items_sha256=write_file(folder / "items.jsonl", _lines(lines)),
+        units_sha256=write_file(folder / "pairs.units", packed),
+        items=len(items),
+        items_sha256=write_file(folder / "items.jsonl", _lines(list(map(json.dumps, items)))),
         dropped=dropped,
         likelihood=likelihood,
         provenance=dict(provenance),

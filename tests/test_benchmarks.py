@@ -76,6 +76,7 @@ def swuggy(tmp_path: Path) -> Path:
 def test_swuggy_is_paired_by_id_and_voice(swuggy: Path) -> None:
     found = list(audio_pairs("swuggy", swuggy))
     assert [p.id for p in found] == ["12/A", "12/B", "7/A", "7/B"]
+    assert [p.cluster for p in found] == ["12", "12", "7", "7"]
     assert [p.group for p in found] == [">100", ">100", "1-5", "1-5"]
     for pair in found:
         assert pair.positive.path.stem == pair.negative.path.stem.replace("0q", "1q")

@@ -36,7 +36,8 @@ def pair_in_units(pair: AudioPair, units_of: UnitsOf, pause: int | None) -> Pair
     prompt = np.zeros(0, np.uint16) if pair.prompt is None else units_of(pair.prompt)
     if pause is not None and prompt.size:
         prompt = np.append(prompt, np.uint16(pause))
-    return Pair(pair.id, prompt, units_of(pair.positive), units_of(pair.negative), pair.group)
+    sides = units_of(pair.positive), units_of(pair.negative)
+    return Pair(pair.id, prompt, *sides, pair.group, pair.cluster)
 
 
 class Listener:
