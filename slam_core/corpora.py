@@ -11,7 +11,7 @@ A corpus is a folder:
 
 Units are ids 0..K-1 and PAUSE = K, with no unit repeated next to itself inside a document. The
 end of a document is not stored; a trainer writes `corpus.eos` = K+1 between documents, so the
-vocabulary of a model is K+2.
+vocabulary of a model is K+2. Of a tokeniser without a gate there is no PAUSE, and all is one less.
 
 A `.units` file is a string of little-endian bits: unit i occupies bits [i*w, (i+1)*w) with
 w = ceil(log2(inventory)), bit b of the file is bit b % 8 of byte b // 8, and two zero bytes follow,
@@ -134,7 +134,7 @@ class Manifest(_Record):
 
     format: int
     name: str
-    inventory: int  # K + 1: unit ids and PAUSE
+    inventory: int  # K + 1: unit ids and PAUSE; K of a tokeniser without a gate, which has none
     rate: float  # frames per second before de-duplication
     tokeniser: str
     shards: tuple[Shard, ...]
@@ -164,7 +164,7 @@ class Document(_Record):
     units: int
     seconds: float  # of audio, leading and trailing silence excluded
     speaker: str
-    sentences: tuple[int, ...] = ()  # units of each; one PAUSE stands between two that have any
+    sentences: tuple[int, ...] = ()  # units of each; `spans_of` says where they lie
 
     @field_validator("sentences", mode="before")
     @classmethod
@@ -174,14 +174,19 @@ class Document(_Record):
     @property
     def spans(self) -> list[tuple[int, int]]:
         """[start, stop) of every sentence inside the document."""
-        return spans_of(self.sentences)
+        return spans_of(self.sentences, self.units)
 
 
-def spans_of(sentences: Iterable[int]) -> list[tuple[int, int]]:
-    """Where sentences of these lengths lie in a document."""
+def spans_of(sentences: Sequence[int], units: int | None = None) -> list[tuple[int, int]]:
+    """Where sentences of these lengths lie in a document of so many units.
+
+    One PAUSE stands between two that have any; where sentences alone make up all units, as of a
+    tokeniser without PAUSE, nothing does.
+    """
+    apart = int(sum(sentences) != units)
     spans, end = [], 0
     for length in sentences:
-        start = end + 1 if end and length else end
+        start = end + apart if end and length else end
         end = start + length
         spans.append((start, end))
     return spans
@@ -257,7 +262,7 @@ class Corpus:
 
     @property
     def inventory(self) -> int:
-        """K + 1: the number of unit ids, PAUSE included."""
+        """The number of unit ids, PAUSE included where the tokeniser has one."""
         return self.manifest.inventory
 
     @property

@@ -2,7 +2,8 @@
 
 After sWUGGY and sBLIMP (Nguyen et al. 2020, arXiv:2011.11588), StoryCloze (Hassid et al. 2023,
 arXiv:2305.13009) and SALMon's speaker consistency (Maimon et al. 2024, arXiv:2409.07437), with
-other words, sentences, stories and voices. A prompt ends with the PAUSE that a reader makes there.
+other words, sentences, stories and voices. A prompt ends with the PAUSE that a reader makes there,
+if the tokeniser has one.
 
 Whatever is spoken for a pair is spoken by one person on both sides, unless the person is what
 differs, and at one pace, so that nothing but the text, or the voice, can tell the sides apart.
@@ -26,7 +27,7 @@ from pydantic import (
 )
 
 from slam_core.build import speak
-from slam_core.corpora import Corpus, Document, Pair, Units
+from slam_core.corpora import Corpus, Document, Pair, Units, cluster_of
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import json_files, json_lines
 from slam_core.splits import seed_of
@@ -41,24 +42,25 @@ class Reader:
 
     def __init__(self, tokeniser: Tokeniser, cast: Cast) -> None:
         self.tokeniser, self.cast = tokeniser, cast
-        self.pause = np.array([tokeniser.pause], np.uint16)
+        self.between = tokeniser.between
         self.speakers: Mapping[str, Speaker] = {s.name: s for s in cast.speakers}
 
     def __call__(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
-        """Sentences with a PAUSE between; the n-th has seed `seed` + n."""
-        read = self.cast.read
-        heard = (
-            speak(self.tokeniser, read(sentence, speaker, seed + n)).units
-            for n, sentence in enumerate(sentences)
-            if sentence.strip()
-        )
-        parts = [part for units in heard if len(units) for part in (self.pause, units)]
-        return np.concatenate(parts[1:]) if parts else self.pause[:0]
+        """Sentences with a PAUSE between, if there is one; the n-th has seed `seed` + n."""
+        said = self.between[:0]
+        for n, sentence in enumerate(sentences):
+            if not sentence.strip():
+                continue
+            units = speak(self.tokeniser, self.cast.read(sentence, speaker, seed + n)).units
+            if len(said) and len(units):
+                said = np.append(said, self.between)
+            said = np.append(said, _after(said, units))
+        return said
 
     def prompt(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
         """The same with the PAUSE at its end, or nothing if there are no sentences."""
         units = self(sentences, speaker, seed)
-        return np.concatenate([units, self.pause]) if len(units) else units
+        return np.append(units, self.between) if len(units) else units
 
     def named(self, speaker: str) -> Speaker:
         """The speaker of a document; SlamError if the cast has nobody of that name."""
@@ -143,13 +145,11 @@ def texts(source: Path, reader: Reader, each: int | None = None) -> Iterator[Pai
 def spoken(pair: TextPair, reader: Reader) -> Pair:
     """One text pair read aloud."""
     speaker, seed = reader.cast.speaker_of(pair.id), seed_of("pair", pair.id)
-    return Pair(
-        pair.id,
-        reader.prompt([pair.prompt], speaker, seed + 1000),
-        reader([pair.positive], speaker, seed),
-        reader([pair.negative], speaker, seed),
-        pair.group,
+    prompt = reader.prompt([pair.prompt], speaker, seed + 1000)
+    right, wrong = (
+        _after(prompt, reader([side], speaker, seed)) for side in (pair.positive, pair.negative)
     )
+    return Pair(pair.id, prompt, right, wrong, pair.group, cluster_of(pair.context))
 
 
 def text_pairs(source: Path) -> Iterator[TextPair]:
@@ -223,9 +223,9 @@ def endings(
             continue
         first = len(story.sentences) - story.ending
         speaker = reader.named(document.speaker)
-        wrong = reader(story.wrong[kind], speaker, seed_of(id, kind))
         prompt = cut(corpus, document, 0, first, pause=True)
         right = cut(corpus, document, first, len(story.sentences))
+        wrong = _after(prompt, reader(story.wrong[kind], speaker, seed_of(id, kind)))
         yield Pair(f"{id}:{kind}", prompt, right, wrong, f"level-{story.level}")
         made += 1
 
@@ -247,20 +247,25 @@ def consistency(corpus: Corpus, reader: Reader, limit: int) -> Iterator[Pair]:
         first = seed % (len(said) - 1)
         others = [s for s in people if s.name != document.speaker]
         other = others[seed // len(said) % len(others)]
-        yield Pair(
-            f"{id}:{first}",
-            cut(corpus, document, first, first + 1, pause=True),
-            cut(corpus, document, first + 1, first + 2),
-            reader([said[first + 1]], other, seed_of(id, first + 1)),
-            f"{document.speaker} {other.name}",
-        )
+        prompt = cut(corpus, document, first, first + 1, pause=True)
+        same = cut(corpus, document, first + 1, first + 2)
+        changed = _after(prompt, reader([said[first + 1]], other, seed_of(id, first + 1)))
+        yield Pair(f"{id}:{first}", prompt, same, changed, f"{document.speaker} {other.name}")
 
 
 def cut(corpus: Corpus, document: Document, first: int, last: int, *, pause: bool = False) -> Units:
-    """Sentences [first, last) of a document, with the PAUSE after them if asked."""
+    """Sentences [first, last) of a document, with the PAUSE after them, if any, if asked."""
     spans = document.spans
-    start, stop = spans[first][0], spans[last - 1][1] + pause
+    start, stop = spans[first][0], spans[last - 1][1]
+    if pause:
+        stop = next((low for low, high in spans[last:] if high > low), stop)
     return corpus.read(document.split, document.start + start, document.start + stop)
+
+
+def _after(before: Units, units: Units) -> Units:
+    """`units` without their first one where it would repeat the last one `before`."""
+    repeats = before.size and units.size and before[-1] == units[0]
+    return units[1:] if repeats else units
 
 
 def _held_out(corpus: Corpus, splits: Iterable[str]) -> dict[str, Document]:

@@ -146,6 +146,12 @@ def test_texts_and_words_come_back_and_count_as_content(tmp_path: Path) -> None:
 def test_sentences_lie_one_pause_apart() -> None:
     assert spans_of([2, 1, 0, 3]) == [(0, 2), (3, 4), (4, 4), (5, 8)]
     assert spans_of([0, 2]) == [(0, 0), (0, 2)]
+    assert spans_of([2, 1, 0, 3], 8) == spans_of([2, 1, 0, 3])
+
+
+def test_sentences_without_pause_lie_side_by_side() -> None:
+    assert spans_of([2, 1, 0, 3], 6) == [(0, 2), (2, 3), (3, 3), (3, 6)]
+    assert spans_of([0, 2], 2) == [(0, 0), (0, 2)]
     assert words_of("He said - no, 3 - and left.") == ["He", "said", "no,", "3", "and", "left."]
 
 

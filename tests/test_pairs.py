@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,27 +36,44 @@ class Letters:
 
 
 class Ears:
-    """The tokeniser that hears them."""
+    """The tokeniser that hears them, with a gate or without."""
 
-    pause = PAUSE
+    pause, revision = PAUSE, "ears"
     config = SimpleNamespace(rate=25.0)
 
+    def __init__(self, *, gate: bool = True) -> None:
+        self.between = np.full(int(gate), PAUSE, np.uint16)
+
     def encode(self, wave: Any) -> Any:
-        return wave.astype(np.uint16)
+        units = wave.astype(np.uint16)
+        return units if len(self.between) else units[units != PAUSE]
+
+
+def letters(*_: object) -> pairs.Reader:
+    """For commands, in place of their reader."""
+    return pairs.Reader(Ears(), Letters())  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def reader() -> pairs.Reader:
-    return pairs.Reader(Ears(), Letters())  # type: ignore[arg-type]
+    return letters()
 
 
-SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "letters", "provenance": {}}
+@pytest.fixture
+def bare() -> pairs.Reader:
+    """By a tokeniser without PAUSE."""
+    return pairs.Reader(Ears(gate=False), Letters())  # type: ignore[arg-type]
+
+
+SETTINGS: dict[str, Any] = {"inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {}}
 
 
 def spoken(reader: pairs.Reader, id: str, split: str, *sentences: str) -> Spoken:
     speaker = reader.cast.speaker_of(id)
     units = reader(sentences, speaker, 0)
-    lengths = tuple(len(reader([s], speaker, 0)) for s in sentences)
+    ends = [len(reader(sentences[:n], speaker, 0)) for n in range(1, len(sentences) + 1)]
+    gap = len(reader.between)
+    lengths = tuple(b - a - gap for a, b in pairwise([-gap, *ends]))
     text = Text(id=id, sentences=sentences, words=tuple(None for _ in sentences))
     return Spoken(id, split, units, 9.0, speaker.name, lengths, text)
 

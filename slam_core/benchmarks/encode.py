@@ -26,7 +26,8 @@ UnitsOf = Callable[[Clip], Units]  # de-duplicated
 
 
 def in_units(pairs: Iterable[AudioPair], units_of: UnitsOf, pause: int | None) -> Iterator[Pair]:
-    """The pairs in units. A prompt ends with `pause`, if there is one, as inside a corpus."""
+    """The pairs in units. A prompt ends with `pause`, if there is one, as inside a corpus; else it
+    is joined to its ends as it is, as slamkit does."""
     for pair in pairs:
         yield pair_in_units(pair, units_of, pause)
 
@@ -110,7 +111,7 @@ class Source:
 
     units_of: UnitsOf
     names: list[Path] | None  # of clips; None: the audio files there are
-    pause: int | None
+    pause: int | None  # None: of a tokeniser without a gate, or not known
     inventory: int
     record: dict[str, str]  # for the provenance
     work: Path | None = None
@@ -150,7 +151,8 @@ def source_of(
     work = out.with_name(f".{out.name}.{encoder.revision}.work")
     record = {"tokeniser": encoder.config.name, "tokeniser_revision": encoder.revision}
     listener = Listener(encoder, folder, work)
-    return Source(listener, None, encoder.pause, encoder.inventory, record, work)
+    pause = encoder.pause if encoder.config.gate else None
+    return Source(listener, None, pause, encoder.inventory, record, work)
 
 
 def _parts(path: Path) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ def export(
     for path in formats.export(corpus, to, out):
         say(f"wrote {path}")
     if to.startswith("slamkit"):
-        say(f"slamkit reads it with tokeniser.params.num_units={corpus.inventory} (PAUSE is one)")
+        units = f"{corpus.inventory} (PAUSE, if any, is one)"
+        say(f"slamkit reads it with tokeniser.params.num_units={units}")
 
 
 @corpus_app.command()
