@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from slam_core import pairs
+from slam_core import corpora, pairs
+from slam_core.commands import benchmark
 from slam_core.corpora import Spoken, Text, open_corpus, open_pairs, write_corpus, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.voices import Reading, Speaker
@@ -25,6 +27,7 @@ class Letters:
     """A cast whose waves hold units: a letter is its place in the alphabet, 100 more for Bob."""
 
     speakers = (ANNA, BOB)
+    version = "letters"
 
     def speaker_of(self, document: str) -> Speaker:
         return BOB if document.startswith("b") else ANNA
@@ -202,3 +205,55 @@ def test_a_pair_set_keeps_groups_and_refuses_two_of_one_id(tmp_path: Path) -> No
         write_pairs(tmp_path / "y", [one, one], **settings)
     with pytest.raises(SlamError, match="no pair with two different sides"):
         write_pairs(tmp_path / "y", [], **settings)
+
+
+def test_a_pair_set_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: pairs.Reader
+) -> None:
+    """The same command again finds its set, and goes on where a kill came before the n-grams."""
+    monkeypatch.setattr("slam_core.commands.benchmark.open_reader", letters)
+    documents = [spoken(reader, s, s, "ab", "cd", "fabe") for s in ("train", "validation")]
+    write_corpus(tmp_path / "c", documents, name="c", **SETTINGS)
+    source = tmp_path / "t.jsonl"
+    source.write_text(json.dumps({"id": "x", "positive": "abc", "negative": "abd"}))
+    command = ["texts", str(tmp_path / "c"), str(source), "--name", "t"]
+    assert CliRunner().invoke(benchmark.app, command).exit_code == 0
+    stored = tmp_path / "c" / "pairs" / "t" / "pairs.json"
+    before = stored.read_bytes()
+    ngrams = tmp_path / "c" / "ngrams.json"
+    ngrams.unlink()
+    monkeypatch.setattr(pairs.Reader, "__call__", None)  # nothing is read aloud any more
+    again = CliRunner().invoke(benchmark.app, command)
+    assert "is made already" in again.output
+    assert list(json.loads(ngrams.read_bytes())["pair_accuracy"]) == ["t"]
+    other = CliRunner().invoke(benchmark.app, [*command, "--each", "1"]).exception
+    assert isinstance(other, UsageError)
+    assert "pairs/t holds another pair set, made by `python -m slam_core benchmark" in str(other)
+    source.write_text(json.dumps({"id": "x", "positive": "abc", "negative": "abe"}))
+    other = CliRunner().invoke(benchmark.app, command).exception
+    assert isinstance(other, UsageError)
+    assert stored.read_bytes() == before
+
+
+def test_a_killed_write_leaves_no_manifest_over_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(unit: int) -> Iterator[pairs.Pair]:
+        yield pairs.Pair("a", *(np.array([i], np.uint16) for i in (1, 2, unit)))
+
+    settings: dict[str, Any] = {"name": "c/x", "inventory": 501, "provenance": {}}
+    write_pairs(tmp_path / "x", made(3), **settings)
+    with pytest.raises(SlamError, match="unit 501 does not fit"):
+        write_pairs(tmp_path / "x", made(501), **settings)
+    assert open_pairs(tmp_path / "x").items[0].negative.tolist() == [3]
+    write = corpora.write_file
+
+    def dying(path: Path, content: bytes) -> str:
+        if path.name == "items.jsonl":
+            raise KeyboardInterrupt
+        return write(path, content)
+
+    monkeypatch.setattr(corpora, "write_file", dying)
+    with pytest.raises(KeyboardInterrupt):
+        write_pairs(tmp_path / "x", made(4), **settings)
+    assert not (tmp_path / "x" / "pairs.json").exists()
