@@ -175,7 +175,8 @@ def import_(
 ) -> None:
     """Write CORPUS/preferences/NAME/train and held_out, pair sets whose positive is the chosen one.
 
-    No context is in both. Where .parquet files are named after train and validation, these decide.
+    No context is in both. Where .parquet files are named after train and validation, these decide,
+    and training pairs of a prompt that is held out are left out.
     """
     opened = open_corpus(corpus)
     folder = opened.folder / "preferences" / name
@@ -212,6 +213,8 @@ def import_(
         encoder.finish()
     for part, manifest in made.items():
         tell_pairs(folder / part, manifest)
+    if left_out := made["train"].provenance.get("left_out"):
+        say(f"left out: {left_out}")
 
 
 def _heard(source: Path, encoder: Source) -> Iterator[Preference]:
@@ -232,10 +235,13 @@ def export(
     if out.exists():
         raise UsageError(f"{out} exists: give another --out or remove it")
     pairs = open_pairs(folder)
+    prompts: dict[bytes | str, str] = {}  # the first pair of each
     with replacing(out) as file:
         for item in pairs.items:
             sides = {"prompt": item.prompt, "chosen": item.positive, "rejected": item.negative}
-            file.write(json.dumps(slamkit.preference(item.id, sides)).encode() + b"\n")
+            first = prompts.setdefault(item.prompt.tobytes() or item.id, item.id)
+            line = slamkit.preference(item.id, first, sides)
+            file.write(json.dumps(line).encode() + b"\n")
     inventory = pairs.manifest.inventory
     say(
         f"{out}: {len(pairs)} pairs; slamkit reads them with tokeniser.params.num_units={inventory}"
