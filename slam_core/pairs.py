@@ -12,6 +12,7 @@ differs, and at one pace, so that nothing but the text, or the voice, can tell t
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from pydantic import (
 from slam_core.build import speak
 from slam_core.corpora import Corpus, Document, Pair, Units, cluster_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.formats.lines import json_files, json_lines
+from slam_core.formats.lines import json_files, json_lines, shown
 from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
 from slam_core.voices import Cast, Speaker
@@ -85,8 +86,15 @@ def words(source: Path, reader: Reader, *, least_count: int, limit: int) -> Iter
             f"{source} has no {missing[0]} in some row: a table of words has the tab-separated "
             f"columns {', '.join(columns)}"
         )
-    known = [row for row in rows if int(row["count_in_story_text"]) >= least_count]
+    known = [row for n, row in enumerate(rows, 1) if _count(row, source, n) >= least_count]
+    if not known:
+        raise SlamError(
+            f"{source}: none of {len(rows)} words has a count of {least_count} or more: lower "
+            "--least-count"
+        )
     able = [s for s in dict.fromkeys(reader.cast.speakers) if s.engine == "hibari"]
+    if not able:
+        raise UsageError("nobody of this cast can read phones: give --cast hibari or mixed")
     for row in known[:limit]:
         seed = seed_of("word", row["word"])
 
@@ -96,6 +104,16 @@ def words(source: Path, reader: Reader, *, least_count: int, limit: int) -> Iter
 
         nothing = np.zeros(0, np.uint16)
         yield Pair(row["word"], nothing, said(row["word_phones"]), said(row["nonword_phones"]))
+
+
+def _count(row: Mapping[str, str], source: Path, number: int) -> int:
+    text = row["count_in_story_text"]
+    if not re.fullmatch("[0-9]+", text):
+        raise SlamError(
+            f"{source}, word {number} ({row['word']}): count_in_story_text is {text!r}: it must be "
+            "a whole number"
+        )
+    return int(text)
 
 
 class TextPair(BaseModel):
@@ -181,26 +199,55 @@ def cloze(
     `source` has a JSON object a line: story, i (first sentence of the prompt), and under `wrong`
     the (story, sentence) of the wrong end. With `texts`, a folder of <story>.txt with a sentence a
     line, a wrong end of another story is read aloud by who reads the prompt; without, it is cut
-    from the other story, and may be in another voice.
+    from the other story, and may be in another voice. All lines are looked at before any is read.
     """
     documents = _held_out(corpus, ("train", *HELD_OUT))
 
-    def document(story: str) -> Document:
+    def place(told: Any, where: str, more: int = 0) -> tuple[Document, int]:
+        """The document, and the sentence of it after which there must be so many `more`."""
+        if not (isinstance(told, list) and list(map(type, told)) == [str, int]):
+            raise SlamError(f"{where} is {shown(told)}: it must be [story, sentence]")
+        story, i = told
         if story not in documents:
-            raise SlamError(f"{source} names the story {story!r}, which {corpus.name} has not")
-        return documents[story]
+            raise SlamError(f"{where} names the story {story!r}, which {corpus.name} has not")
+        has = len(documents[story].sentences)
+        if not has:
+            raise SlamError(
+                f"{where} names {story!r}, whose sentences {corpus.name} does not know: a cloze is "
+                "cut from texts that were read aloud"
+            )
+        if not 0 <= i < has - more:
+            raise SlamError(
+                f"{where} names sentence {i} of {story!r}, whose last one is {has - 1}"
+                + (f": {more} more must follow it" if more else "")
+            )
+        return documents[story], i
 
-    for _, item in json_lines(source):
-        story, i = item["story"], item["i"]
-        other, j = item[wrong]
-        at = document(story)
-        if reader and texts and document(other).speaker != at.speaker:
-            sentence = _sentences(texts, other)[j]
-            end = reader([sentence], reader.named(at.speaker), seed_of(other, j))
-        else:
-            end = cut(corpus, document(other), j, j + 1)
+    places = []
+    for where, item in json_lines(source):
+        if missing := [field for field in ("story", "i", wrong) if field not in item]:
+            raise SlamError(f"{where} has no field {missing[0]!r}; it has {', '.join(item)}")
+        begin = place([item["story"], item["i"]], f"{where}: (story, i)", more=4)
+        other, j = place(item[wrong], f"{where}: {wrong}")
+        aloud = None
+        if reader and texts and other.speaker != begin[0].speaker:
+            lines = _sentences(texts, other.id)
+            if j >= len(lines):
+                raise SlamError(
+                    f"{where}: {wrong} names sentence {j} of {other.id!r}, whose text has "
+                    f"{len(lines)} lines: give the texts of the corpus"
+                )
+            aloud = lines[j], reader.named(begin[0].speaker)
+        places.append((begin, (other, j), aloud))
+    for (at, i), (other, j), aloud in places:
         prompt = cut(corpus, at, i, i + 4, pause=True)
-        yield Pair(f"{story}:{i}:{other}:{j}", prompt, cut(corpus, at, i + 4, i + 5), end)
+        if reader and aloud:
+            sentence, speaker = aloud
+            end = reader([sentence], speaker, seed_of(other.id, j))
+        else:
+            end = cut(corpus, other, j, j + 1)
+        right, id = cut(corpus, at, i + 4, i + 5), f"{at.id}:{i}:{other.id}:{j}"
+        yield Pair(id, prompt, right, _after(prompt, end), cluster=at.id)
 
 
 def endings(
@@ -235,11 +282,17 @@ def consistency(corpus: Corpus, reader: Reader, limit: int) -> Iterator[Pair]:
 
     Passages are two sentences that follow each other in a held-out document whose text is known,
     one a document. The same words on both sides, so only the voice can tell; `group` names the
-    two speakers.
+    two speakers. A document of one sentence is passed over.
     """
     found = {id: d for id, d in _held_out(corpus, HELD_OUT).items() if id in corpus.texts}
     if not found:
         raise UsageError(f"{corpus.name} keeps no texts: build it with --keep-text")
+    found = {id: d for id, d in found.items() if len(corpus.texts[id].sentences) > 1}
+    if not found:
+        raise UsageError(
+            f"every held-out text of {corpus.name} is of one sentence: two are needed for a "
+            "voice to change between them"
+        )
     people = list(dict.fromkeys(reader.cast.speakers))
     for id in sorted(found)[:limit]:
         document, said = found[id], corpus.texts[id].sentences

@@ -90,6 +90,42 @@ def test_a_table_of_words_names_the_column_that_it_lacks(
         list(pairs.words(table, reader, least_count=1, limit=1))
 
 
+def test_what_a_table_of_words_lacks_is_told_first(tmp_path: Path, reader: pairs.Reader) -> None:
+    table = tmp_path / "words.tsv"
+    header = "word\tword_phones\tnonword_phones\tcount_in_story_text\n"
+    table.write_text(f"{header}fox\ta\tb\t30\nhen\ta\tb\t\n")
+    with pytest.raises(SlamError, match=r"word 2 \(hen\): count_in_story_text is '': it must be"):
+        list(pairs.words(table, reader, least_count=1, limit=1))
+    table.write_text(f"{header}fox\ta\tb\t30\n")
+    with pytest.raises(SlamError, match="none of 1 words has a count of 31 or more: lower --least"):
+        list(pairs.words(table, reader, least_count=31, limit=1))
+    with pytest.raises(UsageError, match="nobody of this cast can read phones: give --cast hibari"):
+        list(pairs.words(table, reader, least_count=1, limit=1))
+
+
+def test_without_a_gate_nothing_stands_between(tmp_path: Path, bare: pairs.Reader) -> None:
+    """Prompts and sentences are joined bare, no unit is said twice, and spans still lie right."""
+    assert bare(["ab", "bc", "c", "d"], ANNA, 0).tolist() == [1, 2, 3, 4]
+    assert bare.prompt(["ab"], ANNA, 0).tolist() == [1, 2]
+    source = tmp_path / "pairs.jsonl"
+    row = {"id": "x", "prompt": "ab", "positive": "bc", "negative": "cb"}
+    source.write_text(json.dumps(row))
+    (pair,) = pairs.texts(source, bare)
+    sides = pair.prompt.tolist(), pair.positive.tolist(), pair.negative.tolist()
+    assert sides == ([1, 2], [3], [3, 2])
+    story = spoken(bare, "s", "test", "ab", "bc", "de", "f", "gh", "ij")
+    assert story.sentences == (2, 1, 2, 1, 2, 2)
+    write_corpus(tmp_path / "c", [story], name="c", **{**SETTINGS, "inventory": 500})
+    corpus = open_corpus(tmp_path / "c")
+    (document,) = corpus.documents("test")
+    assert document.spans == [(0, 2), (2, 3), (3, 5), (5, 6), (6, 8), (8, 10)]
+    item = tmp_path / "cloze.jsonl"
+    item.write_text(json.dumps({"story": "s", "i": 0, "wrong": ["s", 5]}))
+    (cut,) = pairs.cloze(item, corpus, "wrong")
+    sides = cut.prompt.tolist(), cut.positive.tolist(), cut.negative.tolist()
+    assert sides == ([1, 2, 3, 4, 5, 6], [7, 8], [9, 10])
+
+
 def test_text_pairs_are_read_by_one_voice(tmp_path: Path, reader: pairs.Reader) -> None:
     source = tmp_path / "pairs.jsonl"
     rows = [
@@ -147,9 +183,43 @@ def test_cloze_is_cut_from_the_documents(tmp_path: Path, reader: pairs.Reader) -
     (tmp_path / "texts" / "b.txt").write_text("xy\nz\n")
     (same,) = pairs.cloze(item, corpus, "far", tmp_path / "texts", reader)
     assert same.negative.tolist() == [26]  # Anna, who reads the prompt, says it
-    item.write_text(json.dumps({"story": "t", "i": 0, "near": ["s", 5]}))
-    with pytest.raises(SlamError, match="names the story 't', which c has not"):
-        list(pairs.cloze(item, corpus, "near"))
+    assert {near.cluster for near in pairs.cloze(item, corpus, "near")} == {"s"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"story": "t"}, r"\(story, i\) names the story 't', which c has not"),
+        ({"i": "0"}, r'\(story, i\) is \["s", "0"\]: it must be \[story, sentence\]'),
+        (
+            {"i": 2},
+            r"\(story, i\) names sentence 2 of 's', whose last one is 5: 4 more must follow it",
+        ),
+        ({"near": ["s", 6]}, "near names sentence 6 of 's', whose last one is 5"),
+        ({"near": ["s", -1]}, "near names sentence -1 of 's', whose last one is 5"),
+        ({"near": "s"}, r'near is "s": it must be \[story, sentence\]'),
+        ({"near": ["u", 0]}, "near names 'u', whose sentences c does not know"),
+        ({"near": ["b", 1]}, "near names sentence 1 of 'b', whose text has 1 lines"),
+    ],
+)
+def test_places_of_a_cloze_are_looked_at_before_any_is_read(
+    tmp_path: Path, reader: pairs.Reader, change: dict[str, Any], complaint: str
+) -> None:
+    story = spoken(reader, "s", "test", "ab", "c", "de", "f", "gh", "a")
+    other = spoken(reader, "b", "test", "xy", "z")
+    heard = Spoken("u", "test", story.units, 9.0, "anna")
+    write_corpus(tmp_path / "c", [story, other, heard], name="c", **SETTINGS)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "b.txt").write_text("xy\n")
+    fine = {"story": "s", "i": 0, "near": ["s", 5]}
+    source = tmp_path / "cloze.jsonl"
+    source.write_text(f"{json.dumps(fine)}\n{json.dumps({**fine, **change})}\n")
+    made = pairs.cloze(source, open_corpus(tmp_path / "c"), "near", tmp_path / "texts", reader)
+    with pytest.raises(SlamError, match=rf"cloze\.jsonl, line 2: {complaint}"):
+        next(made)
+    source.write_text(json.dumps({"story": "s", "i": 0, "far": ["s", 5]}))
+    with pytest.raises(SlamError, match="line 1 has no field 'near'; it has story, i, far"):
+        next(pairs.cloze(source, open_corpus(tmp_path / "c"), "near"))
 
 
 def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reader) -> None:
@@ -157,6 +227,7 @@ def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reade
         spoken(reader, "a", "validation", "ab", "cd", "ef"),
         spoken(reader, "b", "test", "ab", "cd", "ef"),
         spoken(reader, "t", "train", "ab", "cd"),
+        spoken(reader, "short", "test", "ab"),
     ]
     write_corpus(tmp_path / "c", documents, name="c", **SETTINGS)
     made = list(pairs.consistency(open_corpus(tmp_path / "c"), reader, limit=9))
@@ -166,6 +237,9 @@ def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reade
         assert np.array_equal(pair.positive % 100, pair.negative % 100)
         assert not np.array_equal(pair.positive, pair.negative)
         assert abs(int(pair.prompt[0]) - int(pair.positive[0])) < 50  # one voice
+    write_corpus(tmp_path / "e", documents[3:], name="e", **SETTINGS)
+    with pytest.raises(UsageError, match="every held-out text of e is of one sentence"):
+        list(pairs.consistency(open_corpus(tmp_path / "e"), reader, limit=9))
     bare = [d for d in documents if d.id == "a"]
     bare = [Spoken(d.id, d.split, d.units, d.seconds, d.speaker, d.sentences) for d in bare]
     write_corpus(tmp_path / "d", bare, name="d", **SETTINGS)
