@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -44,15 +45,18 @@ def pair_in_units(pair: AudioPair, units_of: UnitsOf, pause: int | None) -> Pair
 class Listener:
     """Encodes clips, without the silence at their ends; each is kept in `work` as soon as done.
 
-    So an interrupted import goes on where it was. `work` belongs to one tokeniser.
+    So an interrupted import goes on where it was: a line of `work` that a kill or a full disk has
+    torn is cut off. `work` belongs to one tokeniser.
     """
 
     def __init__(self, tokeniser: Tokeniser, folder: Path, work: Path) -> None:
         self.tokeniser, self.folder, self.work = tokeniser, folder, work
         self._done: dict[str, Units] = {}
         if work.is_file():
-            for line in work.read_bytes().split(b"\n")[:-1]:  # a torn last line is done again
-                record = json.loads(line)
+            from slam_core.unit_files import _end_of_last_line
+
+            os.truncate(work, _end_of_last_line(work))
+            for _, record in json_lines(work):
                 self._done[record["sha256"]] = np.array(record["units"], np.uint16)
 
     def __call__(self, clip: Clip) -> Units:

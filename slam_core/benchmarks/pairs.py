@@ -46,6 +46,6 @@ def told_apart(folders: Iterable[Path]) -> dict[Path, str]:
 
 
 def audio_names(folder: Path) -> list[Path]:
-    """The audio files below a folder, relative to it, sorted."""
+    """The audio files below a folder, relative to it, sorted. Hidden ones (`._x.wav`) are none."""
     found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    return sorted(p.relative_to(folder) for p in found)
+    return sorted(p.relative_to(folder) for p in found if not p.name.startswith("."))

@@ -84,7 +84,8 @@ def import_benchmark(
     folder: Annotated[Path, typer.Argument(help="Where the benchmark was unpacked.")],
     out: Annotated[Path, typer.Option(help="Folder of the pair set to write.")],
     tokeniser: Annotated[
-        str | None, typer.Option(help="A folder made by `codebook`; default: the embedded one.")
+        str | None,
+        typer.Option(help="A folder made by `tokeniser fit` or `assemble`; default: embedded."),
     ] = None,
     units: Annotated[
         Path | None, typer.Option(help='Units instead of audio: lines {"file", "units"}.')

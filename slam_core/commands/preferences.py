@@ -167,7 +167,7 @@ def import_(
     name: Annotated[str, typer.Option(help="What to call them.")],
     layout: Annotated[Layout, typer.Option(help="slamkit's units, or audio as SpokenSwag.")],
     tokeniser: Annotated[
-        str | None, typer.Option(help="parquet: a folder made by `codebook`.")
+        str | None, typer.Option(help="parquet: a folder made by `tokeniser fit` or `assemble`.")
     ] = None,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of contexts.")] = 0.1,
     max_auto_bleu: Most = None,
