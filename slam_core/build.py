@@ -196,25 +196,27 @@ class Encoder:
         return Spoken(source.id, source.split, deduplicate(units), seconds, speaker)
 
     def _read_aloud(self, source: Source, cast: Cast) -> Spoken:
-        """A line is a sentence; between two stands one PAUSE."""
+        """A line is a sentence; between two stands one PAUSE, if the tokeniser has one."""
         speaker = cast.speaker_of(source.id)
-        pause = np.array([self.tokeniser.pause], np.uint16)
+        between, last = self.tokeniser.between, -1
         lines = source.lines()
         stream: list[Units] = []
         lengths, words, length, frames = [], [], 0, 0
         for number, line in enumerate(lines):
             readings = cast.read(line, speaker, seed_of(source.id, number))
-            sentence = speak(self.tokeniser, readings)
+            sentence = speak(self.tokeniser, readings, last)
             frames += sentence.frames
             if length and len(sentence.units):
-                stream.append(pause)
-                length += 1
+                stream.append(between)
+                length += len(between)
             matched = sentence.words is not None and len(sentence.words) == len(words_of(line))
             spans = [(length + a, length + b) for a, b in sentence.words or ()]
             words.append(tuple(spans) if matched else None)
             lengths.append(len(sentence.units))
             stream.append(sentence.units)
             length += len(sentence.units)
+            if len(sentence.units) and not len(between):
+                last = int(sentence.units[-1])
         if not length:
             raise SlamError(f"{source.where} holds no words to read: remove it")
         return Spoken(
@@ -239,9 +241,13 @@ class Sentence:
     words: tuple[tuple[int, int], ...] | None
 
 
-def speak(tokeniser: Tokeniser, readings: Iterable[Reading]) -> Sentence:
-    """What a voice read, without silence at the ends and with one PAUSE between two parts."""
-    pause = np.array([tokeniser.pause], np.uint16)
+def speak(tokeniser: Tokeniser, readings: Iterable[Reading], last: int = -1) -> Sentence:
+    """What a voice read, without silence at the ends and with one PAUSE between two parts.
+
+    Without a gate silence has units like speech, and parts are joined as they are. `last` is the
+    unit right before all this: it is not said twice.
+    """
+    between = tokeniser.between
     parts: list[Units] = []
     words: list[tuple[int, int]] | None = []
     length = frames = 0
@@ -254,9 +260,11 @@ def speak(tokeniser: Tokeniser, readings: Iterable[Reading]) -> Sentence:
         heard = heard[first : int(speech[-1]) + 1]
         frames += len(heard)
         if parts:
-            parts.append(pause)
-            length += 1
-        starts = np.flatnonzero(np.diff(heard.astype(np.int32), prepend=-1))  # of units, in frames
+            parts.append(between)
+            length += len(between)
+        # Of units, in frames.
+        starts = np.flatnonzero(np.diff(heard.astype(np.int32), prepend=last))
+        last = -1 if len(between) else int(heard[-1])
         if words is not None and reading.words is not None:
             at = np.array(reading.words).reshape(-1, 2) * tokeniser.config.rate - first
             words += [(length + a, length + b) for a, b in np.searchsorted(starts, at - 0.5)]
@@ -265,7 +273,7 @@ def speak(tokeniser: Tokeniser, readings: Iterable[Reading]) -> Sentence:
         parts.append(heard[starts])
         length += len(starts)
     spans = None if words is None else tuple((int(a), int(b)) for a, b in words)
-    return Sentence(np.concatenate(parts) if parts else pause[:0], frames, spans)
+    return Sentence(np.concatenate(parts) if parts else between[:0], frames, spans)
 
 
 def trimmed(units: Units, pause: int) -> Units:
@@ -359,7 +367,8 @@ class Plan:
         self.tokeniser = Tokeniser.load(settings.tokeniser)
         self.cast = Cast(settings.cast) if settings.cast else None
         voices = f"{settings.cast}: {self.cast.version}" if self.cast else ""
-        self._made_by = (self.tokeniser.revision, voices, str(settings.keep_text), _READING)
+        reading = _BARE if self.cast and not self.tokeniser.config.gate else _READING
+        self._made_by = (self.tokeniser.revision, voices, str(settings.keep_text), reading)
 
     def cached(self, source: Source) -> Path:
         """Where a document is kept until the corpus is assembled."""
@@ -416,8 +425,7 @@ class Plan:
             self.out,
             (self._document(source) for source in _by_split(texts)),
             name=name,
-            # A text has PAUSE between its sentences, also where the tokeniser has none.
-            inventory=self.tokeniser.config.units + 1 if self.cast else self.tokeniser.inventory,
+            inventory=self.tokeniser.inventory,
             rate=self.tokeniser.config.rate,
             tokeniser=self.tokeniser.config.name,
             provenance=provenance,
@@ -434,6 +442,7 @@ class Plan:
 
 
 _READING = "2"  # raise it when the way of reading a text aloud changes
+_BARE = "3"  # the same, by a tokeniser without PAUSE
 
 
 def _by_split(sources: Iterable[Source]) -> list[Source]:

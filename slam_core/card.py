@@ -112,8 +112,9 @@ def _baselines(corpus: Corpus) -> str:
     units = corpus.read("train", 0, train.units)
     share = np.bincount(units, minlength=corpus.inventory) / max(train.units, 1)
     entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
-    read_aloud = any(document.sentences for document in corpus.documents("validation"))
-    pause = f", PAUSE takes {share[-1]:.1%}" if read_aloud else ""
+    documents = [d for d in corpus.documents("validation") if d.sentences]
+    bare = any(sum(d.sentences) == d.units > max(d.sentences) for d in documents)
+    pause = f", PAUSE takes {share[-1]:.1%}" if documents and not bare else ""
     validation = corpus.manifest.splits["validation"]
     nats = found.nats_per_unit["validation"][found.best] * validation.units / validation.seconds
     summed = [p.name for p in _pairs(corpus, "pairs") if p.manifest.likelihood == Likelihood.sum]

@@ -139,16 +139,18 @@ def _k_means(
     return groups, float(cost.sum())
 
 
-def documents(corpus: Corpus, to: Units) -> Iterator[Spoken]:
-    """The documents of a corpus in the units `to`[fine], their sentences and words in place.
-
-    UsageError if the map is of another inventory.
-    """
-    if to.size != corpus.inventory:
+def fit(to: Units, what: str, inventory: int) -> None:
+    """UsageError if a map is of another inventory."""
+    if to.size != inventory:
         raise UsageError(
-            f"the map has {to.size} units, {corpus.name} has {corpus.inventory}: only a corpus of "
-            "the tokeniser that the map was made for can be coarsened"
+            f"the map has {to.size} units, {what} has {inventory}: only what the tokeniser that "
+            "the map was made for has encoded can be coarsened; move the rest away"
         )
+
+
+def documents(corpus: Corpus, to: Units) -> Iterator[Spoken]:
+    """The documents of a corpus in the units `to`[fine], their sentences and words in place."""
+    fit(to, corpus.name, corpus.inventory)
     for split in (s for s in SPLITS if s in corpus.manifest.splits):
         for document, units in iterate(corpus, split):
             repeated = to[units]
@@ -168,8 +170,9 @@ def documents(corpus: Corpus, to: Units) -> Iterator[Spoken]:
 
 def pairs(opened: Pairs, to: Units) -> Iterator[Pair]:
     """The items of a pair set in coarse units."""
+    fit(to, f"pair set {opened.name}", opened.manifest.inventory)
     for item in opened.items:
         prompt, positive, negative = (
             deduplicate(to[units]) for units in (item.prompt, item.positive, item.negative)
         )
-        yield Pair(item.id, prompt, positive, negative, item.group)
+        yield Pair(item.id, prompt, positive, negative, item.group, item.cluster)

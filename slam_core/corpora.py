@@ -11,7 +11,7 @@ A corpus is a folder:
 
 Units are ids 0..K-1 and PAUSE = K, with no unit repeated next to itself inside a document. The
 end of a document is not stored; a trainer writes `corpus.eos` = K+1 between documents, so the
-vocabulary of a model is K+2.
+vocabulary of a model is K+2. Of a tokeniser without a gate there is no PAUSE, and all is one less.
 
 A `.units` file is a string of little-endian bits: unit i occupies bits [i*w, (i+1)*w) with
 w = ceil(log2(inventory)), bit b of the file is bit b % 8 of byte b // 8, and two zero bytes follow,
@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -133,7 +134,7 @@ class Manifest(_Record):
 
     format: int
     name: str
-    inventory: int  # K + 1: unit ids and PAUSE
+    inventory: int  # K + 1: unit ids and PAUSE; K of a tokeniser without a gate, which has none
     rate: float  # frames per second before de-duplication
     tokeniser: str
     shards: tuple[Shard, ...]
@@ -163,7 +164,7 @@ class Document(_Record):
     units: int
     seconds: float  # of audio, leading and trailing silence excluded
     speaker: str
-    sentences: tuple[int, ...] = ()  # units of each; one PAUSE stands between two that have any
+    sentences: tuple[int, ...] = ()  # units of each; `spans_of` says where they lie
 
     @field_validator("sentences", mode="before")
     @classmethod
@@ -173,14 +174,19 @@ class Document(_Record):
     @property
     def spans(self) -> list[tuple[int, int]]:
         """[start, stop) of every sentence inside the document."""
-        return spans_of(self.sentences)
+        return spans_of(self.sentences, self.units)
 
 
-def spans_of(sentences: Iterable[int]) -> list[tuple[int, int]]:
-    """Where sentences of these lengths lie in a document."""
+def spans_of(sentences: Sequence[int], units: int | None = None) -> list[tuple[int, int]]:
+    """Where sentences of these lengths lie in a document of so many units.
+
+    One PAUSE stands between two that have any; where sentences alone make up all units, as of a
+    tokeniser without PAUSE, nothing does.
+    """
+    apart = int(sum(sentences) != units)
     spans, end = [], 0
     for length in sentences:
-        start = end + 1 if end and length else end
+        start = end + apart if end and length else end
         end = start + length
         spans.append((start, end))
     return spans
@@ -256,7 +262,7 @@ class Corpus:
 
     @property
     def inventory(self) -> int:
-        """K + 1: the number of unit ids, PAUSE included."""
+        """The number of unit ids, PAUSE included where the tokeniser has one."""
         return self.manifest.inventory
 
     @property
@@ -348,6 +354,8 @@ class Pair:
     """A prompt (maybe empty) and two continuations, of which `positive` is the right one.
 
     `group` is the part of the benchmark that the pair belongs to, say a grammatical paradigm.
+    Pairs of one `cluster` are no independent items: one word in several voices, several wrong ends
+    of one story.
     """
 
     id: str
@@ -355,6 +363,12 @@ class Pair:
     positive: Units
     negative: Units
     group: str = ""
+    cluster: str = ""  # '' is a cluster of its own
+
+
+def cluster_of(context: str) -> str:
+    """A `Pair.cluster` for pairs that share a context, which may be a long text; '' for ''."""
+    return _digest(context) if context else ""
 
 
 @dataclass(frozen=True)
@@ -464,7 +478,8 @@ def open_pairs(name_or_path: str | Path) -> Pairs:
     for line in (folder / "items.jsonl").read_text().splitlines():
         item = json.loads(line)
         prompt, positive, negative = (stream[slice(*item[side])] for side in _SIDES)
-        items.append(Pair(item["id"], prompt, positive, negative, item.get("group", "")))
+        told = (item.get(field, "") for field in ("group", "cluster"))
+        items.append(Pair(item["id"], prompt, positive, negative, *told))
     return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
 
 
@@ -643,10 +658,11 @@ def write_pairs(
 ) -> PairsManifest:
     """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped.
 
-    SlamError if an id occurs twice or nothing is left.
+    The manifest goes first and comes last, so an interrupted write leaves none. A cluster of one
+    pair is not written. SlamError if an id occurs twice or nothing is left.
     """
     stream: list[Units] = []
-    lines: list[str] = []
+    items: list[dict[str, Any]] = []
     seen: set[str] = set()
     end = dropped = 0
     for pair in pairs:
@@ -657,23 +673,30 @@ def write_pairs(
         if empty or np.array_equal(pair.positive, pair.negative):
             dropped += 1
             continue
-        item: dict[str, Any] = {"id": pair.id} | ({"group": pair.group} if pair.group else {})
+        told = {"group": pair.group, "cluster": pair.cluster}
+        item: dict[str, Any] = {"id": pair.id} | {k: v for k, v in told.items() if v}
         for side in _SIDES:
             units: Units = getattr(pair, side)
             stream.append(units)
             item[side] = [end, end + units.size]
             end += units.size
-        lines.append(json.dumps(item))
-    if not lines:
+        items.append(item)
+    if not items:
         raise SlamError(f"pair set {name}: no pair with two different sides: nothing is written")
+    sizes = Counter(item.get("cluster") for item in items)
+    for item in items:
+        if sizes[item.get("cluster")] == 1:
+            item.pop("cluster", None)
+    packed = pack(np.concatenate(stream), inventory)
+    (folder / "pairs.json").unlink(missing_ok=True)
     manifest = PairsManifest(
         format=FORMAT,
         name=name,
         inventory=inventory,
         units=end,
-        units_sha256=write_file(folder / "pairs.units", pack(np.concatenate(stream), inventory)),
-        items=len(lines),
-        items_sha256=write_file(folder / "items.jsonl", _lines(lines)),
+        units_sha256=write_file(folder / "pairs.units", packed),
+        items=len(items),
+        items_sha256=write_file(folder / "items.jsonl", _lines(list(map(json.dumps, items)))),
         dropped=dropped,
         likelihood=likelihood,
         provenance=dict(provenance),

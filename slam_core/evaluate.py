@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -150,14 +150,21 @@ def metrics_of(pairs: Pairs) -> tuple[str, ...]:
 
 
 def accuracies(
-    nlls: dict[str, npt.NDArray[np.float64]], likelihood: Likelihood = Likelihood.mean
+    nlls: dict[str, npt.NDArray[np.float64]],
+    likelihood: Likelihood = Likelihood.mean,
+    clusters: Sequence[str] = (),
 ) -> dict[str, tuple[float, float]]:
     """Accuracy and its standard error by metric, from the NLLs of `pair_nlls`. Ties count half.
 
     `accuracy`: the positive is the likelier, per unit or as a whole. `accuracy_pmi`, where there
     are prompts: the positive gains more from its prompt, log p(x | prompt) - log p(x), per unit or
     as a whole.
+
+    Items are independent, or where some share one of the `clusters` ('' is one of its own) these
+    are: the variance is the sum over clusters of squared sums of residuals (Liang & Zeger 1986),
+    times G / (G - 1) for G clusters; NaN for one alone.
     """
+    _, of = np.unique([c or f"\0{i}" for i, c in enumerate(clusters)], return_inverse=True)
 
     def apart(given: str) -> npt.NDArray[np.float64]:
         wrong, right = nlls[f"negative{given}"], nlls[f"positive{given}"]
@@ -170,6 +177,13 @@ def accuracies(
         margins["accuracy_pmi"] = margins["accuracy"] - apart("_alone")
     out = {}
     for metric, margin in margins.items():
-        right = float(((margin > 0) + 0.5 * (margin == 0)).mean())
-        out[metric] = (right, math.sqrt(right * (1 - right) / len(margin)))
+        judged = (margin > 0) + 0.5 * (margin == 0)
+        right = float(judged.mean())
+        variance = right * (1 - right) / len(margin)
+        if any(clusters):
+            sums = np.bincount(of, judged - right)
+            alone = len(sums) == 1
+            variance = math.nan if alone else float(np.square(sums).sum()) / len(margin) ** 2
+            variance *= len(sums) / max(1, len(sums) - 1)
+        out[metric] = (right, math.sqrt(variance))
     return out

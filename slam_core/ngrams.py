@@ -32,7 +32,7 @@ class Baselines(BaseModel):
     smoothing: str
     nats_per_unit: dict[str, dict[int, float]]  # split -> n -> loss
     best: int  # order with the lowest validation loss
-    pair_accuracy: dict[str, dict[int, float]]  # pair set -> n -> share of pairs judged right
+    pair_accuracy: dict[str, dict[int, float]]  # folder of a set -> n -> share of pairs right
 
     @property
     def unigram(self) -> float:
@@ -65,11 +65,19 @@ def baselines(corpus: Corpus, highest: int = 5) -> Baselines:
         raise SlamError(
             f"corpus {corpus.name} has no train or no validation split: build with both"
         )
-    sets = [open_pairs(p.parent) for p in sorted(corpus.folder.glob("pairs/*/pairs.json"))]
+    found = sorted(path.parent for path in corpus.folder.glob("pairs/*/pairs.json"))
+    sets = {folder.name: open_pairs(folder) for folder in found}
+    for name, pairs in sets.items():
+        if pairs.manifest.inventory != corpus.inventory:
+            raise SlamError(
+                f"{corpus.folder / 'pairs' / name} has {pairs.manifest.inventory} unit ids, corpus "
+                f"{corpus.name} has {corpus.inventory}: move it away, or import it with the "
+                "tokeniser of the corpus"
+            )
     held_out = {split: stream(corpus, split) for split in splits}
-    judged = {pairs.name: _sides(pairs, corpus.eos, highest) for pairs in sets}
+    judged = {name: _sides(pairs, corpus.eos, highest) for name, pairs in sets.items()}
     for name, (units, _) in judged.items():
-        held_out[name] = units
+        held_out[f"pairs/{name}"] = units  # a set may be called as a split is
     nats = witten_bell(stream(corpus, "train"), held_out, corpus.vocab, highest)
     losses = {split: {n: float(x.mean()) for n, x in nats[split].items()} for split in splits}
     return Baselines(
@@ -78,11 +86,11 @@ def baselines(corpus: Corpus, highest: int = 5) -> Baselines:
         nats_per_unit=losses,
         best=min(losses["validation"], key=losses["validation"].__getitem__),
         pair_accuracy={
-            pairs.name.rpartition("/")[2]: {
-                n: _accuracy(x, judged[pairs.name][1], pairs.manifest.likelihood)
-                for n, x in nats[pairs.name].items()
+            name: {
+                n: _accuracy(x, judged[name][1], pairs.manifest.likelihood)
+                for n, x in nats[f"pairs/{name}"].items()
             }
-            for pairs in sets
+            for name, pairs in sets.items()
         },
     )
 

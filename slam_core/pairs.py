@@ -2,7 +2,8 @@
 
 After sWUGGY and sBLIMP (Nguyen et al. 2020, arXiv:2011.11588), StoryCloze (Hassid et al. 2023,
 arXiv:2305.13009) and SALMon's speaker consistency (Maimon et al. 2024, arXiv:2409.07437), with
-other words, sentences, stories and voices. A prompt ends with the PAUSE that a reader makes there.
+other words, sentences, stories and voices. A prompt ends with the PAUSE that a reader makes there,
+if the tokeniser has one.
 
 Whatever is spoken for a pair is spoken by one person on both sides, unless the person is what
 differs, and at one pace, so that nothing but the text, or the voice, can tell the sides apart.
@@ -11,6 +12,7 @@ differs, and at one pace, so that nothing but the text, or the voice, can tell t
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,9 @@ from pydantic import (
 )
 
 from slam_core.build import speak
-from slam_core.corpora import Corpus, Document, Pair, Units
+from slam_core.corpora import Corpus, Document, Pair, Units, cluster_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.formats.lines import json_files, json_lines
+from slam_core.formats.lines import json_files, json_lines, shown
 from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
 from slam_core.voices import Cast, Speaker
@@ -41,24 +43,25 @@ class Reader:
 
     def __init__(self, tokeniser: Tokeniser, cast: Cast) -> None:
         self.tokeniser, self.cast = tokeniser, cast
-        self.pause = np.array([tokeniser.pause], np.uint16)
+        self.between = tokeniser.between
         self.speakers: Mapping[str, Speaker] = {s.name: s for s in cast.speakers}
 
     def __call__(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
-        """Sentences with a PAUSE between; the n-th has seed `seed` + n."""
-        read = self.cast.read
-        heard = (
-            speak(self.tokeniser, read(sentence, speaker, seed + n)).units
-            for n, sentence in enumerate(sentences)
-            if sentence.strip()
-        )
-        parts = [part for units in heard if len(units) for part in (self.pause, units)]
-        return np.concatenate(parts[1:]) if parts else self.pause[:0]
+        """Sentences with a PAUSE between, if there is one; the n-th has seed `seed` + n."""
+        said = self.between[:0]
+        for n, sentence in enumerate(sentences):
+            if not sentence.strip():
+                continue
+            units = speak(self.tokeniser, self.cast.read(sentence, speaker, seed + n)).units
+            if len(said) and len(units):
+                said = np.append(said, self.between)
+            said = np.append(said, _after(said, units))
+        return said
 
     def prompt(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
         """The same with the PAUSE at its end, or nothing if there are no sentences."""
         units = self(sentences, speaker, seed)
-        return np.concatenate([units, self.pause]) if len(units) else units
+        return np.append(units, self.between) if len(units) else units
 
     def named(self, speaker: str) -> Speaker:
         """The speaker of a document; SlamError if the cast has nobody of that name."""
@@ -83,8 +86,15 @@ def words(source: Path, reader: Reader, *, least_count: int, limit: int) -> Iter
             f"{source} has no {missing[0]} in some row: a table of words has the tab-separated "
             f"columns {', '.join(columns)}"
         )
-    known = [row for row in rows if int(row["count_in_story_text"]) >= least_count]
+    known = [row for n, row in enumerate(rows, 1) if _count(row, source, n) >= least_count]
+    if not known:
+        raise SlamError(
+            f"{source}: none of {len(rows)} words has a count of {least_count} or more: lower "
+            "--least-count"
+        )
     able = [s for s in dict.fromkeys(reader.cast.speakers) if s.engine == "hibari"]
+    if not able:
+        raise UsageError("nobody of this cast can read phones: give --cast hibari or mixed")
     for row in known[:limit]:
         seed = seed_of("word", row["word"])
 
@@ -94,6 +104,16 @@ def words(source: Path, reader: Reader, *, least_count: int, limit: int) -> Iter
 
         nothing = np.zeros(0, np.uint16)
         yield Pair(row["word"], nothing, said(row["word_phones"]), said(row["nonword_phones"]))
+
+
+def _count(row: Mapping[str, str], source: Path, number: int) -> int:
+    text = row["count_in_story_text"]
+    if not re.fullmatch("[0-9]+", text):
+        raise SlamError(
+            f"{source}, word {number} ({row['word']}): count_in_story_text is {text!r}: it must be "
+            "a whole number"
+        )
+    return int(text)
 
 
 class TextPair(BaseModel):
@@ -143,13 +163,11 @@ def texts(source: Path, reader: Reader, each: int | None = None) -> Iterator[Pai
 def spoken(pair: TextPair, reader: Reader) -> Pair:
     """One text pair read aloud."""
     speaker, seed = reader.cast.speaker_of(pair.id), seed_of("pair", pair.id)
-    return Pair(
-        pair.id,
-        reader.prompt([pair.prompt], speaker, seed + 1000),
-        reader([pair.positive], speaker, seed),
-        reader([pair.negative], speaker, seed),
-        pair.group,
+    prompt = reader.prompt([pair.prompt], speaker, seed + 1000)
+    right, wrong = (
+        _after(prompt, reader([side], speaker, seed)) for side in (pair.positive, pair.negative)
     )
+    return Pair(pair.id, prompt, right, wrong, pair.group, cluster_of(pair.context))
 
 
 def text_pairs(source: Path) -> Iterator[TextPair]:
@@ -181,26 +199,55 @@ def cloze(
     `source` has a JSON object a line: story, i (first sentence of the prompt), and under `wrong`
     the (story, sentence) of the wrong end. With `texts`, a folder of <story>.txt with a sentence a
     line, a wrong end of another story is read aloud by who reads the prompt; without, it is cut
-    from the other story, and may be in another voice.
+    from the other story, and may be in another voice. All lines are looked at before any is read.
     """
     documents = _held_out(corpus, ("train", *HELD_OUT))
 
-    def document(story: str) -> Document:
+    def place(told: Any, where: str, more: int = 0) -> tuple[Document, int]:
+        """The document, and the sentence of it after which there must be so many `more`."""
+        if not (isinstance(told, list) and list(map(type, told)) == [str, int]):
+            raise SlamError(f"{where} is {shown(told)}: it must be [story, sentence]")
+        story, i = told
         if story not in documents:
-            raise SlamError(f"{source} names the story {story!r}, which {corpus.name} has not")
-        return documents[story]
+            raise SlamError(f"{where} names the story {story!r}, which {corpus.name} has not")
+        has = len(documents[story].sentences)
+        if not has:
+            raise SlamError(
+                f"{where} names {story!r}, whose sentences {corpus.name} does not know: a cloze is "
+                "cut from texts that were read aloud"
+            )
+        if not 0 <= i < has - more:
+            raise SlamError(
+                f"{where} names sentence {i} of {story!r}, whose last one is {has - 1}"
+                + (f": {more} more must follow it" if more else "")
+            )
+        return documents[story], i
 
-    for _, item in json_lines(source):
-        story, i = item["story"], item["i"]
-        other, j = item[wrong]
-        at = document(story)
-        if reader and texts and document(other).speaker != at.speaker:
-            sentence = _sentences(texts, other)[j]
-            end = reader([sentence], reader.named(at.speaker), seed_of(other, j))
-        else:
-            end = cut(corpus, document(other), j, j + 1)
+    places = []
+    for where, item in json_lines(source):
+        if missing := [field for field in ("story", "i", wrong) if field not in item]:
+            raise SlamError(f"{where} has no field {missing[0]!r}; it has {', '.join(item)}")
+        begin = place([item["story"], item["i"]], f"{where}: (story, i)", more=4)
+        other, j = place(item[wrong], f"{where}: {wrong}")
+        aloud = None
+        if reader and texts and other.speaker != begin[0].speaker:
+            lines = _sentences(texts, other.id)
+            if j >= len(lines):
+                raise SlamError(
+                    f"{where}: {wrong} names sentence {j} of {other.id!r}, whose text has "
+                    f"{len(lines)} lines: give the texts of the corpus"
+                )
+            aloud = lines[j], reader.named(begin[0].speaker)
+        places.append((begin, (other, j), aloud))
+    for (at, i), (other, j), aloud in places:
         prompt = cut(corpus, at, i, i + 4, pause=True)
-        yield Pair(f"{story}:{i}:{other}:{j}", prompt, cut(corpus, at, i + 4, i + 5), end)
+        if reader and aloud:
+            sentence, speaker = aloud
+            end = reader([sentence], speaker, seed_of(other.id, j))
+        else:
+            end = cut(corpus, other, j, j + 1)
+        right, id = cut(corpus, at, i + 4, i + 5), f"{at.id}:{i}:{other.id}:{j}"
+        yield Pair(id, prompt, right, _after(prompt, end), cluster=at.id)
 
 
 def endings(
@@ -223,9 +270,9 @@ def endings(
             continue
         first = len(story.sentences) - story.ending
         speaker = reader.named(document.speaker)
-        wrong = reader(story.wrong[kind], speaker, seed_of(id, kind))
         prompt = cut(corpus, document, 0, first, pause=True)
         right = cut(corpus, document, first, len(story.sentences))
+        wrong = _after(prompt, reader(story.wrong[kind], speaker, seed_of(id, kind)))
         yield Pair(f"{id}:{kind}", prompt, right, wrong, f"level-{story.level}")
         made += 1
 
@@ -235,11 +282,17 @@ def consistency(corpus: Corpus, reader: Reader, limit: int) -> Iterator[Pair]:
 
     Passages are two sentences that follow each other in a held-out document whose text is known,
     one a document. The same words on both sides, so only the voice can tell; `group` names the
-    two speakers.
+    two speakers. A document of one sentence is passed over.
     """
     found = {id: d for id, d in _held_out(corpus, HELD_OUT).items() if id in corpus.texts}
     if not found:
         raise UsageError(f"{corpus.name} keeps no texts: build it with --keep-text")
+    found = {id: d for id, d in found.items() if len(corpus.texts[id].sentences) > 1}
+    if not found:
+        raise UsageError(
+            f"every held-out text of {corpus.name} is of one sentence: two are needed for a "
+            "voice to change between them"
+        )
     people = list(dict.fromkeys(reader.cast.speakers))
     for id in sorted(found)[:limit]:
         document, said = found[id], corpus.texts[id].sentences
@@ -247,20 +300,25 @@ def consistency(corpus: Corpus, reader: Reader, limit: int) -> Iterator[Pair]:
         first = seed % (len(said) - 1)
         others = [s for s in people if s.name != document.speaker]
         other = others[seed // len(said) % len(others)]
-        yield Pair(
-            f"{id}:{first}",
-            cut(corpus, document, first, first + 1, pause=True),
-            cut(corpus, document, first + 1, first + 2),
-            reader([said[first + 1]], other, seed_of(id, first + 1)),
-            f"{document.speaker} {other.name}",
-        )
+        prompt = cut(corpus, document, first, first + 1, pause=True)
+        same = cut(corpus, document, first + 1, first + 2)
+        changed = _after(prompt, reader([said[first + 1]], other, seed_of(id, first + 1)))
+        yield Pair(f"{id}:{first}", prompt, same, changed, f"{document.speaker} {other.name}")
 
 
 def cut(corpus: Corpus, document: Document, first: int, last: int, *, pause: bool = False) -> Units:
-    """Sentences [first, last) of a document, with the PAUSE after them if asked."""
+    """Sentences [first, last) of a document, with the PAUSE after them, if any, if asked."""
     spans = document.spans
-    start, stop = spans[first][0], spans[last - 1][1] + pause
+    start, stop = spans[first][0], spans[last - 1][1]
+    if pause:
+        stop = next((low for low, high in spans[last:] if high > low), stop)
     return corpus.read(document.split, document.start + start, document.start + stop)
+
+
+def _after(before: Units, units: Units) -> Units:
+    """`units` without their first one where it would repeat the last one `before`."""
+    repeats = before.size and units.size and before[-1] == units[0]
+    return units[1:] if repeats else units
 
 
 def _held_out(corpus: Corpus, splits: Iterable[str]) -> dict[str, Document]:

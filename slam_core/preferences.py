@@ -6,15 +6,16 @@ positive is the chosen one. All that continues one context is in one of them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from slam_core.auto_bleu import auto_bleu, words
-from slam_core.corpora import Pair, PairsManifest, Units, deduplicate, write_pairs
+from slam_core.corpora import Pair, PairsManifest, Units, cluster_of, deduplicate, write_pairs
 from slam_core.errors import SlamError
 from slam_core.formats.lines import Record, json_files, json_lines, shown, text_of
 from slam_core.formats.tokens import raw_units
@@ -114,7 +115,8 @@ def _label(record: Record, endings: int, where: str) -> int:
 def from_slamkit(source: Path, inventory: int) -> Iterator[Preference]:
     """Preference data of slamkit (see `slam_core.formats.slamkit`); a prompt may be missing.
 
-    The id is `id`, or `chosen_path` without '_chosen' and suffix.
+    The id is `id`, or `chosen_path` without '_chosen' and suffix. Pairs of one context have one
+    `context` or `prompt_text` or, where neither is told, the same units of their prompts.
     """
     seen: set[str] = set()
     for path in json_files(source):
@@ -128,10 +130,15 @@ def from_slamkit(source: Path, inventory: int) -> Iterator[Preference]:
             )
             told = (text_of(record, f"{side}_text", where) for side in ("prompt", "chosen"))
             text = " ".join(t for t in told if t) or None
-            fields = ("context", "prompt_text", "prompt_path")
-            contexts = (text_of(record, field, where) for field in fields)
-            context = next((told for told in contexts if told), id)
+            texts = (text_of(record, field, where) for field in ("context", "prompt_text"))
+            context = next((told for told in texts if told), None) or _context(prompt)
+            context = context or text_of(record, "prompt_path", where) or id
             yield Preference(Pair(id, prompt, chosen, rejected), context, text=text)
+
+
+def _context(prompt: Units) -> str:
+    """A checksum of a prompt; '' if there is none."""
+    return hashlib.sha256(prompt.astype("<u2").tobytes()).hexdigest() if prompt.size else ""
 
 
 def _id(record: Record, where: str) -> str | None:
@@ -166,15 +173,27 @@ def write_preferences(
 ) -> dict[str, PairsManifest]:
     """Write `train` and `held_out` below a folder.
 
-    Where the source tells train from validation or test, these are held out; else a checksum of
-    the context decides, for the share `held_out` of contexts.
+    Where the source tells train from validation or test, these are held out, and training pairs of
+    a prompt that is held out are left out; else a checksum of the context decides, for the share
+    `held_out` of contexts. SlamError if pairs of one prompt have contexts on both sides.
     """
     listed = list(preferences)
     told = any(one.split in ("validation", "test") for one in listed)
     parts: dict[str, list[Pair]] = {"train": [], "held_out": []}
     for one in listed:
         split = one.split if told else drawn(one.context, held_out, 0.0)
-        parts["train" if split == "train" else "held_out"].append(one.pair)
+        pair = replace(one.pair, cluster=cluster_of(one.context))
+        parts["train" if split == "train" else "held_out"].append(pair)
+    apart = {pair.prompt.tobytes() for pair in parts["held_out"] if pair.prompt.size}
+    both = [pair for pair in parts["train"] if pair.prompt.tobytes() in apart]
+    if both and not told:
+        raise SlamError(
+            f"the prompt of pair {both[0].id!r} would be trained on and held out ({len(both)} such "
+            "pairs): give pairs of one prompt one context"
+        )
+    if both:
+        parts["train"] = [p for p in parts["train"] if p.prompt.tobytes() not in apart]
+        provenance = {**provenance, "left_out": f"{len(both)} of train, whose prompt is held out"}
     for part, pairs in parts.items():
         if not pairs:
             raise SlamError(

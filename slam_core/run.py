@@ -402,7 +402,9 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         if pairs:
             nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
             write_file(items_file(folder, name, revision), _items(pairs, nlls))
-            for metric, (value, stderr) in accuracies(nlls, pairs.manifest.likelihood).items():
+            clusters = [item.cluster for item in pairs.items]
+            judged = accuracies(nlls, pairs.manifest.likelihood, clusters)
+            for metric, (value, stderr) in judged.items():
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
         elif corpus:
@@ -436,9 +438,10 @@ def items_file(folder: Path, benchmark: str, revision: str) -> Path:
 
 
 def _items(pairs: Pairs, nlls: dict[str, npt.NDArray[np.float64]]) -> bytes:
-    """id, group and what `pair_nlls` found of every item."""
+    """id, group, cluster if it has one, and what `pair_nlls` found of every item."""
     rows = (
         {"id": item.id, "group": item.group}
+        | ({"cluster": item.cluster} if item.cluster else {})
         | {name: int(v[i]) if name.endswith("_units") else v[i] for name, v in nlls.items()}
         for i, item in enumerate(pairs.items)
     )
@@ -458,12 +461,13 @@ def group_scores(run: str, benchmark: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    names = [name for name in rows[0] if name not in ("id", "group")]
+    names = [name for name in rows[0] if name not in ("id", "group", "cluster")]
     found = []
     for group in sorted({row["group"] for row in rows} - {""}):
         mine = [row for row in rows if row["group"] == group]
         nlls = {name: np.array([row[name] for row in mine]) for name in names}
-        judged = accuracies(nlls, pairs.manifest.likelihood)
+        clusters = [row.get("cluster", "") for row in mine]
+        judged = accuracies(nlls, pairs.manifest.likelihood, clusters)
         found.append({"group": group, "items": len(mine), **judged})
     return found
 

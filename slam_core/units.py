@@ -64,6 +64,11 @@ class Tokeniser:
         return self.config.units
 
     @property
+    def between(self) -> Units:
+        """What stands between two sentences, and after a prompt: PAUSE, or nothing if ungated."""
+        return np.full(int(self.config.gate is not None), self.pause, np.uint16)
+
+    @property
     def inventory(self) -> int:
         """Number of unit ids: K, and PAUSE if there is a gate."""
         return self.config.units + (self.config.gate is not None)

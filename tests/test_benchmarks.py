@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import write_tiny_corpus
 from test_units import write_wav
 from typer.testing import CliRunner, Result
 
@@ -18,6 +19,7 @@ from slam_core.__main__ import app
 from slam_core.audio import open_audio
 from slam_core.benchmarks.layouts import audio_pairs
 from slam_core.benchmarks.named import SALMON
+from slam_core.benchmarks.pairs import audio_names
 from slam_core.build import trimmed
 from slam_core.corpora import EMBEDDED, deduplicate, open_pairs
 from slam_core.errors import SlamError, UsageError
@@ -76,6 +78,7 @@ def swuggy(tmp_path: Path) -> Path:
 def test_swuggy_is_paired_by_id_and_voice(swuggy: Path) -> None:
     found = list(audio_pairs("swuggy", swuggy))
     assert [p.id for p in found] == ["12/A", "12/B", "7/A", "7/B"]
+    assert [p.cluster for p in found] == ["12", "12", "7", "7"]
     assert [p.group for p in found] == [">100", ">100", "1-5", "1-5"]
     for pair in found:
         assert pair.positive.path.stem == pair.negative.path.stem.replace("0q", "1q")
@@ -125,6 +128,30 @@ def test_an_interrupted_import_goes_on(swuggy: Path, tmp_path: Path, monkeypatch
     clips = {p.read_bytes() for p in (swuggy / "lexical" / "dev").glob("*.wav")}
     assert len(heard) == len(clips) - 2
     assert len(open_pairs(out)) == 4
+
+
+def test_a_torn_line_of_an_interrupted_import_is_cut_off(swuggy: Path, tmp_path: Path) -> None:
+    """The next line must not be glued to it: that import may be interrupted, too."""
+    out = tmp_path / "sets" / "swuggy"
+    out.parent.mkdir()
+    work = out.with_name(f".swuggy.{Tokeniser.load().revision}.work")
+    work.write_bytes(b'{"sha256": "aa", "units": [1, 2')
+    clips = sorted((swuggy / "lexical" / "dev").glob("*.wav"))
+    whole = clips[-1].read_bytes()
+    clips[-1].write_bytes(b"")
+    with pytest.raises(SlamError):
+        command("benchmark", "import", "swuggy", swuggy, "--out", out)
+    assert len([json.loads(line) for line in work.read_text().splitlines()]) > 1
+    clips[-1].write_bytes(whole)
+    assert command("benchmark", "import", "swuggy", swuggy, "--out", out).exit_code == 0
+    assert not work.exists()
+
+
+def test_a_set_in_a_corpus_has_its_units(swuggy: Path, tmp_path: Path) -> None:
+    out = write_tiny_corpus(tmp_path / "tiny") / "pairs" / "swuggy"
+    with pytest.raises(UsageError, match="would have 501 unit ids, corpus tiny has 21: give the"):
+        command("benchmark", "import", "swuggy", swuggy, "--out", out)
+    assert not out.exists()
 
 
 def drop_line(rows: list[dict[str, Any]]) -> None:
@@ -347,6 +374,46 @@ def test_slamkit_folders(tmp_path: Path) -> None:
         list(audio_pairs("slamkit", tmp_path, [Path("1+a.wav"), Path("1+b.wav")]))
     with pytest.raises(SlamError, match="inter holds an odd number"):
         list(audio_pairs("slamkit", tmp_path, names[1:]))
+
+
+def test_hidden_files_are_no_clips(tmp_path: Path) -> None:
+    for name in ("sample_1_0.wav", "sample_1_1.wav", "._sample_1_0.wav"):
+        tone(tmp_path / "rir_consistency" / name, 300)
+    assert [p.name for p in audio_names(tmp_path)] == ["sample_1_0.wav", "sample_1_1.wav"]
+
+
+def test_parquet_by_a_tokeniser_without_a_gate(tmp_path: Path) -> None:
+    """As every published one is: prompts end without PAUSE, and K ids are all there are."""
+    pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
+    pytest.importorskip("pyarrow.parquet")
+    mine = tmp_path / "mfcc"
+    options = ("--encoder", "mfcc-100hz", "--k", 20, "--out", mine)
+    assert command("tokeniser", "fit", EMBEDDED / "clips", *options).exit_code == 0
+    clips = [excerpt(tmp_path / f"{i}.wav", 2 * i) for i in range(6)]
+    audio = [{"bytes": clip.read_bytes(), "path": clip.name} for clip in clips]
+    rows = [
+        {"prompt": audio[i // 2], "chosen": audio[3 + i % 2], "rejected": audio[5]}
+        | {"prompt_text": f"p{i // 2}", "chosen_text": "c", "rejected_text": "r"}
+        for i in range(6)
+    ]
+    source = tmp_path / "swag.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), source)
+    out = tmp_path / "out"
+    done = command("benchmark", "import", "parquet", source, "--out", out, "--tokeniser", mine)
+    assert done.exit_code == 0, done.output
+    opened = open_pairs(out)
+    assert (opened.manifest.inventory, len(opened)) == (20, 6)
+    tokeniser = Tokeniser.load(mine)
+    heard = deduplicate(tokeniser.encode_blocks(open_audio(clips[0]).blocks))
+    assert opened.items[0].prompt.tolist() == heard.tolist()
+    assert len({item.cluster for item in opened.items}) == 3
+    corpus = write_tiny_corpus(tmp_path / "tiny", inventory=20)
+    options = ("--corpus", corpus, "--name", "swag", "--layout", "parquet", "--held-out", 0.2)
+    done = command("preferences", "import", source, *options, "--tokeniser", mine)
+    assert done.exit_code == 0, done.output
+    parts = [open_pairs(corpus / "preferences" / "swag" / p) for p in ("train", "held_out")]
+    assert sum(map(len, parts)) == 6
+    assert max(int(item.prompt.max()) for part in parts for item in part.items) < 20
 
 
 def test_salmon_and_spoken_swag_in_parquet(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def fine(folder: Path) -> dict[int, int]:
     write_corpus(folder, made, name="fine", **SETTINGS)
     for where in ("pairs/p", "preferences/q/train"):
         pair = Pair("i", units[:5], np.array([a, b], np.uint16), np.array([c], np.uint16), "g")
-        about = {"name": f"fine/{where}", "inventory": 501, "provenance": {}}
+        about = {"name": "imported", "inventory": 501, "provenance": {}}
         write_pairs(folder / where, [pair], likelihood=Likelihood.sum, **about)  # type: ignore[arg-type]
     return {unit: int(to[unit]) for unit in (a, b, c)}
 
@@ -68,8 +68,9 @@ def test_documents_words_and_pairs_come_along(tmp_path: Path) -> None:
     assert document.sentences == (3, 2)
     # The second word was swallowed by the first, whose unit it continues.
     assert corpus.texts["d"].words == (((0, 1), (1, 1), (1, 3)), ((4, 6),))
-    for where in ("pairs/p", "preferences/q/train"):
+    for where, name in (("pairs/p", "coarse/p"), ("preferences/q/train", "coarse/q/train")):
         opened = open_pairs(corpus.folder / where)
+        assert opened.name == name
         assert opened.manifest.likelihood == "sum"
         pair = opened.items[0]
         assert pair.prompt.tolist() == [first, other, first, 100]
@@ -124,3 +125,10 @@ def test_only_the_inventory_of_the_map_fits(tmp_path: Path) -> None:
         next(coarse.documents(corpus, load_coarse(100)[:-1]))
     with pytest.raises(UsageError, match="no coarse inventory of 7 units"):
         load_coarse(7)
+    one = Pair("i", *(np.array([i], np.uint16) for i in (1, 2, 3)))
+    folder = tmp_path / "fine" / "pairs" / "other"
+    write_pairs(folder, [one], name="other", inventory=21, provenance={})
+    command = ["coarsen", str(tmp_path / "fine"), "--out", str(tmp_path / "coarse")]
+    refused = CliRunner().invoke(app, command).exception
+    assert "the map has 501 units, pair set pairs/other has 21" in str(refused)
+    assert not (tmp_path / "coarse").exists()

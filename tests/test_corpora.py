@@ -146,6 +146,12 @@ def test_texts_and_words_come_back_and_count_as_content(tmp_path: Path) -> None:
 def test_sentences_lie_one_pause_apart() -> None:
     assert spans_of([2, 1, 0, 3]) == [(0, 2), (3, 4), (4, 4), (5, 8)]
     assert spans_of([0, 2]) == [(0, 0), (0, 2)]
+    assert spans_of([2, 1, 0, 3], 8) == spans_of([2, 1, 0, 3])
+
+
+def test_sentences_without_pause_lie_side_by_side() -> None:
+    assert spans_of([2, 1, 0, 3], 6) == [(0, 2), (2, 3), (3, 3), (3, 6)]
+    assert spans_of([0, 2], 2) == [(0, 0), (0, 2)]
     assert words_of("He said - no, 3 - and left.") == ["He", "said", "no,", "3", "and", "left."]
 
 
@@ -293,6 +299,28 @@ def test_baselines_see_structure(tmp_path: Path) -> None:
     assert np.isclose(measured.unigram, np.log(3), atol=0.02)
     assert measured.bigram < 0.05
     assert measured.best in (2, 3)
+
+
+def test_a_set_may_be_called_as_a_split_and_must_have_the_units(tmp_path: Path) -> None:
+    units = np.tile(np.arange(3, dtype=np.uint16), 200)
+    splits = ("train", "validation", "test")
+    write(tmp_path, [Spoken(s, s, units, 30.0, "anna") for s in splits], inventory=4)
+    before = baselines(open_corpus(tmp_path), highest=2).nats_per_unit
+    right, wrong = np.array([0, 1, 2] * 4, np.uint16), np.array([0, 2], np.uint16)
+    for name, pair in (
+        ("test", Pair("x", right[:0], right, wrong)),
+        ("other", Pair("x", right[:0], wrong, right)),
+    ):
+        corpora.write_pairs(
+            tmp_path / "pairs" / name, [pair], name="test", inventory=4, provenance={}
+        )
+    measured = baselines(open_corpus(tmp_path), highest=2)
+    assert measured.nats_per_unit == before
+    assert (measured.pair_accuracy["test"][2], measured.pair_accuracy["other"][2]) == (1.0, 0.0)
+    folder = tmp_path / "pairs" / "fine"
+    corpora.write_pairs(folder, [pair], name="small/fine", inventory=501, provenance={})
+    with pytest.raises(SlamError, match="pairs/fine has 501 unit ids, corpus small has 4: move it"):
+        baselines(open_corpus(tmp_path))
 
 
 @pytest.mark.parametrize("name", [p.parent.name for p in corpora.EMBEDDED.glob("*/corpus.json")])

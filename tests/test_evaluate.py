@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,3 +126,30 @@ def test_whole_sides_are_compared_where_a_benchmark_says_so() -> None:
     nlls["negative_units"][0] = 9.0  # .5 a unit still beats .4, but 3 does not beat 3.6
     assert accuracies(nlls)["accuracy_pmi"][0] == 0.5
     assert accuracies(nlls, Likelihood.sum)["accuracy_pmi"][0] == 0.0
+
+
+def test_the_standard_error_is_that_of_independent_items() -> None:
+    """Four voices of a word are four times the same, or anything between."""
+    margins = np.array([1.0, 1.0, -1.0, 1.0, -1.0])
+
+    def found(each: int, clusters: Sequence[str] = ()) -> tuple[float, float]:
+        many = np.repeat(margins, each)
+        nlls = {"negative": many, "positive": np.zeros(len(many))}
+        return accuracies(nlls, clusters=clusters)["accuracy"]
+
+    words = [w for w in "abcde" for _ in range(4)]
+    right, stderr = found(4, words)
+    assert (right, stderr) == pytest.approx((0.6, math.sqrt(0.6 * 0.4 / 5 * 5 / 4)))
+    assert found(4, [""] * 20) == found(4) == pytest.approx((0.6, math.sqrt(0.6 * 0.4 / 20)))
+    of_their_own = found(4, ["a", "a", *[""] * 18])[1]
+    assert found(4)[1] < of_their_own < stderr
+    assert math.isnan(found(1, ["a"] * 5)[1])
+    rng = np.random.default_rng(0)
+    told, drawn = [], []
+    for _ in range(300):
+        hard = rng.normal(0.5, 1, (200, 1)) + rng.normal(0, 0.5, (200, 4))
+        nlls = {"negative": hard.ravel(), "positive": np.zeros(800)}
+        right, stderr = accuracies(nlls, clusters=[str(i // 4) for i in range(800)])["accuracy"]
+        told.append(stderr)
+        drawn.append(right)
+    assert np.mean(told) == pytest.approx(np.std(drawn), rel=0.15)

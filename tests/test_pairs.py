@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from slam_core import pairs
+from slam_core import corpora, pairs
+from slam_core.commands import benchmark
 from slam_core.corpora import Spoken, Text, open_corpus, open_pairs, write_corpus, write_pairs
 from slam_core.errors import SlamError, UsageError
 from slam_core.voices import Reading, Speaker
@@ -24,6 +27,7 @@ class Letters:
     """A cast whose waves hold units: a letter is its place in the alphabet, 100 more for Bob."""
 
     speakers = (ANNA, BOB)
+    version = "letters"
 
     def speaker_of(self, document: str) -> Speaker:
         return BOB if document.startswith("b") else ANNA
@@ -35,27 +39,44 @@ class Letters:
 
 
 class Ears:
-    """The tokeniser that hears them."""
+    """The tokeniser that hears them, with a gate or without."""
 
-    pause = PAUSE
+    pause, revision = PAUSE, "ears"
     config = SimpleNamespace(rate=25.0)
 
+    def __init__(self, *, gate: bool = True) -> None:
+        self.between = np.full(int(gate), PAUSE, np.uint16)
+
     def encode(self, wave: Any) -> Any:
-        return wave.astype(np.uint16)
+        units = wave.astype(np.uint16)
+        return units if len(self.between) else units[units != PAUSE]
+
+
+def letters(*_: object) -> pairs.Reader:
+    """For commands, in place of their reader."""
+    return pairs.Reader(Ears(), Letters())  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def reader() -> pairs.Reader:
-    return pairs.Reader(Ears(), Letters())  # type: ignore[arg-type]
+    return letters()
 
 
-SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "letters", "provenance": {}}
+@pytest.fixture
+def bare() -> pairs.Reader:
+    """By a tokeniser without PAUSE."""
+    return pairs.Reader(Ears(gate=False), Letters())  # type: ignore[arg-type]
+
+
+SETTINGS: dict[str, Any] = {"inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {}}
 
 
 def spoken(reader: pairs.Reader, id: str, split: str, *sentences: str) -> Spoken:
     speaker = reader.cast.speaker_of(id)
     units = reader(sentences, speaker, 0)
-    lengths = tuple(len(reader([s], speaker, 0)) for s in sentences)
+    ends = [len(reader(sentences[:n], speaker, 0)) for n in range(1, len(sentences) + 1)]
+    gap = len(reader.between)
+    lengths = tuple(b - a - gap for a, b in pairwise([-gap, *ends]))
     text = Text(id=id, sentences=sentences, words=tuple(None for _ in sentences))
     return Spoken(id, split, units, 9.0, speaker.name, lengths, text)
 
@@ -67,6 +88,42 @@ def test_a_table_of_words_names_the_column_that_it_lacks(
     table.write_text("word\tnonword\nfox\tfix\n")
     with pytest.raises(SlamError, match="has no word_phones in some row: a table of words has"):
         list(pairs.words(table, reader, least_count=1, limit=1))
+
+
+def test_what_a_table_of_words_lacks_is_told_first(tmp_path: Path, reader: pairs.Reader) -> None:
+    table = tmp_path / "words.tsv"
+    header = "word\tword_phones\tnonword_phones\tcount_in_story_text\n"
+    table.write_text(f"{header}fox\ta\tb\t30\nhen\ta\tb\t\n")
+    with pytest.raises(SlamError, match=r"word 2 \(hen\): count_in_story_text is '': it must be"):
+        list(pairs.words(table, reader, least_count=1, limit=1))
+    table.write_text(f"{header}fox\ta\tb\t30\n")
+    with pytest.raises(SlamError, match="none of 1 words has a count of 31 or more: lower --least"):
+        list(pairs.words(table, reader, least_count=31, limit=1))
+    with pytest.raises(UsageError, match="nobody of this cast can read phones: give --cast hibari"):
+        list(pairs.words(table, reader, least_count=1, limit=1))
+
+
+def test_without_a_gate_nothing_stands_between(tmp_path: Path, bare: pairs.Reader) -> None:
+    """Prompts and sentences are joined bare, no unit is said twice, and spans still lie right."""
+    assert bare(["ab", "bc", "c", "d"], ANNA, 0).tolist() == [1, 2, 3, 4]
+    assert bare.prompt(["ab"], ANNA, 0).tolist() == [1, 2]
+    source = tmp_path / "pairs.jsonl"
+    row = {"id": "x", "prompt": "ab", "positive": "bc", "negative": "cb"}
+    source.write_text(json.dumps(row))
+    (pair,) = pairs.texts(source, bare)
+    sides = pair.prompt.tolist(), pair.positive.tolist(), pair.negative.tolist()
+    assert sides == ([1, 2], [3], [3, 2])
+    story = spoken(bare, "s", "test", "ab", "bc", "de", "f", "gh", "ij")
+    assert story.sentences == (2, 1, 2, 1, 2, 2)
+    write_corpus(tmp_path / "c", [story], name="c", **{**SETTINGS, "inventory": 500})
+    corpus = open_corpus(tmp_path / "c")
+    (document,) = corpus.documents("test")
+    assert document.spans == [(0, 2), (2, 3), (3, 5), (5, 6), (6, 8), (8, 10)]
+    item = tmp_path / "cloze.jsonl"
+    item.write_text(json.dumps({"story": "s", "i": 0, "wrong": ["s", 5]}))
+    (cut,) = pairs.cloze(item, corpus, "wrong")
+    sides = cut.prompt.tolist(), cut.positive.tolist(), cut.negative.tolist()
+    assert sides == ([1, 2, 3, 4, 5, 6], [7, 8], [9, 10])
 
 
 def test_text_pairs_are_read_by_one_voice(tmp_path: Path, reader: pairs.Reader) -> None:
@@ -126,9 +183,43 @@ def test_cloze_is_cut_from_the_documents(tmp_path: Path, reader: pairs.Reader) -
     (tmp_path / "texts" / "b.txt").write_text("xy\nz\n")
     (same,) = pairs.cloze(item, corpus, "far", tmp_path / "texts", reader)
     assert same.negative.tolist() == [26]  # Anna, who reads the prompt, says it
-    item.write_text(json.dumps({"story": "t", "i": 0, "near": ["s", 5]}))
-    with pytest.raises(SlamError, match="names the story 't', which c has not"):
-        list(pairs.cloze(item, corpus, "near"))
+    assert {near.cluster for near in pairs.cloze(item, corpus, "near")} == {"s"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"story": "t"}, r"\(story, i\) names the story 't', which c has not"),
+        ({"i": "0"}, r'\(story, i\) is \["s", "0"\]: it must be \[story, sentence\]'),
+        (
+            {"i": 2},
+            r"\(story, i\) names sentence 2 of 's', whose last one is 5: 4 more must follow it",
+        ),
+        ({"near": ["s", 6]}, "near names sentence 6 of 's', whose last one is 5"),
+        ({"near": ["s", -1]}, "near names sentence -1 of 's', whose last one is 5"),
+        ({"near": "s"}, r'near is "s": it must be \[story, sentence\]'),
+        ({"near": ["u", 0]}, "near names 'u', whose sentences c does not know"),
+        ({"near": ["b", 1]}, "near names sentence 1 of 'b', whose text has 1 lines"),
+    ],
+)
+def test_places_of_a_cloze_are_looked_at_before_any_is_read(
+    tmp_path: Path, reader: pairs.Reader, change: dict[str, Any], complaint: str
+) -> None:
+    story = spoken(reader, "s", "test", "ab", "c", "de", "f", "gh", "a")
+    other = spoken(reader, "b", "test", "xy", "z")
+    heard = Spoken("u", "test", story.units, 9.0, "anna")
+    write_corpus(tmp_path / "c", [story, other, heard], name="c", **SETTINGS)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "b.txt").write_text("xy\n")
+    fine = {"story": "s", "i": 0, "near": ["s", 5]}
+    source = tmp_path / "cloze.jsonl"
+    source.write_text(f"{json.dumps(fine)}\n{json.dumps({**fine, **change})}\n")
+    made = pairs.cloze(source, open_corpus(tmp_path / "c"), "near", tmp_path / "texts", reader)
+    with pytest.raises(SlamError, match=rf"cloze\.jsonl, line 2: {complaint}"):
+        next(made)
+    source.write_text(json.dumps({"story": "s", "i": 0, "far": ["s", 5]}))
+    with pytest.raises(SlamError, match="line 1 has no field 'near'; it has story, i, far"):
+        next(pairs.cloze(source, open_corpus(tmp_path / "c"), "near"))
 
 
 def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reader) -> None:
@@ -136,6 +227,7 @@ def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reade
         spoken(reader, "a", "validation", "ab", "cd", "ef"),
         spoken(reader, "b", "test", "ab", "cd", "ef"),
         spoken(reader, "t", "train", "ab", "cd"),
+        spoken(reader, "short", "test", "ab"),
     ]
     write_corpus(tmp_path / "c", documents, name="c", **SETTINGS)
     made = list(pairs.consistency(open_corpus(tmp_path / "c"), reader, limit=9))
@@ -145,6 +237,9 @@ def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reade
         assert np.array_equal(pair.positive % 100, pair.negative % 100)
         assert not np.array_equal(pair.positive, pair.negative)
         assert abs(int(pair.prompt[0]) - int(pair.positive[0])) < 50  # one voice
+    write_corpus(tmp_path / "e", documents[3:], name="e", **SETTINGS)
+    with pytest.raises(UsageError, match="every held-out text of e is of one sentence"):
+        list(pairs.consistency(open_corpus(tmp_path / "e"), reader, limit=9))
     bare = [d for d in documents if d.id == "a"]
     bare = [Spoken(d.id, d.split, d.units, d.seconds, d.speaker, d.sentences) for d in bare]
     write_corpus(tmp_path / "d", bare, name="d", **SETTINGS)
@@ -184,3 +279,55 @@ def test_a_pair_set_keeps_groups_and_refuses_two_of_one_id(tmp_path: Path) -> No
         write_pairs(tmp_path / "y", [one, one], **settings)
     with pytest.raises(SlamError, match="no pair with two different sides"):
         write_pairs(tmp_path / "y", [], **settings)
+
+
+def test_a_pair_set_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: pairs.Reader
+) -> None:
+    """The same command again finds its set, and goes on where a kill came before the n-grams."""
+    monkeypatch.setattr("slam_core.commands.benchmark.open_reader", letters)
+    documents = [spoken(reader, s, s, "ab", "cd", "fabe") for s in ("train", "validation")]
+    write_corpus(tmp_path / "c", documents, name="c", **SETTINGS)
+    source = tmp_path / "t.jsonl"
+    source.write_text(json.dumps({"id": "x", "positive": "abc", "negative": "abd"}))
+    command = ["texts", str(tmp_path / "c"), str(source), "--name", "t"]
+    assert CliRunner().invoke(benchmark.app, command).exit_code == 0
+    stored = tmp_path / "c" / "pairs" / "t" / "pairs.json"
+    before = stored.read_bytes()
+    ngrams = tmp_path / "c" / "ngrams.json"
+    ngrams.unlink()
+    monkeypatch.setattr(pairs.Reader, "__call__", None)  # nothing is read aloud any more
+    again = CliRunner().invoke(benchmark.app, command)
+    assert "is made already" in again.output
+    assert list(json.loads(ngrams.read_bytes())["pair_accuracy"]) == ["t"]
+    other = CliRunner().invoke(benchmark.app, [*command, "--each", "1"]).exception
+    assert isinstance(other, UsageError)
+    assert "pairs/t holds another pair set, made by `python -m slam_core benchmark" in str(other)
+    source.write_text(json.dumps({"id": "x", "positive": "abc", "negative": "abe"}))
+    other = CliRunner().invoke(benchmark.app, command).exception
+    assert isinstance(other, UsageError)
+    assert stored.read_bytes() == before
+
+
+def test_a_killed_write_leaves_no_manifest_over_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(unit: int) -> Iterator[pairs.Pair]:
+        yield pairs.Pair("a", *(np.array([i], np.uint16) for i in (1, 2, unit)))
+
+    settings: dict[str, Any] = {"name": "c/x", "inventory": 501, "provenance": {}}
+    write_pairs(tmp_path / "x", made(3), **settings)
+    with pytest.raises(SlamError, match="unit 501 does not fit"):
+        write_pairs(tmp_path / "x", made(501), **settings)
+    assert open_pairs(tmp_path / "x").items[0].negative.tolist() == [3]
+    write = corpora.write_file
+
+    def dying(path: Path, content: bytes) -> str:
+        if path.name == "items.jsonl":
+            raise KeyboardInterrupt
+        return write(path, content)
+
+    monkeypatch.setattr(corpora, "write_file", dying)
+    with pytest.raises(KeyboardInterrupt):
+        write_pairs(tmp_path / "x", made(4), **settings)
+    assert not (tmp_path / "x" / "pairs.json").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import write_tiny_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 from test_benchmarks import excerpt
+from test_pairs import letters
 from typer.testing import CliRunner, Result
 
 from slam_core.__main__ import app
@@ -115,12 +117,13 @@ def test_hellaswag_itself() -> None:
 
 
 def slamkit_lines(contexts: int = 30, each: int = 2) -> list[dict[str, Any]]:
-    """As slamkit writes them; prompts repeat so that some are filtered."""
+    """As slamkit writes them; every third prompt repeats itself, so that some are filtered."""
     rng = np.random.default_rng(5)
     lines = []
     for c in range(contexts):
-        prompt = {"units": [1, 2, 1, 2, 1, 2] if c % 3 == 0 else [3, 4, 5, 6], "duration": [1] * 6}
-        prompt["duration"] = prompt["duration"][: len(prompt["units"])]
+        a, b = c % 6, 8 + c // 6
+        units = [a, b, a, b, a, b] if c % 3 == 0 else [a, b, 13, 20]
+        prompt = {"units": units, "duration": [1] * len(units)}
         for k in range(each):
             base = f"audio/{c}_{k}"
             line: dict[str, Any] = {f"{s}_path": f"{base}_{s}.wav" for s in ("chosen", "rejected")}
@@ -157,7 +160,10 @@ def test_slamkit_preferences_come_back(tmp_path: Path) -> None:
         assert list(first) == [
             "prompt_path", "chosen_path", "rejected_path", "prompt", "chosen", "rejected",
         ]  # fmt: skip
-        again = [one.pair for one in from_slamkit(out, 21)]
+        back = list(from_slamkit(out, 21))
+        assert len({one.context for one in back}) == len(contexts[part])
+        assert len({json.loads(line)["prompt_path"] for line in out.open()}) == len(contexts[part])
+        again = [one.pair for one in back]
         for one, item in zip(again, pairs.items, strict=True):
             assert one.id == item.id
             for side in ("prompt", "positive", "negative"):
@@ -172,11 +178,16 @@ def test_repeating_pairs_are_left_out(tmp_path: Path) -> None:
     options = ("--corpus", corpus, "--layout", "slamkit", "--max-auto-bleu", 0.3)
     command("import", source, "--name", "units", *options, "--on", "units")
     kept = [open_pairs(corpus / "preferences" / "units" / p) for p in ("train", "held_out")]
-    assert sum(map(len, kept)) == 40  # 1 2 1 2 1 2 repeats, 3 4 5 6 does not
+    assert sum(map(len, kept)) == 40  # a b a b a b repeats, a b 13 20 does not
     with pytest.raises(SlamError, match="has no text to measure repetition on"):
         command("import", source, "--name", "text", *options)
     told = [
-        {**line, "id": str(i), "prompt_text": f"he said {i}", "chosen_text": "he said" * (i % 2)}
+        {
+            **line,
+            "id": str(i),
+            "prompt_text": f"he said {i // 2}",
+            "chosen_text": "he said" * (i % 2),
+        }
         for i, line in enumerate(slamkit_lines())
     ]
     source = written(tmp_path / "told.jsonl", told)
@@ -207,6 +218,52 @@ def test_one_context_cannot_be_held_out_and_trained_on(tmp_path: Path) -> None:
         command("import", source, "--corpus", corpus, "--name", "x", "--layout", "slamkit")
 
 
+def test_pairs_of_one_question_stay_on_one_side(tmp_path: Path) -> None:
+    """Exported and imported again, and whatever the paths of their prompts are."""
+    corpus = write_tiny_corpus(tmp_path / "tiny")
+    lines = slamkit_lines(each=3)
+    for i, line in enumerate(lines):
+        line["prompt_path"] = f"{i}.wav"
+    source = written(tmp_path / "swag.jsonl", lines)
+    options = ("--corpus", corpus, "--layout", "slamkit", "--held-out", 0.3)
+    command("import", source, "--name", "swag", *options)
+    (tmp_path / "exported").mkdir()
+    for part in ("train", "held_out"):
+        folder = corpus / "preferences" / "swag" / part
+        command("export", folder, "--out", tmp_path / "exported" / f"{part}.jsonl")
+    command("import", tmp_path / "exported", "--name", "again", *options)
+    for name in ("swag", "again"):
+        sets = [open_pairs(corpus / "preferences" / name / p) for p in ("train", "held_out")]
+        train, held = ({item.prompt.tobytes() for item in one.items} for one in sets)
+        assert train
+        assert held
+        assert not train & held
+        clusters = Counter(item.cluster for one in sets for item in one.items)
+        assert set(clusters.values()) == {3}
+    told = [{**line, "prompt_text": f"{i}"} for i, line in enumerate(lines)]
+    source = written(tmp_path / "told.jsonl", told)
+    with pytest.raises(SlamError, match=r"would be trained on and held out .* one context"):
+        command("import", source, "--name", "other", *options)
+
+
+def test_preferences_are_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = write_tiny_corpus(tmp_path / "tiny", inventory=501)
+    monkeypatch.setattr("slam_core.commands.preferences.open_reader", letters)
+    rows = [{"id": f"{c}", "positive": f"{c}b", "negative": f"b{c}"} for c in "acdefg"]
+    source = written(tmp_path / "t.jsonl", rows)
+    options = ("speak", corpus, source, "--name", "t")
+    command(*options, "--held-out", 0.4)
+    stored = corpus / "preferences" / "t" / "train" / "pairs.json"
+    before = stored.read_bytes()
+    assert "is made already" in command(*options, "--held-out", 0.4).output
+    with pytest.raises(UsageError, match=r"holds another pair set, made by .*held-out 0\.4"):
+        command(*options, "--held-out", 0.5)
+    source.write_text(source.read_text().replace("gb", "gc"))
+    with pytest.raises(UsageError, match="or one of other data"):
+        command(*options, "--held-out", 0.4)
+    assert stored.read_bytes() == before
+
+
 def test_spoken_swag_from_its_parquet(tmp_path: Path) -> None:
     """Speech of the package stands in for SpokenSwag's; its validation part is what is held out."""
     pyarrow = pytest.importorskip("pyarrow", exc_type=ImportError)
@@ -217,7 +274,8 @@ def test_spoken_swag_from_its_parquet(tmp_path: Path) -> None:
     row |= {"prompt": audio[0], "chosen": audio[1], "rejected": audio[2], "auto_bleu2": 0.1}
     folder = tmp_path / "SpokenSwag" / "data"
     folder.mkdir(parents=True)
-    for split, rows in (("train", [row] * 2), ("validation", [row])):
+    other = {**row, "prompt": audio[2], "prompt_text": "d"}
+    for split, rows in (("train", [row, row, other]), ("validation", [other])):
         path = folder / f"{split}-00000-of-00001.parquet"
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     tiny = write_tiny_corpus(tmp_path / "tiny")
@@ -225,7 +283,8 @@ def test_spoken_swag_from_its_parquet(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the tokeniser has 501 unit ids, corpus tiny has 21"):
         command("import", folder.parent, "--corpus", tiny, *options)
     corpus = write_tiny_corpus(tmp_path / "large", inventory=501)
-    command("import", folder.parent, "--corpus", corpus, *options, "--max-auto-bleu", 0.3)
+    done = command("import", folder.parent, "--corpus", corpus, *options, "--max-auto-bleu", 0.3)
+    assert "left out: 1 of train, whose prompt is held out" in done.output
     parts = corpus / "preferences" / "swag"
     assert sorted(p.name for p in parts.parent.iterdir()) == ["swag"]
     assert [p.id for p in open_pairs(parts / "train").items] == [

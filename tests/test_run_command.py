@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,33 @@ def test_a_set_that_compares_sums_is_scored_by_sums(
     assert [(r["positive_units"], r["negative_units"]) for r in kept["sum"]] == [(15, 2)] * 12
     whole = [r["positive"] * 15 < r["negative"] * 2 for r in kept["mean"]]
     assert found["sum"] == sum(whole) / 12 < found["mean"]
+
+
+def test_voices_of_one_word_are_one_item_to_a_standard_error(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items = against_noise(tiny_corpus, 12, real=3, noise=3, groups=("all",))
+    assert main(["run", str(spec_file)]) == 0
+    found = {}
+    for voices in (1, 4):
+        many = [replace(i, id=f"{i.id}/{v}", cluster=i.id) for i in items for v in range(voices)]
+        folder = tmp_path / str(voices)
+        write_pairs(folder, many, name=f"tiny/{voices}", inventory=21, provenance={})
+        capsys.readouterr()
+        words = ["score", tiny_spec.id, "--benchmark", str(folder)]
+        assert main([*words, "--json"]) == 0
+        (found[voices],) = json.loads(capsys.readouterr().out)
+        assert main(words) == 0
+        told = f"all: accuracy {found[voices]['value']:.3f} ± {found[voices]['stderr']:.3f}"
+        assert told in capsys.readouterr().out
+    assert 0.5 < found[1]["value"] < 1
+    assert found[4]["value"] == found[1]["value"]
+    assert found[4]["stderr"] == pytest.approx(found[1]["stderr"] * math.sqrt(12 / 11))
 
 
 def test_a_run_is_scored_on_another_corpus(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from slam_core import build
-from slam_core.corpora import deduplicate, words_of
+from slam_core.__main__ import main
+from slam_core.corpora import EMBEDDED, deduplicate, one_inventory, open_corpus, words_of
 from slam_core.errors import SlamError, UsageError
 from slam_core.voices import CASTS, FLITE_SPEAKERS, PSEUDO_SPEAKERS, Cast, _words
 
@@ -101,6 +102,32 @@ def test_a_text_becomes_sentences_with_pauses_between(cast: Cast, tmp_path: Path
     assert spans[-1][1] <= first
     assert nothing == ()
     assert other is not None  # twenty is one word, as 20 is
+
+
+def test_texts_and_recordings_by_a_tokeniser_without_a_gate_mix(cast: Cast, tmp_path: Path) -> None:
+    """Sentences lie side by side, words where they are said, and there are K ids in both."""
+    clips, mine, tales = EMBEDDED / "clips", tmp_path / "mfcc", tmp_path / "tales"
+    tales.mkdir()
+    lines = ("Once there was a fox.", "* * *", "It was 20 years old.", "The fox ran off.")
+    for name in "ab":
+        (tales / f"{name}.txt").write_text("\n".join(lines))
+    fit = ["tokeniser", "fit", str(clips), "--encoder", "mfcc-100hz", "--k", "20"]
+    assert main([*fit, "--out", str(mine)]) == 0
+    shares = ["--tokeniser", str(mine), "--val-share", "0", "--test-share", "0"]
+    read, heard = tmp_path / "read", tmp_path / "heard"
+    build = ["corpus", "build", *shares, str(tales), "--cast", "hibari", "--keep-text"]
+    assert main([*build, "--out", str(read)]) == 0
+    assert main(["corpus", "build", *shares, str(clips), "--out", str(heard)]) == 0
+    opened = open_corpus(read)
+    assert one_inventory([opened, open_corpus(heard)]) == 20
+    for document in opened.documents("train"):
+        spans = document.spans
+        assert [high for _, high in spans[:-1]] == [low for low, _ in spans[1:]]
+        assert (spans[0][0], spans[-1][1]) == (0, document.units)
+        text = opened.texts[document.id]
+        for (low, high), words in zip(spans, text.words, strict=True):
+            assert words is not None
+            assert all(low <= a <= b <= high for a, b in words)
 
 
 def test_a_sentence_whose_words_are_said_otherwise_is_not_aligned(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ UnitsOf = Callable[[Clip], Units]  # de-duplicated
 
 
 def in_units(pairs: Iterable[AudioPair], units_of: UnitsOf, pause: int | None) -> Iterator[Pair]:
-    """The pairs in units. A prompt ends with `pause`, if there is one, as inside a corpus."""
+    """The pairs in units. A prompt ends with `pause`, if there is one, as inside a corpus; else it
+    is joined to its ends as it is, as slamkit does."""
     for pair in pairs:
         yield pair_in_units(pair, units_of, pause)
 
@@ -36,21 +38,25 @@ def pair_in_units(pair: AudioPair, units_of: UnitsOf, pause: int | None) -> Pair
     prompt = np.zeros(0, np.uint16) if pair.prompt is None else units_of(pair.prompt)
     if pause is not None and prompt.size:
         prompt = np.append(prompt, np.uint16(pause))
-    return Pair(pair.id, prompt, units_of(pair.positive), units_of(pair.negative), pair.group)
+    sides = units_of(pair.positive), units_of(pair.negative)
+    return Pair(pair.id, prompt, *sides, pair.group, pair.cluster)
 
 
 class Listener:
     """Encodes clips, without the silence at their ends; each is kept in `work` as soon as done.
 
-    So an interrupted import goes on where it was. `work` belongs to one tokeniser.
+    So an interrupted import goes on where it was: a line of `work` that a kill or a full disk has
+    torn is cut off. `work` belongs to one tokeniser.
     """
 
     def __init__(self, tokeniser: Tokeniser, folder: Path, work: Path) -> None:
         self.tokeniser, self.folder, self.work = tokeniser, folder, work
         self._done: dict[str, Units] = {}
         if work.is_file():
-            for line in work.read_bytes().split(b"\n")[:-1]:  # a torn last line is done again
-                record = json.loads(line)
+            from slam_core.unit_files import _end_of_last_line
+
+            os.truncate(work, _end_of_last_line(work))
+            for _, record in json_lines(work):
                 self._done[record["sha256"]] = np.array(record["units"], np.uint16)
 
     def __call__(self, clip: Clip) -> Units:
@@ -109,7 +115,7 @@ class Source:
 
     units_of: UnitsOf
     names: list[Path] | None  # of clips; None: the audio files there are
-    pause: int | None
+    pause: int | None  # None: of a tokeniser without a gate, or not known
     inventory: int
     record: dict[str, str]  # for the provenance
     work: Path | None = None
@@ -149,7 +155,8 @@ def source_of(
     work = out.with_name(f".{out.name}.{encoder.revision}.work")
     record = {"tokeniser": encoder.config.name, "tokeniser_revision": encoder.revision}
     listener = Listener(encoder, folder, work)
-    return Source(listener, None, encoder.pause, encoder.inventory, record, work)
+    pause = encoder.pause if encoder.config.gate else None
+    return Source(listener, None, pause, encoder.inventory, record, work)
 
 
 def _parts(path: Path) -> tuple[str, ...]:

@@ -65,8 +65,10 @@ def storycloze(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
                 "files: copy the benchmark again"
             )
         for (n, good), (_, bad) in zip(right, wrong, strict=True):
-            id = story if len(right) == 1 else f"{story}/{n}"
-            yield AudioPair(_inside(group, id), group, None, Clip(good), Clip(bad))
+            id = _inside(group, story if len(right) == 1 else f"{story}/{n}")
+            named = _STORY.fullmatch(stem(good))
+            cluster = (named and named["story"]) or ""  # in all folders: others may tell it, too
+            yield AudioPair(id, group, None, Clip(good), Clip(bad), cluster=cluster)
 
 
 def salmon(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
@@ -88,8 +90,9 @@ def salmon(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
                 "benchmark again"
             )
         for j in sorted(held)[1:]:
-            id = f"{part}/{i}" if len(held) == 2 else f"{part}/{i}/{j}"
-            yield AudioPair(id, part, None, Clip(held[0]), Clip(held[j]))
+            sample = f"{part}/{i}"
+            id = sample if len(held) == 2 else f"{sample}/{j}"
+            yield AudioPair(id, part, None, Clip(held[0]), Clip(held[j]), cluster=sample)
 
 
 def slamkit(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:

@@ -30,6 +30,7 @@ class AudioPair:
     split: str = ""  # where the data set tells one
     context: str = ""  # the text of the prompt, where it is told
     text: str = ""  # of prompt and positive
+    cluster: str = ""  # see `corpora.Pair`
 
 
 def stem(name: Path) -> str:
@@ -45,6 +46,6 @@ def told_apart(folders: Iterable[Path]) -> dict[Path, str]:
 
 
 def audio_names(folder: Path) -> list[Path]:
-    """The audio files below a folder, relative to it, sorted."""
+    """The audio files below a folder, relative to it, sorted. Hidden ones (`._x.wav`) are none."""
     found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    return sorted(p.relative_to(folder) for p in found)
+    return sorted(p.relative_to(folder) for p in found if not p.name.startswith("."))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core.benchmarks.pairs import AudioPair, Clip, told_apart
+from slam_core.corpora import cluster_of
 from slam_core.errors import SlamError
 from slam_core.formats.parquet import audio_in, parquet_files, rows
 from slam_core.splits import named, named_in
@@ -46,8 +47,9 @@ def parquet(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
             positive = _side(row, _POSITIVE, where, path.parent)
             negative = _side(row, _NEGATIVE, where, path.parent)
             context, chosen = (row.get(f"{side}_text") or "" for side in ("prompt", "chosen"))
-            text = f"{context} {chosen}".strip()
-            yield AudioPair(id, group, prompt, positive, negative, split, context, text)
+            told = split, context, f"{context} {chosen}".strip()
+            cluster = cluster_of(context or row.get("correct_text") or "")
+            yield AudioPair(id, group, prompt, positive, negative, *told, cluster)
 
 
 def _side(row: dict[str, Any], names: Sequence[str], where: str, folder: Path) -> Clip:

@@ -23,7 +23,7 @@ def swuggy(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     """Words against non-words; the group is the band of the word's frequency in LibriSpeech."""
     gold = _gold(folder, "lexical")
     for key, right, wrong in _pairs(gold, ("id", "voice"), needed=("id",)):
-        yield _pair(folder, gold, key, _band(right), (right, wrong))
+        yield _pair(folder, gold, key, _band(right), (right, wrong), right.row["id"])
 
 
 def sblimp(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
@@ -31,7 +31,8 @@ def sblimp(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     gold = _gold(folder, "syntactic")
     keys = ("type", "subtype", "id", "voice")
     for key, right, wrong in _pairs(gold, keys, needed=("type", "subtype", "id")):
-        yield _pair(folder, gold, key, "/".join(key.split("/")[:2]), (right, wrong))
+        group = "/".join(key.split("/")[:2])
+        yield _pair(folder, gold, key, group, (right, wrong), f"{group}/{right.row['id']}")
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ def _lines(gold: Path, needed: Sequence[str]) -> Iterator[_Line]:
         raise SlamError(f"{gold} is no UTF-8 CSV ({error}): copy it again") from None
 
 
-def _pair(folder: Path, gold: Path, key: str, group: str, lines: tuple[_Line, _Line]) -> AudioPair:
+def _pair(
+    folder: Path, gold: Path, key: str, group: str, lines: tuple[_Line, _Line], cluster: str
+) -> AudioPair:
     inside = gold.parent.relative_to(folder)
     right, wrong = (Clip(inside / f"{stem(Path(line.row['filename']))}.wav") for line in lines)
-    return AudioPair(key, group, None, right, wrong)
+    return AudioPair(key, group, None, right, wrong, cluster=cluster)
 
 
 def _band(line: _Line) -> str:

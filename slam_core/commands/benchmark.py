@@ -5,7 +5,8 @@ A benchmark is `<corpus>/pairs/<name>`. Released ones are imported by `benchmark
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +14,18 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from slam_core.corpora import Corpus, Likelihood, Pair, open_corpus, sha256_of, write_pairs
+from slam_core.corpora import (
+    Corpus,
+    Likelihood,
+    Pair,
+    open_corpus,
+    open_pairs,
+    sha256_of,
+    write_pairs,
+)
 from slam_core.errors import UsageError
 from slam_core.leaks import refuse_trained
-from slam_core.ngrams import remeasure
+from slam_core.ngrams import remeasure, stored
 
 if TYPE_CHECKING:
     from slam_core.pairs import Reader
@@ -52,7 +61,7 @@ def words(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = words(source, reader, least_count=least_count, limit=limit)
     command = f"words {opened.name} {source.name} --least-count {least_count} --limit {limit}"
-    _write(opened, made, name, command, cast, source)
+    _write(opened, made, name, made_by(opened, command, name, reader, cast, source))
 
 
 @app.command()
@@ -76,7 +85,8 @@ def texts(
     command = f"texts {opened.name} {source.name}{f' --each {each}' if each else ''}"
     if likelihood != Likelihood.mean:
         command += f" --likelihood {likelihood}"
-    _write(opened, made, name, command, cast, source, likelihood)
+    record = made_by(opened, command, name, reader, cast, source)
+    _write(opened, made, name, record, likelihood)
 
 
 @app.command()
@@ -99,7 +109,10 @@ def cloze(
     made = cloze(source, opened, wrong, texts, reader)
     spoken = f" --texts {texts.name}" if texts else ""
     command = f"cloze {opened.name} {source.name} --wrong {wrong}{spoken}"
-    _write(opened, made, name, command, cast if texts else None, source=source)
+    record = made_by(opened, command, name, reader, cast, source)
+    if texts:
+        record["texts_sha256"] = _sha256_in(texts)
+    _write(opened, made, name, record)
 
 
 @app.command()
@@ -116,7 +129,8 @@ def endings(
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = endings(opened, kind, reader, HELD_OUT, limit)
-    _write(opened, made, name, f"endings {opened.name} --kind {kind} --limit {limit}", cast)
+    command = f"endings {opened.name} --kind {kind} --limit {limit}"
+    _write(opened, made, name, made_by(opened, command, name, reader, cast))
 
 
 @app.command()
@@ -132,7 +146,8 @@ def consistency(
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = consistency(opened, reader, limit)
-    _write(opened, made, name, f"consistency {opened.name} --limit {limit}", cast)
+    command = f"consistency {opened.name} --limit {limit}"
+    _write(opened, made, name, made_by(opened, command, name, reader, cast))
 
 
 def open_reader(corpus: str, tokeniser: str | None, cast: str) -> Reader:
@@ -158,39 +173,80 @@ def _write(
     corpus: Corpus,
     made: Iterable[Pair],
     name: str,
-    command: str,
-    cast: str | None,
-    source: Path | None = None,
+    record: dict[str, str],
     likelihood: Likelihood = Likelihood.mean,
 ) -> None:
-    """Write `<corpus>/pairs/<name>` and measure the n-grams on it."""
+    """Write `<corpus>/pairs/<name>`, unless it is there, and measure the n-grams on it."""
     folder = corpus.folder / "pairs" / name
-    items = list(watched(made))
-    refuse_trained(f"{corpus.name}/{name}", items, [corpus])
-    manifest = write_pairs(
-        folder,
-        items,
-        name=f"{corpus.name}/{name}",
-        inventory=corpus.inventory,
-        provenance=made_by(corpus, f"benchmark {command} --name {name}", cast, source),
-        likelihood=likelihood,
+    measured = stored(str(corpus.folder))
+    if is_made(folder, record):
+        say(f"{folder} is made already")
+        if measured and name in measured.pair_accuracy:
+            return
+    else:
+        items = list(watched(made))
+        refuse_trained(f"{corpus.name}/{name}", items, [corpus])
+        manifest = write_pairs(
+            folder,
+            items,
+            name=f"{corpus.name}/{name}",
+            inventory=corpus.inventory,
+            provenance=record,
+            likelihood=likelihood,
+        )
+        same = f", {manifest.dropped} dropped because their sides are empty or the same units"
+        say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
+    if {"train", "validation"} <= corpus.manifest.splits.keys():
+        remeasure(corpus)
+
+
+def is_made(folder: Path, record: Mapping[str, str]) -> bool:
+    """Whether a folder holds the pair set of a command that is said again, by its provenance.
+
+    UsageError if it holds another.
+    """
+    if not (folder / "pairs.json").exists():
+        return False
+    before = open_pairs(folder).manifest.provenance
+    if {field: before.get(field) for field in record} == record:
+        return True
+    how = f", made by `{before['made_by']}`" if "made_by" in before else ""
+    raise UsageError(
+        f"{folder} holds another pair set{how}, or one of other data or voices: give another "
+        "--name or remove it"
     )
-    same = f", {manifest.dropped} dropped because their sides are empty or the same units"
-    say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
-    remeasure(corpus)
 
 
 def made_by(
-    corpus: Corpus, command: str, cast: str | None, source: Path | None = None
+    corpus: Corpus,
+    command: str,
+    name: str,
+    reader: Reader | None,
+    cast: str,
+    source: Path | None = None,
+    group: str = "benchmark",
 ) -> dict[str, str]:
-    """The provenance of pairs that a command made for a corpus."""
+    """The provenance of pairs that a command made for a corpus, by which it knows them again."""
+    spoken = f" --cast {cast}" if reader else ""
     record = {
-        "made_by": f"python -m slam_core {command}{f' --cast {cast}' if cast else ''}",
+        "made_by": f"python -m slam_core {group} {command} --name {name}{spoken}",
         "corpus": corpus.revision,
     }
-    if source and source.is_file():
-        record |= {"source": source.name, "source_sha256": sha256_of(source)}
+    if reader:
+        record["tokeniser_revision"] = reader.tokeniser.revision
+        record["voice"] = reader.cast.version
+    if source and source.exists():
+        record |= {"source": source.name, "source_sha256": _sha256_in(source)}
     return record
+
+
+def _sha256_in(source: Path) -> str:
+    """Of a file, or of the names and the checksums of the files in a folder."""
+    if not source.is_dir():
+        return sha256_of(source)
+    files = sorted(p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
+    told = (f"{path.relative_to(source).as_posix()}\0{sha256_of(path)}\0" for path in files)
+    return hashlib.sha256("".join(told).encode()).hexdigest()
 
 
 def watched(made: Iterable[Pair]) -> Iterable[Pair]:

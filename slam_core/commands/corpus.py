@@ -187,12 +187,16 @@ def coarsen(
         "made_by": f"python -m slam_core corpus coarsen {corpus.name} --out {out.name} "
         + (f"--map {groups.name}" if groups else f"--k {k}")
     }
-    for folder in sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json")):
-        opened = open_pairs(folder)
+    folders = sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json"))
+    sets = {folder.relative_to(corpus.folder): open_pairs(folder) for folder in folders}
+    coarse.fit(to, corpus.name, corpus.inventory)
+    for where, opened in sets.items():
+        coarse.fit(to, f"pair set {where}", opened.manifest.inventory)
+    for where, opened in sets.items():
         write_pairs(
-            out / folder.relative_to(corpus.folder),
+            out / where,
             coarse.pairs(opened, to),
-            name=f"{out.name}/{opened.name.partition('/')[2]}",
+            name="/".join((out.name, *where.parts[1:])),
             inventory=inventory,
             provenance={**opened.manifest.provenance, **record, "of": opened.revision},
             likelihood=opened.manifest.likelihood,

@@ -13,7 +13,14 @@ from slam_core.commands.benchmark import LikelihoodOption
 from slam_core.commands.benchmark import app as benchmarks
 from slam_core.commands.corpus import app as corpus_app
 from slam_core.commands.corpus import say
-from slam_core.corpora import SPLITS, Likelihood, PairsManifest, open_corpus, write_pairs
+from slam_core.corpora import (
+    SPLITS,
+    Likelihood,
+    PairsManifest,
+    is_corpus,
+    open_corpus,
+    write_pairs,
+)
 from slam_core.errors import UsageError
 
 T = TypeVar("T")
@@ -33,7 +40,8 @@ def export(
     for path in formats.export(corpus, to, out):
         say(f"wrote {path}")
     if to.startswith("slamkit"):
-        say(f"slamkit reads it with tokeniser.params.num_units={corpus.inventory} (PAUSE is one)")
+        units = f"{corpus.inventory} (PAUSE, if any, is one)"
+        say(f"slamkit reads it with tokeniser.params.num_units={units}")
 
 
 @corpus_app.command()
@@ -76,7 +84,8 @@ def import_benchmark(
     folder: Annotated[Path, typer.Argument(help="Where the benchmark was unpacked.")],
     out: Annotated[Path, typer.Option(help="Folder of the pair set to write.")],
     tokeniser: Annotated[
-        str | None, typer.Option(help="A folder made by `codebook`; default: the embedded one.")
+        str | None,
+        typer.Option(help="A folder made by `tokeniser fit` or `assemble`; default: embedded."),
     ] = None,
     units: Annotated[
         Path | None, typer.Option(help='Units instead of audio: lines {"file", "units"}.')
@@ -100,6 +109,14 @@ def import_benchmark(
         raise UsageError(f"{out} holds a pair set: give another --out or remove it")
     made_by = {"made_by": "python -m slam_core benchmark import", "layout": layout}
     source = source_of(folder, out, tokeniser, units, inventory)
+    home = out.resolve().parent
+    if home.name == "pairs" and is_corpus(home.parent):
+        corpus = open_corpus(home.parent)
+        if corpus.inventory != source.inventory:
+            raise UsageError(
+                f"{out} would have {source.inventory} unit ids, corpus {corpus.name} has "
+                f"{corpus.inventory}: give the --tokeniser that made the corpus, or another --out"
+            )
     pairs = in_units(audio_pairs(layout, folder, source.names), source.units_of, source.pause)
     manifest = write_pairs(
         out,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from slam_core.commands.benchmark import (
     CastName,
     Name,
     TokeniserName,
+    is_made,
     made_by,
     open_reader,
     watched,
@@ -104,9 +105,10 @@ def speak(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     asked = list(text_pairs(source))
     pairs = watched(spoken(one, reader) for one in asked)
-    made = [Preference(p, one.context or p.id) for p, one in zip(pairs, asked, strict=True)]
-    command = f"preferences speak {opened.name} {source.name} --name {name} --held-out {held_out:g}"
-    _write(opened, name, made, held_out, made_by(opened, command, cast, source))
+    made = (Preference(p, one.context or p.id) for p, one in zip(pairs, asked, strict=True))
+    command = f"speak {opened.name} {source.name} --held-out {held_out:g}"
+    record = made_by(opened, command, name, reader, cast, source, group="preferences")
+    _write(opened, name, made, held_out, record)
 
 
 @app.command()
@@ -125,16 +127,18 @@ def endings(
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     parts = (("train", limit), ("validation", -(-limit // 10)))
-    made = [
+    made: Iterator[Preference] = (
         Preference(pair, pair.id, split, _story(opened, pair.id.partition(":")[0]))
         for split, most in parts
         for pair in watched(endings(opened, kind, reader, (split,), most))
-    ]
-    command = f"preferences endings {opened.name} --name {name} --kind {kind} --limit {limit}"
+    )
+    command = f"endings {opened.name} --kind {kind} --limit {limit}"
     if max_auto_bleu is not None:
-        made = list(filtered(made, max_auto_bleu, on.value))
+        made = filtered(made, max_auto_bleu, on.value)
         command += f" --max-auto-bleu {max_auto_bleu:g} --on {on.value}"
-    _write(opened, name, made, 0.1, made_by(opened, command, cast))
+    _write(
+        opened, name, made, 0.1, made_by(opened, command, name, reader, cast, group="preferences")
+    )
 
 
 def _story(corpus: Corpus, id: str) -> str | None:
@@ -142,9 +146,13 @@ def _story(corpus: Corpus, id: str) -> str | None:
 
 
 def _write(
-    corpus: Corpus, name: str, made: list[Preference], held_out: float, record: dict[str, str]
+    corpus: Corpus, name: str, made: Iterable[Preference], held_out: float, record: dict[str, str]
 ) -> None:
+    """Write both parts, the held-out one last; nothing is made if it is there."""
     folder = corpus.folder / "preferences" / name
+    if is_made(folder / "held_out", record):
+        say(f"{folder} is made already")
+        return
     written = write_preferences(
         folder, made, held_out=held_out, inventory=corpus.inventory, provenance=record
     )
@@ -159,7 +167,7 @@ def import_(
     name: Annotated[str, typer.Option(help="What to call them.")],
     layout: Annotated[Layout, typer.Option(help="slamkit's units, or audio as SpokenSwag.")],
     tokeniser: Annotated[
-        str | None, typer.Option(help="parquet: a folder made by `codebook`.")
+        str | None, typer.Option(help="parquet: a folder made by `tokeniser fit` or `assemble`.")
     ] = None,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of contexts.")] = 0.1,
     max_auto_bleu: Most = None,
@@ -167,7 +175,8 @@ def import_(
 ) -> None:
     """Write CORPUS/preferences/NAME/train and held_out, pair sets whose positive is the chosen one.
 
-    No context is in both. Where .parquet files are named after train and validation, these decide.
+    No context is in both. Where .parquet files are named after train and validation, these decide,
+    and training pairs of a prompt that is held out are left out.
     """
     opened = open_corpus(corpus)
     folder = opened.folder / "preferences" / name
@@ -204,6 +213,8 @@ def import_(
         encoder.finish()
     for part, manifest in made.items():
         tell_pairs(folder / part, manifest)
+    if left_out := made["train"].provenance.get("left_out"):
+        say(f"left out: {left_out}")
 
 
 def _heard(source: Path, encoder: Source) -> Iterator[Preference]:
@@ -224,10 +235,13 @@ def export(
     if out.exists():
         raise UsageError(f"{out} exists: give another --out or remove it")
     pairs = open_pairs(folder)
+    prompts: dict[bytes | str, str] = {}  # the first pair of each
     with replacing(out) as file:
         for item in pairs.items:
             sides = {"prompt": item.prompt, "chosen": item.positive, "rejected": item.negative}
-            file.write(json.dumps(slamkit.preference(item.id, sides)).encode() + b"\n")
+            first = prompts.setdefault(item.prompt.tobytes() or item.id, item.id)
+            line = slamkit.preference(item.id, first, sides)
+            file.write(json.dumps(line).encode() + b"\n")
     inventory = pairs.manifest.inventory
     say(
         f"{out}: {len(pairs)} pairs; slamkit reads them with tokeniser.params.num_units={inventory}"

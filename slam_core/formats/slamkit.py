@@ -80,8 +80,9 @@ def tokens(file_name: str, units: Units) -> dict[str, Any]:
     return {"file_name": file_name, "audio_repr": spelled(units)}
 
 
-def preference(id: str, sides: Mapping[str, Units]) -> dict[str, Any]:
+def preference(id: str, prompt: str, sides: Mapping[str, Units]) -> dict[str, Any]:
     """A line of preference data; sides are prompt, chosen and rejected. There is no audio: the
-    paths keep the id."""
+    paths keep the id, and that of the prompt what all pairs of one prompt share."""
     paths = {f"{side}_path": f"{id}_{side}.wav" for side in sides}
+    paths["prompt_path"] = f"{prompt}_prompt.wav"
     return {**paths, **{side: {"units": units.tolist()} for side, units in sides.items()}}
