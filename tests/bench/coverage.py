@@ -17,8 +17,9 @@ A world is a design and log-normal noise on a published law:
 For each the percentile intervals of approach 3 under every scheme, and of approach 2 where the
 design has budgets, are asked for constants, exponents, the optimum and the loss at ten times the
 largest compute. The table is stored in results/bench/coverage.json; with one estimator, or the
-designs on `published` laws or of the `demo` alone, the other rows stay as they are there. Where a
-coverage is meant to be 95 %, counting 400 worlds leaves a standard error of 1.1 %.
+designs on `published` laws or of the `demo` alone, the other rows stay as they are there, and the
+command stored is the last. Where a coverage is meant to be 95 %, counting 400 worlds leaves a
+standard error of 1.1 %.
 """
 
 from __future__ import annotations
