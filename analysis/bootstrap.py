@@ -15,14 +15,21 @@ What is drawn again, by `scheme`:
   a random sign, where noise differs between runs (Wu 1986). Each is first divided by 1 - leverage
   for the share of it that the fit took (HC3 of MacKinnon & White 1985).
 
-Approach 1 draws runs, each with all its points. Approach 2 always draws residuals: dropping sizes
-from a budget moves its parabola for a reason that has nothing to do with noise, so every replicate
-keeps all sizes. Where cells have several seeds, the deviations from the cells' means are drawn;
-elsewhere those of the runs from their parabolas. Both are drawn over all budgets, because one
-budget has too few to tell its own noise, and are first scaled up for the degrees of freedom that
-the mean (sqrt(k / (k - 1)) for k seeds) or the parabola (1 / sqrt(1 - leverage)) took from them.
-The variance of the noise is itself uncertain where few of those are left: each replicate has its
-own, the estimate times freedom / chi-square(freedom), its posterior under Jeffreys' prior.
+Approach 1 draws runs, each with all its points. Approach 2 always draws residuals (Davison &
+Hinkley 1997, section 6.2.3): dropping sizes from a budget moves its parabola for a reason that has
+nothing to do with noise, so every replicate keeps all sizes. What is drawn are the residuals of
+cells' means from their parabolas, each divided by its standard deviation, sqrt(1 - leverage) of
+that of the mean, over all budgets, because one budget has too few to tell its own noise. A drawn
+one is multiplied by the standard deviation of the mean where it goes: sqrt(misfit + noise / k) for
+k seeds. Noise is the mean square of seeds about their means; misfit is how much larger the mean
+square of lack of fit is (`misfit`), 0 where parabolas fit as well as seeds agree, so that nothing
+varies less than by its seeds. Without a second seed anywhere the two are one. Both mean squares are
+uncertain where few degrees of freedom are left: each replicate has its own, the estimate times
+freedom / chi-square(freedom), its posterior under Jeffreys' prior.
+
+Misfit counts as if it fell anew in every cell. What moves all minima alike no bootstrap sees: with
+sizes far from the minimum N* is off by more than its interval says, while `a` is not
+(`tests/bench/coverage.py`).
 
 Intervals are percentile intervals. Replicates whose fit failed are left out and counted.
 """
@@ -36,10 +43,11 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
 
-from analysis import envelope, isoflop, parametric
+from analysis import envelope, isoflop, misfit, parametric
 from analysis.envelope import EnvelopeFit
 from analysis.isoflop import IsoflopFit
 from analysis.laws import Floats, Ints, Law
+from analysis.misfit import Cells
 from analysis.parametric import ParametricFit
 from analysis.points import Points
 from analysis.status import TooFew
@@ -213,42 +221,37 @@ def of_envelope(
 def of_isoflop(
     points: Points, fitted: IsoflopFit, replicates: int = 1000, seed: int = 0
 ) -> Bootstrap[IsoflopFit]:
-    """Approach 2 on drawn residuals. A replicate fails if fewer than two budgets have a minimum, or
-    none where the fit has one budget."""
+    """Approach 2 on drawn residuals of cells' means. A replicate fails if fewer than two budgets
+    have a minimum, or none where the fit has one budget."""
     rng = np.random.default_rng(seed)
-    centre = points.loss.copy()
-    repeated: list[int] = []  # runs of cells with several seeds, and their deviations
-    deviations: list[float] = []
-    lone: list[int] = []  # the other runs, and their residuals
-    residuals: list[float] = []
-    freed = told = 0.0  # degrees of freedom that tell the noise, of either kind
-    for minimum in fitted.minima:
-        at = np.flatnonzero(points.budget == minimum.budget)
-        free = np.sqrt(np.maximum(1 - _leverage(np.log(points.n[at])), 1e-3))
-        left = (points.loss[at] - minimum.parabola(points.n[at])) / free
-        for cell in (cell for cell in points.cells if cell[0] in at):
-            if len(cell) == 1:
-                i = int(cell[0])
-                centre[i] = minimum.parabola(points.n[i])
-                lone.append(i)
-                residuals.append(float(left[at == i][0]))
-                freed += float(free[at == i][0]) ** 2
-            else:
-                centre[cell] = points.loss[cell].mean()
-                scale = math.sqrt(len(cell) / (len(cell) - 1))
-                deviations += list((points.loss[cell] - centre[cell]) * scale)
-                repeated += list(cell)
-                told += len(cell) - 1
-    losses = np.tile(centre, (_enough(replicates), 1))
-    for runs, off, freedom in ((repeated, deviations, told), (lone, residuals, freed)):
-        if runs:
-            drawn = rng.choice(np.array(off) - np.mean(off), size=(replicates, len(runs)))
-            spread = np.sqrt(freedom / rng.chisquare(freedom, (replicates, 1)))
-            losses[:, runs] += spread * drawn
+    cells = misfit.cells(points, fitted.minima)
+    drawn = _cell_noise(cells, _enough(replicates), rng)
+    losses = np.tile(points.loss, (replicates, 1))
+    for rows, expected, noise in zip(cells.rows, cells.parabola, drawn.T, strict=True):
+        losses[:, rows] = (expected + noise)[:, None]
     least = min(2, len(fitted.minima))
     fits = [fit for fit in isoflop.refit(points, fitted, losses) if len(fit.minima) >= least]
-    kinds = ["deviations of seeds"] * bool(repeated) + ["residuals of the parabolas"] * bool(lone)
-    return Bootstrap(tuple(fits), replicates - len(fits), " and ".join(kinds), seed)
+    kind = "residuals of the parabolas"
+    if cells.pure_freedom:
+        kind = "residuals of cells' means from the parabolas (misfit and seeds' noise)"
+    return Bootstrap(tuple(fits), replicates - len(fits), kind, seed)
+
+
+def _cell_noise(cells: Cells, replicates: int, rng: np.random.Generator) -> Floats:
+    """(replicates, cells) deviations of cells' means from their parabolas, drawn again."""
+
+    def mean_square(squares: float, freedom: int) -> Floats:
+        return np.asarray(squares / rng.chisquare(freedom, replicates))
+
+    pure, lack = cells.pure_freedom, cells.lack_freedom
+    told = cells.pure / pure if pure else 0.0
+    known = cells.variances(np.array([told]), np.array([cells.lack / lack]))[0]
+    alike = cells.left / np.sqrt(np.maximum((1 - cells.leverage) * known, 1e-30))
+    alike -= alike.mean()
+    alike /= math.sqrt(float((alike**2).mean())) or 1.0  # 0 on parabolas without noise
+    shapes = rng.choice(alike, size=(replicates, len(alike)))
+    noise = mean_square(cells.pure, pure) if pure else np.zeros(replicates)
+    return np.asarray(shapes * np.sqrt(cells.variances(noise, mean_square(cells.lack, lack))))
 
 
 def reweighted(
@@ -275,12 +278,6 @@ def reweighted(
     variances = {c: max(s, floor) ** 2 for c, s in sd.items()}
     fits = tuple(fit.weighted(variances) for fit in boot.fits)
     return fitted.weighted(variances), Bootstrap(fits, boot.failed, boot.kind, boot.seed)
-
-
-def _leverage(x: Floats) -> Floats:
-    """Diagonal of the hat matrix of a parabola in x."""
-    q, _ = np.linalg.qr(np.stack([np.ones_like(x), x, x * x], axis=1))
-    return np.asarray((q**2).sum(1))
 
 
 def _enough(replicates: int) -> int:

@@ -23,6 +23,7 @@ from analysis.estimate import Estimate, Options, chosen, estimate
 from analysis.files import SUFFIXES, from_file
 from analysis.isoflop import Bias, IsoflopFit
 from analysis.laws import SPREAD, Optimum
+from analysis.misfit import lack_of_fit
 from analysis.parametric import ParametricFit
 from analysis.points import Points
 from analysis.records import along_curves, from_results
@@ -313,6 +314,7 @@ def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
     if isinstance(fitted, IsoflopFit):
         ratios = dict(fits.bias.ratio) if fits.bias else {}
         akima = found.value(lambda f: f.akima_size.exponent)
+        tests = lack_of_fit(fits.points, fitted.minima)
         return {
             "budgets": [
                 {
@@ -325,6 +327,7 @@ def _details(fits: Fits, found: Estimate) -> dict[str, Any]:
                     "loss": m.loss,
                     "akima_n": m.akima[0] if m.akima else None,
                     "parabola_bias": ratios.get(m.budget),
+                    "lack_of_fit": asdict(tests[m.budget]) if m.budget in tests else None,
                 }
                 for m in fitted.minima
                 for drawn in [found.interval(isoflop_size(m.budget))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter
 
@@ -12,11 +13,13 @@ from analysis.envelope import EnvelopeFit
 from analysis.estimate import APPROACH, Estimate
 from analysis.fits import Best, Fits, convention_name, isoflop_size
 from analysis.isoflop import IsoflopFit
+from analysis.misfit import LackOfFit, lack_of_fit
 from analysis.parametric import ParametricFit
 from analysis.plain import between, big, columns, five, four, show
 from analysis.points import Points
 from analysis.predict import Prediction, Priced
 
+NOTICED = 0.05  # probability below which lack of fit is a warning
 FORMS = {
     "envelope": "envelope of the losses",
     "isoflop": "parabola of each budget",
@@ -109,6 +112,7 @@ def _show_isoflop(fits: Fits, two: IsoflopFit, found: Estimate) -> None:
             f"replicates without a minimum between the sizes: {', '.join(without)}; an interval of "
             "N* is of those with one, and ends where the sizes do"
         )
+    _show_lack_of_fit(lack_of_fit(fits.points, two.minima))
     if found.has_exponents:
         _show_exponents(found)
         if math.isfinite(akima := found.value(lambda fit: fit.akima_size.exponent)):
@@ -116,6 +120,17 @@ def _show_isoflop(fits: Fits, two: IsoflopFit, found: Estimate) -> None:
             print(f"by Akima interpolants a = {akima:.4f} {between(drawn) if found.boot else ''}")
         if fits.bias:
             print(f"bias: of N* if approach 3's law were exact; that of a is {fits.bias.a:+.1e}")
+
+
+def _show_lack_of_fit(tests: Mapping[float, LackOfFit]) -> None:
+    """The F tests on one line, a warning where one of them finds that a parabola does not fit."""
+    if not tests:
+        return
+    told = ", ".join(f"{test.p:.2g} at {big(c)}" for c, test in tests.items())
+    if any(test.p < NOTICED for test in tests.values()):
+        print(f"warning: parabolas miss by more than seeds differ: lack of fit, F test, p = {told}")
+    else:
+        print(f"lack of fit of the parabolas against what seeds differ by: F test, p = {told}")
 
 
 def _show_constants(found: Estimate) -> None:

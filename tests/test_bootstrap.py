@@ -16,7 +16,7 @@ from analysis import bootstrap, isoflop, parametric
 from analysis.bootstrap import Bootstrap, Interval, Scheme
 from analysis.fits import isoflop_size
 from analysis.isoflop import IsoflopFit
-from analysis.laws import Law
+from analysis.laws import Floats, Law
 from analysis.points import Points
 from slam_core.errors import SlamError, UsageError
 
@@ -82,6 +82,59 @@ def test_intervals_of_approach_2_are_honest(sizes: int, seeds: int) -> None:
             estimates[i].append(number(fitted))
     assert_honest(SPEECH.a, intervals[0], estimates[0])
     assert_honest(math.log(SPEECH.optimum(1e17)[0]), intervals[1], estimates[1])
+
+
+def in_cells(losses: Floats, seeds: int, sd: float, seed: int) -> Floats:
+    """Losses with a deviation of its own in every cell, of so many seeds side by side."""
+    own = np.random.default_rng((seed, 1)).normal(0, sd, len(losses) // seeds)
+    return np.asarray(losses * np.exp(np.repeat(own, seeds)))
+
+
+def test_intervals_of_approach_2_count_misfit_beside_the_noise_of_seeds() -> None:
+    """Seeds that agree with each other better than with any parabola."""
+    intervals, estimates = [], []
+    for seed in range(WORLDS):
+        some = world(seed, sizes=5, seeds=3)
+        some = replace(some, loss=in_cells(some.loss, 3, 0.004, seed))
+        fitted = isoflop.fit(some)
+        boot = bootstrap.of_isoflop(some, fitted, 150, seed)
+        intervals.append(boot.interval(attrgetter("a")))
+        estimates.append(fitted.a)
+    assert_honest(SPEECH.a, intervals, estimates)
+
+
+def test_intervals_of_one_figure_mean_the_same_with_one_seed_and_with_several() -> None:
+    """All of the noise is the cells' own: more seeds at a budget make its minimum no surer."""
+    n, d = isoflop_grid(SPEECH, BUDGETS, 7, 4.0)
+    lone = noisy(SPEECH, n, d, 0.003, 0)
+    times = np.where(lone.c < 1.1e16, 3, 1)
+    some = lone.take(np.repeat(np.arange(len(lone)), times))
+
+    def widths(points: Points) -> Floats:
+        fitted = isoflop.fit(points)
+        boot = bootstrap.of_isoflop(points, fitted, 2000, 0)
+        found = (boot.interval(isoflop_size(m.budget)) for m in fitted.minima)
+        return np.array([math.log(i.high / i.low) for i in found])
+
+    assert widths(some) == pytest.approx(widths(lone), rel=0.2)
+    drawn = [bootstrap.of_isoflop(each, isoflop.fit(each), 20).kind for each in (lone, some)]
+    assert drawn[0] == "residuals of the parabolas"
+    assert "misfit and seeds' noise" in drawn[1]
+
+
+def test_no_interval_of_approach_2_is_below_the_noise_of_seeds() -> None:
+    """Cells whose means lie on parabolas by chance vary by their seeds all the same."""
+    x = np.tile(np.repeat(np.linspace(-1, 1, 5), 3), 4)
+    c = np.repeat(np.geomspace(1e16, 1e19, 4), 15)
+    n = np.sqrt(c / 120) * np.exp(x)
+    apart = np.tile([-0.002, 0.0, 0.002], 20)
+    some = replace(
+        world(0, 5, 3).take(np.arange(60)), n=n, d=c / (6 * n), c=c, loss=3 + 0.1 * x**2 + apart
+    )
+    boot = bootstrap.of_isoflop(some, isoflop.fit(some), 2000, 0)
+    error = 0.002 / math.sqrt(3) / np.linalg.norm(x[::3][:5]) / (2 * 0.1)
+    noted = [boot.sd(lambda fit, k=k: math.log(fit.minima[k].n)) for k in range(4)]  # type: ignore[misc]
+    assert noted == pytest.approx([error] * 4, rel=0.12)
 
 
 @pytest.mark.parametrize(("sizes", "seeds"), [(7, 1), (5, 3)])
