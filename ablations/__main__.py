@@ -40,7 +40,10 @@ def list_(scale: AtScale = "tiny", as_json: Json = False) -> None:
     rows = []
     for name, one in catalogue().items():
         row: dict[str, Any] = {"name": name, "question": one.question, "paper": one.where}
-        row |= {"arms": list(one.arms), "settings": [s for s in one.settings if s]}
+        row |= {
+            "arms": list(declared(name, scale).arms),
+            "settings": [s for s in one.settings if s],
+        }
         row |= {"baseline": one.baseline, "runs": len(set(declared(name, scale).runs().values()))}
         rows.append(row | {"scale": scale})
     if as_json:

@@ -57,7 +57,8 @@ class Ablation(_Value):
     seeds.
 
     `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
-    A setting's changes come before an arm's. Each arm is trained at every value of the `tuned`
+    A setting's changes come before an arm's; an arm that is `By` scale is none where that says
+    None. Each arm is trained at every value of the `tuned`
     fields and judged at its best, so that no arm suffers from another's optimum. Runs are scored on
     `metrics` of the scale. `where` names the paper's figure or table, `paper` holds its numbers.
     """
@@ -67,7 +68,7 @@ class Ablation(_Value):
     where: str
     base: Base = "slam"
     baseline: str
-    arms: dict[str, Changes] = Field(min_length=2)
+    arms: dict[str, Changes | By] = Field(min_length=2)
     settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
     tuned: dict[str, tuple[Any, ...] | By] = {}
     metrics: tuple[str, ...] = ("sBLIMP", "sSC", "tSC", "sWUGGY", *LOSSES)
@@ -155,6 +156,12 @@ class Declared:
         return f"{self.ablation.name}-{self.scale.name}"
 
     @property
+    def arms(self) -> dict[str, Changes]:
+        """Those that the scale has."""
+        here = {name: self._here(arm) for name, arm in self.ablation.arms.items()}
+        return {name: changes for name, changes in here.items() if changes is not None}
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """What its runs are scored on: benchmarks and corpora."""
         known = self.scale.benchmarks | self.scale.losses
@@ -175,10 +182,10 @@ class Declared:
     @property
     def cells(self) -> dict[str, tuple[Cell, Changes]]:
         """By label, with the changes from the base."""
-        found = {}
+        found, arms = {}, self.arms
         for setting, arm, tuned, seed in self._product():
             cell = Cell(setting, arm, tuned, seed)
-            parts = (self.ablation.settings[setting], self.ablation.arms[arm], dict(tuned))
+            parts = (self.ablation.settings[setting], arms[arm], dict(tuned))
             merged: Changes = {}
             for part in parts:
                 merged |= {field: self._here(value) for field, value in part.items()}
@@ -198,9 +205,7 @@ class Declared:
         points = [
             tuple(zip(values, point, strict=True)) for point in itertools.product(*values.values())
         ]
-        yield from itertools.product(
-            self.ablation.settings, self.ablation.arms, points, self.scale.seeds
-        )
+        yield from itertools.product(self.ablation.settings, self.arms, points, self.scale.seeds)
 
     def _here(self, value: Any) -> Any:
         """A value at this scale; models are trees, as `RunSpec.but` takes them."""

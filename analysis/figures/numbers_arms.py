@@ -66,7 +66,7 @@ def doses(declared: Declared, results: Path) -> Numbers:
     `SlamError` where arms have none.
     """
     table = tabulate(declared, results)
-    dose = {arm: _dose(arm) for arm in declared.ablation.arms}
+    dose = {arm: _dose(arm) for arm in declared.arms}
     if len({unit for _, unit in dose.values()}) != 1 or len(dose) < 3:
         raise SlamError(f"the arms of {declared.ablation.name} are no doses of one thing")
     unit = next(unit for _, unit in dose.values())
