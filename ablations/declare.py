@@ -59,7 +59,8 @@ class Ablation(_Value):
     `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
     A setting's changes come before an arm's; an arm that is `By` scale is none where that says
     None. Each arm is trained at every value of the `tuned`
-    fields and judged at its best, so that no arm suffers from another's optimum. Runs are scored on
+    fields and judged at its best, so that no arm suffers from another's optimum. `also` are further
+    baselines, each with the arms that are compared with it besides. Runs are scored on
     `metrics` of the scale. `where` names the paper's figure or table, `paper` holds its numbers.
     """
 
@@ -71,6 +72,7 @@ class Ablation(_Value):
     arms: dict[str, Changes | By] = Field(min_length=2)
     settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
     tuned: dict[str, tuple[Any, ...] | By] = {}
+    also: dict[str, tuple[str, ...]] = {}
     metrics: tuple[str, ...] = ("sBLIMP", "sSC", "tSC", "sWUGGY", *LOSSES)
     paper: Paper | None = None
 
@@ -78,6 +80,9 @@ class Ablation(_Value):
     def _consistent(self) -> Self:
         if self.baseline not in self.arms:
             raise ValueError(f"baseline '{self.baseline}' is none of the arms")
+        beside = [arm for base, arms in self.also.items() for arm in (base, *arms)]
+        if strange := [arm for arm in beside if arm not in self.arms]:
+            raise ValueError(f"also: '{strange[0]}' is none of the arms")
         known = {key(setting, arm) for setting in self.settings for arm in self.arms}
         if self.paper and (unknown := self.paper.values.keys() - known):
             raise ValueError(f"{self.paper.source} has '{min(unknown)}', which is no arm")
