@@ -248,8 +248,8 @@ def figure(
     scale: AtScale = "tiny",
     results: Results = RESULTS,
 ) -> None:
-    """Draw training curves by arm and, where arms are doses, scores by dose, as PDF and PNG with
-    the numbers behind them as JSON."""
+    """Draw training and validation by arm and, where arms are doses, scores by dose, as PDF and PNG
+    with the numbers behind them as JSON."""
     from ablations.catalogue import declared
     from analysis.figures import numbers_arms
     from analysis.figures.write import write
