@@ -441,6 +441,10 @@ def test_a_table_says_what_arms_have_besides(small: Scale, tmp_path: Path) -> No
         f"  slow | alike: {label} {seen:.2g}",
         f"  fast: {label} {2 * seen:.2g}",
     ]
+    # Of preferences, too: half of 60 steps of 4 pairs, of which there are 40.
+    *_, last = notes("after", arms=AFTER.arms)
+    (half,) = Mix(spec.data, 0).passes(30).values()
+    assert last == f"  after: {label} {half:.2g}, preferences 3"
     # Rates are the arms, or each has its own; once through the data, all alike.
     once = {"arms": {k: v | {"budget.amount": 2.0} for k, v in PLAIN.arms.items()}}
     assert notes("rates", **once) == ()

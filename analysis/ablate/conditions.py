@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ablations.declare import Declared, key
+from slam_core.choices import kept
+from slam_core.corpora import open_pairs
 from slam_core.data import Mix
 from slam_core.errors import SlamError
 from slam_core.results import Result
@@ -33,7 +35,7 @@ def one_rate(declared: Declared, ended: Mapping[str, Result]) -> list[str]:
 
 
 def epochs(declared: Declared) -> list[str]:
-    """How often each arm goes through each of its sources before preferences, a line for those that
+    """How often each arm goes through each of its sources, and preferences, a line for those that
     do so alike; nothing where no arm repeats any and all are alike, or the corpora are not here."""
     specs = declared.runs()
     arms: dict[str, list[str]] = {}
@@ -45,6 +47,9 @@ def epochs(declared: Declared) -> list[str]:
         first = spec.parent or spec
         try:
             passes = Mix(first.data, first.seed).passes(first.steps or 0)
+            if spec.dpo:
+                pairs = len(kept(open_pairs(spec.dpo.pairs).items, spec.dpo.max_auto_bleu))
+                passes["preferences"] = (spec.steps or 0) * spec.dpo.batch / pairs
         except SlamError:
             return []
         repeated |= max(passes.values()) > 1

@@ -36,12 +36,7 @@ def curves(declared: Declared, results: Path) -> Numbers:
         if curve.loss and all(map(math.isfinite, curve.loss))
     }
     ended = {r.run: r for r in read(results, Result).values() if r.state == "done"}
-    conventions = {
-        r.spec["budget"].get("convention")
-        for r in map(ended.get, (spec.id for spec in specs.values()))
-        if r
-    }
-    convention = conventions.pop() or "6nd" if len(conventions) == 1 else "6nd"
+    convention = next(iter(specs.values())).budget.convention or "6nd"
     groups: dict[tuple[str, str], dict[int, Curve]] = {}
     sources: dict[tuple[str, str], tuple[Source, ...]] = {}
     for label, (cell, _) in declared.cells.items():
@@ -60,9 +55,7 @@ def curves(declared: Declared, results: Path) -> Numbers:
     for (setting, arm), found in groups.items():
         row, base = chosen[setting, arm], groups.get((setting, baseline), {})
         alike = sources[setting, arm] == sources.get((setting, baseline))
-        flops = {
-            run: ended[run].counts.flops(convention) for run in (c.run for c in found.values())
-        }
+        flops = {c.run: ended[c.run].counts.flops(convention) for c in found.values()}
         settings.setdefault(setting, []).append(
             {
                 "arm": arm,
