@@ -13,7 +13,7 @@ import numpy as np
 from analysis.points import Points
 from analysis.records import from_results
 from slam_core.errors import SlamError
-from slam_core.results import Exclusion, Result, read
+from slam_core.results import Result, latest
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def seed_noise(results: Path, runs: Collection[str]) -> float | None:
     """Standard deviation of the validation loss between seeds of one spec, pooled over specs of one
     stage on the same data as these runs."""
     losses: dict[str, list[float]] = {}
-    excluded = read(results, Exclusion)
-    known = {r.run: r for _, r in sorted(read(results, Result).items()) if r.key not in excluded}
+    known = latest(results, Result)
     data = [known[run].spec["data"] for run in runs if run in known]
     for result in known.values():
         if result.spec.get("dpo") or result.spec["data"] not in data:

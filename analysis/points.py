@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.laws import SPREAD, Cost, Floats, Ints
 from slam_core.errors import UsageError
@@ -16,6 +17,7 @@ from slam_core.errors import UsageError
 ROUNDED = 1.01  # what rounding to batches or epochs makes of one C
 # Schedules along which a loss is that of a run which could end there, up to its cool-down.
 STEADY = ("", "constant", "wsd", "wsd_sqrt", "inverse_sqrt")
+_NEEDED = ("d", "c", "loss", "label")
 Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 
 
@@ -66,7 +68,8 @@ class Points:
         for entry in fields(self):
             column = getattr(self, entry.name)
             listed = isinstance(column, np.ndarray | tuple) and entry.name != "notes"
-            if listed and len(column) not in (0, len(self.n)):
+            lengths = {len(self.n)} if entry.name in _NEEDED else {0, len(self.n)}
+            if listed and len(column) not in lengths:
                 raise UsageError(
                     f"{self.name}: {len(column)} values of {entry.name} for {len(self.n)} points"
                 )
@@ -86,6 +89,29 @@ class Points:
                     f"{self.name}: {column} of {self.label[wrong[0]]} is {values[wrong[0]]}; "
                     "every number has to be finite and above 0: mend or drop the row"
                 )
+
+    @classmethod
+    def of(
+        cls,
+        n: npt.ArrayLike,
+        d: npt.ArrayLike,
+        loss: npt.ArrayLike,
+        c: npt.ArrayLike | None = None,
+        *,
+        name: str = "points",
+        label: Sequence[str] = (),
+        params: str = "total",
+        flops: str = "6nd",
+        **more: Any,
+    ) -> Self:
+        """Points of any sequences of numbers: by default C = 6ND, and labels say the row.
+
+        `more` are further columns. `UsageError` for numbers that are no loss, size or budget.
+        """
+        sizes, units, losses = (np.asarray(column, dtype=float) for column in (n, d, loss))
+        spent = 6 * sizes * units if c is None else np.asarray(c, dtype=float)
+        rows = tuple(label) or tuple(f"row {i}" for i in range(1, len(sizes) + 1))
+        return cls(name, sizes, units, spent, losses, params, flops, rows, **more)
 
     def __len__(self) -> int:
         return len(self.n)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.design import Runs
+from analysis.files import SUFFIXES
 from analysis.points import Points
 from slam_core.errors import UsageError
 from slam_core.recipes import RECIPES
 from slam_core.spec import RunSpec
-from sweeps.grid import Grid, IsoFlop, Study, Together, Trunk
+from sweeps.grid import Grid, IsoFlop, Together, Trunk
 from sweeps.priors import free_size
 from sweeps.rules import Rule
 from sweeps.table import exact
@@ -20,8 +21,9 @@ from sweeps.table import exact
 @dataclass(frozen=True)
 class Buildable:
     """The part of a study that runs are proposed for, and the conventions of its points; `known`
-    are the ids of the runs it has."""
+    are the ids of the runs it has, `source` is what the study was asked for by."""
 
+    source: str
     study: str
     base: RunSpec
     family: str
@@ -99,9 +101,9 @@ def _quoted(value: object) -> str:
 def builder(source: str | None, points: Points) -> Buildable | None:
     """The part of a study that has the points' runs; None for points of no study, or of one without
     sizes and budgets."""
-    from sweeps.studies import STUDIES
+    from sweeps.catalogue import find
 
-    study: Study | None = STUDIES.get(source or "")
+    study = find(source) if source and not source.lower().endswith(SUFFIXES) else None
     for part in study.parts if isinstance(study, Together) else (study,):
         if not isinstance(part, IsoFlop | Trunk | Grid):
             continue
@@ -111,7 +113,8 @@ def builder(source: str | None, points: Points) -> Buildable | None:
         assert study is not None
         known = frozenset(spec.id for spec in study.runs().values())
         family, scaled = first.model.family, part.scaled
-        return Buildable(study.name, part.base, family, scaled, points.params, points.flops, known)
+        conventions = points.params, points.flops
+        return Buildable(source or "", study.name, part.base, family, scaled, *conventions, known)
     return None
 
 
@@ -119,7 +122,8 @@ def instructions(study: Buildable | None, runs: Runs, points: Points, again: str
     """What to do next, in words."""
     if study is None:
         return f"next: run them, add their losses to {points.name}, and ask again: {again}"
+    file = study.source if study.source.endswith(".py") else "sweeps/studies.py"
     return (
-        f"next: add this to the parts of {study.study} in sweeps/studies.py (a Together), "
-        f"python -m sweeps launch {study.study}, and ask again: {again}\n{study.literal(runs)}"
+        f"next: add this to the parts of {study.study} in {file} (a Together), "
+        f"python -m sweeps launch {study.source}, and ask again: {again}\n{study.literal(runs)}"
     )

@@ -103,7 +103,7 @@ def from_results(
     if not arm and (repeated := _repeats(tokens, unique)):
         notes.append(repeated)
     return Points(
-        name=study or "all",
+        name=Path(study).stem if study else "all",
         n=np.array([float(result.counts.params(params)) for result in chosen]),
         d=tokens,
         c=per_unit * tokens,
@@ -130,14 +130,9 @@ def from_results(
 
 def _study(name: str) -> dict[str, str]:
     """run id -> label of a study's runs."""
-    from sweeps.studies import STUDIES
+    from sweeps.catalogue import find
 
-    if name not in STUDIES:
-        raise UsageError(
-            f"no study '{name}'; there are {', '.join(STUDIES)} (a file of points ends in .csv, "
-            ".tsv, .json or .jsonl)"
-        )
-    return {spec.id: label for label, spec in STUDIES[name].runs().items()}
+    return {spec.id: label for label, spec in find(name).runs().items()}
 
 
 def _arms(results: Sequence[Result], name: str) -> dict[str, str]:
@@ -203,18 +198,17 @@ def along_curves(points: Points, folder: Path) -> Points:
     """The points of the training curves of these runs, with their *training* loss, the mean over
     each logged interval; `SlamError` if the folder holds no curve of them. Runs that end with
     preferences are left out: what they log last is another loss."""
-    from slam_core.results import Curve, Exclusion, read
+    from slam_core.results import Curve, latest
 
     second = np.array([any(name.startswith("dpo.") for name, _ in one) for one in points.rest])
     if second.any():
         note = f"{second.sum()} runs left out (the training loss of preferences is no NLL)"
         points = replace(points.where(~second), notes=(*points.notes, note))
-    excluded = read(folder, Exclusion)
-    latest = {c.run: c for key, c in sorted(read(folder, Curve).items()) if key not in excluded}
-    at = [i for i, run in enumerate(points.run) if run in latest for _ in latest[run].tokens]
+    curves = latest(folder, Curve)
+    at = [i for i, run in enumerate(points.run) if run in curves for _ in curves[run].tokens]
     if not at:
         raise SlamError(f"{folder}/curves.jsonl holds no curve of the runs of {points.name}")
-    kept = [latest[run] for run in points.run if run in latest]
+    kept = [curves[run] for run in points.run if run in curves]
     d = np.array([float(tokens) for curve in kept for tokens in curve.tokens])
     rows = np.array(at)
     chosen = points.take(rows)

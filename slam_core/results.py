@@ -30,6 +30,10 @@ from slam_core.spec import RunSpec, spec_from
 
 State = Literal["missing", "running", "interrupted", "failed", "diverged", "done"]
 ENDED: tuple[State, ...] = ("done", "diverged")  # with a result
+# Of a run in a study: `pruned` is an interruption that a search asked for, `excluded` a run all of
+# whose results are taken out of analysis.
+Standing = State | Literal["pruned", "excluded"]
+OVER: tuple[Standing, ...] = (*ENDED, "pruned", "excluded")  # nothing is left to do
 Event = dict[str, Any]
 
 
@@ -173,6 +177,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 # The disk's own trouble, or the network's that it hangs on: what asks again may have an answer.
 PASSING = (*FULL, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 Record = TypeVar("Record", Result, Curve, Score, Exclusion)
+OfAttempt = TypeVar("OfAttempt", Result, Curve)
 FILES: dict[type[BaseModel], str] = {
     Result: "runs.jsonl",
     Curve: "curves.jsonl",
@@ -412,6 +417,20 @@ def read(folder: Path, kind: type[Record]) -> dict[tuple[str, ...], Record]:
             ) from None
         _add(records, record, path)
     return records
+
+
+def latest(folder: Path, kind: type[OfAttempt]) -> dict[str, OfAttempt]:
+    """Run id -> its record of the newest attempt that is not excluded, whatever the order of the
+    lines (files merge by union)."""
+    gone = read(folder, Exclusion)
+    return {key[0]: record for key, record in sorted(read(folder, kind).items()) if key not in gone}
+
+
+def excluded(folder: Path) -> dict[str, str]:
+    """Run id -> reason, of the runs whose every result in a results folder is excluded."""
+    gone = read(folder, Exclusion)
+    left = latest(folder, Result)
+    return {run: one.reason for (run, _), one in sorted(gone.items()) if run not in left}
 
 
 def keys(folder: Path, kind: type[Result] | type[Curve]) -> set[tuple[str, str]]:

@@ -142,17 +142,17 @@ def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
     """Claim the run for as long as `held` lasts: its state, `running` from here on if there is
     anything to do, and the attempt to work on."""
     held.enter_context(scratch.claim(spec.id))
-    tried = scratch.attempts(spec.id)
-    state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
-    if state in ENDED:
-        return [state, tried[-1].name]
-    if state == "failed" and not retry:
+    last = scratch.latest(spec.id)
+    state = Journal(last).state() if last else "missing"
+    if last and state in ENDED:
+        return [state, last.name]
+    if last and state == "failed" and not retry:
         raise SlamError(
-            f"run {spec.id} failed before ({_reason(tried[-1])}); "
+            f"run {spec.id} failed before ({_reason(last)}); "
             "mend the cause and say --retry for a new attempt"
         )
-    fresh = not tried or state == "failed"
-    return ["running", (scratch.new_attempt(spec.id) if fresh else tried[-1]).name]
+    attempt = last if last and state != "failed" else scratch.new_attempt(spec.id)
+    return ["running", attempt.name]
 
 
 def _attempt(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core.errors import SlamError, UsageError
-from slam_core.results import Journal, State
+from slam_core.results import Event, Journal, State
 
 _RUN_ID = re.compile("[0-9a-f]{12}")
 
@@ -72,15 +72,26 @@ def attempts(run: str, home: Path | None = None) -> list[Path]:
     return [folder / name for name in _folders(folder)]
 
 
+def latest(run: str) -> Path | None:
+    """The newest attempt folder of a run; None if nothing was tried."""
+    return next(reversed(attempts(run)), None)
+
+
+def events(run: str) -> list[Event]:
+    """The journal of a run's newest attempt."""
+    attempt = latest(run)
+    return Journal(attempt).events() if attempt else []
+
+
 def new_attempt(run: str) -> Path:
     """A fresh attempt folder, the newest whatever the clock says; names are unique across machines,
     so results merge."""
     now = time.time()
     stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}"
-    tried = attempts(run)
-    if tried and tried[-1].name > stamp:
+    last = latest(run)
+    if last and last.name > stamp:
         # The clock went back, or the last one is of this millisecond: `~` sorts after all of ours.
-        stamp = tried[-1].name + "~"
+        stamp = last.name + "~"
     folder = run_folder(run) / f"{stamp}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     return folder
@@ -116,8 +127,8 @@ def state(run: str) -> State:
     """The state of a run: of its latest attempt, or `running` while its claim is held."""
     if holder(run) is not None:
         return "running"
-    tried = attempts(run)
-    return Journal(tried[-1]).state() if tried else "missing"
+    attempt = latest(run)
+    return Journal(attempt).state() if attempt else "missing"
 
 
 @contextmanager

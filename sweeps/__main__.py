@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slam_core.errors import UsageError, did_you_mean, exit_code
+from slam_core.errors import UsageError, exit_code
 from sweeps.options import Where, kept, options, somewhere
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-Name = Annotated[str, typer.Argument(help="Name of a study.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="A study, or a .py file of one.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
 Storage = Annotated[
@@ -45,7 +45,7 @@ def plan(
     results: Results = RESULTS,
 ) -> None:
     """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
-    from slam_core.results import ENDED
+    from slam_core.results import OVER
     from sweeps import plan as plans
     from sweeps.times import Assumed
 
@@ -56,7 +56,7 @@ def plan(
     times = Assumed(device, mfu) if device is not None else None
     planned = plans.plan(study(name), results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
-    if not as_json and not 0 < len(planned.runs) == len(planned.having(*ENDED)):
+    if not as_json and not 0 < len(planned.runs) == len(planned.having(*OVER)):
         print(" ".join([f"next: {go_on(name)} --on local", *kept(results)]))
 
 
@@ -208,13 +208,10 @@ def collect(
 
 
 def study(name: str) -> Study:
-    """The declared study called `name`; `UsageError` with the known ones and the closest."""
-    from sweeps.studies import STUDIES
+    """`sweeps.catalogue.find`, imported when it is needed."""
+    from sweeps.catalogue import find
 
-    if name in STUDIES:
-        return STUDIES[name]
-    hint = did_you_mean(name, STUDIES)
-    raise UsageError(f"no study '{name}'; there are {', '.join(sorted(STUDIES))}{hint}")
+    return find(name)
 
 
 def ledger_of(name: str, storage: str | None) -> Ledger:

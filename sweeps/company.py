@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sweeps.watch import Standing
+from sweeps.watch import Progress
 
 GAIN = 1.1
 MOST = 8  # runs at a time that are tried
@@ -31,7 +31,7 @@ class Company:
         """Runs that a GPU may have now: those that are known to pay, and one on trial."""
         return min(self.most, self.proven + 1)
 
-    def room(self, gpu: str, beside: Mapping[str, Standing], others: int = 0) -> bool:
+    def room(self, gpu: str, beside: Mapping[str, Progress], others: int = 0) -> bool:
         """Whether another run may start on a GPU beside these, by run id, and so many of other
         launches, in whose company nothing is measured."""
         if others:
@@ -64,14 +64,14 @@ class Company:
     def _settle(self, said: str) -> None:
         self.most, self.said = self.proven, said
 
-    def _speeds(self, gpu: str, beside: Mapping[str, Standing]) -> dict[str, float]:
+    def _speeds(self, gpu: str, beside: Mapping[str, Progress]) -> dict[str, float]:
         """FLOP/s of each, by run, once all have told it twice since one came or left: the interval
         that this falls into is of neither company. Empty before."""
         heard = self._heard.get(gpu, {})
         if heard.keys() != beside.keys():
             heard = self._heard[gpu] = {run: set() for run in beside}
-        for run, standing in beside.items():
-            heard[run].add(standing.step)
+        for run, progress in beside.items():
+            heard[run].add(progress.step)
         speeds = {run: one.flops for run, one in beside.items() if one.flops}
         # The first step seen is of before.
         told = speeds.keys() == beside.keys() and all(len(steps) > 2 for steps in heard.values())

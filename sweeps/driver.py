@@ -16,10 +16,10 @@ from slam_core.results import ENDED, PRUNER
 from slam_core.spec import resolve
 from sweeps.asker import Asker
 from sweeps.door import write_down
+from sweeps.endings import pruned
 from sweeps.ledger import Ledger
 from sweeps.place import Ending, Job
 from sweeps.points import Facts, Outcome, Point, objective
-from sweeps.queue import pruned
 from sweeps.search import Search
 from sweeps.watch import Lines
 
@@ -204,10 +204,9 @@ class Driver:
     def _stop(self, point: Point) -> None:
         """Ask the runs of a point to stop, wherever they are; again if one has started again."""
         for run in point.runs:
-            latest = scratch.attempts(run)[-1:] if self.facts.state(run) == "running" else []
-            for attempt in latest:
-                if scratch.asked_to_stop(attempt) is None:
-                    scratch.ask_to_stop(attempt, PRUNER)
+            attempt = scratch.latest(run) if self.facts.state(run) == "running" else None
+            if attempt and scratch.asked_to_stop(attempt) is None:
+                scratch.ask_to_stop(attempt, PRUNER)
 
     def _close(self, point: Point, lost: bool) -> None:
         """A trial's end: complete, diverged, pruned, or given up until the search runs again."""
@@ -220,7 +219,9 @@ class Driver:
         self.lost = 0 if outcome.over else self.lost + 1
         self._keep(lambda: self.ledger.note(point, outcome))
         values = [value for _, value in self.complete()]
-        said = f"{outcome.value:.4f}, best {min(values):.4f}" if outcome.value else outcome.state
+        said = str(outcome.state)
+        if outcome.value is not None:
+            said = f"{outcome.value:.4f}, best {min(values):.4f}"
         self.view.note(f"trial {self.over} of {self.wanted}: {point.label}: {said}")
 
     def _write(self) -> bool:

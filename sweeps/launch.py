@@ -17,13 +17,13 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import ENDED
+from slam_core.results import OVER
 from sweeps.collect import collect
+from sweeps.endings import last_words
 from sweeps.grid import Study
 from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import Plan, makespan, plan
-from sweeps.queue import last_words
 from sweeps.sharing import predecessors
 from sweeps.slurm import control as slurm_control
 from sweeps.table import duration
@@ -40,11 +40,11 @@ def aloud(text: str) -> None:
 def launch(
     study: Study,
     place: Place,
-    results: Path,
+    results: Path = Path("results"),
     *,
     retry: bool = False,
     limit: int | None = None,
-    command: str,
+    command: str = "",
     after: str = "",
     words: Mapping[str, tuple[str, ...]] | None = None,
     say: Say = aloud,
@@ -52,7 +52,8 @@ def launch(
     """Run what a study lacks, then collect. The exit code: 0 all there, 1 some failed, 75 more
     is to do.
 
-    `command` is what launches this study again; `after` what a user does once all is there;
+    `command` is what launches this study again, `after` what a user does once all is there, both
+    for the last line;
     `words` are for the place's door, by run.
     """
     planned = plan(study, results)
@@ -77,14 +78,16 @@ def launch(
         say(f"{study.name}: {left.had}")
     ends = [ending.state for ending in endings.values()]
     stopped = any(ending.state == "done" and ending.reason for ending in endings.values())
+    again = f"go on with: {command}" if command else "go on: launch it again"
     if len(ends) < len(jobs) or "interrupted" in ends or stopped:
-        say(f"go on with: {command}")
+        say(again)
         return 75
     if "failed" in ends or left.having("failed"):
-        say(f"mend the cause, then: {command} --retry")
+        said = f"then: {command} --retry" if command else "then launch it with retry=True"
+        say(f"mend the cause, {said}")
         return 1
-    if len(left.having(*ENDED)) < len(left.runs):
-        say(f"go on with: {command}")
+    if len(left.having(*OVER)) < len(left.runs):
+        say(again)
     elif after:
         say(f"next: {after}")
     return 0

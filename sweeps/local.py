@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ class Local:
                 {**os.environ, **root, **slot.environment},
             ),
         )
-        with _threads(slot.environment):
+        with _threads(slot.environment), _script_left_out():
             process.start()
         return process
 
@@ -201,6 +202,19 @@ def cores() -> int:
         return max(1, min(count, int(quota) // int(period)))
     except (OSError, ValueError):
         return count
+
+
+@contextmanager
+def _script_left_out() -> Iterator[None]:
+    """Children do not import the script that launches: where it has no `if __name__ ==
+    "__main__"`, each would launch again."""
+    script = vars(sys.modules["__main__"])
+    file = script.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            script["__file__"] = file
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
 from slam_core.corpora import planned as opened
-from slam_core.results import ENDED, Result, State, read
+from slam_core.results import OVER, Result, Standing, excluded, latest
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
 from sweeps.search import runs_of
@@ -41,7 +41,7 @@ class Planned:
     epochs: float | None
     hours: float | None
     cost: float | None
-    state: State
+    state: Standing
 
     @property
     def label(self) -> str:
@@ -91,7 +91,7 @@ class Plan:
         alone = sum(run.flops or 0.0 for run in self.runs)
         return Saving(alone, sum(run.own_flops or 0.0 for run in self.runs))
 
-    def having(self, *states: State) -> list[Planned]:
+    def having(self, *states: Standing) -> list[Planned]:
         return [run for run in self.runs if run.state in states]
 
     def census(self) -> str:
@@ -99,7 +99,7 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """What `--json` prints. Totals are over the runs whose numbers are known."""
-        left = [run for run in self.runs if run.state not in ENDED]
+        left = [run for run in self.runs if run.state not in OVER]
         return {
             "study": self.study,
             "basis": self.basis,
@@ -150,7 +150,7 @@ class Plan:
         """Hours and cost of all and of what is left, and what they rest on."""
         if not self.basis:
             return []
-        left = _total(run for run in self.runs if run.state not in ENDED)
+        left = _total(run for run in self.runs if run.state not in OVER)
         lines = [
             f"{what}: {duration(sums['hours'] or 0)} of one device"
             + (f", cost {sums['cost'] or 0:.2f} at {self.price:g} an hour" if self.price else "")
@@ -172,25 +172,32 @@ def plan(
     for label, spec in runs_of(study, results).items():
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
-    known = read(results, Result).values()
-    states, shared = states_of(specs, known), reused(specs)
-    times = times or Measured(known)
+    known = latest(results, Result)
+    states, shared = _states(specs, known, excluded(results)), reused(specs)
+    times = times or Measured(known.values())
     runs = tuple(
         _planned(run, tuple(labels[run]), spec, shared.get(run, 0), states[run], times, price)
         for run, spec in specs.items()
     )
-    saved = had({result.run: result for result in known if result.run in specs}.values())
+    saved = had([known[run] for run in specs if run in known])
     return Plan(study.name, runs, times.basis(), price, saved)
 
 
-def states_of(runs: Iterable[str], results: Iterable[Result]) -> dict[str, State]:
+def _states(
+    runs: Iterable[str], results: Mapping[str, Result], gone: Collection[str]
+) -> dict[str, Standing]:
     """Run id -> state. A collected result stands, though its scratch folder be gone; else what the
     folder says."""
-    ended: dict[str, State] = {result.run: result.state for result in results}
     here = set(scratch.known_runs())
-    return {
-        run: ended.get(run) or (scratch.state(run) if run in here else "missing") for run in runs
-    }
+
+    def state(run: str) -> Standing:
+        if run in results:
+            return results[run].state
+        if run in gone:
+            return "excluded"
+        return scratch.state(run) if run in here else "missing"
+
+    return {run: state(run) for run in runs}
 
 
 def census(states: Iterable[str], what: str = "runs") -> str:
@@ -213,7 +220,7 @@ def _planned(
     labels: tuple[str, ...],
     spec: RunSpec,
     reused: int,
-    state: State,
+    state: Standing,
     times: Times,
     price: float | None,
 ) -> Planned:

@@ -10,28 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from slam_core import scratch
 from slam_core.results import (
-    PRUNER,
+    OVER,
     Curve,
-    Exclusion,
     Journal,
     Result,
-    State,
+    Standing,
     curve_of,
+    excluded,
     fold,
-    read,
-    stopped_by,
+    latest,
 )
 from slam_core.spec import RunSpec
+from sweeps.endings import pruned
 from sweeps.grid import Study
 from sweeps.search import Search, known_specs
 from sweeps.space import Distribution, Drawn, Int, LogUniform, OneOf, Uniform
 
 TENTHS = range(10, 100, 10)  # percent of the budget at which training losses are compared
-Standing = State | Literal["pruned", "excluded"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Outcome:
     @property
     def over(self) -> bool:
         """Whether nothing is left to do, a failure aside."""
-        return self.state in ("done", "diverged", "pruned", "excluded")
+        return self.state in OVER
 
 
 def points(study: Study, results: Path) -> list[Point]:
@@ -89,9 +88,8 @@ class Facts:
     """What results and $SLAM_OUT say of runs. Results are read once, journals at every look."""
 
     def __init__(self, results: Path):
-        gone = set(read(results, Exclusion))
-        self.results = {r.run: r for key, r in read(results, Result).items() if key not in gone}
-        self._excluded = {run for run, _ in gone if run not in self.results}
+        self.results = latest(results, Result)
+        self._excluded = excluded(results)
         self._curves: dict[str, Curve] | None = None
         self._folder = results
 
@@ -123,14 +121,14 @@ class Facts:
         if run in self._excluded:
             return "excluded"
         state = scratch.state(run)
-        return "pruned" if state == "interrupted" and stopped_by(_events(run)) == PRUNER else state
+        return "pruned" if state == "interrupted" and pruned(run) else state
 
     def _fold(self, run: str) -> None:
         """Take in a result that has not been collected yet."""
         if run in self.results or run in self._excluded:
             return
-        if tried := scratch.attempts(run):
-            result, _ = fold(run, tried[-1].name, Journal(tried[-1]).events())
+        if attempt := scratch.latest(run):
+            result, _ = fold(run, attempt.name, Journal(attempt).events())
             if result is not None:
                 self.results[run] = result
 
@@ -144,7 +142,7 @@ class Facts:
 
     def tenths(self, run: str, spec: RunSpec) -> dict[int, float]:
         """Percent of the budget -> mean training loss over the tenth that ends there."""
-        known = curve_of(run, "", _events(run))
+        known = curve_of(run, "", scratch.events(run))
         if not known.steps:
             known = self._curve(run) or known
         curve = list(zip(known.steps, known.seconds, known.loss, strict=True))
@@ -164,13 +162,8 @@ class Facts:
         if run not in self.results:
             return None
         if self._curves is None:
-            self._curves = {curve.run: curve for curve in read(self._folder, Curve).values()}
+            self._curves = latest(self._folder, Curve)
         return self._curves.get(run)
-
-
-def _events(run: str) -> list[dict[str, Any]]:
-    tried = scratch.attempts(run)
-    return Journal(tried[-1]).events() if tried else []
 
 
 def _varied(runs: Mapping[str, RunSpec]) -> list[Point]:

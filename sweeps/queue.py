@@ -6,7 +6,6 @@ sees both for what they are.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import time
@@ -20,15 +19,15 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import ENDED, OUT_OF_MEMORY, PRUNER, Event, Journal, stopped_by
+from slam_core.results import ENDED, OUT_OF_MEMORY
 from sweeps.company import Company
+from sweeps.endings import Mark, last_words, mark, stop_reason
+from sweeps.jobs import RETRIES, Jobs
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
-from sweeps.sharing import early
 from sweeps.watch import Tail
 
 POLL = 0.2  # seconds between looks at the journals and at runs held elsewhere
-RETRIES = 2  # new starts of a run that a signal killed
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class _Child:
     job: Job
     slot: Slot
     process: ForkServerProcess
-    before: dict[str, tuple[str, int]]  # where journals ended: the run's, its first stage's
+    before: dict[str, Mark]  # where journals ended: the run's, its first stage's
     tail: Tail
 
 
@@ -76,15 +75,8 @@ class Queue:
     ):
         self.slots, self.fork, self.watcher = slots, fork, watcher
         self.memory, self.company = memory or Memory(), company
-        self.jobs = {job.run: job for job in jobs}
-        # The longest first, so that the tail is short, each with those that are to come after it;
-        # in the order given where they are equal.
-        urgency = _urgency(jobs)
-        self.waiting = sorted(jobs, key=lambda job: -urgency[job.run])
+        self.jobs = Jobs(jobs, watcher)
         self.running: dict[str, _Child] = {}
-        self.elsewhere: dict[str, Job] = {}
-        self.endings: dict[str, Ending] = {}
-        self.killed: Counter[str] = Counter()
         self.alone: set[str] = set()  # ran out of memory beside others
         self.stops: list[int] = []
         self._looked = 0.0
@@ -93,11 +85,11 @@ class Queue:
         self._lacking = False
 
     def work(self) -> dict[str, Ending]:
-        obeyed = 0
-        self.waiting = [job for job in self.waiting if not self._adopt(job)]
+        obeyed, jobs = 0, self.jobs
+        jobs.waiting = [job for job in jobs.waiting if not jobs.adopt(job)]
         with stop_requests(self.stops):
             try:
-                while self.running or ((self.waiting or self.elsewhere) and not self.stops):
+                while self.running or ((jobs.waiting or jobs.elsewhere) and not self.stops):
                     if not self.stops:
                         self._look_elsewhere()
                         self._start()
@@ -115,7 +107,7 @@ class Queue:
             finally:
                 for one in self.running.values():
                     one.process.terminate()
-        return self.endings
+        return jobs.endings
 
     def _stop(self, hard: bool) -> None:
         if hard:
@@ -129,31 +121,24 @@ class Queue:
         if time.monotonic() - self._looked < POLL:
             return
         self._looked = time.monotonic()
-        for job in list(self.elsewhere.values()):
-            if scratch.holder(job.run) is None:
-                del self.elsewhere[job.run]
-                if pruned(job.run):
-                    self._end(job, Ending("interrupted", "pruned; its state is saved"))
-                else:
-                    self.waiting.insert(0, job)
+        self.jobs.waiting[:0] = self.jobs.left()
 
     def _start(self) -> None:
-        while self.waiting and not self.stops:
-            job = next(
-                (one for one in self.waiting if not early(one, self.jobs, self.endings)), None
-            )
+        jobs = self.jobs
+        while jobs.waiting and not self.stops:
+            job = next((one for one in jobs.waiting if not jobs.early(one)), None)
             if job is None or not (slot := self._free_slot(job)):
                 return
-            self.waiting.remove(job)
-            if self._adopt(job) or self._over(job):
+            jobs.waiting.remove(job)
+            if jobs.adopt(job) or jobs.over(job):
                 continue
             try:
                 stages = [job.spec.parent.id] if job.spec.parent else []
-                before = {run: _journal_end(run) for run in (*stages, job.run)}
+                before = {run: mark(run) for run in (*stages, job.run)}
                 process = self.fork(job, slot)
             except (EOFError, ConnectionError):
                 # The fork server was killed; the next start makes a new one.
-                self.waiting.insert(0, job)
+                jobs.waiting.insert(0, job)
                 self._refused += 1
                 if self._refused > 5:
                     raise SlamError(
@@ -161,19 +146,18 @@ class Queue:
                     ) from None
                 return
             except SlamError as error:
-                self._end(job, Ending("failed", str(error)))
+                jobs.end(job, Ending("failed", str(error)))
                 continue
             self._refused = 0
             self.running[job.run] = _Child(job, slot, process, before, Tail(job.run))
             self.watcher.started(job, slot.name)
 
     def _refill(self) -> None:
-        busy = len(self.running) + len(self.waiting) + len(self.elsewhere)
         width = len(self.slots)
         if self.company:
             width = min(width, self.company.width * len({slot.gpu for slot in self.slots}))
-        if not self.stops and (room := width - busy) > 0:
-            self.waiting += self.watcher.more(room)
+        if not self.stops:
+            self.jobs.refill(width - len(self.running))
 
     def _free_slot(self, job: Job) -> Slot | None:
         """A slot in which there is memory for a job."""
@@ -201,141 +185,57 @@ class Queue:
         if self.company is None or slot.gpu is None:
             return True
         before = self.company.said
-        standings = {one.job.run: one.tail.look() for one in beside}
-        pays = self.company.room(slot.gpu, standings, others)
+        progress = {one.job.run: one.tail.look() for one in beside}
+        pays = self.company.room(slot.gpu, progress, others)
         if self.company.said != before:
             self.watcher.note(self.company.said)
         return pays
-
-    def _adopt(self, job: Job) -> bool:
-        """Wait for a run that a live process has, instead of starting it."""
-        holder = scratch.holder(job.run)
-        if holder is None:
-            return False
-        self.elsewhere[job.run] = job
-        where = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-        self.watcher.started(job, where)
-        return True
-
-    def _over(self, job: Job) -> bool:
-        """Whether another launch has brought the run to its end in the meantime."""
-        state = scratch.state(job.run)
-        if state not in ENDED and (state != "failed" or job.retry):
-            return False
-        self._end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
-        return True
 
     def _reap(self, one: _Child) -> None:
         del self.running[one.job.run]
         code = one.process.exitcode
         one.process.close()
         assert code is not None
-        job, state = one.job, scratch.state(one.job.run)
+        jobs, job, state = self.jobs, one.job, scratch.state(one.job.run)
         self.memory.saw([one.tail.look().memory])
+        reasons = [stop_reason(run, since) for run, since in one.before.items()]
         if state in ENDED:
-            self._end(job, Ending(state, "stopped after it" if code and self.stops else ""))
+            jobs.end(job, Ending(state, "stopped after it" if code and self.stops else ""))
         elif state == "running":
             # Another process was quicker, or the fork server died and its child lives on.
-            if not self._adopt(job):
-                self.waiting.insert(0, job)
-        elif state == "failed" and _last_event(job.run, one.before[job.run]) is not None:
-            self._end(job, Ending("failed", last_words(job.run)))
+            if not jobs.adopt(job):
+                jobs.waiting.insert(0, job)
+        elif state == "failed" and mark(job.run) != one.before[job.run]:
+            jobs.end(job, Ending("failed", last_words(job.run)))
         elif self.stops:
-            self._end(job, Ending("interrupted", "stopped; it goes on from its last checkpoint"))
+            jobs.end(job, Ending("interrupted", "stopped; it goes on from its last checkpoint"))
         elif code < 0 or code == 255:  # 255: multiprocessing lost sight of the child
             starved = code == -signal.SIGKILL and self.memory.killed()
             how = signal.Signals(-code).name if code < 0 else "an unknown cause"
             self._again(job, f"killed by {how}", starved)
-        elif any(_out_of_memory(*stage) for stage in one.before.items()):
+        elif OUT_OF_MEMORY in reasons:
             self._again(job, "stopped", starved=True)
         elif code == 75:
-            if any(_stopped_since(*stage) for stage in one.before.items()):
-                self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
+            if all(reason is None for reason in reasons):
+                jobs.waiting.insert(0, job)  # its slot was taken in between
             else:
-                self.waiting.insert(0, job)  # its slot was taken in between
+                jobs.end(job, Ending("interrupted", "stopped on request; its state is saved"))
         else:
-            self._end(job, Ending("failed", last_words(job.run, code)))
+            jobs.end(job, Ending("failed", last_words(job.run, code)))
 
     def _again(self, job: Job, how: str, starved: bool) -> None:
         """Start a run again that died, a few times; one that lacked memory without neighbours."""
-        self.killed[job.run] += 1
+        kills = self.jobs.killed(job)
         if starved:
             self.alone.add(job.run)
-        if self.killed[job.run] <= RETRIES:
+        if kills <= RETRIES:
             alone = " for want of memory; again, alone on its device" if starved else "; again"
             self.watcher.note(f"{job.label} ({job.run}) interrupted: {how}{alone}")
-            self.waiting.insert(0, job)
+            self.jobs.waiting.insert(0, job)
         else:
             hint = " for want of memory" if starved else ""
-            reason = f"{how} {self.killed[job.run]} times{hint}"
-            self._end(job, Ending("interrupted", reason, lost=True))
-
-    def _end(self, job: Job, ending: Ending) -> None:
-        self.endings[job.run] = ending
-        self.watcher.ended(job, ending)
-
-
-def _urgency(jobs: Sequence[Job]) -> dict[str, float]:
-    """Run id -> cost of a job and of all that come after it, one after the other."""
-    next_of = {job.after: job for job in jobs if job.after is not None}
-    urgency = {}
-    for job in jobs:
-        one: Job | None = job
-        urgency[job.run] = 0.0
-        while one is not None:
-            urgency[job.run] += one.cost
-            one = next_of.get(one.run)
-    return urgency
-
-
-def pruned(run: str) -> bool:
-    """Whether a search has stopped the run and nobody has gone on with it."""
-    tried = scratch.attempts(run)
-    return bool(tried) and stopped_by(Journal(tried[-1]).events()) == PRUNER
-
-
-def last_words(run: str, code: int | None = None) -> str:
-    """Why a run failed, in a sentence: its journal's, else the last line of its log."""
-    tried = scratch.attempts(run)
-    for event in reversed(Journal(tried[-1]).events() if tried else []):
-        if event["event"] == "failed":
-            return str(event["error"]).removeprefix("SlamError: ").removeprefix("UsageError: ")
-        if event["event"] in ("start", "resume"):
-            break
-    log = scratch.run_folder(run) / "log.txt"
-    if shutil.disk_usage(log.parent).free < 1 << 16:
-        return f"the disk of {scratch.root()} is full; free some space and launch again"
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return said.removeprefix("error: ") or f"exit code {code} without a word; see {log}"
-
-
-def _journal_end(run: str) -> tuple[str, int]:
-    """Latest attempt and the size of its journal. A clock may be put back; a journal only grows."""
-    tried = scratch.attempts(run)
-    journal = Journal(tried[-1]).path if tried else None
-    if journal is None or not journal.exists():
-        return "", 0
-    return tried[-1].name, journal.stat().st_size
-
-
-def _last_event(run: str, before: tuple[str, int]) -> Event | None:
-    """The last event of a run's journal, if it was written after `before`."""
-    tried = scratch.attempts(run)
-    if not tried or _journal_end(run) == before:
-        return None
-    return next(Journal(tried[-1]).backwards(), None)
-
-
-def _stopped_since(run: str, before: tuple[str, int]) -> bool:
-    """Whether somebody asked this very process to stop."""
-    last = _last_event(run, before)
-    return last is not None and last["event"] == "stopped"
-
-
-def _out_of_memory(run: str, before: tuple[str, int]) -> bool:
-    last = _last_event(run, before)
-    return last is not None and last["event"] == "stopped" and last["reason"] == OUT_OF_MEMORY
+            reason = f"{how} {kills} times{hint}"
+            self.jobs.end(job, Ending("interrupted", reason, lost=True))
 
 
 @contextmanager

@@ -14,16 +14,26 @@ from rich.live import Live
 from rich.text import Text
 
 from slam_core import scratch
-from slam_core.results import ENDED, FILES, PRUNER, Result, State, read
+from slam_core.results import (
+    ENDED,
+    FILES,
+    OVER,
+    PRUNER,
+    Exclusion,
+    Result,
+    Standing,
+    excluded,
+    latest,
+)
+from sweeps.endings import last_words
 from sweeps.grid import Study
 from sweeps.memory import GIB
 from sweeps.plan import census
-from sweeps.queue import last_words
 from sweeps.search import runs_of
 from sweeps.slurm import control as slurm_control
 from sweeps.slurm.control import Task
 from sweeps.table import brief, duration, table
-from sweeps.watch import Standing, Tail
+from sweeps.watch import Progress, Tail
 
 EVERY = 2.0  # seconds between two looks
 BAR = 12  # characters
@@ -35,8 +45,8 @@ class Status:
 
     id: str
     label: str
-    state: State
-    standing: Standing
+    state: Standing
+    progress: Progress
     reason: str
 
     def record(self) -> dict[str, Any]:
@@ -44,7 +54,7 @@ class Status:
             "id": self.id,
             "label": self.label,
             "state": self.state,
-            **asdict(self.standing),
+            **asdict(self.progress),
             "reason": self.reason,
         }
 
@@ -65,14 +75,14 @@ class Report:
 
     def summary(self) -> str:
         total = census(one.state for one in self.runs)
-        rate = sum(one.standing.rate or 0.0 for one in self.runs if one.state == "running")
+        rate = sum(one.progress.rate or 0.0 for one in self.runs if one.state == "running")
         speed = f"; {brief(rate)} units/s" if rate else ""
         left = f"; {duration(self.eta / 3600)} left" if self.eta is not None else ""
         return total + speed + left
 
     def fitting(self, height: int) -> str:
         """As much as a terminal of `height` lines shows: running runs first, then the newest."""
-        rank: dict[State, int] = {"running": 0, "interrupted": 1, "failed": 1, "missing": 3}
+        rank: dict[Standing, int] = {"running": 0, "interrupted": 1, "failed": 1, "missing": 3}
         runs = sorted(self.runs, key=lambda one: rank.get(one.state, 2))
         room = max(1, height - 5)
         more = [f"... and {len(runs) - room} more"] if len(runs) > room else []
@@ -89,7 +99,7 @@ class Report:
 
 
 def _cells(one: Status) -> list[str]:
-    now = one.standing
+    now = one.progress
     if now.at is None and not now.step:
         return [""] * 10
     full = round(now.share * BAR)
@@ -116,8 +126,9 @@ class Looks:
         self._labels: dict[str, str] | None = None
         self._work: dict[str, float] = {}
         self._tails: dict[str, Tail] = {}
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: list[tuple[int, int] | None] = []
         self._ended: dict[str, Result] = {}
+        self._excluded: dict[str, str] = {}
         self._jobs: dict[str, Task] = {}
         if study is not None:
             self._labels = {}
@@ -145,13 +156,9 @@ class Looks:
             time.sleep(5 * EVERY if self._jobs else EVERY)
 
     def _read_results(self) -> None:
-        try:
-            found = (self.results / FILES[Result]).stat()
-        except FileNotFoundError:
-            return
-        stamp = (found.st_mtime_ns, found.st_size)
+        stamp = [_stamp(self.results / FILES[kind]) for kind in (Result, Exclusion)]
         if stamp != self._stamp:
-            self._ended = {r.run: r for r in read(self.results, Result).values()}
+            self._ended, self._excluded = latest(self.results, Result), excluded(self.results)
             self._stamp = stamp
 
     def _status(self, run: str, label: str, here: bool) -> Status:
@@ -159,29 +166,31 @@ class Looks:
         if run in self._ended:
             result = self._ended[run]
             return Status(run, label, result.state, _stood(result), "")
+        if run in self._excluded:
+            return Status(run, label, "excluded", Progress(), self._excluded[run])
         if not here:
-            return Status(run, label, "missing", Standing(), "")
+            return Status(run, label, "missing", Progress(), "")
         tail = self._tails.setdefault(run, Tail(run))
         running = scratch.holder(run) is not None
-        standing = tail.look()
+        progress = tail.look()
         if running and tail.state in ENDED:
-            standing = replace(standing, rate=None, flops=None, mfu=None, data_wait=None)
-            return Status(run, label, "running", standing, "being scored")
-        state: State = "running" if running else tail.state
+            progress = replace(progress, rate=None, flops=None, mfu=None, data_wait=None)
+            return Status(run, label, "running", progress, "being scored")
+        state: Standing = "running" if running else tail.state
         reason = str(self._jobs.get(run, ""))
         if state == "failed":
             reason = last_words(run)
         elif state == "interrupted" and tail.by == PRUNER:
             reason = "pruned"
-        return Status(run, label, state, standing, reason)
+        return Status(run, label, state, progress, reason)
 
     def _eta(self, runs: Sequence[Status]) -> float | None:
         """What is left in units times parameters, over what the running runs do of it a second."""
         left = speed = 0.0
         longest = 0.0
         for one in runs:
-            now = one.standing
-            if one.state in ENDED or one.state == "failed":
+            now = one.progress
+            if one.state in OVER or one.state == "failed":
                 continue
             left += self._work.get(one.id, now.work) * (1 - now.share)
             if one.state == "running" and now.rate is not None:
@@ -190,15 +199,24 @@ class Looks:
         return max(left / speed, longest) if speed else None
 
 
-def _stood(result: Result) -> Standing:
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Tells whether a file has changed; None while it is not there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _stood(result: Result) -> Progress:
     """Where a collected run ended."""
     spent, params = result.spent, result.counts.active
-    return Standing(
+    return Progress(
         step=spent.steps,
         total=spent.steps,
         share=1.0,
         loss=result.train_loss,
-        rate=round(spent.tokens / spent.seconds) if spent.seconds else None,
+        rate=spent.rate and round(spent.rate),
         seconds=spent.seconds,
         params=params,
         work=float(params * spent.tokens),

@@ -5,9 +5,9 @@ Hours are of one device, training only.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Iterable
+from statistics import median
 from typing import Any, Protocol
 
 from slam_core.devices import device
@@ -35,11 +35,13 @@ class Times(Protocol):
 
 
 class Measured:
-    """Operations per second of finished runs of the same family, context, batch and precision."""
+    """Operations per second of finished runs of the same family, context, batch and precision: the
+    median of those of about the size, for some have had neighbours and some not."""
 
     def __init__(self, results: Iterable[Result]):
         self._used: set[str] = set()
-        self._timed: dict[tuple[Any, ...], list[tuple[int, float, str]]] = {}
+        self._speeds: dict[tuple[Any, ...], float | None] = {}
+        self._timed: dict[tuple[Any, ...], list[tuple[float, float, str]]] = {}
         for result in results:
             if result.state == "done" and (rate := result.spent.rate) is not None:
                 made_on = str(result.provenance.get("device", "an unknown device"))
@@ -63,19 +65,23 @@ class Measured:
     def hours(self, spec: RunSpec, tokens: int | None) -> float | None:
         if tokens is None:
             return spec.own_amount / 3600
-        params = spec.counts.active
-        timed = self._timed.get(self._kind(resolve(spec).model_dump(exclude_none=True)), [])
-        place = bisect_left(timed, (params,))
-        beside = timed[max(0, place - 1) : place + 1]
-        near = min(beside, key=lambda one: abs(math.log(one[0] / params)), default=None)
-        if near is None or not 1 / ALIKE <= near[0] / params <= ALIKE:
-            return None
-        self._used.add(near[2])
+        params, kind = spec.counts.active, self._kind(resolve(spec).model_dump(exclude_none=True))
+        if (kind, params) not in self._speeds:
+            self._speeds[kind, params] = self._speed(self._timed.get(kind, []), params)
+        speed = self._speeds[kind, params]
         # Operations per second carry over, not units per second.
-        return tokens * params / near[1] / 3600
+        return tokens * params / speed / 3600 if speed else None
+
+    def _speed(self, timed: list[tuple[float, float, str]], params: int) -> float | None:
+        first, last = bisect_left(timed, (params / ALIKE,)), bisect_left(timed, (params * ALIKE,))
+        alike = timed[first:last]
+        self._used |= {made_on for _, _, made_on in alike}
+        return median(speed for _, speed, _ in alike) if alike else None
 
     def basis(self) -> str:
-        return f"times are from finished runs on {', '.join(sorted(self._used))}" * bool(self._used)
+        if not self._used:
+            return ""
+        return f"times are medians of finished runs like these on {', '.join(sorted(self._used))}"
 
 
 class Assumed:

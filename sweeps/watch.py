@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from slam_core import scratch
 from slam_core.results import ENDS, State
@@ -22,7 +23,7 @@ EVERY = 60.0  # seconds between status lines where there is no terminal
 
 
 @dataclass
-class Standing:
+class Progress:
     """How far an attempt is. `total` steps (None for a budget in seconds), `rate` in units/s, `eta`
     in seconds of training; `memory` is the most it has held, in bytes; `flops` (FLOP/s), `mfu` and
     `data_wait` are of the last interval (`slam_core.train`)."""
@@ -57,25 +58,25 @@ class Tail:
 
     def __init__(self, run: str):
         self.run = run
-        self.standing = Standing()
+        self.progress = Progress()
         self.state: State = "missing"
         self.by = ""
         self._attempt: Path | None = None
         self._offset = 0
         self._budget: float | None = None
 
-    def look(self) -> Standing:
-        tried = scratch.attempts(self.run)
-        if tried and tried[-1] != self._attempt:
-            self._attempt, self._offset, self.standing = tried[-1], 0, Standing()
+    def look(self) -> Progress:
+        attempt = scratch.latest(self.run)
+        if attempt and attempt != self._attempt:
+            self._attempt, self._offset, self.progress = attempt, 0, Progress()
         if self._attempt is None:
-            return self.standing
+            return self.progress
         try:
             with (self._attempt / "events.jsonl").open("rb") as file:
                 file.seek(self._offset)
                 fresh = file.read()
         except FileNotFoundError:
-            return self.standing
+            return self.progress
         whole = fresh[: fresh.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
@@ -83,10 +84,10 @@ class Tail:
                 self._take(json.loads(line))
             except ValueError:
                 continue  # torn, and sealed since
-        return self.standing
+        return self.progress
 
     def _take(self, event: dict[str, Any]) -> None:
-        now, name = self.standing, event["event"]
+        now, name = self.progress, event["event"]
         now.at = event["time"]
         self.state = ENDS.get(name, self.state if self.state in ENDS.values() else "interrupted")
         match name:
@@ -109,7 +110,7 @@ class Tail:
         now.eta = now.seconds * (1 / now.share - 1) if now.share and now.seconds else None
 
     def _start(self, event: dict[str, Any]) -> None:
-        now, spec, counts = self.standing, event["spec"], event.get("counts", {})
+        now, spec, counts = self.progress, event["spec"], event.get("counts", {})
         dpo = spec.get("dpo") or {}
         self.state, self._budget = "interrupted", spec["budget"]["amount"] * dpo.get("fraction", 1)
         now.step, now.share, now.total = 0, 0.0, event["steps"]
@@ -145,9 +146,9 @@ class Lines:
     def ended(self, job: Job, ending: Ending) -> None:
         self.count += 1
         _, tail, since = self.tails.pop(job.run, (job, Tail(job.run), time.monotonic()))
-        standing = tail.look()
+        progress = tail.look()
         took = duration((time.monotonic() - since) / 3600)
-        loss = f", training loss {standing.loss:.3f}" if standing.loss is not None else ""
+        loss = f", training loss {progress.loss:.3f}" if progress.loss is not None else ""
         said = ending.reason or f"{took}{loss}"
         self.note(f"[{self.count}/{len(self.jobs)}] {ending.state} {job.label} ({job.run}): {said}")
 
@@ -168,7 +169,7 @@ class Bars(Lines):
     """Reports a launch with a bar for it, weighted by cost, and one for each running run."""
 
     def __init__(self, name: str, jobs: Sequence[Job], console: Console):
-        self._bars = Progress(
+        self._bars = rich.progress.Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[detail]}"),
@@ -217,9 +218,9 @@ class Bars(Lines):
         self._drawn = time.monotonic()
         under_way = 0.0
         for run, (_, tail, _) in self.tails.items():
-            standing = tail.look()
-            under_way += standing.share * self._weights[run]
-            if standing.step:
-                self._bars.update(self._tasks[run], completed=standing.share, detail=str(standing))
+            progress = tail.look()
+            under_way += progress.share * self._weights[run]
+            if progress.step:
+                self._bars.update(self._tasks[run], completed=progress.share, detail=str(progress))
         detail = f"{self.count} of {len(self.jobs)} runs"
         self._bars.update(self._all, completed=self._over + under_way, detail=detail)

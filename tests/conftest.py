@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # One thread each: tests run side by side, and a run's numbers do not depend on the neighbours.
@@ -61,6 +62,18 @@ def notes(run: str) -> list[str]:
     """What the latest attempt at a run has said of how it goes."""
     told = Journal(scratch.attempts(run)[-1]).events()
     return [event["text"] for event in told if event["event"] == "note"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _results_and_runs_are_left_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Even a test that forgets its `slam_out` runs below a folder of the tests, and no test adds
+    to the repository's facts."""
+    facts = sorted((Path(__file__).parents[1] / "results").glob("*.jsonl"))
+    before = [path.read_bytes() for path in facts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLAM_OUT", str(tmp_path_factory.mktemp("runs")))
+        yield
+    assert [path.read_bytes() for path in facts] == before, "a test wrote to results/"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sweeps.company import Company
-from sweeps.watch import Standing
+from sweeps.watch import Progress
 
 
 def filled(share: Callable[[int], float], mfu: float | None = None, most: int = 8) -> Company:
@@ -15,7 +15,7 @@ def filled(share: Callable[[int], float], mfu: float | None = None, most: int = 
     running = 1
     for step in range(1, 200):
         speeds = {f"run{k}": 1e12 * (1 + k) * share(running) for k in range(running)}
-        told = {run: Standing(step=step, flops=speed, mfu=mfu) for run, speed in speeds.items()}
+        told = {run: Progress(step=step, flops=speed, mfu=mfu) for run, speed in speeds.items()}
         running += company.room("0", told)
     # A run on a trial that did not pay goes on to its end.
     assert running in (company.proven, company.proven + 1)
@@ -41,22 +41,22 @@ def test_a_gpu_that_is_busy_is_left_alone() -> None:
 
 def test_a_run_says_its_speed_twice_before_it_counts() -> None:
     company = Company()
-    one = {"a": Standing(step=3, flops=1e12)}
+    one = {"a": Progress(step=3, flops=1e12)}
     assert not any(company.room("0", one) for _ in range(9))  # the same interval
-    assert not company.room("0", {"a": Standing(step=4, flops=1e12)})
-    assert company.room("0", {"a": Standing(step=5, flops=1e12)})
-    two = {"a": Standing(step=6, flops=1e12), "b": Standing(step=1)}
+    assert not company.room("0", {"a": Progress(step=4, flops=1e12)})
+    assert company.room("0", {"a": Progress(step=5, flops=1e12)})
+    two = {"a": Progress(step=6, flops=1e12), "b": Progress(step=1)}
     assert not company.room("0", two)
-    told = {"a": Standing(step=7, flops=9e11), "b": Standing(step=2, flops=1e12)}
+    told = {"a": Progress(step=7, flops=9e11), "b": Progress(step=2, flops=1e12)}
     assert not company.room("0", told)
     assert company.proven == 1
     # The second one ends just then, and another comes: nothing is known of its company yet.
-    assert not company.room("0", {"a": Standing(step=9, flops=9e11), "c": Standing(step=1)})
+    assert not company.room("0", {"a": Progress(step=9, flops=9e11), "c": Progress(step=1)})
     for step in (10, 11):
-        told = {"a": Standing(step=step, flops=9e11), "c": Standing(step=step, flops=1e12)}
+        told = {"a": Progress(step=step, flops=9e11), "c": Progress(step=step, flops=1e12)}
         allowed = company.room("0", told)
     assert (company.proven, allowed) == (2, True)
     # What pays on one GPU pays on all; beside another launch nothing is tried.
-    assert company.room("1", {"d": Standing(step=1)})
-    assert not company.room("1", {"d": Standing(step=1)}, others=1)
+    assert company.room("1", {"d": Progress(step=1)})
+    assert not company.room("1", {"d": Progress(step=1)}, others=1)
     assert company.room("1", {}, others=1)

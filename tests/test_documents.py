@@ -12,6 +12,10 @@ import pytest
 from typer.testing import CliRunner
 from worlds import SPEECH, isoflop_grid, noisy
 
+from slam_core.results import Curve, Result, Score, read
+from sweeps.catalogue import find
+from sweeps.plan import plan
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *("README.md", "CONTRIBUTING.md", "results/README.md", "THIRD_PARTY.md"),
@@ -85,8 +89,27 @@ def test_the_example_of_the_analysis_runs_as_it_stands(tmp_path: Path) -> None:
     assert "N* at 1e21 FLOPs: " in done.stdout
 
 
+def test_the_study_of_the_guide_can_be_planned(tmp_path: Path) -> None:
+    example = (ROOT / "sweeps/README.md").read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "mine.py").write_text(example)
+    planned = plan(find(str(tmp_path / "mine.py")), tmp_path)
+    assert (planned.study, len(planned.runs)) == ("mine", 18)
+
+
 def test_pins_leave_the_build_of_torch_open() -> None:
     """One constraints file serves the CPU wheel and the CUDA wheel of the same version."""
     pins = (ROOT / "constraints.txt").read_text()
     assert re.search(r"^torch==[\d.]+$", pins, re.MULTILINE)
     assert "nvidia" not in pins
+
+
+def test_stored_results_are_of_corpora_that_are_known() -> None:
+    """Of those that ship, or of one that results/LOG.md tells how to make; none is of a test."""
+    shipped = {path.parent.name for path in (ROOT / "slam_core/embedded").glob("*/corpus.json")}
+    stored = list(read(ROOT / "results", Result).values())
+    assert stored
+    for result in stored:
+        trained = {source["corpus"] for source in result.spec["data"]["sources"]}
+        assert trained <= shipped | {"stories-26h"}, result.key
+    for kind in (Curve, Score):
+        assert {key[:2] for key in read(ROOT / "results", kind)} <= {one.key for one in stored}

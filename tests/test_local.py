@@ -23,7 +23,7 @@ from slam_core import scratch
 from slam_core.errors import UsageError
 from slam_core.results import Journal, Result, read
 from slam_core.spec import RunSpec
-from sweeps import door, local, queue, studies, watch
+from sweeps import door, endings, local, queue, studies, watch
 from sweeps.__main__ import main
 from sweeps.company import MOST
 from sweeps.grid import Grid, IsoFlop
@@ -190,7 +190,7 @@ def test_a_full_disk_is_named_when_nothing_else_could_be_written(
     class Full:
         free = 0
 
-    monkeypatch.setattr(queue.shutil, "disk_usage", lambda path: Full)
+    monkeypatch.setattr(endings.shutil, "disk_usage", lambda path: Full)
     assert toy.launch(1) == 1
     assert "is full; free some space and launch again" in toy.text()
 
@@ -458,7 +458,7 @@ def test_a_journal_is_followed_over_torn_lines_and_resumes(toy: Toy) -> None:
     assert tail.look().step == 20
     journal.write("resume", step=15)
     assert tail.look().step == 15
-    assert str(tail.standing) == "step 15/60, loss 2.000, 5 units/s"
+    assert str(tail.progress) == "step 15/60, loss 2.000, 5 units/s"
 
 
 def test_bars_are_drawn_for_the_launch_and_each_run(toy: Toy) -> None:

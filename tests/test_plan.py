@@ -12,12 +12,14 @@ import pytest
 
 import sweeps.studies
 from slam_core import scratch
-from slam_core.results import Curve, Journal, Score, read
+from slam_core.results import Curve, Exclusion, Journal, Score, merge, read
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
 from sweeps.grid import Grid
+from sweeps.launch import _chosen
 from sweeps.plan import makespan, plan
+from sweeps.status import Looks
 
 
 def finish(spec: RunSpec, seconds: float = 36.0) -> None:
@@ -59,6 +61,34 @@ def test_counts_follow_from_the_spec(study: Grid, tmp_path: Path) -> None:
     assert run.epochs > 1
 
 
+def test_a_run_among_neighbours_does_not_set_the_times(study: Grid, tmp_path: Path) -> None:
+    for spec, seconds in zip(study.runs().values(), (36.0, 3600.0, 36.0), strict=True):
+        finish(spec, seconds)
+    collect(tmp_path)
+    assert [run.hours for run in plan(study, tmp_path).runs] == pytest.approx([0.01] * 3)
+
+
+def test_an_excluded_run_is_said_to_be_and_not_run_again(study: Grid, tmp_path: Path) -> None:
+    first = next(iter(study.runs().values()))
+    finish(first)
+    results = tmp_path / "results"
+    collect(results)
+    attempt = scratch.attempts(first.id)[-1].name
+    looks = Looks(study, results)
+    assert looks.look().runs[0].state == "done"
+    why = Exclusion(run=first.id, attempt=attempt, reason="wrong data", date="2026-01-01")
+    merge(results, [why], Exclusion)
+    planned = plan(study, results)
+    assert [run.state for run in planned.runs] == ["excluded", "missing", "missing"]
+    assert planned.basis == ""
+    assert planned.record()["left"]["runs"] == 2
+    assert [job.run for job in _chosen(planned, retry=True, limit=None)] == [
+        run.id for run in planned.runs[1:]
+    ]
+    now = looks.look().runs[0]
+    assert (now.state, now.reason) == ("excluded", "wrong data")
+
+
 def test_state_and_time_come_from_results_when_scratch_is_gone(
     study: Grid, tmp_path: Path, slam_out: Path
 ) -> None:
@@ -70,7 +100,7 @@ def test_state_and_time_come_from_results_when_scratch_is_gone(
     assert [run.state for run in planned.runs] == ["done", "missing", "missing"]
     # 36 s for the same size: a hundredth of an hour each.
     assert [run.hours for run in planned.runs] == pytest.approx([0.01] * 3)
-    assert planned.basis == "times are from finished runs on abacus"
+    assert planned.basis == "times are medians of finished runs like these on abacus"
 
 
 def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Path) -> None:

@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from slam_core.errors import SlamError
 from slam_core.flops import Counts
 from slam_core.results import (
+    Exclusion,
     Journal,
     Result,
     Spent,
     Validation,
     append_lines,
+    excluded,
     fold,
     in_other_units,
     in_words,
+    latest,
     merge,
     read,
     read_lines,
@@ -86,6 +89,21 @@ def test_floats_survive_the_file_exactly(tmp_path: Path) -> None:
     nll = 0.1 + 0.2
     merge(tmp_path, [result("a", nll=nll)], Result)
     assert read(tmp_path, Result)[("a", "a1")].validation["tales"].nll == nll
+
+
+def test_the_newest_attempt_counts_in_any_order_of_the_lines(tmp_path: Path) -> None:
+    old, new = result("a", nll=2.0), result("a", nll=1.9).model_copy(update={"attempt": "a2"})
+    gone = Exclusion(run="a", attempt="a2", reason="wrong data", date="2026-01-01")
+    for order in ([old, new], [new, old]):
+        folder = tmp_path / order[0].attempt
+        merge(folder, order, Result)
+        assert latest(folder, Result) == {"a": new}
+        merge(folder, [gone], Exclusion)
+        assert latest(folder, Result) == {"a": old}
+        assert excluded(folder) == {}
+        merge(folder, [gone.model_copy(update={"attempt": "a1"})], Exclusion)
+        assert latest(folder, Result) == {}
+        assert excluded(folder) == {"a": "wrong data"}
 
 
 def test_a_foreign_record_is_named(tmp_path: Path) -> None:

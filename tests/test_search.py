@@ -341,12 +341,12 @@ def test_runs_of_others_are_trials_and_are_not_trained_again(toy: Toy) -> None:
 
 
 def test_asked_points_are_known_before_they_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Queue, "work", lambda self: {})
     search = toy.search()
-    assert toy.conduct(search, 5) == 75
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "work", lambda self: {})
+        assert toy.conduct(search, 5) == 75
     asked = search.runs(toy.results)
     assert len(asked) == 2
-    monkeypatch.undo()
     assert toy.conduct(search, 2) == 0
     assert search.runs(toy.results) == asked
 
@@ -459,18 +459,17 @@ def test_a_run_looks_for_word_in_its_folder_and_resumes_to_the_same_end(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = scratch.asked_to_stop
-    monkeypatch.setattr(
-        scratch,
-        "asked_to_stop",
-        lambda attempt: (scratch.ask_to_stop(attempt, PRUNER), look(attempt))[1],
-    )
-    with pytest.raises(Interrupted, match="stopped by pruner at step 2"):
-        execute(tiny_spec, say=lambda text: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            scratch,
+            "asked_to_stop",
+            lambda attempt: (scratch.ask_to_stop(attempt, PRUNER), look(attempt))[1],
+        )
+        with pytest.raises(Interrupted, match="stopped by pruner at step 2"):
+            execute(tiny_spec, say=lambda text: None)
     (attempt,) = scratch.attempts(tiny_spec.id)
     assert stopped_by(Journal(attempt).events()) == PRUNER
     assert scratch.state(tiny_spec.id) == "interrupted"
-    monkeypatch.undo()
-    monkeypatch.setenv("SLAM_OUT", str(slam_out))
     assert execute(tiny_spec, say=lambda text: None) == "done"
     assert stopped_by(Journal(attempt).events()) is None
     resumed = numbers(tiny_spec.id)

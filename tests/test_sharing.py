@@ -18,11 +18,11 @@ from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
 from sweeps.grid import Grid, IsoFlop, Scaled, Study, Together, Trunk
+from sweeps.jobs import urgencies
 from sweeps.launch import launch
 from sweeps.local import Local
 from sweeps.place import Job
 from sweeps.plan import plan
-from sweeps.queue import _urgency
 from sweeps.sharing import forerunners
 from sweeps.watch import Tail
 
@@ -191,7 +191,7 @@ def test_urgency_counts_what_is_to_come_after(tiny_spec: RunSpec) -> None:
         Job("c", "c", tiny_spec, 4.0, after="b"),
         Job("d", "d", tiny_spec, 5.0),
     ]
-    assert _urgency(jobs) == {"a": 7.0, "b": 6.0, "c": 4.0, "d": 5.0}
+    assert urgencies(jobs) == {"a": 7.0, "b": 6.0, "c": 4.0, "d": 5.0}
 
 
 def test_a_branched_run_is_followed_from_its_branch(trunk: Trunk) -> None:
@@ -199,8 +199,8 @@ def test_a_branched_run_is_followed_from_its_branch(trunk: Trunk) -> None:
     journal = Journal(scratch.new_attempt(spec.id))
     journal.write("start", spec=spec.model_dump(mode="json"), steps=60)
     journal.write("branch", step=32, tokens=2048, seconds=1.5, run="r", attempt="a", curve={})
-    standing = Tail(spec.id).look()
-    assert (standing.step, standing.seconds, standing.share) == (32, 1.5, 32 / 60)
+    progress = Tail(spec.id).look()
+    assert (progress.step, progress.seconds, progress.share) == (32, 1.5, 32 / 60)
 
 
 def test_a_real_trunk_saves_what_it_says(

@@ -60,8 +60,8 @@ def test_time_left_of_each_run_and_of_the_study(study: Grid, tmp_path: Path) -> 
         report = Looks(study, tmp_path).look()
     states = [one.state for one in report.runs]
     assert states == ["running", "running", "done", "missing"]
-    assert report.runs[0].standing.eta == pytest.approx(45 * 64 / 32)
-    assert report.runs[1].standing.eta == pytest.approx(30 * 64 / 64)
+    assert report.runs[0].progress.eta == pytest.approx(45 * 64 / 32)
+    assert report.runs[1].progress.eta == pytest.approx(30 * 64 / 64)
     # 45, 30 and 60 steps are left, at 32 + 64 units a second together.
     assert report.eta == pytest.approx(135 * 64 / 96)
     assert "4 runs: 1 done, 1 missing, 2 running; 96 units/s; " in str(report)
@@ -83,10 +83,10 @@ def test_what_a_run_is_at_is_said(study: Grid, tmp_path: Path) -> None:
         now = looks.look()
     assert [one.reason for one in now.runs] == ["being scored", "pruned", "", ""]
     assert [one.state for one in now.runs] == ["running", "interrupted", "interrupted", "done"]
-    assert now.runs[0].standing.rate is None
+    assert now.runs[0].progress.rate is None
     assert "units/s; " not in now.summary()
     ended = Looks(study, tmp_path).look().runs[3]
-    assert ended.standing.params == specs[3].counts.total
+    assert ended.progress.params == specs[3].counts.total
 
 
 def test_the_study_takes_as_long_as_its_longest_run(study: Grid, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_each_look_reads_what_is_new(
     advance(journal, 30, rate=64.0)
     with journal.path.open("a") as torn:
         torn.write('{"event":"done","time":1')
-    assert looks.look().runs[0].standing.step == 30
+    assert looks.look().runs[0].progress.step == 30
     advance(journal, 60, rate=64.0)
     finish(journal)
     begin(second)
@@ -121,7 +121,7 @@ def test_each_look_reads_what_is_new(
     collect(tmp_path / "results")
     journal.path.unlink()
     one = looks.look().runs[0]
-    assert (one.state, one.standing.step, one.standing.loss) == ("done", 60, 2.0)
+    assert (one.state, one.progress.step, one.progress.loss) == ("done", 60, 2.0)
     # A new attempt is a new journal.
     again = begin(second)
     again.write("failed", error="SlamError: the model melted")

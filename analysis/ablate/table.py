@@ -26,7 +26,7 @@ from analysis.ablate.effects import (
 from analysis.ablate.significance import Estimate, Mean
 from slam_core.errors import SlamError
 from slam_core.prompts import TRANSCRIPTS, benchmark_of
-from slam_core.results import Exclusion, Result, Score, read
+from slam_core.results import Exclusion, Result, Score, latest, read
 from sweeps.table import brief, table
 
 # Value of a score -> that of a metric.
@@ -189,7 +189,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
             f"{results} has no scores of {declared.name}; python -m ablations launch "
             f"{one.name} --scale {scale.name} --on local"
         )
-    ended = {result.run: result for result in read(results, Result).values()}
+    ended = latest(results, Result)
     states = {run: result.state for run, result in ended.items()}
     models = {
         (cell.setting, cell.arm): _model(ended[run]) for run, cell in cells.items() if run in ended

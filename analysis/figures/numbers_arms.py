@@ -15,7 +15,7 @@ from analysis.figures.shown import Numbers
 from analysis.laws import Floats
 from slam_core.errors import SlamError
 from slam_core.prompts import benchmark_of
-from slam_core.results import Curve, Result, read
+from slam_core.results import Curve, Result, latest
 from slam_core.spec import Source
 
 TEXT = ("text", "interleaved")  # modalities that have tokens of text
@@ -31,11 +31,11 @@ def curves(declared: Declared, results: Path) -> Numbers:
     chosen = {(row.setting, row.arm): row for row in table.metrics.get(first, ())}
     specs = declared.runs()
     kept = {  # a run that diverged would cut the mean short, or leave it without a number
-        curve.run: curve
-        for _, curve in sorted(read(results, Curve).items())
+        run: curve
+        for run, curve in latest(results, Curve).items()
         if curve.loss and all(map(math.isfinite, curve.loss))
     }
-    ended = {r.run: r for r in read(results, Result).values() if r.state == "done"}
+    ended = {run: r for run, r in latest(results, Result).items() if r.state == "done"}
     convention = next(iter(specs.values())).budget.convention or "6nd"
     groups: dict[tuple[str, str], dict[int, Curve]] = {}
     sources: dict[tuple[str, str], tuple[Source, ...]] = {}

@@ -66,15 +66,13 @@ def isoflop(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
 
 def curves(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     """Training loss of the runs against the FLOPs spent."""
-    from slam_core.results import Curve, Exclusion, read
+    from slam_core.results import Curve, latest
 
     points = fits.points
     chosen = {run: i for i, run in enumerate(points.run)}
-    excluded = read(results, Exclusion)
-    latest = {c.run: c for key, c in sorted(read(results, Curve).items()) if key not in excluded}
     drawn = [
         curve
-        for run, curve in latest.items()
+        for run, curve in latest(results, Curve).items()
         if run in chosen and any(math.isfinite(loss) for loss in curve.loss)
     ]
     if not drawn:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
 from slam_core.results import ENDED, State
+from sweeps.endings import last_words, pruned
+from sweeps.jobs import RETRIES, Jobs
 from sweeps.place import Ending, Job, Watcher
-from sweeps.queue import RETRIES, last_words, pruned, stop_requests
-from sweeps.sharing import early
+from sweeps.queue import stop_requests
 from sweeps.slurm import control
 from sweeps.slurm.batch import Batch, End
 from sweeps.slurm.control import Silent, Task
@@ -50,45 +50,41 @@ class Launch:
     ):
         self.watcher, self.submit, self.width = watcher, submit, width
         self.workers, self.every, self.detach = workers, every, detach
-        self.jobs = {job.run: job for job in jobs}
-        # The longest first, so that the tail is short; in the order given where they are equal.
-        self.waiting = sorted(jobs, key=lambda job: -job.cost)
+        self.jobs = Jobs(jobs, watcher)
         self.sent: dict[str, _Sent] = {}
-        self.elsewhere: dict[str, Job] = {}
-        self.endings: dict[str, Ending] = {}
         self.batches: dict[str, Batch] = {}
-        self.killed: Counter[str] = Counter()
         self.stops: list[int] = []
         self._limits = control.limits()
         self._chunk = self._limits.array
         self._silent = False
 
     def work(self) -> dict[str, Ending]:
+        jobs = self.jobs
         with stop_requests(self.stops):
             self._send()
             looked = time.monotonic()
-            while (self.waiting or self.sent or self.elsewhere) and not self.stops:
-                if self.detach and all(job.spec.parent for job in self.waiting):
+            while (jobs.waiting or self.sent or jobs.elsewhere) and not self.stops:
+                if self.detach and all(job.spec.parent for job in jobs.waiting):
                     break
                 time.sleep(POLL)
                 self.watcher.tick()
                 if time.monotonic() - looked > self.every:
                     self._look()
                     looked = time.monotonic()
-        if self.detach and self.waiting:
+        if self.detach and jobs.waiting:
             self.watcher.note(
-                f"{_runs(len(self.waiting))} not submitted yet, which start from others: launch "
+                f"{_runs(len(jobs.waiting))} not submitted yet, which start from others: launch "
                 "again once those are done"
             )
         if self.sent:
-            jobs = sorted({one.task.job.partition("_")[0] for one in self.sent.values()}, key=int)
+            ids = sorted({one.task.job.partition("_")[0] for one in self.sent.values()}, key=int)
             self.watcher.note(
-                f"{_runs(len(self.sent))} left to SLURM ({'job' if len(jobs) == 1 else 'jobs'} "
-                f"{', '.join(jobs)}); launch again to watch them, `sweeps cancel` ends them"
+                f"{_runs(len(self.sent))} left to SLURM ({'job' if len(ids) == 1 else 'jobs'} "
+                f"{', '.join(ids)}); launch again to watch them, `sweeps cancel` ends them"
             )
         else:
             self._tidy()
-        return self.endings
+        return jobs.endings
 
     def _look(self) -> None:
         """What has become of the runs; resubmit what was killed."""
@@ -99,26 +95,16 @@ class Launch:
             self._silent = False
             for one in list(self.sent.values()):
                 self._follow(one, known.get(one.task.job))
-            for job in list(self.elsewhere.values()):
-                if scratch.holder(job.run) is None:
-                    del self.elsewhere[job.run]
-                    if pruned(job.run):
-                        self._end(job, Ending("interrupted", "pruned; its state is saved"))
-                    else:
-                        self.waiting.append(job)
-            self._refill()
-            if self.waiting:
+            self.jobs.waiting += self.jobs.left()
+            if not self.stops:
+                self.jobs.refill(self.width - len(self.sent))
+            if self.jobs.waiting:
                 self._send()
         except Silent as silent:
             # The controller is restarted, or busy: its jobs run on.
             if not self._silent and not self.stops:
                 self.watcher.note(f"{silent}; waiting for it")
             self._silent = True
-
-    def _refill(self) -> None:
-        busy = len(self.sent) + len(self.waiting) + len(self.elsewhere)
-        if not self.stops and (room := self.width - busy) > 0:
-            self.waiting += self.watcher.more(room)
 
     def _follow(self, one: _Sent, task: Task | None) -> None:
         if task is None and time.monotonic() - one.since < UNSEEN:
@@ -141,46 +127,37 @@ class Launch:
     def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
         job = one.job
         if state == "running":
-            self._elsewhere(job)
+            if not self.jobs.adopt(job):
+                self.jobs.waiting.append(job)
         elif state in ENDED:
-            self._end(job, Ending(state))
+            self.jobs.end(job, Ending(state))
         elif end is None and how == "CANCELLED":
-            self._end(job, Ending("interrupted", f"job {one.task.job} was cancelled"))
+            self.jobs.end(job, Ending("interrupted", f"job {one.task.job} was cancelled"))
         elif end is None:
             self._killed(one, how)
         elif end.code == 75 and end.out_of_time:
             reason = "its time was up, and it was not requeued again; its state is saved"
-            self._end(job, Ending("interrupted", reason))
+            self.jobs.end(job, Ending("interrupted", reason))
         elif end.code == 75 and end.signals:
-            self._end(job, Ending("interrupted", "stopped on request; its state is saved"))
+            self.jobs.end(job, Ending("interrupted", "stopped on request; its state is saved"))
         elif end.code == 75 and pruned(job.run):
-            self._end(job, Ending("interrupted", "pruned; its state is saved"))
+            self.jobs.end(job, Ending("interrupted", "pruned; its state is saved"))
         elif end.code == 75:
-            self.waiting.append(job)  # another process had it, and has left it
+            self.jobs.waiting.append(job)  # another process had it, and has left it
         else:
-            self._end(job, Ending("failed", last_words(job.run, end.code)))
+            self.jobs.end(job, Ending("failed", last_words(job.run, end.code)))
 
     def _killed(self, one: _Sent, how: str) -> None:
         job = one.job
-        self.killed[job.run] += 1
+        kills = self.jobs.killed(job)
         by = f"job {one.task.job} {how.replace('_', ' ').lower()}"
-        if self.killed[job.run] <= RETRIES:
+        if kills <= RETRIES:
             self.watcher.note(f"{job.label} ({job.run}) interrupted: {by}; again")
-            self.waiting.append(job)
+            self.jobs.waiting.append(job)
             return
         said = one.task.batch.last_line(one.task.job)
-        reason = f"killed {self.killed[job.run]} times, last: {by}" + (f": {said}" if said else "")
-        self._end(job, Ending("interrupted", reason, lost=True))
-
-    def _end(self, job: Job, ending: Ending) -> None:
-        self.endings[job.run] = ending
-        self.watcher.ended(job, ending)
-
-    def _elsewhere(self, job: Job) -> None:
-        holder = scratch.holder(job.run) or {}
-        self.elsewhere[job.run] = job
-        where = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-        self.watcher.started(job, where)
+        reason = f"killed {kills} times, last: {by}" + (f": {said}" if said else "")
+        self.jobs.end(job, Ending("interrupted", reason, lost=True))
 
     def _send(self) -> None:
         """Adopt what is in SLURM's hands already, then submit as much as it takes.
@@ -191,33 +168,23 @@ class Launch:
         with _turn():
             known = control.tasks()
             live = {task.run: task for task in known if task.live}
-            wanted = {job.run for job in self.waiting}
+            jobs = self.jobs
+            wanted = {job.run for job in jobs.waiting}
             control.end([task for task in known if task.stuck and task.run in wanted])
-            waiting, self.waiting = self.waiting, []
+            waiting, jobs.waiting = jobs.waiting, []
             if adopted := sum(job.run in live for job in waiting):
                 self.watcher.note(f"with SLURM already: {_runs(adopted)}")
             for job in waiting:
                 if task := live.get(job.run):
                     self._follow(self._hold(job, task), task)
-                elif not self._over(job):
-                    if scratch.holder(job.run) is None:
-                        self.waiting.append(job)
-                    else:
-                        self._elsewhere(job)
+                elif not jobs.over(job) and not jobs.adopt(job):
+                    jobs.waiting.append(job)
             self._submit(self._limits.jobs - len(known))
 
     def _hold(self, job: Job, task: Task) -> _Sent:
         self.batches[task.batch.name] = task.batch
         self.sent[job.run] = _Sent(job, task, time.monotonic())
         return self.sent[job.run]
-
-    def _over(self, job: Job) -> bool:
-        """Whether another launch has brought the run to its end in the meantime."""
-        state = scratch.state(job.run)
-        if state not in ENDED and (state != "failed" or job.retry):
-            return False
-        self._end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
-        return True
 
     def _submit(self, room: int) -> None:
         if self.workers and self.sent:
@@ -227,8 +194,8 @@ class Launch:
         # stage would hold its GPU until the first one ends.
         ready = [
             job
-            for job in self.waiting
-            if not early(job, self.jobs, self.endings) or (self.detach and not job.spec.parent)
+            for job in self.jobs.waiting
+            if not self.jobs.early(job) or (self.detach and not job.spec.parent)
         ]
         while ready and room > 0 and not self.stops:
             jobs = ready[: min(room, self._chunk)]
@@ -246,13 +213,13 @@ class Launch:
             number = sent[0].job.partition("_")[0]
             self.watcher.note(f"submitted {_runs(len(jobs))} as job {number}")
             del ready[: len(jobs)]
-            self.waiting = [job for job in self.waiting if job not in jobs]
+            self.jobs.waiting = [job for job in self.jobs.waiting if job not in jobs]
             self._chunk = min(self._limits.array, 2 * self._chunk)
             room = 0 if self.workers else room - len(jobs)
 
     def _tidy(self) -> None:
         """Remove the folders of batches of which every run has come to its end."""
-        ended = {run for run, end in self.endings.items() if end.state in ENDED}
+        ended = {run for run, end in self.jobs.endings.items() if end.state in ENDED}
         for batch in self.batches.values():
             if ended.issuperset(batch.order.runs):
                 shutil.rmtree(batch.home, ignore_errors=True)

@@ -1,0 +1,45 @@
+"""Points of one's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.points import Points
+from slam_core.errors import UsageError
+
+N, D, LOSS = [1e6, 2e6], [2e7, 4e7], [3.0, 2.8]
+
+
+@pytest.mark.parametrize("as_column", [list, tuple, np.array])
+def test_points_of_any_sequences(as_column: Any) -> None:
+    points = Points.of(*map(as_column, (N, D, LOSS)), seed=(0, 0))
+    assert (points.name, points.params, points.flops) == ("points", "total", "6nd")
+    assert points.c == pytest.approx([1.2e14, 4.8e14])
+    assert points.label == ("row 1", "row 2")
+    assert points.seed == (0, 0)
+    assert Points.of(N, D, LOSS, [1e14, 5e14], label=["a", "b"]).c.tolist() == [1e14, 5e14]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("n", [1e6, 0.0], "n of row 2 is 0.0; every number has to be finite and above 0"),
+        ("loss", [float("nan"), 2.8], "loss of row 1 is nan"),
+        ("loss", [3.0], "1 values of loss for 2 points"),
+        ("loss", [], "0 values of loss for 2 points"),
+        ("label", ["a"], "1 values of label for 2 points"),
+    ],
+)
+def test_columns_that_are_wrong_are_named(column: str, values: Sequence[Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Points.of(**{"n": N, "d": D, "loss": LOSS, column: values})
+
+
+def test_points_without_labels_are_refused() -> None:
+    with pytest.raises(UsageError, match="0 values of label for 2 points"):
+        replace(Points.of(N, D, LOSS), label=())
