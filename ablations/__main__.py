@@ -40,7 +40,10 @@ def list_(scale: AtScale = "tiny", as_json: Json = False) -> None:
     rows = []
     for name, one in catalogue().items():
         row: dict[str, Any] = {"name": name, "question": one.question, "paper": one.where}
-        row |= {"arms": list(one.arms), "settings": [s for s in one.settings if s]}
+        row |= {
+            "arms": list(declared(name, scale).arms),
+            "settings": [s for s in one.settings if s],
+        }
         row |= {"baseline": one.baseline, "runs": len(set(declared(name, scale).runs().values()))}
         rows.append(row | {"scale": scale})
     if as_json:
@@ -245,8 +248,8 @@ def figure(
     scale: AtScale = "tiny",
     results: Results = RESULTS,
 ) -> None:
-    """Draw training curves by arm and, where arms are doses, scores by dose, as PDF and PNG with
-    the numbers behind them as JSON."""
+    """Draw training and validation by arm and, where arms are doses, scores by dose, as PDF and PNG
+    with the numbers behind them as JSON."""
     from ablations.catalogue import declared
     from analysis.figures import numbers_arms
     from analysis.figures.write import write

@@ -57,8 +57,10 @@ class Ablation(_Value):
     seeds.
 
     `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
-    A setting's changes come before an arm's. Each arm is trained at every value of the `tuned`
-    fields and judged at its best, so that no arm suffers from another's optimum. Runs are scored on
+    A setting's changes come before an arm's; an arm that is `By` scale is none where that says
+    None. Each arm is trained at every value of the `tuned`
+    fields and judged at its best, so that no arm suffers from another's optimum. `also` are further
+    baselines, each with the arms that are compared with it besides. Runs are scored on
     `metrics` of the scale. `where` names the paper's figure or table, `paper` holds its numbers.
     """
 
@@ -67,9 +69,10 @@ class Ablation(_Value):
     where: str
     base: Base = "slam"
     baseline: str
-    arms: dict[str, Changes] = Field(min_length=2)
+    arms: dict[str, Changes | By] = Field(min_length=2)
     settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
     tuned: dict[str, tuple[Any, ...] | By] = {}
+    also: dict[str, tuple[str, ...]] = {}
     metrics: tuple[str, ...] = ("sBLIMP", "sSC", "tSC", "sWUGGY", *LOSSES)
     paper: Paper | None = None
 
@@ -77,6 +80,9 @@ class Ablation(_Value):
     def _consistent(self) -> Self:
         if self.baseline not in self.arms:
             raise ValueError(f"baseline '{self.baseline}' is none of the arms")
+        beside = [arm for base, arms in self.also.items() for arm in (base, *arms)]
+        if strange := [arm for arm in beside if arm not in self.arms]:
+            raise ValueError(f"also: '{strange[0]}' is none of the arms")
         known = {key(setting, arm) for setting in self.settings for arm in self.arms}
         if self.paper and (unknown := self.paper.values.keys() - known):
             raise ValueError(f"{self.paper.source} has '{min(unknown)}', which is no arm")
@@ -155,6 +161,12 @@ class Declared:
         return f"{self.ablation.name}-{self.scale.name}"
 
     @property
+    def arms(self) -> dict[str, Changes]:
+        """Those that the scale has."""
+        here = {name: self._here(arm) for name, arm in self.ablation.arms.items()}
+        return {name: changes for name, changes in here.items() if changes is not None}
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """What its runs are scored on: benchmarks and corpora."""
         known = self.scale.benchmarks | self.scale.losses
@@ -175,10 +187,10 @@ class Declared:
     @property
     def cells(self) -> dict[str, tuple[Cell, Changes]]:
         """By label, with the changes from the base."""
-        found = {}
+        found, arms = {}, self.arms
         for setting, arm, tuned, seed in self._product():
             cell = Cell(setting, arm, tuned, seed)
-            parts = (self.ablation.settings[setting], self.ablation.arms[arm], dict(tuned))
+            parts = (self.ablation.settings[setting], arms[arm], dict(tuned))
             merged: Changes = {}
             for part in parts:
                 merged |= {field: self._here(value) for field, value in part.items()}
@@ -198,9 +210,7 @@ class Declared:
         points = [
             tuple(zip(values, point, strict=True)) for point in itertools.product(*values.values())
         ]
-        yield from itertools.product(
-            self.ablation.settings, self.ablation.arms, points, self.scale.seeds
-        )
+        yield from itertools.product(self.ablation.settings, self.arms, points, self.scale.seeds)
 
     def _here(self, value: Any) -> Any:
         """A value at this scale; models are trees, as `RunSpec.but` takes them."""

@@ -10,9 +10,9 @@ ABLATION = Ablation(
     metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="0.1",
     arms={
-        "0.01": {"dpo": LONGER, "dpo.beta": 0.01},
-        "0.1": {"dpo": LONGER},
-        "0.5": {"dpo": LONGER, "dpo.beta": 0.5},
-        "2": {"dpo": LONGER, "dpo.beta": 2.0},
+        "0.01": LONGER | {"dpo.beta": 0.01},
+        "0.1": LONGER,
+        "0.5": LONGER | {"dpo.beta": 0.5},
+        "2": LONGER | {"dpo.beta": 2.0},
     },
 )

@@ -9,6 +9,6 @@ ABLATION = Ablation(
     where="not in the paper",
     metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="no DPO",
-    arms={"no DPO": {}, "DPO": {"dpo": LONGER}},
+    arms={"no DPO": {}, "DPO": LONGER},
     settings={"TWIST": {}, "random": RANDOM},
 )

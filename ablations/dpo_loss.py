@@ -10,9 +10,9 @@ ABLATION = Ablation(
     metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="sigmoid",
     arms={
-        "sigmoid": {"dpo": LONGER},
-        "IPO": {"dpo": LONGER, "dpo.loss": "ipo"},
-        "hinge": {"dpo": LONGER, "dpo.loss": "hinge"},
-        "sigmoid, per unit": {"dpo": LONGER, "dpo.per_unit": True, "dpo.beta": 5.0},
+        "sigmoid": LONGER,
+        "IPO": LONGER | {"dpo.loss": "ipo"},
+        "hinge": LONGER | {"dpo.loss": "hinge"},
+        "sigmoid, per unit": LONGER | {"dpo.per_unit": True, "dpo.beta": 5.0},
     },
 )

@@ -10,9 +10,9 @@ ABLATION = Ablation(
     metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="as Slam",
     arms={
-        "a tenth": {"dpo": LONGER, "dpo.lr": By(tiny=1e-4, paper=5e-6)},
-        "a third": {"dpo": LONGER, "dpo.lr": By(tiny=3e-4, paper=1.5e-5)},
-        "as Slam": {"dpo": LONGER},
-        "threefold": {"dpo": LONGER, "dpo.lr": By(tiny=3e-3, paper=1.5e-4)},
+        "a tenth": LONGER | {"dpo.lr": By(tiny=1e-4, paper=5e-6)},
+        "a third": LONGER | {"dpo.lr": By(tiny=3e-4, paper=1.5e-5)},
+        "as Slam": LONGER,
+        "threefold": LONGER | {"dpo.lr": By(tiny=3e-3, paper=1.5e-4)},
     },
 )

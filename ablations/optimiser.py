@@ -21,6 +21,7 @@ ABLATION = Ablation(
         "Muon, cosine": COSINE | {"optim.name": "muon"},
         "Lion, cosine": COSINE | {"optim.name": "lion"},
     },
+    also={"AdamW, cosine": ("AdEMAMix, cosine", "AdaLomo, cosine", "Muon, cosine", "Lion, cosine")},
     tuned={
         "optim.lr": By(
             tiny=(2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2, 0.256), paper=(6e-5, 2.5e-4, 1e-3, 4e-3)

@@ -87,38 +87,49 @@ def like(tiny: str, paper: str) -> Changes:
 
 def sized(family: str, size: str, paper: str) -> Changes:
     """A text LM of the paper's, to start from; at the tiny scale a random model in its place."""
-    start = _text_lm(paper).model_copy(update={"init": Init()})
-    return {"model": By(tiny=Model(family=family, size=size), paper=start)}
+    return {"model": By(tiny=Model(family=family, size=size), paper=_started(paper))}
+
+
+def at_paper_scale(text_lm: str) -> By:
+    """A text LM of the paper's, to start from; no arm of its own at the tiny scale."""
+    return By(tiny=None, paper={"model": _started(text_lm)})
 
 
 def _text_lm(source: str) -> Model:
     return Model(family="hf", size=source)
 
 
+def _started(source: str) -> Model:
+    return _text_lm(source).model_copy(update={"init": Init()})
+
+
+# FLOPs of arms of several families. In 6ND a look-up costs as much as a weight that is multiplied:
+# of OPT-125M's N 2 % are learned positions, in its place at the tiny scale 61 %, which do no work.
+WORK = By(tiny="exact", paper="6nd")
+
 TWIST: Changes = {"model.init": Init()}
 COLD_IF_TINY: Changes = {"model.init": By(tiny=None, paper=Init())}
 RANDOM: Changes = {"model.init": None}
 
-# Slam's second stage (Table 5), half an hour of its day. At the tiny scale hours are shares of the
-# budget, and rates are higher; at the paper's they are units: 5M, both ends of the pairs, go with
-# the first stage's 1.4B in half an hour (Table 3).
-_HALF = 5e6 / 1.4e9
-DPO = By(
+# Slam's second stage (Table 5), half an hour of its day, in which it takes 5M units (Table 3), both
+# ends of the pairs. At the tiny scale rates are higher.
+_HALF_HOUR = 6 * 358.35e6 * 5e6
+_DPO = By(
     tiny=Dpo(pairs="stories/preferences/endings/train", fraction=1 / 48, batch=4, lr=1e-3),
     paper=Dpo(
-        pairs="spokenswag/preferences/spokenswag/train",
-        fraction=float(f"{_HALF:.4g}"),
-        schedule="inverse_sqrt",
+        pairs="spokenswag/preferences/spokenswag/train", fraction=1 / 48, schedule="inverse_sqrt"
     ),
 )
-# Half an hour is seven steps at the tiny scale, too few to tell settings of DPO apart: four hours.
-LONGER = By(tiny=DPO.tiny.model_copy(update={"fraction": 1 / 6}), paper=DPO.paper)
 
 
-def hours(count: float) -> Changes:
-    """So many of 24 hours for preferences."""
-    fraction = By(tiny=count / 24, paper=float(f"{2 * count * _HALF:.4g}"))
-    return {"dpo": DPO, "dpo.fraction": fraction}
+def hours(count: float, tiny: float | None = None) -> Changes:
+    """So many of 24 hours for preferences, or `tiny` at the tiny scale, and the others for
+    pre-training. At the tiny scale hours are shares of the FLOPs; at the paper's each stage has the
+    FLOPs of its own hours, 35 times fewer in one of preferences."""
+    first, second = (1 - count / 24) * _SLAM.budget.amount, 2 * count * _HALF_HOUR
+    share = By(tiny=(tiny or count) / 24, paper=float(f"{second / (first + second):.6g}"))
+    amount = By(tiny=_TINY.budget.amount, paper=float(f"{first + second:.6g}"))
+    return {"dpo": _DPO, "dpo.fraction": share, "budget.amount": amount}
 
 
 def sequences(context: int, count: int) -> Changes:
@@ -139,8 +150,8 @@ def tenfold(params: float, units: float) -> Changes:
     """Table 3's larger budgets: 6ND FLOPs, twice the batch, and two epochs, 9M units, of
     preferences; at the tiny scale four times the recipe's."""
     return {
-        "dpo": DPO,
-        "dpo.fraction": By(tiny=1 / 48, paper=9e6 / 16.7e9),
+        "dpo": _DPO,
+        "dpo.fraction": By(tiny=1 / 48, paper=9e6 / units),
         "data.batch": By(tiny=2 * _TINY.data.batch, paper=2 * _SLAM.data.batch),
         "budget.amount": By(tiny=4 * _TINY.budget.amount, paper=6 * params * units),
     }
@@ -166,6 +177,9 @@ _SLAM = RunSpec(
     budget=Budget(amount=3.07e18, unit="flops"),
     precision="bf16",
 )
+
+# Half an hour is seven steps at the tiny scale, too few to tell settings of DPO apart: four hours.
+LONGER = hours(0.5, tiny=4)
 
 SCALES: dict[str, Scale] = {
     "tiny": Scale(

@@ -35,6 +35,7 @@ from analysis.options import (
 from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:
+    from analysis.ablate.effects import Items
     from analysis.ablate.ranking import Ranking
     from analysis.points import Points
     from analysis.profile import Profile
@@ -228,6 +229,7 @@ def effects(
     runs = rows(points, points.family, blocks, score)
     plan = Plan(
         better="higher" if score else "lower",
+        items=_items(points, score) if score else None,
         test="t" if one_of("test", test, "flips", "t") == "t" else "sign flips",
         correction=one_of("correction", correction, "holm", "bh", "none"),
         seed=seed,
@@ -501,6 +503,18 @@ def _scored(points: Points, score: str) -> Points:
     there = [math.isfinite(value) for value in points.scores[score]]
     note = f"{len(there) - sum(there)} runs left out (not scored on {score})"
     return points if all(there) else replace(points.where(there), notes=(*points.notes, note))
+
+
+def _items(points: Points, score: str) -> Items | None:
+    """The error that the items leave an accuracy, if it is known how many there are."""
+    from analysis.ablate.effects import Items
+
+    known = zip(points.scores[score].tolist(), points.items.get(score, ()), strict=False)
+    runs = [(value, many) for value, many in known if many > 0]
+    if not runs:
+        return None
+    error = sum(math.sqrt(value * (1 - value) / many) for value, many in runs) / len(runs)
+    return Items(error, round(min(many for _, many in runs)))
 
 
 def _bound(end: float | None) -> str:

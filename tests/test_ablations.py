@@ -38,7 +38,9 @@ from analysis.figures.write import write
 from analysis.published import table as published_table
 from slam_core import scratch
 from slam_core.corpora import Pair, open_pairs, write_pairs
+from slam_core.data import Mix
 from slam_core.errors import SlamError, UsageError
+from slam_core.families import shape_of
 from slam_core.flops import Counts
 from slam_core.genppl import text_nll, transcripts, vocoded
 from slam_core.prompts import Continuation
@@ -87,7 +89,7 @@ def test_an_ablation_is_a_study_at_the_tiny_scale(name: str) -> None:
     arms: dict[tuple[object, ...], set[str]] = {}
     for label, (cell, _) in study.cells.items():
         arms.setdefault((cell.setting, cell.tuned, cell.seed), set()).add(cells[label])
-    assert all(len(ids) == len(study.ablation.arms) for ids in arms.values())
+    assert all(len(ids) == len(study.arms) for ids in arms.values())
 
 
 @pytest.mark.parametrize("name", catalogue())
@@ -97,7 +99,9 @@ def test_the_scales_have_the_same_arms(name: str) -> None:
         {(cell.setting, cell.arm, cell.seed) for cell, _ in study.cells.values()}
         for study in (tiny, paper)
     ]
-    assert cells[0] == cells[1]
+    alone = {cell for cell in cells[1] - cells[0] if cell[1].startswith("SmolLM2")}
+    assert cells[0] == cells[1] - alone
+    assert bool(alone) == (name == "families")
     # Their corpora and text LMs are not here; a spec is a value all the same.
     assert len(set(paper.runs().values())) >= len(paper.ablation.arms)
 
@@ -106,6 +110,56 @@ def test_a_paper_scale_run_says_what_it_needs() -> None:
     spec = declared("twist", "paper").runs()["Qwen2.5-0.5B: TWIST,lr=0.001,s0"]
     with pytest.raises(UsageError, match="libri-light"):
         resolve(spec)
+
+
+def test_families_are_those_of_the_models_and_get_the_same_work() -> None:
+    """SmolLM2 is a Llama, of MobileLLM's shapes; tables of positions do no work."""
+    tiny = {label: resolve(spec) for label, spec in declared("families", "tiny").runs().items()}
+    assert {spec.model.family for spec in tiny.values()} == {"llama", "opt", "gpt_neox", "qwen2"}
+    assert not any(label.startswith("SmolLM2") for label in tiny)
+    for size in ("smollm2-135m", "mobilellm-125m"), ("smollm2-360m", "mobilellm-350m"):
+        assert len({shape_of("llama", name, 501, tied=True) for name in size}) == 1
+    for spec in tiny.values():
+        assert spec.steps
+        work = spec.counts.flops("exact") * spec.steps * spec.data.batch
+        assert work == pytest.approx(5e11, rel=2e-3)
+    paper = declared("families", "paper").runs()
+    assert paper["SmolLM2-135M,s0"].model.size == "HuggingFaceTB/SmolLM2-135M"
+    assert {spec.budget.convention for spec in paper.values()} == {"6nd"}
+
+
+# Of Slam's model: Table 7. Units of 24 hours of the budget in FLOPs.
+SLAM = 358.35e6
+DAY = 3.07e18 / (6 * SLAM)
+
+
+def units_of(spec: RunSpec, params: float) -> tuple[float, float]:
+    """Of pre-training and of preferences, at the paper's scale, in 6ND."""
+    share = spec.dpo.fraction if spec.dpo else 0.0
+    units = spec.budget.amount / (6 * params)
+    return (1 - share) * units, share * units
+
+
+def test_larger_budgets_have_two_epochs_of_preferences() -> None:
+    runs = declared("scaled", "paper").runs()
+    for arm, params, units in (("scaled", SLAM, 16.7e9), ("large", 1.3e9, 6.1e9)):
+        first, second = units_of(runs[f"Slam ({arm}),s0"], params)
+        assert first == pytest.approx(units, rel=2e-3)
+        assert second == pytest.approx(9e6, rel=1e-6)
+    assert units_of(runs["Slam,s0"], SLAM) == pytest.approx((1.4e9, 5e6), rel=2e-3)
+
+
+def test_hours_of_preferences_are_taken_from_pretraining() -> None:
+    runs = declared("dpo-share", "paper").runs()
+    for hours in (0.0, 0.25, 0.5, 1.0, 2.0, 4.0):
+        first, second = units_of(runs[f"{hours:g} h,s0"], SLAM)
+        assert first == pytest.approx(DAY * (24 - hours) / 24, rel=1e-5)
+        assert second == pytest.approx(1e7 * hours, rel=1e-5)
+    # Slam itself, wherever it is an arm, is one run; others are of the same half hour.
+    slam = runs["0.5 h,s0"]
+    assert declared("scaled", "paper").runs()["Slam,s0"] == slam
+    for name, arm in (("dpo-beta", "0.1"), ("dpo-rate", "as Slam"), ("dpo-loss", "sigmoid")):
+        assert declared(name, "paper").runs()[f"{arm},s0"] == slam
 
 
 def test_expected_numbers_are_those_of_the_tables() -> None:
@@ -254,8 +308,14 @@ ACROSS = PLAIN.model_copy(
 SPOKEN = PLAIN.model_copy(update={"name": "spoken", "metrics": (*GENERATED, "val_loss")})
 
 
-def record(study: Declared, results: Path, loss: Callable[[Cell], float | None]) -> None:
-    """Results and validation losses of runs that nobody trained; none where the loss is None."""
+def record(
+    study: Declared,
+    results: Path,
+    loss: Callable[[Cell], float | None],
+    accuracy: Callable[[Cell], float] | None = None,
+) -> None:
+    """Results, validation losses and accuracies of runs that nobody trained; none where the loss is
+    None."""
     runs, ended, scored = study.runs(), [], []
     for label, (cell, _) in study.cells.items():
         value, spec = loss(cell), runs[label]
@@ -266,7 +326,7 @@ def record(study: Declared, results: Path, loss: Callable[[Cell], float | None])
                 run=spec.id,
                 attempt="a",
                 state="done",
-                spec=spec.model_dump(mode="json"),
+                spec=resolve(spec).model_dump(mode="json"),
                 counts=Counts(embedding=1, positions=0, body=2, head=0, matmul=3, attention=4),
                 spent=Spent(steps=1, tokens=2, seconds=3.0),
                 train_loss=value,
@@ -287,6 +347,10 @@ def record(study: Declared, results: Path, loss: Callable[[Cell], float | None])
                 chance=0.0,
             )
         )
+        if accuracy:
+            right = {"value": accuracy(cell), "stderr": 0.0154, "items": 1052, "chance": 0.5}
+            about = {"benchmark": "bench/ends", "revision": "1", "metric": "accuracy"}
+            scored.append(Score(run=spec.id, attempt="a", **about, **right))
     merge(results, ended, Result)
     merge(results, scored, Score)
 
@@ -327,6 +391,82 @@ def test_a_table_tells_what_an_arm_does_in_each_setting(small: Scale, tmp_path: 
     after_main = shown.index(f"  {kept['effects'][0]['message']}") + 1
     assert shown[after_main : after_main + 2] == [f"  {sentence}" for sentence in sentences]
     assert "not measured, but given by the paper: GenPPL" in shown
+
+
+def test_a_table_heeds_the_error_of_the_items(small: Scale, tmp_path: Path) -> None:
+    """Half a point, the same in every pair, where 1052 items have an error of 1.54; five points."""
+    arms = {"slow": {"optim.lr": 2e-4}, "fast": {"optim.lr": 2e-2}, "faster": {"optim.lr": 4e-2}}
+    study = PLAIN.model_copy(update={"arms": arms}).at(
+        small.model_copy(update={"seeds": (0, 1, 2)})
+    )
+    gain = {"slow": 0.0, "fast": 0.005, "faster": 0.08}
+    noise = 0.0001
+    record(
+        study,
+        tmp_path,
+        lambda cell: 2.0,
+        lambda cell: 0.48 + gain[cell.arm] + noise * (cell.seed + (cell.arm == "fast") * cell.seed),
+    )
+    table = tabulate(study, tmp_path)
+    kept = table.record()
+    rows = [one for one in kept["effects"] if one["metric"] == "sBLIMP"]
+    assert [(one["arm"], one["verdict"]) for one in rows] == [
+        ("fast", "not shown"),
+        ("faster", "better"),
+    ]
+    assert rows[0]["p"] < 0.01
+    assert kept["items"]["sBLIMP"] == {"error": 1.54, "many": 1052, "chance": 50.0}
+    assert "  1052 items: standard error 1.5; differences of up to 4.3 may be of their choice" in (
+        str(table).splitlines()
+    )
+
+
+def test_a_table_says_what_arms_have_besides(small: Scale, tmp_path: Path) -> None:
+    """One rate where batches differ, and how often each arm sees its data."""
+
+    def notes(name: str, **changes: object) -> tuple[str, ...]:
+        study = PLAIN.model_copy(update={"metrics": ("val_loss",), **changes}).at(small)
+        record(study, tmp_path / name, lambda cell: 2.0)
+        return tabulate(study, tmp_path / name).notes
+
+    arms = {"slow": {}, "fast": {"data.batch": 128}, "alike": {"model.dropout": 0.1}}
+    rate, *epochs = notes("batches", arms=arms)
+    assert rate == "one learning rate for all arms, 0.01, though batches differ"
+    spec = small.bases["slam"]
+    (seen,) = Mix(spec.data, 0).passes(60).values()
+    assert seen > 1
+    label = spec.data.sources[0].label
+    assert epochs == [
+        "epochs of each source:",
+        f"  slow | alike: {label} {seen:.2g}",
+        f"  fast: {label} {2 * seen:.2g}",
+    ]
+    # Of preferences, too: half of 60 steps of 4 pairs, of which there are 40.
+    *_, last = notes("after", arms=AFTER.arms)
+    (half,) = Mix(spec.data, 0).passes(30).values()
+    assert last == f"  after: {label} {half:.2g}, preferences 3"
+    # Rates are the arms, or each has its own; once through the data, all alike.
+    once = {"arms": {k: v | {"budget.amount": 2.0} for k, v in PLAIN.arms.items()}}
+    assert notes("rates", **once) == ()
+    tuned = notes("tuned", arms=arms, tuned={"optim.lr": (1e-3, 1e-2)})
+    assert not any("one learning rate" in note for note in tuned)
+
+
+def test_arms_are_compared_with_a_further_baseline(small: Scale, tmp_path: Path) -> None:
+    arms = {name: {"optim.lr": rate} for name, rate in (("a", 1e-3), ("b", 2e-3), ("c", 3e-3))}
+    about = {"arms": arms, "baseline": "a", "metrics": ("val_loss",), "also": {"b": ("c",)}}
+    study = PLAIN.model_copy(update=about).at(small.model_copy(update={"seeds": (0, 1, 2)}))
+    loss = {"a": 2.0, "b": 1.9, "c": 1.85}
+    record(study, tmp_path, lambda cell: loss[cell.arm] + 0.001 * cell.seed * (cell.arm != "b"))
+    table = tabulate(study, tmp_path)
+    found = [
+        (one["arm"], one["baseline"], round(one["difference"], 3))
+        for one in table.record()["effects"]
+    ]
+    assert found == [("b", "a", -0.101), ("c", "a", -0.15), ("c", "b", -0.049)]
+    assert any(line.startswith("  c is better than b: -0.049") for line in str(table).splitlines())
+    with pytest.raises(ValueError, match="also: 'd' is none of the arms"):
+        Ablation.model_validate(PLAIN.model_dump() | about | {"also": {"b": ("d",)}})
 
 
 def test_a_table_of_one_seed_or_one_setting_has_no_interaction_to_show(

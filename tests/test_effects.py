@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from worlds import SPEECH, noisy
 
-from analysis.ablate.effects import Effect, Plan, Row, compare, interactions, rows
+from analysis.ablate.effects import Effect, Items, Plan, Row, compare, interactions, rows
 from analysis.ablate.ranking import rank
 from analysis.ablate.significance import detectable
 from analysis.laws import Floats
@@ -103,6 +103,47 @@ def test_the_verdict_follows_the_direction() -> None:
     worse, _ = compare(runs, "base", Plan(better="higher"))
     assert worse.message.startswith("warm is worse than base: -0.0")
     assert worse.difference == warm.difference
+
+
+def test_seeds_alone_show_no_difference_that_the_items_could_make() -> None:
+    """An arm 0.5 points above the baseline in every pair, where 1052 items have an error of 1.54,
+    and arms far from each other but near chance."""
+    runs = trial({"base": 0, "near": 0.5, "far": 6.0}, 0.01, 3)
+    levels = [row._replace(value=46 + row.value) for row in runs]  # the baseline at 48
+    items = Items(1.54, 1052)
+    near, far = compare(levels, "base", Plan(better="higher", test="t", items=items))
+    assert near.adjusted < 0.001
+    assert (near.verdict, far.verdict) == ("not shown", "better")
+    assert near.message.startswith("near is not shown to be better or worse than base: +0.")
+    assert "p = " in near.message
+    assert " of the seeds alone, from 9 pairs over the 3 settings tried" in near.message
+    assert near.message.endswith("the difference is smaller than the error of the items, 4.3")
+    at_chance = Plan(better="higher", test="t", items=Items(1.54, 1052, chance=50.0))
+    middle = [row._replace(value=row.value - 1.5 * (row.arm == "far")) for row in levels]
+    wide = compare(middle, "base", at_chance)[1]
+    assert wide.difference.value > 4.3
+    assert wide.verdict == "not shown"
+    assert wide.message.endswith("both are within two errors of the items, 3.1, of chance, 50")
+    assert compare(levels, "base", at_chance)[1].verdict == "better"  # 54 is beyond
+    # Without items it is said of the seeds.
+    assert compare(levels, "base", Plan(better="higher", test="t"))[0].verdict == "better"
+
+
+def test_an_interaction_has_the_items_errors_of_four_accuracies() -> None:
+    runs = bent(0.01, 4, 0, {"1e19": 0.05, "1e20": 0.15})
+    error = 0.1 / (1.96 * 2)
+    found = interactions(runs, "base", Plan(better="higher", test="t", items=Items(error, 100)))
+    small, large = (one.contrast for one in found[:2])
+    assert max(small.adjusted, large.adjusted) < 0.05
+    assert (small.verdict, large.verdict) == ("not shown", "better")
+    assert small.message.endswith("smaller than the error of the items, 0.1")
+
+
+def test_several_settings_are_said_to_be_those_tried() -> None:
+    runs = trial({"base": 0, "warm": -0.05}, 0.01, 3)
+    assert only(runs).message.endswith("from 9 pairs over the 3 settings tried")
+    one = [row for row in runs if row.setting == SETTINGS[0]]
+    assert "settings tried" not in only(one).message
 
 
 def test_a_real_effect_is_found_as_often_as_the_power_says() -> None:

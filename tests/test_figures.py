@@ -21,10 +21,11 @@ from analysis.figures import numbers_scores
 from analysis.figures import write as figures
 from analysis.figures.drawing import bar, by_size, render, right_labels, short
 from analysis.figures.drawing_arms import arms as draw_arms
+from analysis.figures.drawing_arms import dose as draw_dose
 from analysis.figures.drawing_laws import frontier, surface
 from analysis.figures.drawing_scores import downstream as draw_downstream
 from analysis.fits import Fits, Settings, compute, isoflop_size
-from analysis.laws import SIX_ND
+from analysis.laws import SIX_ND, Floats
 from analysis.points import Points
 from analysis.scores import downstream
 from analysis.scores.accuracy import MetricLaw
@@ -292,20 +293,81 @@ def test_arms_that_coincide_show_and_axes_begin_where_curves_do(decades: float) 
     c = np.geomspace(5e11 / 10**decades, 5e11, 40)
     loss = 2.3 + np.linspace(2, 0, 40) ** 2
 
-    def arm(name: str, loss: Any) -> dict[str, Any]:
-        curve = {"c": c.tolist(), "loss": list(loss), "low": list(loss), "high": list(loss)}
-        final = {"value": float(loss[-1])}
-        return {"arm": name, "model": "m", "curve": curve, "final": final, "seeds": 3}
-
-    made = [arm("a", loss), arm("b", loss + 0.05), arm("like a", loss + 1e-4)]
-    figure = draw_arms({"settings": [{"setting": "", "arms": made}], "corpus": "tales"})
-    (ax,) = figure.axes
-    hidden, other, above = (line.get_linewidth() for line in ax.lines[::2])
+    figure = draw_arms(by_arm({"a": (c, loss), "b": (c, loss + 0.05), "like a": (c, loss + 1e-4)}))
+    ax, _ = figure.axes
+    hidden, other, above = (line.get_linewidth() for line in ax.lines)
     assert hidden > other == above
     low, high = ax.get_xlim()
     assert high > 5e11
     assert min(c) < low < c[np.exp(loss) <= ax.get_ylim()[1]].min()
     assert len([tick for tick in ax.get_xticks() if low <= tick <= high]) >= 2
+
+
+def by_arm(curves: dict[str, tuple[Floats, Floats]], **changes: Any) -> dict[str, Any]:
+    """Numbers of a figure of arms, the first the baseline; `changes` are of every arm."""
+
+    def curve(c: Floats, loss: Floats) -> dict[str, Any]:
+        return {"c": c.tolist()} | dict.fromkeys(("loss", "low", "high"), loss.tolist())
+
+    base, *_ = curves
+    common: dict[str, Any] = {"model": "m", "seeds": 3, "data": ["tales"], "text": False}
+    common |= {"beside": None} | changes
+    made = []
+    for name, (c, loss) in curves.items():
+        difference = {"value": None, "low": None, "high": None}
+        if name != base:
+            difference = {"value": -0.1, "low": -0.2, "high": 0.0}
+        made.append({"arm": name, "curve": curve(c, loss), "difference": difference} | common)
+        if changes.get("beside") and name != base:
+            made[-1]["beside"] = curve(c, loss - curves[base][1])
+        elif name == base:
+            made[-1]["beside"] = None
+    settings = [{"setting": "", "arms": made}]
+    return {"settings": settings, "corpus": "tales", "baseline": base, "convention": "exact"}
+
+
+def test_arms_say_what_their_perplexities_are_of() -> None:
+    """Training and validation are on axes of their own, and a unit of text is none of speech."""
+    c = np.geomspace(1e10, 5e11, 40)
+    some = {"a": (c, 2.3 + 0 * c), "b": (c, 2.9 + 0 * c)}
+    training, validation = draw_arms(by_arm(some)).axes
+    assert training.get_ylabel() == "training perplexity\nof tales\n(per unit)"
+    assert training.get_xlabel() == "training FLOPs C (exact count)"
+    said = 'validation loss on tales,\nminus that of "a"\n(nats per unit)'
+    assert validation.get_xlabel() == said
+    assert [text.get_text() for text in validation.get_yticklabels()] == ["a", "b"]
+    mixed = by_arm(some, text=True)
+    mixed["settings"][0]["arms"][1]["data"] = ["tales", "stories:text"]
+    label = draw_arms(mixed).axes[0].get_ylabel()
+    assert label == "training perplexity\nof each arm's own data\n(per token, text included)"
+
+
+def test_arms_that_are_nearly_alike_are_drawn_as_differences() -> None:
+    c = np.linspace(1e10, 5e11, 40)
+    loss = 2.3 + np.linspace(2, 0, 40) ** 2
+    near = {"a": (c, loss), "b": (c, loss + 0.02)}
+    ax, _ = draw_arms(by_arm(near, beside=True)).axes
+    assert ax.get_ylabel() == 'training loss, minus that of\n"a" on the same batches'
+    low, high = ax.get_ylim()
+    assert low < 0.02 < high < 0.1
+    apart = {"a": (c, loss), "b": (c, loss + 0.5)}
+    assert draw_arms(by_arm(apart, beside=True)).axes[0].get_ylabel().startswith("training perp")
+
+
+def test_doses_are_ours_alone_and_say_how_many_items() -> None:
+    rows = [{"dose": x, "value": 50 + x, "sd": 0.5, "seeds": 3} for x in (0.0, 1.0, 2.0)]
+    accuracy = {"metric": "sSC", "benchmark": "stories/story", "unit": "accuracy, %"}
+    accuracy |= {"items": 1052, "error": 1.54, "chance": 50.0, "documents": None}
+    accuracy["settings"] = [{"setting": "", "ours": rows}]
+    figure = draw_dose({"name": "dpo-share-tiny", "unit": "h", "metrics": [accuracy]})
+    (ax,) = figure.axes
+    assert ax.get_title() == "sSC\nstories/story\n1052 items"
+    (legend,) = figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words[0] == "ours, mean and s.d. of 3 seeds"
+    assert "two standard errors of the items around it" in words
+    assert not any(line.get_marker() == "*" for line in ax.lines)
+    assert figure.get_supxlabel().startswith("hours for DPO of a day of 24: a share of the FLOPs")
 
 
 def test_figures_are_chosen_by_name(fits: Fits, tmp_path: Path) -> None:

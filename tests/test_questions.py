@@ -446,6 +446,7 @@ def test_effects_see_second_stages_and_fits_do_not(
     assert found["notes"] == ["3 runs left out (they have no dpo.beta)"]
     out = said(capsys, *given, "--score", "pairs")
     assert "note: 5 runs left out (not scored on pairs)" in out
+    assert "the difference is smaller than the error of the items, 0.0" in out
     assert "came to no value" not in out
 
     given = ("effects", "--results", tmp_path, "--arm")

@@ -9,7 +9,10 @@ that what either does to both runs cancels. There are several questions, and so 
 * bootstrap over settings, then seeds: the mean over settings, if those are drawn from many (Davison
   & Hinkley 1997, section 3.8). From a handful of settings or seeds its intervals are too narrow.
 
-Whether an arm does the same in every setting is a question of its own: `interactions`.
+All of them are about the settings that were tried: a mean over some of them, with the error of the
+seeds, says nothing of others, save the bootstrap. Whether an arm does the same in every setting is
+a question of its own: `interactions`. Of accuracies the choice of the items is an error, too, which
+more seeds do not lessen: `Items`.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from analysis.status import Status
 from slam_core.errors import UsageError
 
 Better = Literal["lower", "higher"]
+Verdict = Literal["better", "worse", "not shown"]
 Arm = dict[tuple[Hashable, int], float]  # (setting, seed) -> value
 
 
@@ -49,12 +53,38 @@ class Row(NamedTuple):
     value: float
 
 
+class Items(NamedTuple):
+    """What accuracies were measured on: the standard error that the choice of so many items leaves
+    each, and what guessing gives (NaN if that is unknown), in the unit of the values."""
+
+    error: float
+    many: int
+    chance: float = math.nan
+
+    @property
+    def least(self) -> float:
+        """Two arms that are equal on all items there could be differ by less in 95 % of such
+        choices, if each had its own (on the same items they do so more often)."""
+        return 1.96 * math.sqrt(2) * self.error
+
+    def limit(self, first: float, second: float) -> str:
+        """Why two means cannot be told apart, if that is so."""
+        if abs(first - second) <= self.least:
+            return f"the difference is smaller than the error of the items, {self.least:.2g}"
+        if max(abs(first - self.chance), abs(second - self.chance)) <= 2 * self.error:
+            near = f"within two errors of the items, {2 * self.error:.2g}"
+            return f"both are {near}, of chance, {self.chance:g}"
+        return ""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How arms are compared: which direction is better, the test whose p is corrected over the
-    arms, the level of every interval, and the power of the detectable effect."""
+    arms, the level of every interval, and the power of the detectable effect. Of accuracies the
+    `items`, without whose leave nothing is called better or worse."""
 
     better: Better = "lower"
+    items: Items | None = None
     test: Literal["sign flips", "t"] = "sign flips"
     correction: Correction = "holm"
     level: float = 0.95
@@ -82,8 +112,8 @@ class Effect:
     `p` is of the planned test, `p_t` of the t test, `adjusted` is `p` corrected over the arms.
     `detectable` is the least true difference that a t test of this design finds with the planned
     power, at the level that the first step of the correction leaves it; `needed` the pairs that a
-    true effect as large as `difference` takes. `left_out` names the runs that were not used, and
-    why.
+    true effect as large as `difference` takes. All these are of the seeds; `verdict` heeds the
+    items, too. `left_out` names the runs that were not used, and why.
     """
 
     arm: str
@@ -101,6 +131,7 @@ class Effect:
     detectable: float
     needed: float
     left_out: tuple[str, ...]
+    verdict: Verdict = "not shown"
 
 
 class Interaction(NamedTuple):
@@ -192,6 +223,9 @@ def interactions(
     Nothing for a single setting. `UsageError` as in `compare`.
     """
     plan, runs = plan or Plan(), list(runs)
+    if plan.items:  # of an effect, a difference of two accuracies; no chance level is known of it
+        items = Items(math.sqrt(2) * plan.items.error, plan.items.many)
+        plan = replace(plan, items=items)
     arms, _ = _arms(runs, baseline)
     base = {(row.setting, row.seed): row.value for row in runs if row.arm == baseline}
     first, *others = dict.fromkeys(row.setting for row in runs)
@@ -365,8 +399,13 @@ class _Match:
             )
             return replace(effect, message=message)
         cautions = self._cautions(effect, plan, tests)
-        message = "; ".join([_verdict(effect, self.baseline, plan), *cautions])
-        return replace(effect, status="weak" if cautions else "ok", message=message)
+        limit = plan.items.limit(*(side.mean() for side in self.values)) if plan.items else ""
+        verdict: Verdict = "not shown"
+        if effect.adjusted <= 1 - plan.level and not limit:
+            verdict = "better" if (mean.value < 0) == (plan.better == "lower") else "worse"
+        effect = replace(effect, verdict=verdict, status="weak" if cautions else "ok")
+        message = "; ".join([_sentence(effect, self.baseline, plan, limit), *cautions])
+        return replace(effect, message=message)
 
     def _cautions(self, effect: Effect, plan: Plan, tests: int) -> list[str]:
         cautions = []
@@ -384,19 +423,23 @@ class _Match:
         return cautions
 
 
-def _verdict(effect: Effect, baseline: str, plan: Plan) -> str:
+def _sentence(effect: Effect, baseline: str, plan: Plan, limit: str) -> str:
+    """What is shown, or what would have been; `limit` is why the items show nothing."""
     value, low, high = effect.difference
     if abs(value) < 1e-9 * effect.detectable:
         value = 0.0  # what rounding leaves of equal means
-    found = effect.adjusted <= 1 - plan.level
-    better = (value < 0) == (plan.better == "lower")
-    word = ("better" if better else "worse") if found else "not shown to be better or worse"
+    found = effect.verdict != "not shown"
+    word = effect.verdict if found else "not shown to be better or worse"
     corrected = {"holm": " (Holm)", "bh": " (Benjamini-Hochberg)", "none": ""}[plan.correction]
+    many = len(effect.settings)
     words = (
         f"{effect.arm} is {word} than {baseline}: {value:+.3g} ({low:+.3g} to {high:+.3g}), "
-        f"p = {effect.adjusted:.2g}{corrected}, "
+        f"p = {effect.adjusted:.2g}{corrected}{' of the seeds alone' if limit else ''}, "
         f"from {effect.runs} {'pairs' if effect.paired else 'runs'}"
+        + (f" over the {many} settings tried" if many > 1 else "")
     )
     if found:
         return words
+    if limit:
+        return f"{words}; {limit}"
     return f"{words}; {effect.detectable:.2g} would be found {plan.power:.0%} of the time"

@@ -12,7 +12,17 @@ import numpy as np
 
 from ablations.declare import GENERATED, LOSSES, By, Cell, Declared, key
 from ablations.scoring import REPETITION, current, recorded
-from analysis.ablate.effects import Better, Effect, Interaction, Plan, Row, compare, interactions
+from analysis.ablate.conditions import epochs, one_rate
+from analysis.ablate.effects import (
+    Better,
+    Effect,
+    Interaction,
+    Items,
+    Plan,
+    Row,
+    compare,
+    interactions,
+)
 from analysis.ablate.significance import Estimate, Mean
 from slam_core.errors import SlamError
 from slam_core.prompts import TRANSCRIPTS, benchmark_of
@@ -51,9 +61,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Table:
-    """`metrics` by name; `effects` of each arm over all settings, and `interactions`, how these
-    differ between settings, where there are several; `documents`, what held-out documents have
-    where continuations are measured; `notes` on what is missing."""
+    """`metrics` by name; `effects` of each arm over all settings, those on a further baseline in
+    `also`, and `interactions`, how effects differ between settings, where there are several;
+    `items` that accuracies were measured on; `documents`, what held-out documents have where
+    continuations are measured; `notes` on what is missing."""
 
     name: str
     question: str
@@ -62,7 +73,9 @@ class Table:
     baseline: str
     metrics: dict[str, list[Measured]]
     effects: dict[str, tuple[Effect, ...]]
+    also: dict[str, dict[str, tuple[Effect, ...]]]
     interactions: dict[str, tuple[Interaction, ...]]
+    items: dict[str, Items]
     documents: dict[str, float]
     notes: tuple[str, ...]
 
@@ -96,8 +109,11 @@ class Table:
                 for row in rows
             ],
             "effects": [
-                _known({"metric": metric, "arm": effect.arm} | _judgement(effect))
-                for metric, effects in self.effects.items()
+                _known(
+                    {"metric": metric, "arm": effect.arm, "baseline": baseline} | _judgement(effect)
+                )
+                for metric in self.effects
+                for baseline, effects in self._by_baseline(metric).items()
                 for effect in effects
             ],
             "interactions": [
@@ -108,9 +124,13 @@ class Table:
                 for metric, found in self.interactions.items()
                 for one in found
             ],
+            "items": {metric: items._asdict() for metric, items in self.items.items()},
             "documents": self.documents,
             "notes": list(self.notes),
         }
+
+    def _by_baseline(self, metric: str) -> dict[str, tuple[Effect, ...]]:
+        return {self.baseline: self.effects.get(metric, ()), **self.also.get(metric, {})}
 
     def __str__(self) -> str:
         lines = [
@@ -141,7 +161,17 @@ class Table:
             if metric not in self.interactions:  # in one setting the effects have the intervals
                 at = heads.index("95 % interval")
                 heads, *shown = [row[:at] + row[at + 1 :] for row in (heads, *shown)]
-            said = [effect.message for effect in self.effects.get(metric, ())]
+            said = []
+            if items := self.items.get(metric):
+                said.append(
+                    f"{items.many} items: standard error {items.error:.1f}; differences of up to "
+                    f"{items.least:.1f} may be of their choice"
+                )
+            said += [
+                effect.message
+                for effects in self._by_baseline(metric).values()
+                for effect in effects
+            ]
             said += [one.contrast.message for one in self.interactions.get(metric, ())]
             lines += ["", table(heads, shown, numbers)]
             lines += [f"  {message}" for message in said]
@@ -153,7 +183,7 @@ def tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
     cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
-    found, notes, documents = _values(declared, cells, results)
+    found, items, notes, documents = _values(declared, cells, results)
     if not found:
         raise SlamError(
             f"{results} has no scores of {declared.name}; python -m ablations launch "
@@ -185,7 +215,9 @@ def tabulate(declared: Declared, results: Path) -> Table:
             notes.append(f"best at an end of the {field} tried: {', '.join(at_end)}")
     if one.paper and (unmeasured := sorted(set(one.paper.metrics) - found.keys())):
         notes.append(f"not measured, but given by the paper: {', '.join(unmeasured)}")
+    notes += one_rate(declared, ended) + epochs(declared)
     metrics, effects, between = {}, {}, {}
+    also: dict[str, dict[str, tuple[Effect, ...]]] = {}
     for metric, values in found.items():
         better: Better = "lower" if metric in (*scale.losses, *GENERATED) else "higher"
         rows = _rows(declared, chosen, values, metric, models)
@@ -198,10 +230,15 @@ def tabulate(declared: Declared, results: Path) -> Table:
         arms = {row.arm for row in flat}
         if one.baseline in arms and len(arms) > 1:
             # Of few seeds: sign flips of three pairs could show nothing.
-            plan = Plan(better=better, test="t")
+            plan = Plan(better=better, test="t", items=items.get(metric))
             effects[metric] = compare(flat, one.baseline, plan)
             if len({row.setting for row in flat}) > 1:
                 between[metric] = interactions(flat, one.baseline, plan)
+            also[metric] = {
+                base: compare([row for row in flat if row.arm in (base, *beside)], base, plan)
+                for base, beside in one.also.items()
+                if base in arms and arms.intersection(beside)
+            }
     return Table(
         name=declared.name,
         question=one.question,
@@ -210,7 +247,9 @@ def tabulate(declared: Declared, results: Path) -> Table:
         baseline=one.baseline,
         metrics=metrics,
         effects=effects,
+        also=also,
         interactions=between,
+        items=items,
         documents=documents,
         notes=tuple(notes),
     )
@@ -234,11 +273,11 @@ def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
 
 def _values(
     declared: Declared, cells: dict[str, Cell], results: Path
-) -> tuple[dict[str, dict[Cell, float]], list[str], dict[str, float]]:
-    """Metric -> cell -> value; accuracies in percent. The last attempt of a run counts, and of a
-    benchmark's revisions the one that most runs were scored on, of equals the one that is here;
-    notes say what that leaves out. Last, what the documents have themselves where continuations
-    are measured."""
+) -> tuple[dict[str, dict[Cell, float]], dict[str, Items], list[str], dict[str, float]]:
+    """Metric -> cell -> value; accuracies in percent, and the items of these. The last attempt of a
+    run counts, and of a benchmark's revisions the one that most runs were scored on, of equals the
+    one that is here; notes say what that leaves out. Last, what the documents have themselves where
+    continuations are measured."""
     wanted = _wanted(declared)
     excluded = read(results, Exclusion)
     # By metric and what was scored: a revision, and a metric of scores.
@@ -254,6 +293,7 @@ def _values(
                 of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
                 of[score.run] = score
     found, notes, documents = {}, [], {}
+    items: dict[str, Items] = {}
     now = current(declared)
     for metric, (benchmark, asked, shown) in wanted.items():
         revisions = {
@@ -268,14 +308,18 @@ def _values(
         chosen = max(revisions, key=ranks.__getitem__)
         revision, name = chosen
         found[metric] = {cells[run]: shown(s.value) for run, s in revisions[chosen].items()}
+        if metric in declared.scale.benchmarks:
+            those = list(revisions[chosen].values())
+            error = shown(float(np.mean([score.stderr for score in those])))
+            items[metric] = Items(error, those[0].items, shown(those[0].chance))
         if others := set().union(*revisions.values()) - revisions[chosen].keys():
             notes.append(
                 f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items or "
                 f"by others than those of revision {revision}, {name}; score them again"
             )
         if asked == TRANSCRIPTS:
-            items = sorted({score.items for score in revisions[chosen].values()})
-            many = " to ".join(str(n) for n in dict.fromkeys((items[0], items[-1])))
+            heard = sorted({score.items for score in revisions[chosen].values()})
+            many = " to ".join(str(n) for n in dict.fromkeys((heard[0], heard[-1])))
             notes.append(
                 f"{metric}: transcripts by {name.removeprefix(asked)}, of {many} continuations a "
                 "run that have words"
@@ -292,7 +336,7 @@ def _values(
             by = f"a run of the study ({judge.model.family} {size}, {amount})"
             said = f"continuations are judged by {by}; {said}"
         notes.append(said)
-    return found, notes, documents
+    return found, items, notes, documents
 
 
 def _percent(value: float) -> float:
@@ -389,6 +433,7 @@ def _judgement(effect: Effect) -> dict[str, Any]:
         "high": effect.difference.high,
         "p": effect.adjusted,
         "pairs": effect.runs,
+        "verdict": effect.verdict,
         "message": effect.message,
     }
 

@@ -1,4 +1,4 @@
-"""Figures of an ablation: training curves by arm, scores by dose."""
+"""Figures of an ablation: training curves and validation by arm, scores by dose."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis.figures.drawing import (
     BLUE,
+    CONVENTIONS,
     GREEN,
     ORANGE,
     PURPLE,
@@ -35,17 +37,67 @@ _FEW = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#E69F00", "#000000", "#8C564B")
 def arms(numbers: Numbers) -> Figure:
     settings = numbers["settings"]
     many = len(settings)
-    names = list(dict.fromkeys(arm["arm"] for setting in settings for arm in setting["arms"]))
-    columns = 3 if len(names) <= 6 else 2
-    rows = -(-(len(names) + 2) // columns)
-    figure = Figure(figsize=(WIDTH, 2.5 + 0.16 * rows), layout="constrained")
-    axes = figure.subplots(1, many, sharey=True, squeeze=False)[0]
-    colour = dict(zip(names, _colours(len(names)), strict=True))
     labels: dict[str, str] = {}
+    for setting in settings:
+        shapes = {arm["model"] for arm in setting["arms"]}
+        for arm in setting["arms"]:
+            said = f" ({arm['model']})" if many == 1 and len(shapes) > 1 else ""
+            labels.setdefault(arm["arm"], f"{arm['arm']}{said}")
+    names = list(labels)
+    short = sum(map(len, labels.values())) + 8 * len(names) < 90
+    columns = len(names) if short else 3 if len(names) <= 6 else 2
+    rows = -(-len(names) // columns)
+    beneath = 0.9 + 0.17 * len(names)
+    height = max(2.6, 0.3 + beneath) if many == 1 else 2.2 + beneath
+    figure = Figure(figsize=(WIDTH, height + 0.16 * rows), layout="constrained")
+    if many == 1:
+        left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+        above, ends = [left], [right]
+    else:
+        above, ends = figure.subplots(2, many, sharey="row", height_ratios=(2.0, beneath - 0.3))
+    colour = dict(zip(names, _colours(len(names)), strict=True))
+    if _close(settings):
+        _differences(above, numbers, colour)
+    else:
+        _training(above, numbers, colour)
+    for top, low, setting in zip(above, ends, settings, strict=True):
+        if setting["setting"]:
+            models = dict.fromkeys(arm["model"] for arm in setting["arms"])
+            top.set_title(f"{setting['setting']} ({', '.join(models)})", fontsize=8)
+        _validation(low, setting, names, colour)
+    reach = [ax.get_xlim() for ax in ends]
+    for ax in ends:
+        ax.set_xlim(min(low for low, _ in reach), max(high for _, high in reach))
+    counted = CONVENTIONS[numbers["convention"]]
+    for ax in above:
+        ax.set_xlabel(f"training FLOPs C ({counted})" if many < 3 else f"FLOPs ({counted})")
+    words = f"validation loss on {numbers['corpus']},", f'minus that of "{numbers["baseline"]}"'
+    if many == 1:
+        ends[0].set_xlabel("\n".join((*words, "(nats per unit)")), loc="right")
+    else:
+        figure.supxlabel(" ".join((*words, "(nats per unit)")), fontsize=8.5)
+    seeds = max(arm["seeds"] for setting in settings for arm in setting["arms"])
+    handles = [Line2D([], [], color=colour[name], label=labels[name]) for name in names]
+    title = f"lines: means of {seeds} seeds, with their range; squares: means, 95 % t intervals"
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.2,
+                  title=title, title_fontsize=7.5)  # fmt: skip
+    return figure
+
+
+def _close(settings: list[Numbers]) -> bool:
+    """Whether all arms see the same batches and end near each other, so that their curves would lie
+    on one another."""
+    found = [arm["beside"] for setting in settings for arm in setting["arms"]]
+    beside = [one for one in found if one]
+    late = [np.abs(one["loss"][len(one["loss"]) // 2 :]).mean() for one in beside]
+    return len(beside) == len(found) - len(settings) and bool(late) and max(late) < 0.1
+
+
+def _training(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
+    """Perplexities of each arm's own training data."""
+    settings = numbers["settings"]
     seen: list[float] = []
-    finals: list[float] = []
     for ax, setting in zip(axes, settings, strict=True):
-        models = list(dict.fromkeys(arm["model"] for arm in setting["arms"]))
         for place, arm in enumerate(setting["arms"], start=1):
             c, loss = np.array(arm["curve"]["c"]), np.array(arm["curve"]["loss"])
             low, high = np.array(arm["curve"]["low"]), np.array(arm["curve"]["high"])
@@ -53,22 +105,15 @@ def arms(numbers: Numbers) -> Figure:
             ax.fill_between(c, np.exp(low), np.exp(high), alpha=0.2, lw=0, **style)
             above = sum(_alike(arm, later) for later in setting["arms"][place:])
             ax.plot(c, np.exp(loss), lw=1.1 + 1.8 * above, **style)
-            final = float(np.exp(arm["final"]["value"]))
-            ax.plot(c[-1], final, "D", ms=4 + 2 * above, mec="black", mew=0.6, zorder=5, **style)
             late = slice(len(c) // 4, None)
-            seen += [float(np.exp(low[late]).min()), float(np.exp(high[late]).max()), final]
-            finals.append(final)
-            said = f" ({arm['model']})" if many == 1 and len(models) > 1 else ""
-            labels.setdefault(arm["arm"], f"{arm['arm']}{said}")
-        if setting["setting"]:
-            ax.set_title(f"{setting['setting']} ({', '.join(models)})", fontsize=8)
+            seen += [float(np.exp(low[late]).min()), float(np.exp(high[late]).max())]
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(LogLocator(10, subs=range(1, 10), numticks=99))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_yscale("log")
     # An arm that begins far above the others would press these together.
-    top = min(max(seen), max(2.4 * min(seen), *finals))
+    top = min(max(seen), 2.4 * min(seen))
     axes[0].set_ylim(min(seen) * 0.98, top * 1.04)
     for ax, setting in zip(axes, settings, strict=True):
         curves = [arm["curve"] for arm in setting["arms"]]
@@ -83,22 +128,56 @@ def arms(numbers: Numbers) -> Figure:
     axes[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
-    axes[0].set_ylabel("perplexity per unit")
-    figure.supxlabel("training FLOPs C (6ND, N total)", fontsize=8.5)
-    seeds = max(arm["seeds"] for setting in settings for arm in setting["arms"])
-    handles = [Line2D([], [], color=colour[name], label=labels[name]) for name in names]
-    handles += [
-        Line2D([], [], color=QUIET, label=f"training, own data ({seeds} seeds)"),
-        Line2D([], [], ls="", marker="D", ms=4, color=QUIET, mec="black", mew=0.6,
-               label=f"validation ({numbers['corpus']})"),
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.2)
-    return figure
+    arms = [arm for setting in settings for arm in setting["arms"]]
+    data = {tuple(arm["data"]) for arm in arms}
+    of = f"of {', '.join(data.pop())}" if len(data) == 1 else "of each arm's own data"
+    per = "token, text included" if any(arm["text"] for arm in arms) else "unit"
+    axes[0].set_ylabel(f"training perplexity\n{of}\n(per {per})")
+
+
+def _differences(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
+    """Training losses minus the baseline's on the same batches, but for the first steps."""
+    seen: list[float] = []
+    for ax, setting in zip(axes, numbers["settings"], strict=True):
+        for arm in setting["arms"]:
+            if not (curve := arm["beside"]):
+                ax.axhline(0, color=colour[arm["arm"]], lw=1.1)
+                continue
+            c, late = np.array(curve["c"]), slice(len(curve["c"]) // 3, None)
+            style: Any = {"color": colour[arm["arm"]]}
+            ax.fill_between(c, curve["low"], curve["high"], alpha=0.2, lw=0, **style)
+            ax.plot(c, curve["loss"], lw=1.1, **style)
+            seen += [*curve["low"][late], *curve["high"][late]]
+            ax.set_xlim(0, max(c) * 1.02)
+        ax.xaxis.set_major_locator(MaxNLocator(4 if len(axes) < 3 else 2))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda c, _: power(c) if c else "0"))
+    low, high = window(seen, least=1e9)
+    axes[0].set_ylim(low, high)
+    axes[0].set_ylabel(f'training loss, minus that of\n"{numbers["baseline"]}" on the same batches')
+
+
+def _validation(ax: Any, setting: Numbers, names: list[str], colour: dict[str, Any]) -> None:
+    """Each arm's paired difference to the baseline, in the order of the legend."""
+    for arm in setting["arms"]:
+        row, found = -names.index(arm["arm"]), arm["difference"]
+        style: Any = {"color": colour[arm["arm"]]}
+        if found["low"] is not None:
+            ax.plot((found["low"], found["high"]), (row, row), lw=1.2, **style)
+        value = found["value"]  # None of the baseline
+        ax.plot(0.0 if value is None else value, row, "s", ms=4, mew=0, **style)
+    ax.axvline(0, color=QUIET, lw=0.8, zorder=0)
+    ax.set_yticks([-row for row in range(len(names))], names)
+    ax.set_ylim(-len(names) + 0.4, 0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Ones and threes, or a finer series where those are fewer than two."""
+    """Ones where these are three or more; else ones and threes, or a finer series."""
     decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    ones = [float(d) for d in decades if low <= d <= high]
+    if len(ones) > 2:
+        return ones
     for steps in ((1, 3), (1, 2, 5), (1, 2, 3, 4, 5, 6, 8)):
         ticks = [float(f * d) for d in decades for f in steps if low <= f * d <= high]
         if len(ticks) >= 2:
@@ -120,22 +199,24 @@ def dose(numbers: Numbers) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     settings = [setting["setting"] for setting in metrics[0]["settings"]]
     colour = dict(zip(settings, _colours(len(settings)), strict=True))
-    overlaid = False
     for ax, metric in zip(axes, metrics, strict=False):
         for setting in metric["settings"]:
             points, shade = setting["ours"], colour[setting["setting"]]
             x, y, sd = column(points, "dose"), column(points, "value"), column(points, "sd")
             ax.errorbar(x, y, sd, color=shade, marker="o", ms=3.5, mew=0, lw=1, elinewidth=0.8)
-            overlaid |= _theirs(ax, setting)
         benchmark = metric["benchmark"].replace("preferences/", "")
-        ax.set_title(f"{metric['metric']}\n{benchmark}", fontsize=7)
+        items = f"\n{metric['items']} items" if metric["items"] else "\n"
+        ax.set_title(f"{metric['metric']}\n{benchmark}{items}", fontsize=7)
+        if metric["items"] and metric["chance"] is not None:
+            reach = 2 * metric["error"]
+            ends = metric["chance"] - reach, metric["chance"] + reach
+            ax.axhspan(*ends, color=QUIET, alpha=0.15, lw=0, zorder=0)
         ax.set_ylabel(metric["unit"])
         levels = {name: metric[name] for name in LEVELS if metric[name] is not None}
         for name, level in levels.items():
             ax.axhline(level, zorder=0, **LEVELS[name][1])
         ours = [row for setting in metric["settings"] for row in setting["ours"]]
         values = [r["value"] + side * (r["sd"] or 0) for r in ours for side in (-1, 1)]
-        values += [r["value"] for setting in metric["settings"] for r in setting["paper"]]
         low, high = window([*values, *levels.values()], least=1e9)
         room = 0.12 * (high - low)
         ax.set_ylim(low - room, high + room)
@@ -147,28 +228,21 @@ def dose(numbers: Numbers) -> Figure:
             ax.set_xscale("log")
             ax.set_xticks(sorted(set(tried)), [_short(one) for one in sorted(set(tried))])
             ax.xaxis.set_minor_locator(NullLocator())
-    unit = f" ({numbers['unit']})" if numbers["unit"] else ""
-    figure.supxlabel(f"{_axis(numbers['name'])}{unit}", fontsize=8.5)
-    handles = [
+    figure.supxlabel(_axis(numbers["name"]), fontsize=8.5)
+    seeds = max(row["seeds"] for m in metrics for s in m["settings"] for row in s["ours"])
+    handles: list[Line2D | Patch] = [
         Line2D([], [], color=shade, marker="o", ms=3.5, mew=0, lw=1,
-               label=f"{name or 'ours'}, mean and s.d. of the seeds")
+               label=f"{name or 'ours'}, mean and s.d. of {seeds} seeds")
         for name, shade in colour.items()
     ]  # fmt: skip
-    if overlaid:
-        words = "; ".join(numbers["sources"])
-        handles.append(Line2D([], [], ls="", marker="*", ms=7, color=PURPLE, mew=0, label=words))
     for name, (words, line) in LEVELS.items():
         if any(metric[name] is not None for metric in metrics):
             handles.append(Line2D([], [], label=words, **line))
+    if any(metric["items"] for metric in metrics):
+        band = "two standard errors of the items around it"
+        handles.append(Patch(color=QUIET, alpha=0.2, lw=0, label=band))
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
-
-
-def _theirs(ax: Any, setting: Numbers) -> bool:
-    """The paper's points; whether there are any."""
-    paper = setting["paper"]
-    ax.plot(column(paper, "dose"), column(paper, "value"), "*", ms=7, color=PURPLE, mew=0)
-    return bool(paper)
 
 
 def _short(dose: float) -> str:
@@ -177,14 +251,16 @@ def _short(dose: float) -> str:
 
 def _axis(name: str) -> str:
     words = {
-        "compute": "times the recipe's FLOPs",
+        "compute": "times the recipe's FLOPs (6ND)",
         "dpo-share": "hours of 24 for DPO",
-        "mix-ratio": "synthetic share of the units",
+        "dpo-share-tiny": "hours for DPO of a day of 24: a share of the FLOPs (6ND)",
+        "mix-ratio": "synthetic share of the units (%)",
+        "dropout": "dropout",
         "dpo-beta": "beta of DPO",
         "rope-theta": "base of the rotary positions",
     }
     base = name.rsplit("-", 1)[0]  # without the scale
-    return words.get(base, base)
+    return words.get(name, words.get(base, base))
 
 
 def _colours(count: int) -> list[Any]:

@@ -1,4 +1,5 @@
-"""The numbers behind the figures of an ablation: its training curves, and its scores by dose."""
+"""The numbers behind the figures of an ablation: training curves and validation losses by arm, and
+scores by dose."""
 
 from __future__ import annotations
 
@@ -15,11 +16,16 @@ from analysis.laws import Floats
 from slam_core.errors import SlamError
 from slam_core.prompts import benchmark_of
 from slam_core.results import Curve, Result, latest
+from slam_core.spec import Source
+
+TEXT = ("text", "interleaved")  # modalities that have tokens of text
 
 
 def curves(declared: Declared, results: Path) -> Numbers:
-    """Training perplexity against the FLOPs spent (6ND) of every arm, at its tuned values, and the
-    validation perplexity at the end: means over seeds, with the range of the seeds."""
+    """Training loss against the FLOPs spent, in the convention of the budget, of every arm at its
+    tuned values: means over seeds, with their range, and the same of differences to the baseline
+    where both see the same batches. Beside it the validation loss at the end, as its paired
+    difference to the baseline."""
     table = tabulate(declared, results)
     first = next(iter(declared.scale.losses))
     chosen = {(row.setting, row.arm): row for row in table.metrics.get(first, ())}
@@ -29,33 +35,45 @@ def curves(declared: Declared, results: Path) -> Numbers:
         for run, curve in latest(results, Curve).items()
         if curve.loss and all(map(math.isfinite, curve.loss))
     }
-    ended = latest(results, Result)
-    counts = {run: r.counts.flops("6nd") for run, r in ended.items() if r.state == "done"}
-    groups: dict[tuple[str, str], list[Curve]] = {}
+    ended = {run: r for run, r in latest(results, Result).items() if r.state == "done"}
+    convention = next(iter(specs.values())).budget.convention or "6nd"
+    groups: dict[tuple[str, str], dict[int, Curve]] = {}
+    sources: dict[tuple[str, str], tuple[Source, ...]] = {}
     for label, (cell, _) in declared.cells.items():
         row, run = chosen.get((cell.setting, cell.arm)), specs[label].id
         if specs[label].dpo:
             continue  # its curve is of preferences
-        if row is not None and cell.tuned == row.tuned and run in kept and run in counts:
-            groups.setdefault((cell.setting, cell.arm), []).append(kept[run])
+        if row is not None and cell.tuned == row.tuned and run in kept and run in ended:
+            groups.setdefault((cell.setting, cell.arm), {})[cell.seed] = kept[run]
+            sources[cell.setting, cell.arm] = specs[label].data.sources
     if len({arm for _, arm in groups}) < 2:
         raise SlamError(
             f"{results} has no two arms of {declared.name} with curves of units to their end"
         )
+    baseline = declared.ablation.baseline
     settings: dict[str, list[Numbers]] = {}
     for (setting, arm), found in groups.items():
+        row, base = chosen[setting, arm], groups.get((setting, baseline), {})
+        alike = sources[setting, arm] == sources.get((setting, baseline))
+        flops = {c.run: ended[c.run].counts.flops(convention) for c in found.values()}
         settings.setdefault(setting, []).append(
             {
                 "arm": arm,
-                "model": chosen[setting, arm].model,
-                "curve": _mean_curve(found, counts),
-                "final": _final(list(chosen[setting, arm].values.values())),
+                "model": row.model,
+                "data": [source.label for source in sources[setting, arm]],
+                "text": any(source.modality in TEXT for source in sources[setting, arm]),
+                "curve": _mean_curve(found, flops),
+                "beside": _mean_curve(found, flops, base) if alike and arm != baseline else None,
+                "final": _final(list(row.values.values())),
+                "difference": row.difference._asdict(),
                 "seeds": len(found),
             }
         )
     return {
         **_about(table, declared),
         "corpus": declared.scale.losses[first],
+        "baseline": baseline,
+        "convention": convention,
         "settings": [{"setting": name, "arms": arms} for name, arms in settings.items()],
     }
 
@@ -66,7 +84,7 @@ def doses(declared: Declared, results: Path) -> Numbers:
     `SlamError` where arms have none.
     """
     table = tabulate(declared, results)
-    dose = {arm: _dose(arm) for arm in declared.ablation.arms}
+    dose = {arm: _dose(arm) for arm in declared.arms}
     if len({unit for _, unit in dose.values()}) != 1 or len(dose) < 3:
         raise SlamError(f"the arms of {declared.ablation.name} are no doses of one thing")
     unit = next(unit for _, unit in dose.values())
@@ -78,6 +96,8 @@ def doses(declared: Declared, results: Path) -> Numbers:
                 "metric": metric,
                 "benchmark": known.get(metric) or benchmark_of(declared.scale.generation.corpus),
                 "unit": _unit(metric),
+                "items": items.many if (items := table.items.get(metric)) else None,
+                "error": items.error if items else None,
                 "chance": 50.0 if metric in declared.scale.benchmarks else None,
                 "documents": table.documents.get(metric),
                 "settings": [
@@ -87,11 +107,6 @@ def doses(declared: Declared, results: Path) -> Numbers:
                             {"dose": dose[row.arm][0], **_final(list(row.values.values()))}
                             for row in rows
                             if row.setting == setting and row.values
-                        ],
-                        "paper": [
-                            {"dose": dose[row.arm][0], "value": row.paper}
-                            for row in rows
-                            if row.setting == setting and not math.isnan(row.paper)
                         ],
                     }
                     for setting in declared.ablation.settings
@@ -116,7 +131,6 @@ def _about(table: Table, declared: Declared) -> Numbers:
         "question": table.question,
         "where": table.where,
         "scale": declared.scale.about,
-        "sources": [declared.ablation.paper.source] if declared.ablation.paper else [],
         "notes": list(table.notes),
     }
 
@@ -131,14 +145,31 @@ def _final(values: list[float]) -> Numbers:
     return {"value": float(np.mean(values)), "sd": spread, "seeds": len(values)}
 
 
-def _mean_curve(found: list[Curve], counts: dict[str, float]) -> Numbers:
-    """On the FLOPs of the shortest of them: mean and range of the losses."""
-    flops = [np.array(curve.tokens) * counts[curve.run] for curve in found]
-    at: Floats = min(flops, key=len)
-    losses = np.array([np.interp(at, x, curve.loss) for x, curve in zip(flops, found, strict=True)])
+def _mean_curve(
+    found: dict[int, Curve], flops: dict[str, float], base: dict[int, Curve] | None = None
+) -> Numbers | None:
+    """On the FLOPs of the shortest of them: mean and range of the losses, or of their differences
+    to those of the `base` with the same seed; None where these have other steps, or no seed."""
+    if base is not None:
+        found = {seed: curve for seed, curve in found.items() if seed in base}
+        if not found or any(curve.tokens != base[seed].tokens for seed, curve in found.items()):
+            return None
+    at: Floats = min((_flops(curve, flops) for curve in found.values()), key=len)
+    losses = [
+        np.interp(at, _flops(curve, flops), _losses(curve) - (_losses(base[seed]) if base else 0.0))
+        for seed, curve in found.items()
+    ]
     return {
         "c": at.tolist(),
-        "loss": losses.mean(0).tolist(),
-        "low": losses.min(0).tolist(),
-        "high": losses.max(0).tolist(),
+        "loss": np.mean(losses, axis=0).tolist(),
+        "low": np.min(losses, axis=0).tolist(),
+        "high": np.max(losses, axis=0).tolist(),
     }
+
+
+def _flops(curve: Curve, flops: dict[str, float]) -> Floats:
+    return np.array(curve.tokens) * flops[curve.run]
+
+
+def _losses(curve: Curve) -> Floats:
+    return np.array(curve.loss)
