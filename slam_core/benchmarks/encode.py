@@ -53,9 +53,7 @@ class Listener:
         self.tokeniser, self.folder, self.work = tokeniser, folder, work
         self._done: dict[str, Units] = {}
         if work.is_file():
-            from slam_core.unit_files import _end_of_last_line
-
-            os.truncate(work, _end_of_last_line(work))
+            os.truncate(work, work.read_bytes().rfind(b"\n") + 1)
             for _, record in json_lines(work):
                 self._done[record["sha256"]] = np.array(record["units"], np.uint16)
 

@@ -183,7 +183,7 @@ def _sentences(record: Record, where: str, count: int) -> tuple[int, ...]:
     if not all(len(s) == 2 and 0 <= s[0] <= s[1] <= count for s in spans):
         raise SlamError(f"{where}: sentences are no [start, stop] of units: {shown(value)}")
     lengths = tuple(stop - start for start, stop in spans)
-    if [tuple(span) for span in spans] != spans_of(lengths):
+    if [tuple(span) for span in spans] != spans_of(lengths, count):
         raise SlamError(
             f"{where}: sentences do not lie one unit, the PAUSE, apart from 0 on: {shown(value)}"
         )
