@@ -266,7 +266,7 @@ def _said(sentence: str, words: list[list[int]], units: Sequence[int] = (1,)) ->
         ('{"units": [1], "sentences": [[0, 2]]}', "line 1: sentences are no"),
         ('{"units": [1, 1], "sentences": [[0, 2]]}', "line 1: sentences are no"),
         ('{"units": [1, 1], "sentences": [[0, 1]]}', "line 1: sentences need units without"),
-        ('{"units": [1, 2, 1], "sentences": [[0, 1], [1, 3]]}', "do not lie one unit, the PAUSE"),
+        ('{"units": [1, 2, 1], "sentences": [[0, 1], [1, 2]]}', "do not lie side by side, or"),
         ('{"units": [1], "text": {"sentences": ["a"]}}', "line 1: text is wrong at words"),
         ('{"units": [1], "text": {"sentences": ["a"], "words": []}}', "1 sentences and words of 0"),
         (_said("a b", [[0, 1]]), 'line 1: text has 1 words of "a b", which has 2'),

@@ -185,7 +185,8 @@ def _sentences(record: Record, where: str, count: int) -> tuple[int, ...]:
     lengths = tuple(stop - start for start, stop in spans)
     if [tuple(span) for span in spans] != spans_of(lengths, count):
         raise SlamError(
-            f"{where}: sentences do not lie one unit, the PAUSE, apart from 0 on: {shown(value)}"
+            f"{where}: sentences do not lie side by side, or one unit, the PAUSE, apart, from 0 to "
+            f"the end: {shown(value)}"
         )
     return lengths
 
