@@ -415,7 +415,7 @@ def path_of(results: Path, name: str) -> Path:
 def save(fits: Fits, results: Path) -> Path:
     """Write the record; the same fit gives the same bytes. Where another file of the same name has
     a record already, this one's is called by a checksum of its place too."""
-    from slam_core.corpora import write_file
+    from slam_core.files import write_file
 
     path = path_of(results, fits.settings.name)
     try:

@@ -34,12 +34,11 @@ from slam_core.corpora import (
     Units,
     deduplicate,
     open_corpus,
-    sha256_of,
     words_of,
     write_corpus,
-    write_file,
 )
 from slam_core.errors import SlamError, UsageError
+from slam_core.files import sha256_of, write_file
 from slam_core.formats.utterances import Audio, Utterance
 from slam_core.splits import drawn, id_of, named, seed_of
 from slam_core.units import Tokeniser

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from slam_core.audio import RATE, open_audio
-from slam_core.corpora import sha256_of, write_file
 from slam_core.errors import SlamError, UsageError
 from slam_core.features import Extractor, open_encoder
+from slam_core.files import sha256_of, write_file
 from slam_core.gate import Gate, Window, pieces
 from slam_core.tokeniser_config import Config, Recipe, WhisperBlocks, read_config
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from slam_core.errors import SlamError, UsageError
+from slam_core.files import sha256_of, write_file
 
 Units = npt.NDArray[np.uint16]
 
@@ -538,19 +538,6 @@ def _parsed(path: Path, kind: type[R], what: str) -> R:
 # Writing
 
 
-def write_file(path: Path, content: bytes) -> str:
-    """Write beside, flush to disk, rename: a reader sees all or nothing. Returns the sha256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Hosts and containers that share the folder may share a process id, too.
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    return hashlib.sha256(content).hexdigest()
-
-
 @dataclass(frozen=True)
 class Spoken:
     """A document before it has a place: what `write_corpus` takes."""
@@ -704,12 +691,6 @@ def write_pairs(
     written = manifest.model_dump_json(indent=1, exclude_defaults=True)
     write_file(folder / "pairs.json", written.encode() + b"\n")
     return manifest
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_sha256(path: Path, expected: str) -> None:

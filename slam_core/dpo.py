@@ -23,8 +23,8 @@ from safetensors.torch import save
 from torch import nn
 
 from slam_core.choices import COLUMNS, Choices
-from slam_core.corpora import write_file
 from slam_core.draws import Ids
+from slam_core.files import write_file
 from slam_core.likelihood import unit_nll
 
 Loss = Literal["sigmoid", "ipo", "hinge"]

@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from slam_core import scratch
-from slam_core.corpora import write_file
+from slam_core.files import write_file
 from slam_core.provenance import device_name
 from slam_core.spec import RunSpec
 

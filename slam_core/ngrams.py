@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from slam_core.corpora import Corpus, Likelihood, Pairs, find, open_pairs, write_file
+from slam_core.corpora import Corpus, Likelihood, Pairs, find, open_pairs
 from slam_core.errors import SlamError
+from slam_core.files import write_file
 
 Stream = npt.NDArray[np.int64]
 

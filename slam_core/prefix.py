@@ -24,8 +24,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slam_core import scratch
-from slam_core.corpora import sha256_of, write_file
 from slam_core.errors import SlamError
+from slam_core.files import sha256_of, write_file
 from slam_core.optim import plateau
 from slam_core.results import Curve, Journal, curve_of
 from slam_core.spec import RunSpec

@@ -21,9 +21,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from slam_core.corpora import EMBEDDED, sha256_of
+from slam_core.corpora import EMBEDDED
 from slam_core.errors import SlamError, UsageError
 from slam_core.families import FAMILIES, own_settings
+from slam_core.files import sha256_of
 from slam_core.shapes import Setting, Shape
 
 # What config.json calls a type of model -> our family.

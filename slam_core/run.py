@@ -21,13 +21,14 @@ from slam_core import measured, prefix, pretrained, scratch
 from slam_core.allocator import keep_freed
 from slam_core.checkpoints import checkpoints, load_weights, truncated
 from slam_core.choices import Choices
-from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs, write_file
+from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs
 from slam_core.data import HeldOut, Mix
 from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.dpo import Preferences, reference_logps
 from slam_core.engines import BF16_WEIGHTS, check, halved
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
+from slam_core.files import write_file
 from slam_core.foreign import one_theta
 from slam_core.leaks import refuse_trained
 from slam_core.limits import Limits
@@ -299,7 +300,7 @@ def _preferences(
 
 
 def _note_spec(spec: RunSpec, folder: Path) -> None:
-    (folder / "spec.json").write_text(spec.canonical() + "\n")
+    write_file(folder / "spec.json", f"{spec.canonical()}\n".encode())
 
 
 def _finish(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core.errors import SlamError, UsageError
+from slam_core.files import write_file
 from slam_core.results import Event, Journal, State
 
 _RUN_ID = re.compile("[0-9a-f]{12}")
@@ -102,9 +103,7 @@ def ask_to_stop(attempt: Path, by: str) -> None:
 
     The word holds for the process at work; whoever starts the run again wants it to go on.
     """
-    draft = attempt / "STOP.draft"
-    draft.write_text(by)
-    draft.rename(attempt / "STOP")
+    write_file(attempt / "STOP", by.encode())
 
 
 # Seconds within which signals to stop are one request: from the terminal, and passed on.

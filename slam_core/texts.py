@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slam_core.corpora import Manifest, Spoken, write_corpus, write_file
+from slam_core.corpora import Manifest, Spoken, write_corpus
 from slam_core.errors import SlamError
+from slam_core.files import write_file
 
 if TYPE_CHECKING:
     from slam_core.build import Source

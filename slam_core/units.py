@@ -27,9 +27,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from slam_core.audio import RATE, Wave
-from slam_core.corpora import Units, sha256_of
+from slam_core.corpora import Units
 from slam_core.errors import SlamError
 from slam_core.features import Extractor, open_encoder
+from slam_core.files import sha256_of
 from slam_core.gate import Blocks, Piece, pieces
 from slam_core.tokeniser_config import DEFAULT, Config, read_config, tokeniser_folder
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from slam_core import scratch
-from slam_core.corpora import write_file
 from slam_core.errors import SlamError
+from slam_core.files import write_file
 from slam_core.spec import RunSpec, resolve
 from sweeps.place import Job, Resources
 

@@ -76,7 +76,7 @@ def write(name: str, numbers: Numbers, path: Path) -> list[Path]:
     """Write a figure of this kind to `path` with each suffix, from its numbers; `SlamError` if the
     folder takes no files."""
     from analysis.figures.drawing import render
-    from slam_core.corpora import write_file
+    from slam_core.files import write_file
 
     plain: Numbers = finite(numbers)
     content = render(_drawn(name), plain)

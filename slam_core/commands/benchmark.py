@@ -14,16 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from slam_core.corpora import (
-    Corpus,
-    Likelihood,
-    Pair,
-    open_corpus,
-    open_pairs,
-    sha256_of,
-    write_pairs,
-)
+from slam_core.corpora import Corpus, Likelihood, Pair, open_corpus, open_pairs, write_pairs
 from slam_core.errors import UsageError
+from slam_core.files import sha256_of
 from slam_core.leaks import refuse_trained
 from slam_core.ngrams import remeasure, stored
 

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from slam_core.commands import build as building
 from slam_core.commands.build import finish
-from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_file, write_pairs
+from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_pairs
 from slam_core.errors import SlamError, UsageError
+from slam_core.files import write_file
 from slam_core.formats.durations import kept
 from slam_core.formats.tokens import Reading, of_one_tokeniser, read_documents
 from slam_core.ngrams import remeasure

@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 
 from slam_core.commands.progress import watched
-from slam_core.corpora import open_corpus, write_file
+from slam_core.corpora import open_corpus
 from slam_core.errors import SlamError, UsageError
+from slam_core.files import write_file
 from slam_core.tokeniser_config import (
     DEFAULT,
     RECIPES,

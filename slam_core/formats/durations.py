@@ -16,9 +16,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from slam_core.corpora import Corpus, Spoken, Units, sha256_of, write_file
+from slam_core.corpora import Corpus, Spoken, Units
 from slam_core.errors import SlamError
-from slam_core.formats.lines import replacing
+from slam_core.files import replacing, sha256_of, write_file
 from slam_core.formats.tokens import Encoded
 
 

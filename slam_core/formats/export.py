@@ -11,9 +11,9 @@ from typing import IO, Any
 
 from slam_core.corpora import Corpus, Document, Text, Units
 from slam_core.errors import UsageError
+from slam_core.files import replacing
 from slam_core.formats import slamkit
 from slam_core.formats.durations import durations_of
-from slam_core.formats.lines import replacing
 from slam_core.formats.parquet import write_documents
 
 

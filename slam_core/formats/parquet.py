@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core.errors import SlamError, UsageError
-from slam_core.formats.lines import replacing
+from slam_core.files import replacing
 
 _UNITS = 1 << 18  # in memory for each split while writing, or one longer document
 _FURTHER = ("duration", "text", "tokeniser_revision")  # columns that not every corpus has

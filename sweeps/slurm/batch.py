@@ -18,8 +18,8 @@ from functools import cached_property
 from pathlib import Path
 
 from slam_core import scratch
-from slam_core.corpora import write_file
 from slam_core.errors import SlamError
+from slam_core.files import write_file
 
 _CAUSE = re.compile("exceeded memory limit|oom.kill|DUE TO", re.IGNORECASE)
 _NAME = re.compile("slam-[0-9a-f]{8}")

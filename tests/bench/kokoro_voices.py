@@ -34,7 +34,7 @@ from hibari import Hibari
 from scipy.signal import resample_poly
 
 from slam_core.audio import RATE
-from slam_core.corpora import write_file
+from slam_core.files import write_file
 
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 FRAME = 0.025  # seconds

@@ -30,7 +30,8 @@ from table import store
 from slam_core.audio import SUFFIXES, open_audio
 from slam_core.coarse import coarse_map, load_coarse
 from slam_core.codebook import fit
-from slam_core.corpora import Units, deduplicate, write_file
+from slam_core.corpora import Units, deduplicate
+from slam_core.files import write_file
 from slam_core.quality import Alignment, Encoded, read_alignments, report
 from slam_core.tokeniser_config import DEFAULT, RECIPES
 from slam_core.unit_files import find_audio
