@@ -25,11 +25,11 @@ def test_what_cannot_be_written_leaves_the_file_and_no_draft(
     with pytest.raises(OSError, match="No space left"):
         write_file(path, b"two")
     assert path.read_bytes() == b"one"
-    assert os.listdir(path.parent) == ["a.json"]
+    assert [one.name for one in path.parent.iterdir()] == ["a.json"]
 
 
 def test_many_may_ask_a_run_to_stop_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda i: scratch.ask_to_stop(tmp_path, f"asker {i}"), range(400)))
     assert (scratch.asked_to_stop(tmp_path) or "").startswith("asker ")
-    assert os.listdir(tmp_path) == ["STOP"]
+    assert [one.name for one in tmp_path.iterdir()] == ["STOP"]
