@@ -189,7 +189,8 @@ def _speaks(part: Declared) -> bool:
 
 
 def _marks(part: Declared, speech: Speech | None) -> dict[str | Generation, str]:
-    """What its runs are scored on, each with the mark of a score that shows it was done."""
+    """Each benchmark, corpus or generation that runs are scored on -> the key (benchmark, revision
+    and metric) that a recorded score has once this is done."""
     found: dict[str | Generation, str] = {}
     for name in part.measures:
         if is_corpus(name):

@@ -104,8 +104,8 @@ class Mix:
             )
 
     def held_out(self) -> list[HeldOut]:
-        """What to validate on: every source; of an interleaved one its speech alone, which runs
-        without text have too, and then each modality in its interleaved documents.
+        """Validation sets, one a source. Of an interleaved source first its speech alone, which
+        compares with runs without text, then each modality within the interleaved documents.
 
         `UsageError` if a source has too little.
         """

@@ -111,8 +111,8 @@ class World:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Tell the end of another process (`Lost`) or its failure (its reason, or its lack of
-        memory) from one's own.
+        """Turn the error of a collective that another process has caused into `Lost`, if that
+        process died, or into its own reason (or lack of memory), if it failed.
 
         A process that fails leaves its reason in the group's store, where one that is cut off by
         its end finds it.

@@ -183,7 +183,7 @@ class Halved(Single):
 
 
 class _Passes(nn.Module):
-    """Copies where it is trained, the weights themselves where it is judged."""
+    """Uses the bf16 copies in training mode, and the fp32 weights themselves in evaluation."""
 
     def __init__(self, kept: nn.Module, copies: nn.Module):
         super().__init__()

@@ -1,4 +1,5 @@
-"""How a run is carried out: nothing here is part of it. No torch here."""
+"""Execution settings of a run (micro-batch, ZeRO, compilation, saving): they change no result and
+are not part of its id. No torch here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a causal LM of no family of ours does, read off passes without weights.
+"""Parameters and FLOPs of any causal LM of transformers, counted by tracing forward passes without
+weights (on the meta device).
 
 Most are like ours: every layer attends once, causally, through transformers' interface to kernels,
 and every matrix multiplies each unit once, or those of the experts that are chosen for it. They get
@@ -68,14 +69,15 @@ def count(model: Model, context: int) -> Counts:
 
 
 def own_way(model: Model) -> bool:
-    """Whether a resolved `model` has to be left its own attention, or has none."""
+    """Whether a resolved `model` must keep its own attention implementation, or has no attention
+    (as state-space models have none)."""
     return _found(model).own_way
 
 
 def check(made: Any, model: Model, halves: bool) -> None:
-    """`UsageError` if `made`, which goes its own way, lets what a unit is predicted to be depend on
-    those after it, has matrices that it does not depend on, or, with `halves`, does not work with
-    weights in bf16. It is of no use afterwards: some keep what they have seen."""
+    """`UsageError` if the model `made` is not causal, has weights that the loss does not depend on
+    or, with `halves`, fails with weights in bf16. The model is not to be used afterwards: some keep
+    state of what they have seen."""
     ids = torch.arange(8)[None] % made.config.vocab_size
     if halves:
         try:

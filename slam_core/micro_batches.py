@@ -29,7 +29,8 @@ ROOMIER = 1.25
 
 
 class Fit(BaseModel):
-    """`rows` of a micro-batch, and whether activations are checkpointed; `needs`: of which runs.
+    """A micro-batch that is known to fit: its `rows`, and whether activations are checkpointed.
+    `needs` is the key of the runs that it holds for: all that decides their use of memory.
 
     `available`: the bytes that a process could have when more did not fit, its own included; 0 if
     nothing has failed.

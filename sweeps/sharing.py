@@ -15,8 +15,8 @@ from sweeps.table import scientific
 
 
 def forerunners(specs: Mapping[str, RunSpec]) -> dict[str, str]:
-    """Run id -> id of the run that it starts from: of those given, the one with the same first
-    steps whose own end is the nearest before. Runs that start from nothing are absent."""
+    """Run id -> id of the run that it branches from: among those that share its prefix, the one
+    with the largest branch step below its own. Runs that start from scratch are absent."""
     chains: dict[str, list[tuple[int, str]]] = {}
     for run, spec in specs.items():
         if (name := prefix_id(spec)) is not None:
@@ -43,8 +43,8 @@ def predecessors(specs: Mapping[str, RunSpec]) -> dict[str, str]:
 
 
 def early(job: Job, jobs: Mapping[str, Job], over: Container[str]) -> bool:
-    """Whether the run whose first steps, or whose model, this job takes over, one of `jobs` that is
-    not `over`, has yet to do them."""
+    """Whether a job must wait: it starts from a state, or from the model, of another job in `jobs`
+    that is not `over` and has not come that far."""
     first = jobs.get(job.after or "")
     if first is None or first.run in over:
         return False

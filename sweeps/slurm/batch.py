@@ -1,4 +1,5 @@
-"""Batches: the runs of one job array, in a folder that says whose they are before SLURM knows.
+"""Batches: each job array has a folder, written before submission, so that its jobs can be told
+from others even if the launcher dies in between.
 
 $SLAM_OUT/slurm/<name>/batch.json     written first; <name> is the name of its jobs, too
                        end-<index>    how a task ended, in its own words; none if it was killed

@@ -71,10 +71,8 @@ def _run(door: str, arguments: list[str]) -> int:
 
 @contextmanager
 def _stops() -> Iterator[list[int]]:
-    """The requests to stop that come meanwhile, whoever handles them.
-
-    While the loop trains, its own handlers do; before and after there is nothing to save, and
-    the process leaves.
+    """Record the signals to stop that come within the block, also those that the training loop
+    handles while it runs. Before and after it there is nothing to save: the process exits with 75.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
