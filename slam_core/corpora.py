@@ -79,11 +79,6 @@ def pack(units: Units, inventory: int) -> bytes:
     return np.packbits(bits[:, :w], bitorder="little").tobytes() + bytes(_TAIL)
 
 
-def packed_size(count: int, inventory: int) -> int:
-    """Bytes that `count` packed units take on disk."""
-    return (count * width(inventory) + 7) // 8 + _TAIL
-
-
 def unpack(packed: npt.NDArray[np.uint8], start: int, stop: int, inventory: int) -> Units:
     """Units [start, stop) of a `.units` file's bytes; touches only the bytes it needs."""
     w = width(inventory)

@@ -26,7 +26,6 @@ from pydantic import (
 
 from slam_core.errors import NoSpace, SlamError
 from slam_core.flops import Counts
-from slam_core.spec import RunSpec, spec_from
 
 State = Literal["missing", "running", "interrupted", "failed", "diverged", "done"]
 ENDED: tuple[State, ...] = ("done", "diverged")  # with a result
@@ -111,9 +110,6 @@ class Result(_Fact):
     @property
     def key(self) -> tuple[str, ...]:
         return (self.run, self.attempt)
-
-    def run_spec(self) -> RunSpec:
-        return spec_from(self.spec, where=f"result {self.run}")
 
 
 class Curve(_Fact):

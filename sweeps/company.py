@@ -65,8 +65,8 @@ class Company:
         self.most, self.said = self.proven, said
 
     def _speeds(self, gpu: str, beside: Mapping[str, Progress]) -> dict[str, float]:
-        """FLOP/s by run, once every run has logged two whole intervals since a run came or left (the
-        interval in which that happened is left out). Empty before."""
+        """FLOP/s by run, once every run has logged two whole intervals since a run came or left
+        (not the one in which that happened). Empty before."""
         heard = self._heard.get(gpu, {})
         if heard.keys() != beside.keys():
             heard = self._heard[gpu] = {run: set() for run in beside}

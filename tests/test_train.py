@@ -35,7 +35,7 @@ from slam_core.provenance import device_name
 from slam_core.recipes import DEMO
 from slam_core.results import Journal, Result, fold
 from slam_core.run import execute, finished, load
-from slam_core.spec import RunSpec, resolve
+from slam_core.spec import RunSpec, resolve, spec_from
 from slam_core.streams import Stream
 from slam_core.train import Loop, NextUnit
 
@@ -94,7 +94,7 @@ def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> Non
     assert execute(tiny_spec, say=quiet) == "done"
     result, losses = outcome(tiny_spec.id)
     assert result.run == tiny_spec.id
-    assert result.run_spec().id == tiny_spec.id
+    assert spec_from(result.spec, where="the result").id == tiny_spec.id
     assert result.spent.steps == 60
     assert result.spent.tokens == 60 * 64
     assert len(losses) == train.POINTS
