@@ -4,7 +4,8 @@ the others ended."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from slam_core import scratch
 from slam_core.results import ENDED
@@ -49,12 +50,15 @@ class Jobs:
     def adopt(self, job: Job) -> bool:
         """Wait for a run that a live process has, instead of starting it; False if none has."""
         holder = scratch.holder(job.run)
-        if holder is None:
-            return False
+        if holder is not None:
+            self.await_process(job, holder)
+        return holder is not None
+
+    def await_process(self, job: Job, holder: Mapping[str, Any]) -> None:
+        """Look at a run again once no process has it, at the next look at the earliest."""
         self.elsewhere[job.run] = job
         where = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
         self.watcher.started(job, where)
-        return True
 
     def left(self) -> list[Job]:
         """The jobs that processes elsewhere have let go of, which are to be looked at again. Those

@@ -127,8 +127,7 @@ class Launch:
     def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
         job = one.job
         if state == "running":
-            if not self.jobs.adopt(job):
-                self.jobs.waiting.append(job)
+            self.jobs.await_process(job, scratch.holder(job.run) or {})
         elif state in ENDED:
             self.jobs.end(job, Ending(state))
         elif end is None and how == "CANCELLED":
