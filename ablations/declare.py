@@ -58,10 +58,10 @@ class Ablation(_Value):
 
     `base` is the recipe that is varied: Slam's final one, or that of its `first` investigations.
     A setting's changes come before an arm's; an arm that is `By` scale is none where that says
-    None. Each arm is trained at every value of the `tuned`
-    fields and judged at its best, so that no arm suffers from another's optimum. `also` are further
-    baselines, each with the arms that are compared with it besides. Runs are scored on
-    `metrics` of the scale. `where` names the paper's figure or table, `paper` holds its numbers.
+    None. Each arm is trained at every value of the `tuned` fields and judged at its best, so that
+    no arm suffers from another's optimum. `also` are further baselines, each with the arms that are
+    compared with it besides. Runs are scored on `metrics` of the scale. `where` names the paper's
+    figure or table, `paper` holds its numbers.
     """
 
     name: str

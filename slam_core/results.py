@@ -424,8 +424,9 @@ def latest(folder: Path, kind: type[OfAttempt]) -> dict[str, OfAttempt]:
 
 def excluded(folder: Path) -> dict[str, str]:
     """Run id -> reason, of the runs whose every result in a results folder is excluded."""
-    gone = read(folder, Exclusion)
-    left = latest(folder, Result)
+    if not (gone := read(folder, Exclusion)):
+        return {}
+    left = {key[0] for key in keys(folder, Result) if key not in gone}
     return {run: one.reason for (run, _), one in sorted(gone.items()) if run not in left}
 
 
