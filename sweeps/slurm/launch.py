@@ -53,6 +53,8 @@ class Launch:
         self.jobs = Jobs(jobs, watcher)
         self.sent: dict[str, _Sent] = {}
         self.batches: dict[str, Batch] = {}
+        # Run -> its job, until it is seen whether another launch has submitted it again.
+        self._cancelled: dict[str, str] = {}
         self.stops: list[int] = []
         self._limits = control.limits()
         self._chunk = self._limits.array
@@ -131,7 +133,8 @@ class Launch:
         elif state in ENDED:
             self.jobs.end(job, Ending(state))
         elif end is None and how == "CANCELLED":
-            self.jobs.end(job, Ending("interrupted", f"job {one.task.job} was cancelled"))
+            self._cancelled[job.run] = one.task.job
+            self.jobs.waiting.append(job)
         elif end is None:
             self._killed(one, how)
         elif end.code == 75 and end.out_of_time:
@@ -175,8 +178,13 @@ class Launch:
                 self.watcher.note(f"with SLURM already: {_runs(adopted)}")
             for job in waiting:
                 if task := live.get(job.run):
+                    self._cancelled.pop(job.run, None)
                     self._follow(self._hold(job, task), task)
-                elif not jobs.over(job) and not jobs.adopt(job):
+                elif jobs.over(job) or jobs.adopt(job):
+                    continue
+                elif cancelled := self._cancelled.get(job.run):
+                    jobs.end(job, Ending("interrupted", f"job {cancelled} was cancelled"))
+                else:
                     jobs.waiting.append(job)
             self._submit(self._limits.jobs - len(known))
 

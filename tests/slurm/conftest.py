@@ -7,16 +7,12 @@ down what a test has started; one at a time looks and starts.
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import shutil
-import signal
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -34,41 +30,41 @@ STARTED = LAB / "started-by-tests"
 
 @dataclass(frozen=True)
 class Cluster:
-    """`ours`: brought up by `up.sh`, so that a test may do to it what it likes."""
+    """`ours`: brought up by `up.sh`, with its partitions and nodes."""
 
     ours: bool
 
     def must_be_ours(self) -> None:
         if not self.ours:
-            pytest.skip("would harm the nodes or the controller of a cluster that others use")
-
-    def kill_controller(self) -> None:
-        os.kill(int((LAB / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
-
-    def start_controller(self) -> None:
-        """A controller that recovers what the one before had written. It gives out the numbers of
-        later jobs again, and drains a node that has such a job; jobs that ended in between run on
-        in its books. The administrator sees to both; by itself it asks nodes what they run twice
-        an hour."""
-        subprocess.run([HERE / "up.sh"], check=True, capture_output=True)
-        _administrator()
+            pytest.skip("needs the partitions and nodes that up.sh makes")
 
 
-@cache
-def _administrator() -> None:
-    threading.Thread(target=_administer, daemon=True).start()
+@contextmanager
+def own_cluster(
+    name: str, port: int, monkeypatch: pytest.MonkeyPatch, **settings: str
+) -> Iterator[Path]:
+    """The folder of a second cluster, up for one test, which may do to it what it likes.
 
-
-def _administer() -> None:
-    """Until this process ends; a controller that is slow to answer is asked again."""
-    for turn in itertools.count(1):
-        for line in _said("sinfo", "-h", "-N", "-o", "%N|%E").splitlines():
-            node, _, reason = line.partition("|")
-            if reason == "Duplicate jobid":
-                _said("scontrol", "update", f"nodename={node}", "state=resume")
-        if turn % 10 == 0:
-            _said("scontrol", "reconfigure")
-        time.sleep(2)
+    `settings` are those of `up.sh`. The commands of SLURM find it meanwhile; another session waits.
+    """
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        pytest.skip("starting a cluster takes root and apt-get")
+    lab = Path(f"/tmp/slam-slurm-{name}")
+    with monkeypatch.context() as patch, lab.with_name(f"{lab.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        settings |= {"SLURM_LAB": str(lab), "PORT": str(port), "DEFAULT": "0", "PURGE": "1"}
+        for key, value in settings.items():
+            patch.setenv(key, value)
+        try:
+            # Left by a session that was killed.
+            subprocess.run([HERE / "down.sh"], capture_output=True)
+            up = subprocess.run([HERE / "up.sh"], capture_output=True, text=True)
+            if up.returncode != 0:
+                pytest.skip(f"up.sh failed: {up.stderr.strip()[-500:]}")
+            patch.setenv("SLURM_CONF", str(lab / "etc" / "slurm.conf"))
+            yield lab
+        finally:
+            subprocess.run([HERE / "down.sh"], check=False)
 
 
 @pytest.fixture(scope="session")
@@ -109,10 +105,10 @@ def _find() -> bool | None:
 
 
 def _answers() -> bool:
-    return bool(_said("sinfo", "-h").strip())
+    return bool(said("sinfo", "-h").strip())
 
 
-def _said(*command: str) -> str:
+def said(*command: str) -> str:
     """What a command prints; nothing if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,34 +10,20 @@ import pytest
 
 from slam_core.errors import SlamError
 from slam_core.spec import RunSpec
-from slurm.conftest import HERE
+from slurm.conftest import own_cluster
 from slurm.toys import Toy, pythonpath
 
-LAB = Path("/tmp/slam-slurm-accounting")
 LIMIT = 3
 
 
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cluster on which a user may have `LIMIT` jobs in the queue."""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip("starting a cluster with accounting takes root and apt-get")
-    monkeypatch.setenv("SLURM_LAB", str(LAB))
-    settings = {"ACCOUNTING": "1", "NODES": "1", "PORT": "17900", "PURGE": "1"}
-    settings["SETTINGS"] = "AccountingStorageEnforce=associations,limits"
-    environment = {**os.environ, **settings}
-    with LAB.with_name(f"{LAB.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            up = subprocess.run([HERE / "up.sh"], env=environment, capture_output=True, text=True)
-            if up.returncode != 0:
-                pytest.skip(f"up.sh with accounting failed: {up.stderr.strip()[-500:]}")
-            monkeypatch.setenv("SLURM_CONF", str(LAB / "etc" / "slurm.conf"))
-            words = f"sacctmgr -i modify user root set MaxSubmitJobs={LIMIT}".split()
-            subprocess.run(words, check=True, capture_output=True)
-            yield
-        finally:
-            subprocess.run([HERE / "down.sh"], env=environment, check=False)
+    limits = "AccountingStorageEnforce=associations,limits"
+    with own_cluster("accounting", 17900, monkeypatch, ACCOUNTING="1", NODES="1", SETTINGS=limits):
+        words = f"sacctmgr -i modify user root set MaxSubmitJobs={LIMIT}".split()
+        subprocess.run(words, check=True, capture_output=True)
+        yield
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,14 @@ from conftest import events
 from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.results import Result, read
-from slurm.toys import Toy, send, until
+from slurm.conftest import Cluster
+from slurm.toys import Toy, command, send, until
 from sweeps import launch as launches
+from sweeps.collect import collect
 from sweeps.place import Job
 from sweeps.slurm import control as slurm_control
 from sweeps.slurm.batch import folder, refuse_open
+from sweeps.slurm.launch import TURN
 
 
 def test_launch_runs_what_is_missing_and_repeats_safely(toy: Toy) -> None:
@@ -159,7 +164,7 @@ def test_two_launches_at_once_submit_once(toy: Toy) -> None:
     runs = toy.ids(4)
     both = [toy.process(4), toy.process(4)]
     outs = [launcher.communicate(timeout=300)[0] for launcher in both]
-    assert [launcher.returncode for launcher in both] == [0, 0], outs
+    assert [launcher.returncode for launcher in both] == [0, 0], "\n".join(outs)
     assert sum("submitted" in out for out in outs) == 1
     assert [toy.tries(run) for run in runs] == [1, 1, 1, 1]
     assert len(read(toy.results, Result)) == 4
@@ -203,6 +208,20 @@ def test_scancel_by_hand_is_not_undone(toy: Toy) -> None:
     out, _ = launcher.communicate(timeout=300)
     assert launcher.returncode == 75
     assert "was cancelled" in out
+    assert toy.tries(run) == 1
+
+
+def test_what_another_launch_ends_and_submits_again_is_not_cancelled(toy: Toy) -> None:
+    (run,) = toy.ids(1)
+    launcher = toy.process(1, "extra.begin=now+1hour")
+    until(lambda: run in slurm_control.queued())
+    with scratch.claim(TURN):
+        command("scancel", toy.job(run))
+        time.sleep(3)  # the launch looks every second
+        job = Job(run, "toy", toy.study(1).runs()["seed=0"], 1.0)
+        toy.place().submitter().submit([job], None)
+    out, _ = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, out
     assert toy.tries(run) == 1
 
 
@@ -254,3 +273,30 @@ def test_status_names_the_jobs_of_runs(toy: Toy, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert f"{run}  missing" in out
     assert "queued as job" in out
+
+
+@pytest.mark.slow
+def test_a_preempted_run_saves_and_goes_on(toy: Toy, cluster: Cluster) -> None:
+    cluster.must_be_ours()
+    (run,) = toy.ids(1)
+    toy.act(run, steps=60, pause=0.1)
+    launcher = toy.process(1, "partition=low", "cpus_per_task=4", "extra.nodelist=n3")
+    until(lambda: toy.tries(run) and "progress" in events(run))
+    urgent = ["-p", "urgent", "-c", "4", "-w", "n3", "-o", "/dev/null", "--wrap", "sleep 3"]
+    command("sbatch", *urgent)
+    assert launcher.wait(120) == 0
+    assert toy.tries(run) == 2
+    assert events(run).count("stopped") == events(run).count("resume") == 1
+
+
+@pytest.mark.slow
+def test_a_run_from_a_script_of_ones_own_is_collected(toy: Toy, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(toy.base.model_dump_json(exclude_none=True))
+    script = tmp_path / "job.sh"
+    script.write_text(f"#!/bin/bash\nsrun {sys.executable} -m slam_core run {spec}\n")
+    command("sbatch", "--mem=2000", "-o", str(tmp_path / "log"), str(script))
+    (run,) = toy.ids(1)
+    until(lambda: scratch.state(run) == "done", 300)
+    assert "1 new results" in str(collect(toy.results)), (tmp_path / "log").read_text()
+    assert [result.run for result in read(toy.results, Result).values()] == [run]

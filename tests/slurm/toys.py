@@ -95,8 +95,12 @@ class Toy:
 def until(true: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, f"it did not happen in time; SLURM has\n{command('squeue')}"
         time.sleep(0.1)
+
+
+def command(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 def send(signal: str, job: str) -> None:

@@ -7,8 +7,9 @@
 #     tests/slurm/down.sh                end what this started; PURGE=1 removes its files, too
 #
 # NODES, CPUS, GPUS (of a node), MEMORY (MB of a node), PORT (the first of those it listens on, all
-# on this host), SETTINGS (further lines of slurm.conf). SLURM_LAB is the folder that holds
-# everything; user munge has to get there. Said again, it starts what is missing.
+# on this host), SETTINGS (further lines of slurm.conf), DEFAULT=0 (commands find it by SLURM_CONF
+# only). SLURM_LAB is the folder that holds everything; user munge has to get there. Said again, it
+# starts what is missing.
 set -euo pipefail
 lab=${SLURM_LAB:-/tmp/slam-slurm}
 nodes=${NODES:-4} cpus=${CPUS:-4} gpus=${GPUS:-2} memory=${MEMORY:-8000} port=${PORT:-17800}
@@ -120,7 +121,7 @@ END
 [ "$gpus" = 0 ] ||
   echo "NodeName=n[1-$nodes] Name=gpu File=$lab/dev/gpu[0-$((gpus - 1))]" > "$lab/etc/gres.conf"
 # Commands find the cluster by SLURM_CONF, and without it where nobody else's lies at its place.
-if [ ! -e /etc/slurm/slurm.conf ]; then
+if [ "${DEFAULT:-1}" = 1 ] && [ ! -e /etc/slurm/slurm.conf ]; then
   mkdir -p /etc/slurm
   ln -sfn "$conf" /etc/slurm/slurm.conf
 fi
