@@ -216,7 +216,7 @@ def _mark(benchmark: str, revision: str, metric: str) -> str:
 
 def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -> list[str]:
     """What went wrong, in sentences."""
-    from slam_core.run import score
+    from slam_core.scoring import score
 
     problems = []
     for one in asked:

@@ -143,8 +143,8 @@ def score(
 ) -> None:
     """Score a finished run: accuracy on a pair benchmark, or NLL on a corpus' validation split."""
     from slam_core.results import in_other_units, in_words
-    from slam_core.run import group_scores
-    from slam_core.run import score as score_run
+    from slam_core.scoring import group_scores
+    from slam_core.scoring import score as score_run
     from slam_core.streams import validated_rate
 
     run = scratch.find(run)

@@ -68,6 +68,16 @@ def checkpoints(attempt: Path) -> list[Path]:
     return [folder for folder in _saved(attempt) if _whole(folder)]
 
 
+def last_checkpoint(attempt: Path) -> Path:
+    """The last checkpoint of a finished attempt."""
+    found = checkpoints(attempt)
+    if not found:
+        raise SlamError(
+            f"{attempt} holds no checkpoint any more; remove that attempt and run again"
+        )
+    return found[-1]
+
+
 def truncated(attempt: Path) -> list[Path]:
     """Checkpoints that were whole once and are not now, oldest first."""
     return [folder for folder in _saved(attempt) if not _whole(folder)]

@@ -26,7 +26,7 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET, PAD
 from slam_core.interleave import Joint
 from slam_core.pretrained import SLAMKIT
-from slam_core.run import Say, finished, load
+from slam_core.scoring import Say, finished, load
 from slam_core.spec import RunSpec
 from slam_core.streams import corpus_here
 from slam_core.twist import PREFIX, quiet

@@ -38,7 +38,7 @@ from slam_core.prompts import (
     revision_of,
 )
 from slam_core.results import Journal, Score, read_lines
-from slam_core.run import finished, items_file, load, same_units, scores_on
+from slam_core.scoring import finished, items_file, load, same_units, scores_on
 
 # Prompts in one forward pass. Fixed: what is sampled must not depend on the machine's memory.
 BATCH = 32

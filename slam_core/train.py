@@ -8,98 +8,40 @@ Several processes take each step together; every decision is rank 0's, at the st
 from __future__ import annotations
 
 import json
-import math
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from slam_core import scratch
-from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints, load_weights, save, seal, tensors
 from slam_core.devices import peak_of
 from slam_core.distributed import ALONE, World
-from slam_core.engines import Engine, engine_of
+from slam_core.engines import Engine
 from slam_core.errors import Interrupted
-from slam_core.likelihood import unit_nll
-from slam_core.limits import Limits, compiling
-from slam_core.micro_batches import Fit, available, needs, recalled, remember
-from slam_core.models import checkpoint_activations
+from slam_core.limits import Limits
+from slam_core.objective import Objective, Stream
 from slam_core.optim import rate, set_rate, state_in
+from slam_core.prefetch import Prefetch
 from slam_core.prefix import branch_step
 from slam_core.provenance import device_name
-from slam_core.recorded import UNRECORDED, Recorded, recordable
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
+from slam_core.steps import Steps
+from slam_core.stops import stop_requests
 
 # Progress events a run; a curve of this many points is what results keep.
 POINTS = 50
 # Stands among the numbers of signals for a request that was left in the attempt's folder.
 _WORD = 1 << 10
-
-
-class Stream(Protocol):
-    """Training data as a pure function of the step: rows that processes share out.
-
-    `rows` a step, each of `units` units (on average).
-    """
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def units(self) -> float: ...
-
-    def batch(self, step: int) -> npt.NDArray[np.int64]: ...
-
-
-class Objective(Protocol):
-    """Sum of the loss over a micro-batch, and the number of terms in a whole batch.
-
-    `sums` are totals over the rows since the last interval was logged; `measured` makes of the
-    sums of all processes what the interval's event says of them.
-    """
-
-    sums: torch.Tensor
-
-    def terms(self, batch: npt.NDArray[np.int64]) -> int: ...
-
-    def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor: ...
-
-    def measured(self, sums: torch.Tensor) -> dict[str, float]: ...
-
-
-class NextUnit:
-    """Next-unit prediction: summed NLL in nats of rows[:, 1:] given what precedes.
-
-    With `eos`, documents of a row are masked from each other (`slam_core.packing`).
-    """
-
-    def __init__(self, eos: int | None = None):
-        self.eos = eos
-        self.sums = torch.zeros(0, dtype=torch.float64)
-
-    def terms(self, batch: npt.NDArray[np.int64]) -> int:
-        rows, width = batch.shape
-        return int(rows * (width - 1))
-
-    def loss(self, model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        return unit_nll(model, rows, self.eos, reduction="sum")
-
-    def measured(self, sums: torch.Tensor) -> dict[str, float]:
-        del sums
-        return {}
 
 
 class Diverged(Exception):
@@ -128,63 +70,27 @@ class Loop:
     ):
         self.spec, self.stream, self.objective = spec, stream, objective
         self.journal, self.world, self.model = journal, world, model
-        self.device = next(model.parameters()).device
-        self.limits = replace(limits, compile=compiling(limits.compile, spec, self.device.type))
+        self.steps = Steps(spec, model, stream, objective, self._note, limits, world)
+        self.device, self.limits = self.steps.device, self.steps.limits
         self.total = spec.steps
         self.branch = branch_step(spec)
         self.step = 0
         self.seconds = 0.0
         self.logged = 0
-        self._batches = Ahead(stream, objective, self.device, world)
+        self._batches = Prefetch(stream, objective, self.device, world)
         self._timed = (0, 0.0, 0.0)  # step, seconds and time spent waiting where that began
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._asked = self._limited()
-        self._fit = self._recalled()
-        self._micros = self._micro_batches()
         self._mark = time.monotonic()
-        self._loss: Callable[[nn.Module, torch.Tensor], torch.Tensor] = objective.loss
-        graphs = self.limits.compile in ("launches", "graphs") and self.device.type == "cuda"
-        self._records = graphs and world.size == 1 and recordable(spec)
-        self._unrecorded = 0
-        self._recorded: Recorded | None = None
-        if self.limits.compile in ("kernels", "graphs") and world.size == 1 and spec.dpo is None:
-            self._loss = self._compiled()
         if not world.leads:
             # Rank 0 goes on from the build.
             (seed,) = np.random.SeedSequence((spec.seed, world.rank)).generate_state(1)
             torch.manual_seed(int(seed))
 
-    def _compiled(self) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
-        """The loss, compiled at its first call; as it is, and saying so, if that fails."""
-        # Passes alone as graphs, where the whole step cannot be one: their gradients lie where the
-        # next replay writes, so not with several micro-batches.
-        passes = self.limits.compile == "graphs" and not self._records and self._micros == 1
-        mode = "reduce-overhead" if passes and self.device.type == "cuda" else "default"
-        compiled = torch.compile(self.objective.loss, mode=mode, dynamic=False)
-        works = False
-
-        def loss(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-            nonlocal works
-            try:
-                value: torch.Tensor = compiled(model, rows)
-                works = True
-                return value
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except (RuntimeError, OSError) as error:
-                if works:
-                    raise  # this is about the run, not about compiling
-                self.journal.write("note", text=f"not compiled: {_why(error)}")
-                self._loss = self.objective.loss
-                return self._loss(model, rows)
-
-        return loss
-
-    @cached_property
+    @property
     def engine(self) -> Engine:
-        """Made when it is first used: weights are loaded before they are copied or sharded."""
-        zero, optim, precision = self.limits.zero, self.spec.stage, self.spec.precision
-        return engine_of(zero, self.model, optim, self.world, self._micros, precision)
+        return self.steps.engine
+
+    def _note(self, text: str) -> None:
+        self.journal.write("note", text=text)
 
     @cached_property
     def _peak(self) -> float | None:
@@ -213,11 +119,10 @@ class Loop:
         `at_branch` is called after the last step that longer runs take alike.
         """
         self.model.train()
-        if self._fit != self._asked:
-            self.journal.write("note", text=f"{self._micro()}: no more fitted this device before")
+        self.steps.begin()
         self._mark = saved = time.monotonic()
         self._timed = self.step, self.seconds, self._batches.waited
-        with closing(self._batches), _stop_requests(insist=self.world.size == 1) as asked:
+        with closing(self._batches), stop_requests(insist=self.world.size == 1) as asked:
             while self.progress < 1:
                 self._one_step()
                 due = self._due()
@@ -240,7 +145,7 @@ class Loop:
                         said = f"stopped by {by} at step {self.step}; state saved"
                         raise Interrupted(said, by=by)
                     self._mark = saved = time.monotonic()
-        self._recorded = None  # memory for what comes after
+        self.steps.end()
         if self.logged:
             self._log()  # under a budget in seconds the last interval is a partial one
         self.save()
@@ -259,111 +164,15 @@ class Loop:
             return signal.Signals(stop).name
         return self.world.lead(lambda: scratch.asked_to_stop(self.folder) or "a word")
 
-    def _limited(self) -> Fit:
-        """The micro-batch that the limits ask for."""
-        limits, units = self.limits, self.stream.units
-        how = {
-            "processes": self.world.size,
-            "zero": limits.zero,
-            "compile": limits.compile,
-            "checkpoint_activations": limits.checkpoint_activations,
-        }
-        return Fit(
-            needs=needs(self.spec, units, self.device, **how),
-            rows=max(1, int(limits.micro_batch // units)),
-            checkpoint_activations=limits.checkpoint_activations,
-        )
-
-    def _recalled(self) -> Fit:
-        """What fits the device as far as is known, the same on every process."""
-        free = available(self.device)
-        said = self.world.lead(lambda: recalled(self._asked, free).model_dump_json())
-        fit = Fit.model_validate_json(said)
-        if fit.checkpoint_activations:
-            checkpoint_activations(self.model)
-        return fit
-
-    def _micro(self) -> str:
-        units = round(self._fit.rows * self.stream.units)
-        again = ", activations checkpointed" if self._fit.checkpoint_activations else ""
-        return f"micro-batches of {units} units{again}"
-
-    def _micro_batches(self) -> int:
-        """Forward passes of a step, as many on every process: under ZeRO, each is collective.
-
-        Shares differ by a sequence where they must; then a micro-batch may be one larger.
-        """
-        rows, size = self.stream.rows, self.world.size
-        return min(math.ceil(math.ceil(rows / size) / self._fit.rows), rows // size)
-
     def _one_step(self) -> None:
         rows, terms = self._batches.take(self.step)
         # A step's rate is that of the progress it brings about, where this is known beforehand:
         # the first step is not lost to a warm-up from zero, the last one is at the floor.
         progress = (self.step + 1) / self.total if self.total is not None else self.progress
         set_rate(self.engine.optimiser, rate(self.spec.stage, progress, self.total))
-        if self._records and self._recorded is None and self._unrecorded >= UNRECORDED:
-            self._record(rows, terms)
-        if self._recorded:
-            self._recorded.step(rows)
-        else:
-            while not self._fits(rows, terms):
-                pass
-            self.engine.step()
-            self._unrecorded += 1
+        self.steps.take(rows, terms)
         self.step += 1
         self.logged += 1
-
-    def _record(self, rows: torch.Tensor, terms: int) -> None:
-        try:
-            self._recorded = Recorded(rows, lambda rows: self._passes(rows, terms), self.engine)
-        except RuntimeError as error:
-            self._records = False
-            self.journal.write("note", text=f"launches not recorded: {_why(error)}")
-
-    def _passes(self, rows: torch.Tensor, terms: int) -> None:
-        """Gradients of a step, and its loss."""
-        bf16 = self.spec.precision == "bf16"
-        alone = self.world.size == 1
-        parts = torch.split(rows, self._fit.rows) if alone else rows.tensor_split(self._micros)
-        losses = []
-        for count, micro in enumerate(parts, start=1):
-            with self.engine.micro(last=count == self._micros):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    loss = self._loss(self.engine.model, micro) / terms
-                self.engine.backward(loss)
-            losses.append(loss.detach())
-        for loss in losses:
-            self.loss_sum += loss
-
-    def _fits(self, rows: torch.Tensor, terms: int) -> bool:
-        """The passes of a step; False, and nothing done, if the GPU has too little memory for one
-        of its micro-batches: from now on they take less. Several processes would have to agree:
-        there, it is the next start that takes less."""
-        before = self.objective.sums.clone()
-        try:
-            self._passes(rows, terms)
-        except torch.cuda.OutOfMemoryError:
-            size = min(self._fit.rows, len(rows))
-            smaller = self._fit.smaller(size, available(self.device))
-            if smaller:
-                remember(smaller)
-            if self.world.size > 1 or not smaller:
-                raise
-        else:
-            return True
-        # Outside of the handler, whose exception holds on to the tensors of the pass.
-        self.objective.sums.copy_(before)
-        self.engine.optimiser.zero_grad()
-        torch.cuda.empty_cache()
-        if smaller.checkpoint_activations and not self._fit.checkpoint_activations:
-            checkpoint_activations(self.model)
-        self._fit = smaller
-        self._micros = self._micro_batches()
-        if self.limits.compile == "graphs":
-            self._loss = self._compiled()
-        self.journal.write("note", text=f"out of memory: {self._micro()} from here")
-        return False
 
     def _due(self) -> bool:
         """Whether this step ends one of the `POINTS` intervals of the budget.
@@ -378,7 +187,7 @@ class Loop:
 
     def _log(self) -> None:
         # The only place where a step's loss reaches the host.
-        loss = self.world.total(self.loss_sum).item() / self.logged
+        loss = self.world.total(self.steps.loss_sum).item() / self.logged
         if not np.isfinite(loss):
             raise Diverged(self.spent)
         measured = self.objective.measured(self.world.total(self.objective.sums))
@@ -395,7 +204,7 @@ class Loop:
                 memory=_held(self.device),
             )
         )
-        self.loss_sum.zero_()
+        self.steps.loss_sum.zero_()
         self.objective.sums.zero_()
         self.logged = 0
 
@@ -473,7 +282,7 @@ class Loop:
                 states = moments["rng/cuda"].reshape(size, -1)
                 torch.cuda.set_rng_state(states[own].clone(), self.device)
             sums = moments["loss_sum"].reshape(size)
-            self.loss_sum = (sums[own] if same else sums.sum()).to(self.device)
+            self.steps.loss_sum = (sums[own] if same else sums.sum()).to(self.device)
             if "sums" in moments:
                 sums = moments["sums"].reshape(size, -1)
                 self.objective.sums.copy_(sums[own] if same else sums.sum(0))
@@ -481,7 +290,10 @@ class Loop:
 
     def _moments(self) -> dict[str, torch.Tensor]:
         gather = self.world.gather
-        tensors = {"loss_sum": gather(self.loss_sum), "rng/cpu": gather(torch.get_rng_state())}
+        tensors = {
+            "loss_sum": gather(self.steps.loss_sum),
+            "rng/cpu": gather(torch.get_rng_state()),
+        }
         if self.device.type == "cuda":
             tensors["rng/cuda"] = gather(torch.cuda.get_rng_state(self.device))
         if self.objective.sums.numel():
@@ -489,41 +301,8 @@ class Loop:
         return tensors | self.engine.moments()
 
 
-def _why(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()[:300]}"
-
-
 def _held(device: torch.device) -> int:
     """Bytes that this process has held at most: tensors on a GPU, else all of its memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@contextmanager
-def _stop_requests(insist: bool = True) -> Iterator[list[int]]:
-    """The signals that asked to stop. The handlers only take note; the loop acts.
-
-    A second signal does what it did before: it ends a run that is deep in a long step. Not so
-    within `scratch.ONCE` of the first, as one request may arrive twice (from the terminal and from
-    a launch), or if it may be passed on by what started the processes (`insist` is false).
-    """
-    asked: list[int] = []
-    first: list[float] = []
-    before: dict[int, Callable[..., Any] | int | None] = {}
-
-    def note(number: int, frame: Any) -> None:
-        asked.append(number)
-        first.append(time.monotonic())
-        if insist and first[-1] - first[0] > scratch.ONCE:
-            for caught, handler in before.items():
-                signal.signal(caught, handler)
-            signal.raise_signal(number)
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-            before[number] = signal.signal(number, note)
-        yield asked
-    finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)

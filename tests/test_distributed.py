@@ -21,7 +21,6 @@ import torch
 from conftest import numbers, write_tiny_corpus
 
 from slam_core import distributed, likelihood, processes, scratch
-from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.distributed import World, joined, world
@@ -29,12 +28,13 @@ from slam_core.engines import check, engine_of
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.limits import Limits
 from slam_core.models import build
+from slam_core.objective import NextUnit
+from slam_core.prefetch import Prefetch
 from slam_core.processes import spread
 from slam_core.provenance import device_name
 from slam_core.results import OUT_OF_MEMORY, Journal, fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
-from slam_core.train import NextUnit
 
 try:
     # Before any fork, so that each has it for nothing.
@@ -66,7 +66,7 @@ PLACES = [
 ]
 
 
-class Disturbed(Ahead):
+class Disturbed(Prefetch):
     """Batches at which something happens to one rank when a step is reached."""
 
     rank, at = 0, -1
@@ -158,7 +158,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, spec: RunSpec) -> Runs:
 
 @pytest.fixture(autouse=True)
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slam_core.train.Ahead", Disturbed)
+    monkeypatch.setattr("slam_core.train.Prefetch", Disturbed)
     monkeypatch.setattr(Disturbed, "at", -1)
 
 

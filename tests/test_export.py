@@ -24,9 +24,10 @@ from slam_core.families import FAMILIES
 from slam_core.formats.slamkit import with_offset
 from slam_core.likelihood import unit_nll
 from slam_core.models import build
-from slam_core.run import _refuse_trained, execute, finished, load
+from slam_core.objective import NextUnit
+from slam_core.run import execute
+from slam_core.scoring import _refuse_trained, finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
-from slam_core.train import NextUnit
 from slam_core.twist import warm_start
 
 

@@ -54,7 +54,8 @@ from slam_core.limits import compiling
 from slam_core.models import build, checkpoint_activations, count_parameters
 from slam_core.optim import optimiser
 from slam_core.prompts import Continuation, Sampling
-from slam_core.run import execute, finished, load
+from slam_core.run import execute
+from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
 from slam_core.twist import quiet, warm_start
 
@@ -329,7 +330,7 @@ def test_a_run_starts_at_chance_and_resumes_to_the_bit(
     whole = numbers(spec.id)
     last = weights(checkpoints(finished(spec.id)[0])[-1])
     monkeypatch.setenv("SLAM_OUT", str(tmp_path / "again"))
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
+    monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
     monkeypatch.setattr(StopAt, "at", 3)
     with pytest.raises(Interrupted):
         execute(spec, say=lambda text: None)

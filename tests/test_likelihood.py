@@ -13,9 +13,9 @@ from slam_core.dpo import end_logps
 from slam_core.families import FAMILIES
 from slam_core.likelihood import Head, unit_nll
 from slam_core.models import build
+from slam_core.objective import NextUnit
 from slam_core.packing import logits
 from slam_core.spec import Model
-from slam_core.train import NextUnit
 
 VOCAB = 96
 EOS = VOCAB - 1

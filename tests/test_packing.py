@@ -15,10 +15,10 @@ from slam_core.corpora import open_corpus
 from slam_core.evaluate import validation
 from slam_core.likelihood import unit_nll
 from slam_core.models import build
+from slam_core.objective import NextUnit
 from slam_core.packing import places
 from slam_core.spec import Model
 from slam_core.streams import Stream
-from slam_core.train import NextUnit
 
 EOS = 21
 

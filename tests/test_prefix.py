@@ -195,7 +195,7 @@ def test_a_branched_run_says_so_and_resumes(
     spec = steps(trunk, 60)
     reference = alone(spec, tmp_path / "alone", monkeypatch)
     execute(trunk, say=quiet)
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
+    monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
     said: list[str] = []
     for stop in (32, 47, 48, 58):  # right after the branch, and around its own
         monkeypatch.setattr(StopAt, "at", stop)

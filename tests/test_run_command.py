@@ -94,7 +94,9 @@ def test_score_is_recorded_once(
     journal.write_text(before)
     for _ in range(2):
         assert main(["score", tiny_spec.id, "--benchmark", str(folder), "--json"]) == 0
-        monkeypatch.setattr("slam_core.run.refuse_trained", lambda *_: pytest.fail("sought again"))
+        monkeypatch.setattr(
+            "slam_core.scoring.refuse_trained", lambda *_: pytest.fail("sought again")
+        )
     assert journal.read_text().startswith(before)
     lines = capsys.readouterr().out.splitlines()
     first, second = (json.loads(line) for line in lines)

@@ -17,13 +17,14 @@ from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
 from slam_core import scratch
-from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import Pair, write_pairs
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.limits import Limits
+from slam_core.prefetch import Prefetch
 from slam_core.results import Journal, fold
-from slam_core.run import execute, finished, load
+from slam_core.run import execute
+from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.grid import Grid
@@ -113,15 +114,15 @@ def test_a_second_stage_resumes_to_the_bit(
     whole, losses = outcome(two_stages.id)
     trained = weights(two_stages.id)
     shutil.rmtree(scratch.run_folder(two_stages.id))
-    stop = Ahead.take
+    stop = Prefetch.take
 
-    def stopping(self: Ahead, step: int) -> Any:
+    def stopping(self: Prefetch, step: int) -> Any:
         if step == 13:
             os.kill(os.getpid(), signal.SIGTERM)
         return stop(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ahead, "take", stopping)
+        patch.setattr(Prefetch, "take", stopping)
         with pytest.raises(Interrupted):
             execute(two_stages, say=quiet)
     assert execute(two_stages, say=quiet) == "done"

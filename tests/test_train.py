@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from conftest import notes
 
 from slam_core import scratch, train
-from slam_core.ahead import Ahead
 from slam_core.checkpoints import checkpoints
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
@@ -30,14 +29,18 @@ from slam_core.evaluate import validation
 from slam_core.likelihood import unit_nll
 from slam_core.limits import Limits, compiling
 from slam_core.models import build
+from slam_core.objective import NextUnit
 from slam_core.optim import OPTIMISERS
+from slam_core.prefetch import Prefetch
 from slam_core.provenance import device_name
 from slam_core.recipes import DEMO
 from slam_core.results import Journal, Result, fold
-from slam_core.run import execute, finished, load
+from slam_core.run import execute
+from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
+from slam_core.stops import stop_requests
 from slam_core.streams import Stream
-from slam_core.train import Loop, NextUnit
+from slam_core.train import Loop
 
 
 def outcome(run: str) -> tuple[Result, dict[int, Any]]:
@@ -59,7 +62,7 @@ def weights(run: str) -> dict[str, torch.Tensor]:
     return load_file(checkpoints(scratch.attempts(run)[-1])[-1] / "model.safetensors")
 
 
-class StopAt(Ahead):
+class StopAt(Prefetch):
     """Batches that send this process a signal when a step is reached."""
 
     at: int = -1
@@ -78,7 +81,7 @@ def resumed_alike(
     whole, losses = outcome(spec.id)
     reference = weights(spec.id)
     shutil.rmtree(slam_out)
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
+    monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
     monkeypatch.setattr(StopAt, "at", 12)
     with pytest.raises(Interrupted):
         execute(spec, say=quiet)
@@ -131,7 +134,7 @@ def test_a_resumed_run_is_the_same_run(
     reference = weights(spec.id)
     shutil.rmtree(slam_out)
 
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
+    monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
     for stop in (0, 7, 8, 31, 58):
         monkeypatch.setattr(StopAt, "at", stop)
         with pytest.raises(Interrupted, match=f"SIGTERM at step {stop + 1}"):
@@ -178,7 +181,7 @@ def test_a_second_signal_ends_a_run_that_cannot_stop_unless_it_is_the_same_reque
     monkeypatch.setattr(scratch, "ONCE", 0.2)
     child = os.fork()
     if not child:
-        with train._stop_requests() as asked:
+        with stop_requests() as asked:
             os.kill(os.getpid(), signal.SIGINT)  # from the terminal,
             os.kill(os.getpid(), signal.SIGTERM)  # and passed on by a launch
             if asked == [signal.SIGINT, signal.SIGTERM]:
@@ -210,16 +213,16 @@ def test_what_the_machine_does_is_no_failure_of_the_run(
     _, whole = outcome(tiny_spec.id)
     shutil.rmtree(slam_out)
 
-    def fails(self: Ahead, step: int) -> Any:
+    def fails(self: Prefetch, step: int) -> Any:
         if step == 12:
             raise error
-        return Ahead.take(self, step)
+        return Prefetch.take(self, step)
 
-    monkeypatch.setattr(train, "Ahead", type("Failing", (Ahead,), {"take": fails}))
+    monkeypatch.setattr(train, "Prefetch", type("Failing", (Prefetch,), {"take": fails}))
     with pytest.raises(SlamError, match=r"was interrupted .* goes on from its last checkpoint"):
         execute(tiny_spec, limits=Limits(save_every=0.0), say=quiet)
     assert scratch.state(tiny_spec.id) == "interrupted"
-    monkeypatch.setattr(train, "Ahead", Ahead)
+    monkeypatch.setattr(train, "Prefetch", Prefetch)
     execute(tiny_spec, say=quiet)
     assert len(scratch.attempts(tiny_spec.id)) == 1
     assert outcome(tiny_spec.id)[1] == whole
@@ -286,7 +289,7 @@ def test_a_budget_in_seconds_is_spent_once_over_a_resume(
     looks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: next(looks) / 100)
     monkeypatch.setattr("slam_core.train.time", clock)
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
+    monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
     monkeypatch.setattr(StopAt, "at", 40)
     with pytest.raises(Interrupted):
         execute(spec, say=quiet)
@@ -320,7 +323,7 @@ def test_a_failure_is_recorded_and_retried_on_request_only(
 def test_a_full_disk_keeps_the_checkpoint_before(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slam_core.train.Ahead", StopAt)
+    monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
     monkeypatch.setattr(StopAt, "at", 20)
     with pytest.raises(Interrupted):
         execute(tiny_spec, say=quiet)
@@ -482,7 +485,7 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
 def stopped_at(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, *steps: int) -> Path:
     """Stop and save a run after each of `steps`; its attempt folder."""
     with monkeypatch.context() as patch:
-        patch.setattr("slam_core.train.Ahead", StopAt)
+        patch.setattr("slam_core.train.Prefetch", StopAt)
         for step in steps:
             patch.setattr(StopAt, "at", step - 1)
             with pytest.raises(Interrupted):

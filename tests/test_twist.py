@@ -314,7 +314,7 @@ def test_a_warm_run_trains_resumes_and_needs_its_source_no_more(
     assert execute(spec, say=lambda text: None) == "done"
     resolved = resolve(spec)
     shutil.rmtree(source)
-    from slam_core.run import finished, load
+    from slam_core.scoring import finished, load
 
     assert load(*finished(resolved.id)).config.num_hidden_layers == 3
 

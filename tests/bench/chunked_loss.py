@@ -24,9 +24,9 @@ from table import store
 
 from slam_core import likelihood
 from slam_core.models import build
+from slam_core.objective import NextUnit
 from slam_core.provenance import device_name, pick_device
 from slam_core.spec import Model
-from slam_core.train import NextUnit
 
 STEPS = 3
 PRECISIONS = ("fp32", "bf16", "bf16 kernels")  # the last: by torch.compile

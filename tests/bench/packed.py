@@ -128,13 +128,15 @@ def _told(child: subprocess.Popen[str], word: str) -> None:
 
 
 def train(options: argparse.Namespace, how: Any, seed: str) -> None:
-    from slam_core import train
     from slam_core.data import Mix
+    from slam_core.limits import Limits
     from slam_core.models import build
+    from slam_core.objective import NextUnit
     from slam_core.provenance import pick_device
     from slam_core.recipes import DEMO
     from slam_core.results import Journal
     from slam_core.spec import resolve
+    from slam_core.train import Loop
 
     class Waiting(Mix):
         """Batches that, once warm, wait until all are."""
@@ -156,11 +158,9 @@ def train(options: argparse.Namespace, how: Any, seed: str) -> None:
     spec = resolve(DEMO.but({**shape, **data, "precision": options.precision, "budget": budget}))
     model = build(spec.model, spec.data.context, spec.seed).to(device)
     with tempfile.TemporaryDirectory() as folder:
-        limits = train.Limits(micro_batch=spec.data.batch, save_every=1e9, compile=how)
+        limits = Limits(micro_batch=spec.data.batch, save_every=1e9, compile=how)
         journal = Journal(Path(folder))
-        loop = train.Loop(
-            spec, model, Waiting(spec.data, spec.seed), train.NextUnit(), journal, limits
-        )
+        loop = Loop(spec, model, Waiting(spec.data, spec.seed), NextUnit(), journal, limits)
         loop.save = lambda: None  # type: ignore[method-assign]
         loop.spend()
         if device.type == "cuda":

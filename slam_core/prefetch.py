@@ -11,13 +11,13 @@ import torch
 
 if TYPE_CHECKING:
     from slam_core.distributed import World
-    from slam_core.train import Objective, Stream
+    from slam_core.objective import Objective, Stream
 
 # A process' rows of a step, and the terms of the step's loss over all processes.
 Made = tuple[torch.Tensor, int]
 
 
-class Ahead:
+class Prefetch:
     """This process' share of a stream's batches, on its device, in the order of the steps.
 
     `waited` is the time that `take` spent on what was not ready, in seconds. An error of the stream

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from slam_core.ahead import Ahead
 from slam_core.distributed import ALONE
 from slam_core.errors import UsageError
-from slam_core.train import NextUnit
+from slam_core.objective import NextUnit
+from slam_core.prefetch import Prefetch
 
 
 class Counted:
@@ -36,13 +36,13 @@ class Counted:
         return np.full((4, 9), step)
 
 
-def ahead(stream: Counted) -> Ahead:
-    return Ahead(stream, NextUnit(), torch.device("cpu"), ALONE)
+def prefetch(stream: Counted) -> Prefetch:
+    return Prefetch(stream, NextUnit(), torch.device("cpu"), ALONE)
 
 
 def test_steps_come_in_order_and_the_next_is_made_meanwhile() -> None:
     stream = Counted()
-    with closing(ahead(stream)) as batches:
+    with closing(prefetch(stream)) as batches:
         for step in (0, 1, 2, 7, 8, 3):
             rows, terms = batches.take(step)
             assert (rows.unique().tolist(), terms) == ([step], 32)
@@ -54,7 +54,7 @@ def test_steps_come_in_order_and_the_next_is_made_meanwhile() -> None:
 
 def test_an_error_is_raised_at_its_own_step() -> None:
     stream = Counted(end=2)
-    with closing(ahead(stream)) as batches:
+    with closing(prefetch(stream)) as batches:
         batches.take(0)
         batches.take(1)  # the next one fails on the thread, and nobody asks for it yet
         time.sleep(0.05)
@@ -64,7 +64,7 @@ def test_an_error_is_raised_at_its_own_step() -> None:
 
 def test_only_time_that_was_waited_counts() -> None:
     slow = Counted(takes=0.05)
-    with closing(ahead(slow)) as batches:
+    with closing(prefetch(slow)) as batches:
         for step in range(3):
             batches.take(step)
         assert 0.1 < batches.waited < 1

@@ -1,0 +1,164 @@
+"""What is asked of a finished run: its model, and its scores on benchmarks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from slam_core import scratch
+from slam_core.checkpoints import last_checkpoint, load_weights
+from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs
+from slam_core.errors import SlamError, UsageError
+from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
+from slam_core.files import write_file
+from slam_core.leaks import refuse_trained
+from slam_core.models import build
+from slam_core.provenance import pick_device
+from slam_core.results import Journal, Score, scores_of
+from slam_core.spec import RunSpec, read_spec
+from slam_core.streams import Stream as Units
+from slam_core.streams import corpus_here
+
+Say = Callable[[str], None]
+
+
+def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
+    """Score a finished run on a pair benchmark, or on the validation split of a corpus, and record
+    it; each benchmark is scored once."""
+    folder, spec = finished(run)
+    pairs = corpus = None
+    if is_corpus(benchmark):
+        corpus = open_corpus(benchmark, verify=True)
+        name, revision, inventory = f"{corpus.name}/validation", corpus.revision, corpus.inventory
+        metrics: tuple[str, ...] = ("nll",)
+    else:
+        pairs = open_pairs(benchmark)
+        name, revision, inventory = pairs.name, pairs.revision, pairs.manifest.inventory
+        metrics = metrics_of(pairs)
+    vocab = same_units(f"benchmark '{benchmark}'", inventory, run, spec)
+    with scratch.claim(run):
+        before = scores_on(run, folder, name, revision)
+        # A kill between two metrics leaves one: both, or neither is taken for there.
+        if len(before) == len(metrics):
+            say(f"run {run} has its scores on {name} already")
+            return before
+        if pairs:
+            _refuse_trained(spec, pairs, say)
+        known = {s.metric for s in before}
+        model = load(folder, spec)
+        found: dict[str, dict[str, float]] = {}
+        if pairs:
+            nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
+            write_file(items_file(folder, name, revision), _items(pairs, nlls))
+            clusters = [item.cluster for item in pairs.items]
+            judged = accuracies(nlls, pairs.manifest.likelihood, clusters)
+            for metric, (value, stderr) in judged.items():
+                found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
+                found[metric] |= {"chance": 0.5}
+        elif corpus:
+            tokens = Units(corpus, "validation", eos=vocab - 1)
+            eos = vocab - 1 if spec.data.packing == "documents" else None
+            heard = validation(model, tokens, spec.data.context, None, eos=eos)
+            found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}
+            found["nll"] |= {"chance": math.log(vocab)}
+        for metric, numbers in found.items():
+            if metric not in known:
+                journal = Journal(folder)
+                journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
+    return scores_on(run, folder, name, revision)
+
+
+def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
+    """The run's vocabulary; `UsageError` unless something has the units it was trained on."""
+    vocab = spec.model.vocab or 0
+    trained = vocab - spec.data.further_ids
+    if inventory != trained:
+        raise UsageError(
+            f"{what} has {inventory} units, run {run} was trained on {trained}: "
+            "they come from different tokenisers"
+        )
+    return vocab
+
+
+def items_file(folder: Path, benchmark: str, revision: str) -> Path:
+    """Where an attempt keeps the item-level NLLs of a pair benchmark, a JSON object a line."""
+    return folder / "items" / f"{benchmark.replace('/', '-')}-{revision}.jsonl"
+
+
+def _items(pairs: Pairs, nlls: dict[str, npt.NDArray[np.float64]]) -> bytes:
+    """id, group, cluster if it has one, and what `pair_nlls` found of every item."""
+    rows = (
+        {"id": item.id, "group": item.group}
+        | ({"cluster": item.cluster} if item.cluster else {})
+        | {name: int(v[i]) if name.endswith("_units") else v[i] for name, v in nlls.items()}
+        for i, item in enumerate(pairs.items)
+    )
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def group_scores(run: str, benchmark: str) -> list[dict[str, Any]]:
+    """Accuracies of a scored run by the groups of a pair benchmark, with standard errors.
+
+    {group, items, metric: (value, standard error)}; nothing for a corpus, a benchmark without
+    groups, or one that was scored when items were not kept.
+    """
+    if is_corpus(benchmark):
+        return []
+    pairs = open_pairs(benchmark)
+    path = items_file(scratch.attempts(run)[-1], pairs.name, pairs.revision)
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    names = [name for name in rows[0] if name not in ("id", "group", "cluster")]
+    found = []
+    for group in sorted({row["group"] for row in rows} - {""}):
+        mine = [row for row in rows if row["group"] == group]
+        nlls = {name: np.array([row[name] for row in mine]) for name in names}
+        clusters = [row.get("cluster", "") for row in mine]
+        judged = accuracies(nlls, pairs.manifest.likelihood, clusters)
+        found.append({"group": group, "items": len(mine), **judged})
+    return found
+
+
+def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:
+    """SlamError if an item occurs in what the run was trained on, as far as that is here."""
+    for source in spec.data.sources:
+        if trained := corpus_here(source):
+            refuse_trained(pairs.name, pairs.items, [trained])
+        else:
+            say(
+                f"corpus '{source.corpus}' is not here in revision {source.revision}: {pairs.name} "
+                "is not sought in it"
+            )
+
+
+def scores_on(run: str, folder: Path, name: str, revision: str) -> list[Score]:
+    """Scores of an attempt on one benchmark."""
+    return [
+        s
+        for s in scores_of(run, folder.name, Journal(folder).events())
+        if (s.benchmark, s.revision) == (name, revision)
+    ]
+
+
+def finished(run: str) -> tuple[Path, RunSpec]:
+    """Latest attempt folder and spec of a run; `SlamError` unless it is done."""
+    state = scratch.state(run)
+    if state != "done":
+        raise SlamError(f"run {run} is {state}, not done; run it to its end first")
+    folder = scratch.attempts(run)[-1]
+    return folder, read_spec(folder / "spec.json")
+
+
+def load(folder: Path, spec: RunSpec) -> nn.Module:
+    """The trained model of an attempt, on the device at hand."""
+    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
+    load_weights(model, last_checkpoint(folder))
+    return model.to(pick_device())

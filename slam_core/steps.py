@@ -1,0 +1,202 @@
+"""A step of training: gradients of a batch by micro-batches that fit, then the engine's update.
+
+Where the limits ask for it the loss is compiled, and on a GPU all that a step launches is recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from slam_core.distributed import World
+from slam_core.engines import Engine, engine_of
+from slam_core.limits import Limits, compiling
+from slam_core.micro_batches import Fit, available, needs, recalled, remember
+from slam_core.models import checkpoint_activations
+from slam_core.objective import Objective, Stream
+from slam_core.recorded import UNRECORDED, Recorded, recordable
+from slam_core.spec import RunSpec
+
+
+class Steps:
+    """Takes the steps of one run, on this process' share of every batch.
+
+    `loss_sum`: of the losses of the steps taken, until whoever logs them clears it. `note` is told
+    what is not as the limits ask.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        model: nn.Module,
+        stream: Stream,
+        objective: Objective,
+        note: Callable[[str], None],
+        limits: Limits,
+        world: World,
+    ):
+        self.spec, self.model, self.stream, self.objective = spec, model, stream, objective
+        self.note, self.world = note, world
+        self.device = next(model.parameters()).device
+        self.limits = replace(limits, compile=compiling(limits.compile, spec, self.device.type))
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._asked = self._limited()
+        self._fit = self._recalled()
+        self._micros = self._micro_batches()
+        self._loss: Callable[[nn.Module, torch.Tensor], torch.Tensor] = objective.loss
+        graphs = self.limits.compile in ("launches", "graphs") and self.device.type == "cuda"
+        self._records = graphs and world.size == 1 and recordable(spec)
+        self._unrecorded = 0
+        self._recorded: Recorded | None = None
+        if self.limits.compile in ("kernels", "graphs") and world.size == 1 and spec.dpo is None:
+            self._loss = self._compiled()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Made when it is first used: weights are loaded before they are copied or sharded."""
+        zero, optim, precision = self.limits.zero, self.spec.stage, self.spec.precision
+        return engine_of(zero, self.model, optim, self.world, self._micros, precision)
+
+    def begin(self) -> None:
+        """Say so where micro-batches are smaller than the limits allow."""
+        if self._fit != self._asked:
+            self.note(f"{self._micro()}: no more fitted this device before")
+
+    def take(self, rows: torch.Tensor, terms: int) -> None:
+        """A step on rows, of a batch whose loss has `terms` terms."""
+        if self._records and self._recorded is None and self._unrecorded >= UNRECORDED:
+            self._record(rows, terms)
+        if self._recorded:
+            self._recorded.step(rows)
+            return
+        while not self._fits(rows, terms):
+            pass
+        self.engine.step()
+        self._unrecorded += 1
+
+    def end(self) -> None:
+        """Leave the memory of what was recorded to what comes after."""
+        self._recorded = None
+
+    def _record(self, rows: torch.Tensor, terms: int) -> None:
+        try:
+            self._recorded = Recorded(rows, lambda rows: self._passes(rows, terms), self.engine)
+        except RuntimeError as error:
+            self._records = False
+            self.note(f"launches not recorded: {_why(error)}")
+
+    def _passes(self, rows: torch.Tensor, terms: int) -> None:
+        """Gradients of a step, and its loss."""
+        bf16 = self.spec.precision == "bf16"
+        alone = self.world.size == 1
+        parts = torch.split(rows, self._fit.rows) if alone else rows.tensor_split(self._micros)
+        losses = []
+        for count, micro in enumerate(parts, start=1):
+            with self.engine.micro(last=count == self._micros):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    loss = self._loss(self.engine.model, micro) / terms
+                self.engine.backward(loss)
+            losses.append(loss.detach())
+        for loss in losses:
+            self.loss_sum += loss
+
+    def _fits(self, rows: torch.Tensor, terms: int) -> bool:
+        """The passes of a step; False, and nothing done, if the GPU has too little memory for one
+        of its micro-batches: from now on they take less. Several processes would have to agree:
+        there, it is the next start that takes less."""
+        before = self.objective.sums.clone()
+        try:
+            self._passes(rows, terms)
+        except torch.cuda.OutOfMemoryError:
+            size = min(self._fit.rows, len(rows))
+            smaller = self._fit.smaller(size, available(self.device))
+            if smaller:
+                remember(smaller)
+            if self.world.size > 1 or not smaller:
+                raise
+        else:
+            return True
+        # Outside of the handler, whose exception holds on to the tensors of the pass.
+        self.objective.sums.copy_(before)
+        self.engine.optimiser.zero_grad()
+        torch.cuda.empty_cache()
+        if smaller.checkpoint_activations and not self._fit.checkpoint_activations:
+            checkpoint_activations(self.model)
+        self._fit = smaller
+        self._micros = self._micro_batches()
+        if self.limits.compile == "graphs":
+            self._loss = self._compiled()
+        self.note(f"out of memory: {self._micro()} from here")
+        return False
+
+    def _compiled(self) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+        """The loss, compiled at its first call; as it is, and saying so, if that fails."""
+        # Passes alone as graphs, where the whole step cannot be one: their gradients lie where the
+        # next replay writes, so not with several micro-batches.
+        passes = self.limits.compile == "graphs" and not self._records and self._micros == 1
+        mode = "reduce-overhead" if passes and self.device.type == "cuda" else "default"
+        compiled = torch.compile(self.objective.loss, mode=mode, dynamic=False)
+        works = False
+
+        def loss(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+            nonlocal works
+            try:
+                value: torch.Tensor = compiled(model, rows)
+                works = True
+                return value
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except (RuntimeError, OSError) as error:
+                if works:
+                    raise  # this is about the run, not about compiling
+                self.note(f"not compiled: {_why(error)}")
+                self._loss = self.objective.loss
+                return self._loss(model, rows)
+
+        return loss
+
+    def _limited(self) -> Fit:
+        """The micro-batch that the limits ask for."""
+        limits, units = self.limits, self.stream.units
+        how = {
+            "processes": self.world.size,
+            "zero": limits.zero,
+            "compile": limits.compile,
+            "checkpoint_activations": limits.checkpoint_activations,
+        }
+        return Fit(
+            needs=needs(self.spec, units, self.device, **how),
+            rows=max(1, int(limits.micro_batch // units)),
+            checkpoint_activations=limits.checkpoint_activations,
+        )
+
+    def _recalled(self) -> Fit:
+        """What fits the device as far as is known, the same on every process."""
+        free = available(self.device)
+        said = self.world.lead(lambda: recalled(self._asked, free).model_dump_json())
+        fit = Fit.model_validate_json(said)
+        if fit.checkpoint_activations:
+            checkpoint_activations(self.model)
+        return fit
+
+    def _micro(self) -> str:
+        units = round(self._fit.rows * self.stream.units)
+        again = ", activations checkpointed" if self._fit.checkpoint_activations else ""
+        return f"micro-batches of {units} units{again}"
+
+    def _micro_batches(self) -> int:
+        """Forward passes of a step, as many on every process: under ZeRO, each is collective.
+
+        Shares differ by a sequence where they must; then a micro-batch may be one larger.
+        """
+        rows, size = self.stream.rows, self.world.size
+        return min(math.ceil(math.ceil(rows / size) / self._fit.rows), rows // size)
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[:300]}"
