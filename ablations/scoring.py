@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ablations.declare import Declared, Generation
 from slam_core import scratch
-from slam_core.corpora import is_corpus, open_corpus, open_pairs
+from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
+from slam_core.pair_sets import open_pairs
 from slam_core.prompts import (
     TRANSCRIPTS,
     beginnings,

@@ -12,7 +12,7 @@ import typer
 from slam_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from analysis.fits import Settings
+    from analysis.fits import Fits, Settings
 
 Source = Annotated[
     str | None,
@@ -61,6 +61,7 @@ Budgets = Annotated[
 ]
 Replicates = Annotated[int, typer.Option("--bootstrap", help="Replicates; 0 for no intervals.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to draw the figure into.")]
 RESULTS = Path("results")
 
 
@@ -95,3 +96,26 @@ def _pairs(option: str, given: Sequence[str] | None, written: str) -> tuple[tupl
     if twice := [name for name in left if left.count(name) > 1]:
         raise UsageError(f"--{option} names {twice[0]} {left.count(twice[0])} times: choose one")
     return tuple((name, value) for name, _, value in split)
+
+
+def unused(option: str, given: bool, goes: str) -> None:
+    """`UsageError` for an option that would be ignored here."""
+    if given:
+        raise UsageError(f"--{option} goes with {goes}: leave it out here")
+
+
+def fitted(name: str | None, results: Path, quiet: bool) -> Fits:
+    """The fit, computed again with the settings it was saved with."""
+    from analysis import fits
+
+    saved = fits.saved_settings(results, name)
+    made = saved or fits.Settings(name)
+    if not quiet:
+        path = fits.path_of(results, made.name)
+        print(f"settings of {path}" if saved else f"default settings (no fit of it in {path})")
+    return fits.compute(made.points(results), made)
+
+
+def same(name: str | None, results: Path) -> str:
+    """The arguments that choose the same fit in the next command."""
+    return (f" {name}" if name else "") + ("" if results == RESULTS else f" --results {results}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from analysis.bootstrap import LEVEL
-from analysis.compare import Comparison
+from analysis.compare.fit_and_law import Comparison
 from analysis.envelope import EnvelopeFit
 from analysis.estimate import APPROACH, Estimate
 from analysis.fits import Best, Fits, convention_name, isoflop_size

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from slam_core import scratch
+from slam_core.bits import deduplicate
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
-from slam_core.corpora import deduplicate
 from slam_core.errors import UsageError, exit_code
 from slam_core.limits import Limits, how_to_compile
 from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from

@@ -27,16 +27,8 @@ import numpy as np
 import torch
 
 from slam_core.audio import SUFFIXES, open_audio
-from slam_core.corpora import (
-    Manifest,
-    Spoken,
-    Text,
-    Units,
-    deduplicate,
-    open_corpus,
-    words_of,
-    write_corpus,
-)
+from slam_core.bits import Units, deduplicate
+from slam_core.corpora import Manifest, Spoken, Text, open_corpus, words_of, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import sha256_of, write_file
 from slam_core.formats.utterances import Audio, Utterance

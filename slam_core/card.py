@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from slam_core.corpora import SPLITS, Corpus, Likelihood, Pairs, open_pairs, words_of
+from slam_core.corpora import SPLITS, Corpus, words_of
 from slam_core.ngrams import Baselines
+from slam_core.pair_sets import Likelihood, Pairs, open_pairs
 
 
 def card(corpus: Corpus) -> str:

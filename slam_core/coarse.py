@@ -14,18 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from slam_core.corpora import (
-    EMBEDDED,
-    SPLITS,
-    Corpus,
-    Pair,
-    Pairs,
-    Spoken,
-    Units,
-    deduplicate,
-    iterate,
-)
+from slam_core.bits import Units, deduplicate
+from slam_core.corpora import EMBEDDED, SPLITS, Corpus, Spoken, iterate
 from slam_core.errors import UsageError
+from slam_core.pair_sets import Pair, Pairs
 
 Floats = npt.NDArray[np.float64]
 

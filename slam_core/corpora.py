@@ -1,4 +1,4 @@
-"""Corpora of discrete units on disk: packed shards, documents, pair sets, checksums. No torch here.
+"""Corpora of discrete units on disk: packed shards, documents, texts, checksums. No torch here.
 
 A corpus is a folder:
 
@@ -6,16 +6,13 @@ A corpus is a folder:
     documents.jsonl        one line a document: id, split, start, units, seconds, speaker, sentences
     texts.jsonl            where texts may be shipped: sentences and the units of every word
     train-00000.units ...  the units of a split, document after document, without any separator
-    pairs/<set>/           pair sets: pairs.json, items.jsonl, pairs.units
+                           (`slam_core.bits`)
+    pairs/<set>/           pair sets (`slam_core.pair_sets`)
     ngrams.json            n-gram baselines (see `slam_core.ngrams`), DATACARD.md, ...
 
 Units are ids 0..K-1 and PAUSE = K, with no unit repeated next to itself inside a document. The
 end of a document is not stored; a trainer writes `corpus.eos` = K+1 between documents, so the
 vocabulary of a model is K+2. Of a tokeniser without a gate there is no PAUSE, and all is one less.
-
-A `.units` file is a string of little-endian bits: unit i occupies bits [i*w, (i+1)*w) with
-w = ceil(log2(inventory)), bit b of the file is bit b % 8 of byte b // 8, and two zero bytes follow,
-so that a reader may load three bytes at any unit.
 """
 
 from __future__ import annotations
@@ -23,10 +20,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,73 +30,24 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from slam_core.bits import Units, pack, unpack
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import sha256_of, write_file
-
-Units = npt.NDArray[np.uint16]
 
 FORMAT = 2
 READABLE = (1, FORMAT)  # format 1 had [start, stop] of sentences in place of their lengths
 SPLITS = ("train", "validation", "test")
 EMBEDDED = Path(__file__).parent / "embedded"
-_SIDES = ("prompt", "positive", "negative")
-_TAIL = 2  # zero bytes after the last unit
 
 
-# Units as arrays
-
-
-def deduplicate(units: npt.ArrayLike) -> Units:
-    """`units` without immediate repetitions: [5, 5, 7, 5] -> [5, 7, 5]."""
-    array = np.asarray(units, dtype=np.uint16)
-    if array.size == 0:
-        return array
-    keep = np.ones(array.size, dtype=bool)
-    np.not_equal(array[1:], array[:-1], out=keep[1:])
-    return array[keep]
-
-
-def width(inventory: int) -> int:
-    """Bits a packed unit takes, for ids 0..inventory-1."""
-    return max(1, (inventory - 1).bit_length())
-
-
-def pack(units: Units, inventory: int) -> bytes:
-    """The bytes of a `.units` file."""
-    if units.size and int(units.max()) >= inventory:
-        raise SlamError(
-            f"unit {int(units.max())} does not fit an inventory of {inventory}: "
-            "pack with the inventory of the tokeniser that made it"
-        )
-    w = width(inventory)
-    octets = units.astype("<u2").view(np.uint8).reshape(-1, 2)
-    bits = np.unpackbits(octets, axis=1, bitorder="little")
-    return np.packbits(bits[:, :w], bitorder="little").tobytes() + bytes(_TAIL)
-
-
-def unpack(packed: npt.NDArray[np.uint8], start: int, stop: int, inventory: int) -> Units:
-    """Units [start, stop) of a `.units` file's bytes; touches only the bytes it needs."""
-    w = width(inventory)
-    first = start * w >> 3
-    window = np.asarray(packed[first : (stop * w >> 3) + 1 + _TAIL]).astype(np.uint32)
-    bits = np.arange(start * w, stop * w, w) - 8 * first
-    byte = bits >> 3
-    word = window[byte] | window[byte + 1] << 8 | window[byte + 2] << 16
-    units: Units = (word >> (bits & 7) & ((1 << w) - 1)).astype(np.uint16)
-    return units
-
-
-# What is written about a corpus
-
-
-class _Record(BaseModel):
+class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-R = TypeVar("R", bound=_Record)
+R = TypeVar("R", bound=Record)
 
 
-class Shard(_Record):
+class Shard(Record):
     """One `.units` file."""
 
     file: str
@@ -111,7 +57,7 @@ class Shard(_Record):
     sha256: str
 
 
-class SplitTotals(_Record):
+class SplitTotals(Record):
     """Sums over the documents of a split."""
 
     documents: int
@@ -124,7 +70,7 @@ class SplitTotals(_Record):
         return (self.units + self.documents) / self.seconds
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """`corpus.json`. `provenance` says in words and checksums where the units come from."""
 
     format: int
@@ -147,10 +93,10 @@ class Manifest(_Record):
             "shards": [[s.split, s.sha256] for s in self.shards],
             "documents": self.documents_sha256,
         }
-        return _digest(sees | ({"texts": self.texts_sha256} if self.texts_sha256 else {}))
+        return digest(sees | ({"texts": self.texts_sha256} if self.texts_sha256 else {}))
 
 
-class Document(_Record):
+class Document(Record):
     """One line of `documents.jsonl`."""
 
     id: str
@@ -187,7 +133,7 @@ def spans_of(sentences: Sequence[int], units: int | None = None) -> list[tuple[i
     return spans
 
 
-class Text(_Record):
+class Text(Record):
     """One line of `texts.jsonl`: what a document says, and when.
 
     The words of a sentence are `words_of(sentence)`; `words` has [start, stop) of each inside the
@@ -203,40 +149,6 @@ class Text(_Record):
 def words_of(sentence: str) -> list[str]:
     """The words of a sentence with their punctuation: what stands between blanks and is said."""
     return [word for word in sentence.split() if any(map(str.isalnum, word))]
-
-
-class Likelihood(StrEnum):
-    """What is compared of two sides: log-probability per unit, or of the whole side."""
-
-    mean = "mean"
-    sum = "sum"
-
-
-class PairsManifest(_Record):
-    """`pairs.json` of a pair set."""
-
-    format: int
-    name: str
-    inventory: int
-    units: int
-    units_sha256: str
-    items: int
-    items_sha256: str
-    dropped: int  # pairs with an empty side or two sides of the same units
-    likelihood: Likelihood = Likelihood.mean  # written only if it is another
-    provenance: dict[str, Any]
-
-    @property
-    def revision(self) -> str:
-        """12 hex digits over format, inventory, units, items, and what is compared of them."""
-        parts: dict[str, Any] = {"format": self.format, "inventory": self.inventory}
-        parts |= {"units": self.units_sha256, "items": self.items_sha256}
-        if self.likelihood != Likelihood.mean:
-            parts["likelihood"] = self.likelihood
-        return _digest(parts)
-
-
-# Reading
 
 
 @dataclass(frozen=True)
@@ -338,55 +250,20 @@ class Corpus:
     def verify(self) -> None:
         """Compare every checksum with the manifest; SlamError names the file that differs."""
         for shard in self.manifest.shards:
-            _check_sha256(self.folder / shard.file, shard.sha256)
-        _check_sha256(self.folder / "documents.jsonl", self.manifest.documents_sha256)
+            check_sha256(self.folder / shard.file, shard.sha256)
+        check_sha256(self.folder / "documents.jsonl", self.manifest.documents_sha256)
         if self.manifest.texts_sha256 is not None:
-            _check_sha256(self.folder / "texts.jsonl", self.manifest.texts_sha256)
+            check_sha256(self.folder / "texts.jsonl", self.manifest.texts_sha256)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A prompt (maybe empty) and two continuations, of which `positive` is the right one.
-
-    `group` is the part of the benchmark that the pair belongs to, say a grammatical paradigm.
-    Pairs of one `cluster` are no independent items: one word in several voices, several wrong ends
-    of one story.
-    """
-
-    id: str
-    prompt: Units
-    positive: Units
-    negative: Units
-    group: str = ""
-    cluster: str = ""  # '' is a cluster of its own
-
-
-def cluster_of(context: str) -> str:
-    """A `Pair.cluster` for pairs that share a context, which may be a long text; '' for ''."""
-    return _digest(context) if context else ""
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """An opened pair set, small enough to be in memory."""
-
-    name: str
-    revision: str
-    manifest: PairsManifest
-    items: tuple[Pair, ...]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-
-def _homes() -> list[Path]:
+def homes() -> list[Path]:
     named = os.environ.get("SLAM_CORPORA")
     return [EMBEDDED, *([Path(named)] if named else [])]
 
 
 def _folders(name_or_path: str | Path) -> list[Path]:
     """Where a corpus may be, if it is anywhere."""
-    places = [*(home / str(name_or_path) for home in _homes()), Path(name_or_path)]
+    places = [*(home / str(name_or_path) for home in homes()), Path(name_or_path)]
     return [folder for folder in places if (folder / "corpus.json").is_file()]
 
 
@@ -399,8 +276,7 @@ def find(name_or_path: str | Path) -> Path:
     """Folder of a corpus: an embedded name, a name under $SLAM_CORPORA, or a path."""
     if found := _folders(name_or_path):
         return found[0]
-    homes = _homes()
-    known = sorted({p.parent.name for home in homes for p in home.glob("*/corpus.json")})
+    known = sorted({p.parent.name for home in homes() for p in home.glob("*/corpus.json")})
     raise UsageError(
         f"no corpus {str(name_or_path)!r}: known by name are {', '.join(known) or 'none'}; "
         "else give the folder that holds its corpus.json (names are also sought in $SLAM_CORPORA)"
@@ -460,57 +336,9 @@ def one_inventory(opened: Sequence[Corpus]) -> int:
     return opened[0].inventory
 
 
-def open_pairs(name_or_path: str | Path) -> Pairs:
-    """Open a pair set, '<corpus>/<set>', '<corpus>/preferences/<name>/<part>' or its folder, and
-    check its checksums."""
-    folder = find_pairs(name_or_path)
-    manifest = _parsed(folder / "pairs.json", PairsManifest, "manifest of a pair set")
-    _check_sha256(folder / "pairs.units", manifest.units_sha256)
-    _check_sha256(folder / "items.jsonl", manifest.items_sha256)
-    packed = np.fromfile(folder / "pairs.units", np.uint8)
-    stream = unpack(packed, 0, manifest.units, manifest.inventory)
-    items = []
-    for line in (folder / "items.jsonl").read_text().splitlines():
-        item = json.loads(line)
-        prompt, positive, negative = (stream[slice(*item[side])] for side in _SIDES)
-        told = (item.get(field, "") for field in ("group", "cluster"))
-        items.append(Pair(item["id"], prompt, positive, negative, *told))
-    return Pairs(manifest.name, manifest.revision, manifest, tuple(items))
-
-
-def find_pairs(name_or_path: str | Path) -> Path:
-    """The folder of a pair set that `open_pairs` opens."""
-    path = Path(name_or_path)
-    for place in (path, *(home / path for home in _homes())):
-        if (place / "pairs.json").is_file():
-            return place
-    if path.parent.parent.name == "preferences":
-        raise UsageError(
-            f"no preferences {str(path)!r}: say <corpus>/preferences/<name>/train or held_out "
-            "(`python -m slam_core preferences` makes them)"
-        )
-    if path.parent == Path():
-        raise UsageError(
-            f"no corpus or pair set {str(path)!r}: corpora are looked for in $SLAM_CORPORA, a pair "
-            "set is <corpus>/<set>, such as tales/swuggy, or a folder that holds a pairs.json"
-        )
-    corpus = find(path.parent)
-    folder = corpus / "pairs" / path.name
-    if not (folder / "pairs.json").is_file():
-        known = sorted(p.parent.name for p in corpus.glob("pairs/*/pairs.json"))
-        has = ", ".join(known) or "none"
-        trained = sorted(corpus.glob("preferences/*/train/pairs.json"))
-        preferred = [f"{path.parent}/preferences/{p.parent.parent.name}/train" for p in trained]
-        prefers = f"; its preferences are {', '.join(preferred)} (or held_out)" if preferred else ""
-        raise UsageError(
-            f"corpus {path.parent} has no pair set {path.name!r}; it has {has}{prefers}"
-        )
-    return folder
-
-
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / "corpus.json"
-    manifest = _parsed(path, Manifest, "corpus manifest")
+    manifest = parsed(path, Manifest, "corpus manifest")
     if manifest.format not in READABLE:
         raise SlamError(
             f"{path} has format {manifest.format}, this version reads {FORMAT}: rebuild the corpus"
@@ -518,7 +346,7 @@ def _read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _parsed(path: Path, kind: type[R], what: str) -> R:
+def parsed(path: Path, kind: type[R], what: str) -> R:
     try:
         return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -528,9 +356,6 @@ def _parsed(path: Path, kind: type[R], what: str) -> R:
         raise SlamError(
             f"{path} is no {what}: {first['msg']}{at}; copy it again or make it anew"
         ) from None
-
-
-# Writing
 
 
 @dataclass(frozen=True)
@@ -620,8 +445,8 @@ def write_corpus(
         rate=rate,
         tokeniser=tokeniser,
         shards=tuple(sorted(shards, key=lambda s: s.file)),
-        documents_sha256=write_file(folder / "documents.jsonl", _lines(lines)),
-        texts_sha256=write_file(folder / "texts.jsonl", _lines(texts)) if texts else None,
+        documents_sha256=write_file(folder / "documents.jsonl", as_lines(lines)),
+        texts_sha256=write_file(folder / "texts.jsonl", as_lines(texts)) if texts else None,
         splits=totals,
         provenance=dict(provenance),
     )
@@ -629,66 +454,7 @@ def write_corpus(
     return manifest
 
 
-def write_pairs(
-    folder: Path,
-    pairs: Iterable[Pair],
-    *,
-    name: str,
-    inventory: int,
-    provenance: Mapping[str, Any],
-    likelihood: Likelihood = Likelihood.mean,
-) -> PairsManifest:
-    """Write a pair set; a pair with an empty side or two equal ones cannot be judged: dropped.
-
-    The manifest goes first and comes last, so an interrupted write leaves none. A cluster of one
-    pair is not written. SlamError if an id occurs twice or nothing is left.
-    """
-    stream: list[Units] = []
-    items: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    end = dropped = 0
-    for pair in pairs:
-        if pair.id in seen:
-            raise SlamError(f"pair set {name}: the id {pair.id!r} occurs twice: rename one")
-        seen.add(pair.id)
-        empty = not (pair.positive.size and pair.negative.size)
-        if empty or np.array_equal(pair.positive, pair.negative):
-            dropped += 1
-            continue
-        told = {"group": pair.group, "cluster": pair.cluster}
-        item: dict[str, Any] = {"id": pair.id} | {k: v for k, v in told.items() if v}
-        for side in _SIDES:
-            units: Units = getattr(pair, side)
-            stream.append(units)
-            item[side] = [end, end + units.size]
-            end += units.size
-        items.append(item)
-    if not items:
-        raise SlamError(f"pair set {name}: no pair with two different sides: nothing is written")
-    sizes = Counter(item.get("cluster") for item in items)
-    for item in items:
-        if sizes[item.get("cluster")] == 1:
-            item.pop("cluster", None)
-    packed = pack(np.concatenate(stream), inventory)
-    (folder / "pairs.json").unlink(missing_ok=True)
-    manifest = PairsManifest(
-        format=FORMAT,
-        name=name,
-        inventory=inventory,
-        units=end,
-        units_sha256=write_file(folder / "pairs.units", packed),
-        items=len(items),
-        items_sha256=write_file(folder / "items.jsonl", _lines(list(map(json.dumps, items)))),
-        dropped=dropped,
-        likelihood=likelihood,
-        provenance=dict(provenance),
-    )
-    written = manifest.model_dump_json(indent=1, exclude_defaults=True)
-    write_file(folder / "pairs.json", written.encode() + b"\n")
-    return manifest
-
-
-def _check_sha256(path: Path, expected: str) -> None:
+def check_sha256(path: Path, expected: str) -> None:
     if not path.is_file():
         raise SlamError(f"{path} is missing: copy the corpus again or rebuild it")
     if sha256_of(path) != expected:
@@ -698,11 +464,11 @@ def _check_sha256(path: Path, expected: str) -> None:
         )
 
 
-def _lines(lines: Sequence[str]) -> bytes:
+def as_lines(lines: Sequence[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

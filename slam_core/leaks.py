@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from slam_core.corpora import Corpus, Pair, Units, iterate
+from slam_core.bits import Units
+from slam_core.corpora import Corpus, iterate
 from slam_core.errors import SlamError
+from slam_core.pair_sets import Pair
 
 if TYPE_CHECKING:
     from slam_core.build import Source

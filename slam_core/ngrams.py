@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from slam_core.corpora import Corpus, Likelihood, Pairs, find, open_pairs
+from slam_core.corpora import Corpus, find
 from slam_core.errors import SlamError
 from slam_core.files import write_file
+from slam_core.pair_sets import Likelihood, Pairs, open_pairs
 
 Stream = npt.NDArray[np.int64]
 

@@ -27,10 +27,12 @@ from pydantic import (
     model_validator,
 )
 
+from slam_core.bits import Units
 from slam_core.build import speak
-from slam_core.corpora import Corpus, Document, Pair, Units, cluster_of
+from slam_core.corpora import Corpus, Document
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import json_files, json_lines, shown
+from slam_core.pair_sets import Pair, cluster_of
 from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
 from slam_core.voices import Cast, Speaker

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slam_core.corpora import Units, deduplicate
+from slam_core.bits import Units, deduplicate
 from slam_core.errors import SlamError
 
 Table = npt.NDArray[np.int64]  # (phones, units) numbers of frames

@@ -19,7 +19,6 @@ from slam_core import measured, prefix, pretrained, scratch
 from slam_core.allocator import keep_freed
 from slam_core.checkpoints import checkpoints, last_checkpoint, load_weights, truncated
 from slam_core.choices import Choices
-from slam_core.corpora import open_pairs
 from slam_core.data import HeldOut, Mix
 from slam_core.distributed import Followed, Lost, World, joined
 from slam_core.dpo import Preferences, reference_logps
@@ -31,6 +30,7 @@ from slam_core.foreign import one_theta
 from slam_core.limits import Limits
 from slam_core.models import build, count_parameters
 from slam_core.objective import NextUnit, Objective, Stream
+from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import (
     ENDED,

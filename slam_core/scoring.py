@@ -14,12 +14,13 @@ from torch import nn
 
 from slam_core import scratch
 from slam_core.checkpoints import last_checkpoint, load_weights
-from slam_core.corpora import Pairs, is_corpus, open_corpus, open_pairs
+from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.files import write_file
 from slam_core.leaks import refuse_trained
 from slam_core.models import build
+from slam_core.pair_sets import Pairs, open_pairs
 from slam_core.provenance import pick_device
 from slam_core.results import Journal, Score, scores_of
 from slam_core.spec import RunSpec, read_spec

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from slam_core.audio import SUFFIXES, Recording, open_audio
-from slam_core.corpora import Units
+from slam_core.bits import Units
 from slam_core.errors import SlamError, UsageError
 from slam_core.results import append_lines
 from slam_core.splits import id_of

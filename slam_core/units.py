@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from slam_core.audio import RATE, Wave
-from slam_core.corpora import Units
+from slam_core.bits import Units
 from slam_core.errors import SlamError
 from slam_core.features import Extractor, open_encoder
 from slam_core.files import sha256_of

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from slam_core import scratch
-from slam_core.corpora import Spoken, deduplicate, write_corpus
+from slam_core.bits import deduplicate
+from slam_core.corpora import Spoken, write_corpus
 from slam_core.results import Journal, fold
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source
 

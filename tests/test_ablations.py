@@ -37,12 +37,12 @@ from analysis.figures import numbers_arms
 from analysis.figures.write import write
 from analysis.published import table as published_table
 from slam_core import scratch
-from slam_core.corpora import Pair, open_pairs, write_pairs
 from slam_core.data import Mix
 from slam_core.errors import SlamError, UsageError
 from slam_core.families import shape_of
 from slam_core.flops import Counts
 from slam_core.genppl import text_nll, transcripts, vocoded
+from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.prompts import Continuation
 from slam_core.results import Result, Score, Spent, merge, read, read_lines
 from slam_core.spec import Dpo, RunSpec, resolve

@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from slam_core.commands.corpus import app
-from slam_core.corpora import Likelihood, Pair, Spoken, Text, open_corpus, write_corpus, write_pairs
+from slam_core.corpora import Spoken, Text, open_corpus, write_corpus
 from slam_core.errors import UsageError
 from slam_core.ngrams import remeasure
+from slam_core.pair_sets import Likelihood, Pair, write_pairs
 
 
 def test_a_card_is_counted_from_the_files(tmp_path: Path) -> None:

@@ -12,20 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slam_core import corpora
-from slam_core.corpora import (
-    Likelihood,
-    Pair,
-    Spoken,
-    Text,
-    deduplicate,
-    open_corpus,
-    open_pairs,
-    spans_of,
-    words_of,
-)
+from slam_core import bits, corpora, pair_sets
+from slam_core.bits import deduplicate
+from slam_core.corpora import Spoken, Text, open_corpus, spans_of, words_of
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.ngrams import Baselines, baselines, witten_bell
+from slam_core.pair_sets import Likelihood, Pair, open_pairs
 
 
 def write(folder: Path, documents: list[Spoken], **settings: object) -> corpora.Manifest:
@@ -62,23 +54,23 @@ def test_an_empty_source_and_a_place_that_is_none(tmp_path: Path) -> None:
 @given(st.integers(2, 60_000), st.data())
 def test_pack_and_unpack_any_slice(inventory: int, data: st.DataObject) -> None:
     units = np.array(data.draw(st.lists(st.integers(0, inventory - 1), max_size=70)), np.uint16)
-    packed = corpora.pack(units, inventory)
-    assert len(packed) == -(-units.size * corpora.width(inventory) // 8) + corpora._TAIL
+    packed = bits.pack(units, inventory)
+    assert len(packed) == -(-units.size * bits.width(inventory) // 8) + bits._TAIL
     start = data.draw(st.integers(0, units.size))
     stop = data.draw(st.integers(start, units.size))
-    read = corpora.unpack(np.frombuffer(packed, np.uint8), start, stop, inventory)
+    read = bits.unpack(np.frombuffer(packed, np.uint8), start, stop, inventory)
     assert read.tolist() == units[start:stop].tolist()
 
 
 def test_the_bits_on_disk() -> None:
     """9 bits a unit, lowest bit first: 1 and 257 are bits 0, 9 and 17."""
-    packed = corpora.pack(np.array([1, 257], np.uint16), 501)
+    packed = bits.pack(np.array([1, 257], np.uint16), 501)
     assert packed == bytes([0b00000001, 0b00000010, 0b00000010, 0, 0])
 
 
 def test_a_unit_beyond_the_inventory_is_refused() -> None:
     with pytest.raises(SlamError, match="unit 501 does not fit an inventory of 501"):
-        corpora.pack(np.array([501], np.uint16), 501)
+        bits.pack(np.array([501], np.uint16), 501)
 
 
 @given(st.lists(st.integers(0, 3)))
@@ -213,7 +205,7 @@ def test_pairs_come_back_and_indistinct_ones_are_counted(tmp_path: Path) -> None
     made = [Pair("x", nothing, a, b), Pair("same", a, b, b), Pair("y", b, b, a)]
     write(tmp_path, documents())
     folder = tmp_path / "pairs" / "toy"
-    manifest = corpora.write_pairs(folder, made, name="small/toy", inventory=501, provenance={})
+    manifest = pair_sets.write_pairs(folder, made, name="small/toy", inventory=501, provenance={})
     assert (manifest.items, manifest.dropped) == (2, 1)
     pairs = open_pairs(f"{tmp_path}/toy")
     assert [p.id for p in pairs.items] == ["x", "y"]
@@ -244,7 +236,7 @@ def test_only_a_likelihood_that_is_not_the_mean_is_written(tmp_path: Path) -> No
     """What was written before there was a choice is the same file, and the same revision."""
     pair = Pair("x", np.zeros(0, np.uint16), np.array([1, 2], np.uint16), np.array([1], np.uint16))
     made = {
-        how: corpora.write_pairs(
+        how: pair_sets.write_pairs(
             tmp_path / how, [pair], name="toy", inventory=9, provenance={}, likelihood=how
         )
         for how in Likelihood
@@ -267,7 +259,7 @@ def test_ngrams_judge_as_the_set_says(tmp_path: Path) -> None:
     pair = Pair("x", right[:0], right, wrong)
     for how in Likelihood:
         folder = tmp_path / "pairs" / how
-        corpora.write_pairs(
+        pair_sets.write_pairs(
             folder, [pair], name=f"small/{how}", inventory=4, provenance={}, likelihood=how
         )
     judged = baselines(open_corpus(tmp_path), highest=2).pair_accuracy
@@ -293,7 +285,7 @@ def test_baselines_see_structure(tmp_path: Path) -> None:
     right, wrong = np.array([1, 2], np.uint16), np.array([2, 1, 0], np.uint16)
     pairs = [Pair(str(i), np.array([0] * i, np.uint16), right, wrong) for i in range(2)]
     folder = tmp_path / "pairs" / "toy"
-    corpora.write_pairs(folder, pairs, name="small/toy", inventory=4, provenance={})
+    pair_sets.write_pairs(folder, pairs, name="small/toy", inventory=4, provenance={})
     measured = baselines(open_corpus(tmp_path), highest=3)
     assert measured.pair_accuracy["toy"][2] == 1.0
     assert np.isclose(measured.unigram, np.log(3), atol=0.02)
@@ -311,14 +303,14 @@ def test_a_set_may_be_called_as_a_split_and_must_have_the_units(tmp_path: Path) 
         ("test", Pair("x", right[:0], right, wrong)),
         ("other", Pair("x", right[:0], wrong, right)),
     ):
-        corpora.write_pairs(
+        pair_sets.write_pairs(
             tmp_path / "pairs" / name, [pair], name="test", inventory=4, provenance={}
         )
     measured = baselines(open_corpus(tmp_path), highest=2)
     assert measured.nats_per_unit == before
     assert (measured.pair_accuracy["test"][2], measured.pair_accuracy["other"][2]) == (1.0, 0.0)
     folder = tmp_path / "pairs" / "fine"
-    corpora.write_pairs(folder, [pair], name="small/fine", inventory=501, provenance={})
+    pair_sets.write_pairs(folder, [pair], name="small/fine", inventory=501, provenance={})
     with pytest.raises(SlamError, match="pairs/fine has 501 unit ids, corpus small has 4: move it"):
         baselines(open_corpus(tmp_path))
 

@@ -22,13 +22,13 @@ from conftest import numbers, write_tiny_corpus
 
 from slam_core import distributed, likelihood, processes, scratch
 from slam_core.checkpoints import checkpoints
-from slam_core.corpora import Pair, write_pairs
 from slam_core.distributed import World, joined, world
 from slam_core.engines import check, engine_of
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.limits import Limits
 from slam_core.models import build
 from slam_core.objective import NextUnit
+from slam_core.pair_sets import Pair, write_pairs
 from slam_core.prefetch import Prefetch
 from slam_core.processes import spread
 from slam_core.provenance import device_name

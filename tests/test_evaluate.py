@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from slam_core.corpora import Likelihood, open_corpus
+from slam_core.corpora import open_corpus
 from slam_core.evaluate import accuracies, pair_nlls, validation
+from slam_core.pair_sets import Likelihood
 from slam_core.streams import Stream
 
 VOCAB = 22

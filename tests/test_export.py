@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from analysis.units import unit, units_per_second
 from slam_core import scratch
 from slam_core.__main__ import main
-from slam_core.corpora import Pair, open_corpus, open_pairs, write_pairs
+from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.errors import SlamError, UsageError
 from slam_core.families import FAMILIES
@@ -25,6 +25,7 @@ from slam_core.formats.slamkit import with_offset
 from slam_core.likelihood import unit_nll
 from slam_core.models import build
 from slam_core.objective import NextUnit
+from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.run import execute
 from slam_core.scoring import _refuse_trained, finished, load
 from slam_core.spec import RunSpec, resolve, spec_from

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import SPEECH, points
 
-from analysis.compare import outside_of
+from analysis.compare.fit_and_law import outside_of
 from analysis.files import from_file
 from analysis.laws import Cost, Law, PowerLaw
 from analysis.points import group_means

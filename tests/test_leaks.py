@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from slam_core.build import Source
 from slam_core.commands.corpus import app
-from slam_core.corpora import Pair, Spoken, open_corpus, write_corpus, write_pairs
+from slam_core.corpora import Spoken, open_corpus, write_corpus
 from slam_core.errors import SlamError
 from slam_core.leaks import refuse_trained, screened, trained_on
+from slam_core.pair_sets import Pair, write_pairs
 
 WORDS = [f"w{i}" for i in range(400)]
 

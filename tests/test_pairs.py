@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from slam_core import corpora, pairs
+from slam_core import pair_sets, pairs
 from slam_core.commands import benchmark
-from slam_core.corpora import Spoken, Text, open_corpus, open_pairs, write_corpus, write_pairs
+from slam_core.corpora import Spoken, Text, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
+from slam_core.pair_sets import open_pairs, write_pairs
 from slam_core.voices import Reading, Speaker
 
 PAUSE = 500
@@ -320,14 +321,14 @@ def test_a_killed_write_leaves_no_manifest_over_other_data(
     with pytest.raises(SlamError, match="unit 501 does not fit"):
         write_pairs(tmp_path / "x", made(501), **settings)
     assert open_pairs(tmp_path / "x").items[0].negative.tolist() == [3]
-    write = corpora.write_file
+    write = pair_sets.write_file
 
     def dying(path: Path, content: bytes) -> str:
         if path.name == "items.jsonl":
             raise KeyboardInterrupt
         return write(path, content)
 
-    monkeypatch.setattr(corpora, "write_file", dying)
+    monkeypatch.setattr(pair_sets, "write_file", dying)
     with pytest.raises(KeyboardInterrupt):
         write_pairs(tmp_path / "x", made(4), **settings)
     assert not (tmp_path / "x" / "pairs.json").exists()

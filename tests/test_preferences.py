@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 
 from slam_core.__main__ import app
 from slam_core.auto_bleu import auto_bleu, words
-from slam_core.corpora import open_pairs
 from slam_core.errors import SlamError, UsageError
+from slam_core.pair_sets import open_pairs
 from slam_core.preferences import from_slamkit, triples
 
 

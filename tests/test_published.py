@@ -11,7 +11,7 @@ from worlds import SPEECH, isoflop_grid, noisy
 from worlds import published as published_set
 
 from analysis import published
-from analysis.compare import compare
+from analysis.compare.fit_and_law import compare
 from analysis.estimate import Options
 from analysis.fits import Settings, compute
 from analysis.laws import PowerLaw

@@ -14,7 +14,8 @@ import pytest
 
 from slam_core import scratch
 from slam_core.__main__ import main
-from slam_core.corpora import Likelihood, Pair, open_corpus, write_pairs
+from slam_core.corpora import open_corpus
+from slam_core.pair_sets import Likelihood, Pair, write_pairs
 from slam_core.spec import RunSpec
 
 

@@ -12,7 +12,8 @@ import torch
 
 from slam_core import audio, gate
 from slam_core.audio import Wave, open_audio
-from slam_core.corpora import EMBEDDED, deduplicate
+from slam_core.bits import deduplicate
+from slam_core.corpora import EMBEDDED
 from slam_core.errors import SlamError, UsageError
 from slam_core.gate import FRAME, Gate
 from slam_core.units import Tokeniser

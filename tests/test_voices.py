@@ -12,7 +12,8 @@ import pytest
 
 from slam_core import build
 from slam_core.__main__ import main
-from slam_core.corpora import EMBEDDED, deduplicate, one_inventory, open_corpus, words_of
+from slam_core.bits import deduplicate
+from slam_core.corpora import EMBEDDED, one_inventory, open_corpus, words_of
 from slam_core.errors import SlamError, UsageError
 from slam_core.voices import CASTS, FLITE_SPEAKERS, PSEUDO_SPEAKERS, Cast, _words
 

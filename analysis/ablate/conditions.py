@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from ablations.declare import Declared, key
 from slam_core.choices import kept
-from slam_core.corpora import open_pairs
 from slam_core.data import Mix
 from slam_core.errors import SlamError
+from slam_core.pair_sets import open_pairs
 from slam_core.results import Result
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.compare import outside_of
+from analysis.compare.fit_and_law import outside_of
 from analysis.estimate import APPROACH, Estimate
 from analysis.figures.shown import Numbers, apart, conventions, ends, fresh, usable
 from analysis.fits import Fits, isoflop_size

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from analysis.against import same_convention
 from analysis.bootstrap import Interval
+from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH, Estimate
 from analysis.fits import Fits
 from analysis.laws import PublishedLaw

@@ -15,11 +15,12 @@ import numpy as np
 
 from slam_core.audio import SUFFIXES, open_audio
 from slam_core.benchmarks.pairs import AudioPair, Clip
-from slam_core.corpora import Pair, Units, deduplicate
+from slam_core.bits import Units, deduplicate
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import sha256_of
 from slam_core.formats.lines import json_lines, text_of
 from slam_core.formats.tokens import raw_units
+from slam_core.pair_sets import Pair
 
 if TYPE_CHECKING:
     from slam_core.units import Tokeniser

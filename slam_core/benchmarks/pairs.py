@@ -30,7 +30,7 @@ class AudioPair:
     split: str = ""  # where the data set tells one
     context: str = ""  # the text of the prompt, where it is told
     text: str = ""  # of prompt and positive
-    cluster: str = ""  # see `corpora.Pair`
+    cluster: str = ""  # see `pair_sets.Pair`
 
 
 def stem(name: Path) -> str:

@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from slam_core.corpora import Corpus, Likelihood, Pair, open_corpus, open_pairs, write_pairs
+from slam_core.corpora import Corpus, open_corpus
 from slam_core.errors import UsageError
 from slam_core.files import sha256_of
 from slam_core.leaks import refuse_trained
 from slam_core.ngrams import remeasure, stored
+from slam_core.pair_sets import Likelihood, Pair, open_pairs, write_pairs
 
 if TYPE_CHECKING:
     from slam_core.pairs import Reader

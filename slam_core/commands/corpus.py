@@ -15,12 +15,13 @@ from rich.table import Table
 
 from slam_core.commands import build as building
 from slam_core.commands.build import finish
-from slam_core.corpora import Corpus, open_corpus, open_pairs, write_corpus, write_pairs
+from slam_core.corpora import Corpus, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
 from slam_core.formats.durations import kept
 from slam_core.formats.tokens import Reading, of_one_tokeniser, read_documents
 from slam_core.ngrams import remeasure
+from slam_core.pair_sets import open_pairs, write_pairs
 from slam_core.splits import check_shares
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)

@@ -13,15 +13,9 @@ from slam_core.commands.benchmark import LikelihoodOption
 from slam_core.commands.benchmark import app as benchmarks
 from slam_core.commands.corpus import app as corpus_app
 from slam_core.commands.corpus import say
-from slam_core.corpora import (
-    SPLITS,
-    Likelihood,
-    PairsManifest,
-    is_corpus,
-    open_corpus,
-    write_pairs,
-)
+from slam_core.corpora import SPLITS, is_corpus, open_corpus
 from slam_core.errors import UsageError
+from slam_core.pair_sets import Likelihood, PairsManifest, write_pairs
 
 T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]

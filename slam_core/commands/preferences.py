@@ -23,10 +23,11 @@ from slam_core.commands.benchmark import (
 )
 from slam_core.commands.corpus import say
 from slam_core.commands.formats import counted, tell_pairs
-from slam_core.corpora import Corpus, open_corpus, open_pairs
+from slam_core.corpora import Corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import replacing
 from slam_core.formats import slamkit
+from slam_core.pair_sets import open_pairs
 from slam_core.preferences import (
     Preference,
     filtered,

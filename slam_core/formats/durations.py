@@ -16,7 +16,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from slam_core.corpora import Corpus, Spoken, Units
+from slam_core.bits import Units
+from slam_core.corpora import Corpus, Spoken
 from slam_core.errors import SlamError
 from slam_core.files import replacing, sha256_of, write_file
 from slam_core.formats.tokens import Encoded

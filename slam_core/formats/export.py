@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from slam_core.corpora import Corpus, Document, Text, Units
+from slam_core.bits import Units
+from slam_core.corpora import Corpus, Document, Text
 from slam_core.errors import UsageError
 from slam_core.files import replacing
 from slam_core.formats import slamkit

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from slam_core.corpora import SPLITS, Units
+from slam_core.bits import Units
+from slam_core.corpora import SPLITS
 from slam_core.errors import SlamError, UsageError
 
 Record = Mapping[str, Any]

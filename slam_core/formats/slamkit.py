@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slam_core.corpora import Units
+from slam_core.bits import Units
 from slam_core.errors import SlamError
 from slam_core.formats.lines import shown
 

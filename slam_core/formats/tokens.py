@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from slam_core.corpora import SPLITS, Spoken, Text, Units, spans_of, words_of
+from slam_core.bits import Units
+from slam_core.corpora import SPLITS, Spoken, Text, spans_of, words_of
 from slam_core.errors import SlamError
 from slam_core.formats import slamkit
 from slam_core.formats.lines import (

@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.table import store
 
-from slam_core.corpora import open_pairs
 from slam_core.formats.lines import json_lines
 from slam_core.ngrams import witten_bell
+from slam_core.pair_sets import open_pairs
 from slam_core.pairs import TextPair, text_pairs
 from slam_core.stories import story_of
 

@@ -28,9 +28,9 @@ from safetensors.numpy import load_file
 from table import store
 
 from slam_core.audio import SUFFIXES, open_audio
+from slam_core.bits import Units, deduplicate
 from slam_core.coarse import coarse_map, load_coarse
 from slam_core.codebook import fit
-from slam_core.corpora import Units, deduplicate
 from slam_core.files import write_file
 from slam_core.quality import Alignment, Encoded, read_alignments, report
 from slam_core.tokeniser_config import DEFAULT, RECIPES

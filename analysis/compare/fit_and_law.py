@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.against import same_convention
 from analysis.bootstrap import Interval
+from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
 from analysis.fits import Best, Fits, convention_name, ends
 from analysis.laws import PublishedLaw

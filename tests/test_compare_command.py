@@ -13,8 +13,9 @@ import pytest
 from test_analysis_cli import analysis
 from worlds import SPEECH, isoflop_grid, noisy
 
-from analysis import against, published
-from analysis.beside import Two, two
+from analysis import published
+from analysis.compare import runs_and_law
+from analysis.compare.two_fits import Two, compare
 from analysis.fits import Settings, compute
 from analysis.laws import Law
 from slam_core.errors import SlamError, UsageError
@@ -60,7 +61,7 @@ def out(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_slam_as_json_is_what_the_api_says(capsys: pytest.CaptureFixture[str]) -> None:
     found: list[dict[str, Any]] = json.loads(out(capsys, "slam", "--json"))
     assert [one["quoted"] for one in found] == ["3.0e+18", "3.8e+18", "5.2e+18"]
-    for one, at in zip(found, against.slam(), strict=True):
+    for one, at in zip(found, runs_and_law.slam(), strict=True):
         assert (one["flops"], one["n"], one["d"]) == (at.c, at.optimum.n, at.optimum.d)
         assert one["predicted"] == dict(at.predicted)
         assert len(one["runs"]) == 6
@@ -167,7 +168,7 @@ def test_a_better_fit_gains_what_was_planted(
         compute(made.points(home), made)
         for made in (Settings(str(home / f"{name}.csv"), "total") for name in ("old", "new"))
     )
-    pair: Two = two(old, new)
+    pair: Two = compare(old, new)
     assert [c for c, _ in pair.gains["parametric"]] == [row["flops"] for row in rows]
     values = [gain.value for _, gain in pair.gains["parametric"]]
     assert values == pytest.approx([row["value"] for row in rows], rel=1e-9)
@@ -195,7 +196,7 @@ def test_fits_that_share_no_estimate_do_not_compare(home: Path, tmp_path: Path) 
     old = Settings(str(home / "old.csv"), "total", estimator="envelope")
     new = Settings(str(home / "new.csv"), "total", estimator="isoflop")
     with pytest.raises(SlamError, match="old and new share no usable estimate"):
-        two(compute(old.points(tmp_path), old), compute(new.points(tmp_path), new))
+        compare(compute(old.points(tmp_path), old), compute(new.points(tmp_path), new))
 
 
 @pytest.mark.parametrize(
@@ -278,4 +279,4 @@ def test_losses_on_two_corpora_are_not_compared(home: Path, tmp_path: Path) -> N
     done = compute(made.points(tmp_path), made)
     other = replace(done, points=replace(done.points, corpus="tails"))
     with pytest.raises(UsageError, match=r"tails do not compare; choose one with fit --corpus"):
-        two(done, other)
+        compare(done, other)

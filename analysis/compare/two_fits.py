@@ -1,83 +1,18 @@
-"""Runs beside a published law of accuracy, Slam at its three computes, and one fit beside another:
-as text and as JSON."""
+"""One fit beside another: the compute that one asks for the loss of the other, where they cross."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis.against import Beside, SlamAt, same_convention
+from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
 from analysis.fits import Fits, convention_name, ends, finite
 from analysis.plain import between, big, columns
-from analysis.plain import show as show_table
-from analysis.published import PublishedPower
+from analysis.plain import show as print_table
 from analysis.spend import efficiency
 from analysis.spend.efficiency import Crossing, Gain
 from slam_core.errors import SlamError, UsageError
-
-LEGEND = "residual in points; gain: the C that the law asks for the accuracy over that of the run"
-
-
-def _numbers(row: Beside) -> tuple[str, ...]:
-    accuracies = f"{row.measured:.2%}", f"{row.predicted:.2%}"
-    return (*accuracies, f"{100 * row.residual:+.2f}", big(row.gain))
-
-
-def show(rows: Sequence[Beside], law: PublishedPower) -> None:
-    """Each run with what the law says of its compute."""
-    print(f"{law.name}: {law.metric} = {law.k:g} C^{law.gamma:g} ({law.citation}; {law.source})")
-    table = columns("run", "C", "counted as", law.metric, "predicted", "residual", "gain")
-    for row in rows:
-        table.add_row(row.run, big(row.c), convention_name(row.compute), *_numbers(row))
-    show_table(table)
-    print(LEGEND)
-
-
-def record(rows: Sequence[Beside]) -> list[dict[str, Any]]:
-    """The same as JSON."""
-    found: list[dict[str, Any]] = finite([asdict(row) | {"residual": row.residual} for row in rows])
-    return found
-
-
-def show_slam(quoted: Sequence[SlamAt]) -> None:
-    """Slam against the predicted optimum at each compute that its paper gives one run."""
-    print(
-        "Slam (Maimon et al. 2025, arXiv:2502.15814) against the optimum that Cuervo & Marxer 2024"
-    )
-    print("(arXiv:2404.00685) predict, at each compute the paper quotes for the same run")
-    for at in quoted:
-        print(f"\nC = {at.quoted} ({at.c:.4g}): {at.compute}; {at.source}")
-        n, d, _ = at.optimum
-        print(
-            f"predicted optimum: N* {n / 1e6:.1f}M, D* {d / 1e9:.2f}B, D*/N* {at.optimum.ratio:.3g}"
-        )
-        table = columns("run", "metric", "measured", "predicted", "residual", "gain")
-        for row in at.runs:
-            table.add_row(row.run, row.metric, *_numbers(row))
-        show_table(table)
-    print(LEGEND)
-
-
-def slam_record(quoted: Sequence[SlamAt]) -> list[dict[str, Any]]:
-    """The same as JSON."""
-    found: list[dict[str, Any]] = finite(
-        [
-            {
-                "quoted": at.quoted,
-                "flops": at.c,
-                "compute": at.compute,
-                "source": at.source,
-                "n": at.optimum.n,
-                "d": at.optimum.d,
-                "predicted": dict(at.predicted),
-                "runs": record(at.runs),
-            }
-            for at in quoted
-        ]
-    )
-    return found
 
 
 @dataclass(frozen=True)
@@ -91,7 +26,7 @@ class Two:
     crossings: dict[str, Crossing]
 
 
-def two(ref: Fits, new: Fits) -> Two:
+def compare(ref: Fits, new: Fits) -> Two:
     """Compare best losses; `UsageError` where N, C or the units of the loss differ."""
     flops = convention_name(same_convention(new.points.flops, ref.points.flops))
     same_convention(new.points.params, ref.points.params, "parameter")
@@ -126,7 +61,7 @@ def two(ref: Fits, new: Fits) -> Two:
     return Two((ref.points.name, new.points.name), counted, gains, crossings)
 
 
-def show_two(pair: Two) -> None:
+def show(pair: Two) -> None:
     """Gains and crossings of two fits."""
     ref, new = pair.names
     print(f"compute-equivalent gain of {new} over {ref}: C of {ref} over C of {new} at equal loss")
@@ -136,7 +71,7 @@ def show_two(pair: Two) -> None:
             drawn = between(gain.interval, big) if gain.interval else ""
             cells = (f"{gain.level:.4f}", big(gain.new), big(gain.value), drawn)
             table.add_row(APPROACH[name], big(c), *cells)
-    show_table(table)
+    print_table(table)
     for name, crossing in pair.crossings.items():
         print(f"{APPROACH[name]}: {crossing.message}")
     print(
@@ -145,7 +80,7 @@ def show_two(pair: Two) -> None:
     print("the gains mean nothing.")
 
 
-def two_record(pair: Two) -> dict[str, Any]:
+def record(pair: Two) -> dict[str, Any]:
     """The same as JSON."""
     made = {
         "reference": pair.names[0],

@@ -9,7 +9,8 @@ import pytest
 from worlds import points
 
 from analysis import published
-from analysis.against import SLAM_LAWS, beside, same_convention, slam
+from analysis.compare.conventions import same_convention
+from analysis.compare.runs_and_law import SLAM_LAWS, beside, slam
 from slam_core.errors import UsageError
 
 

@@ -1,23 +1,28 @@
-"""Runs, published or our own, beside a published law of accuracy, with C counted alike."""
+"""Runs, published or our own, beside a published law of accuracy, with C counted alike; and Slam at
+the three computes that its paper gives one run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from analysis import published
+from analysis.compare.conventions import same_convention
+from analysis.fits import convention_name, finite
 from analysis.laws import Floats, Optimum
+from analysis.plain import big, columns
+from analysis.plain import show as show_table
 from analysis.published import PublishedPower
 from analysis.spend.efficiency import gain_of_run
 from slam_core.errors import UsageError
-from slam_core.flops import Kind, convention
 
 SLAM = ("Slam (-DPO)", "Slam")
 SLAM_LAWS = ("cuervo-speech-sBLIMP", "cuervo-speech-sSC", "cuervo-speech-tSC")
+LEGEND = "residual in points; gain: the C that the law asks for the accuracy over that of the run"
 
 
 class Runs(Protocol):
@@ -70,31 +75,6 @@ class SlamAt:
     optimum: Optimum
     predicted: Mapping[str, float]
     runs: tuple[Beside, ...]
-
-
-def same_convention(ours: str, theirs: str, kind: Kind = "FLOP") -> str:
-    """The convention that both count C (or N, with `kind` parameter) in.
-
-    `UsageError` where they differ, or where one is unknown: two conventions are never mixed.
-    """
-    what, option = ("C", "--convention") if kind == "FLOP" else ("N", "--params")
-    if ours == theirs == "as given":
-        raise UsageError(f"what {what} counts is said on neither side; fit again with {option}")
-    names = []
-    for name, other in ((ours, theirs), (theirs, ours)):
-        try:
-            names.append(convention(name, kind))
-        except UsageError:
-            raise UsageError(
-                f"what {what} counts is '{name}' on one side and {other} on the other; if they "
-                f"count alike fit again with {option} {other}, else count both alike"
-            ) from None
-    if names[0] != names[1]:
-        raise UsageError(
-            f"{what} counts {names[0]} on one side and {names[1]} on the other; "
-            f"count ours alike: fit again with {option} {names[1]}"
-        )
-    return names[0]
 
 
 def beside(runs: Runs, law: PublishedPower, compute: str | None = None) -> tuple[Beside, ...]:
@@ -155,3 +135,63 @@ def slam() -> tuple[SlamAt, ...]:
             )
         )
     return tuple(found)
+
+
+def show(rows: Sequence[Beside], law: PublishedPower) -> None:
+    """Each run with what the law says of its compute."""
+    print(f"{law.name}: {law.metric} = {law.k:g} C^{law.gamma:g} ({law.citation}; {law.source})")
+    table = columns("run", "C", "counted as", law.metric, "predicted", "residual", "gain")
+    for row in rows:
+        table.add_row(row.run, big(row.c), convention_name(row.compute), *_numbers(row))
+    show_table(table)
+    print(LEGEND)
+
+
+def record(rows: Sequence[Beside]) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    found: list[dict[str, Any]] = finite([asdict(row) | {"residual": row.residual} for row in rows])
+    return found
+
+
+def show_slam(quoted: Sequence[SlamAt]) -> None:
+    """Slam against the predicted optimum at each compute that its paper gives one run."""
+    print(
+        "Slam (Maimon et al. 2025, arXiv:2502.15814) against the optimum that Cuervo & Marxer 2024"
+    )
+    print("(arXiv:2404.00685) predict, at each compute the paper quotes for the same run")
+    for at in quoted:
+        print(f"\nC = {at.quoted} ({at.c:.4g}): {at.compute}; {at.source}")
+        n, d, _ = at.optimum
+        print(
+            f"predicted optimum: N* {n / 1e6:.1f}M, D* {d / 1e9:.2f}B, D*/N* {at.optimum.ratio:.3g}"
+        )
+        table = columns("run", "metric", "measured", "predicted", "residual", "gain")
+        for row in at.runs:
+            table.add_row(row.run, row.metric, *_numbers(row))
+        show_table(table)
+    print(LEGEND)
+
+
+def slam_record(quoted: Sequence[SlamAt]) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    found: list[dict[str, Any]] = finite(
+        [
+            {
+                "quoted": at.quoted,
+                "flops": at.c,
+                "compute": at.compute,
+                "source": at.source,
+                "n": at.optimum.n,
+                "d": at.optimum.d,
+                "predicted": dict(at.predicted),
+                "runs": record(at.runs),
+            }
+            for at in quoted
+        ]
+    )
+    return found
+
+
+def _numbers(row: Beside) -> tuple[str, ...]:
+    accuracies = f"{row.measured:.2%}", f"{row.predicted:.2%}"
+    return (*accuracies, f"{100 * row.residual:+.2f}", big(row.gain))

@@ -1,0 +1,25 @@
+"""`agree`: two sets of results of one study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.options import RESULTS, Json, Results
+
+
+def agree(
+    name: Annotated[str, typer.Argument(help="A study.")],
+    known: Annotated[Path, typer.Option("--with", help="Results to compare with.")] = RESULTS,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """How far the runs of a study differ between two results folders, beside seed noise."""
+    from analysis import agree as agreeing
+
+    found = agreeing.agree(name, results, known)
+    print(json.dumps(asdict(found)) if as_json else found)

@@ -1,0 +1,103 @@
+"""`predict`: the best size, data, loss and hours for a budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated
+
+import typer
+
+from analysis.options import RESULTS, Json, Name, Results, fitted, unused
+from slam_core.errors import SlamError, UsageError
+
+
+def predict(
+    name: Name = None,
+    flops: Annotated[
+        list[float] | None, typer.Option("--flops", help="Budget in FLOPs. Repeatable.")
+    ] = None,
+    hours: Annotated[
+        list[float] | None,
+        typer.Option("--hours", help="Budget in GPU-hours, at Cuervo & Marxer's measured speed."),
+    ] = None,
+    law: Annotated[
+        str | None, typer.Option("--law", help="A published law instead of our own fits.")
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="Whose hours: V100, A5000, A100, H100, H200.", show_default="A100"),
+    ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option(help="Share of the GPU's peak that training gets.", show_default="0.4"),
+    ] = None,
+    exact: Annotated[
+        str | None, typer.Option(help="Count the FLOPs of this family's shapes exactly.")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Of --exact, in units.", show_default="1024")
+    ] = None,
+    serve: Annotated[float, typer.Option(help="Units of inference to pay for too.")] = 0.0,
+    unique: Annotated[float, typer.Option(help="Units of data there are, at most.")] = math.inf,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Go on beyond the sizes a price is known for.")
+    ] = False,
+    results: Results = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Best size, data, loss and hours for a budget, with intervals where they are our own; by
+    approach 3 also under other prices than 6ND."""
+    from analysis import predict as predicting
+    from analysis import published, report
+    from analysis.fits import finite
+    from analysis.laws import PublishedLaw
+    from analysis.spend import prices
+
+    if hours and exact:
+        raise UsageError("--hours are at measured speeds; leave --exact out")
+    if bool(flops) == bool(hours):
+        raise UsageError("say budgets with --flops or with --hours")
+    if not (serve >= 0 and unique > 0):
+        raise UsageError(f"--serve {serve:g} and --unique {unique:g} are amounts of units, above 0")
+    is_priced = bool(hours or exact or serve or math.isfinite(unique))
+    unused("context", context is not None and not exact, "--exact")
+    unused("extrapolate", extrapolate and not (hours or exact), "--hours or --exact")
+    unused("mfu", mfu is not None and is_priced, "--flops and none of --exact, --serve, --unique")
+    unused("gpu", gpu is not None and is_priced and not hours, "--hours, or --flops alone")
+    gpu, mfu, context = gpu or "A100", 0.4 if mfu is None else mfu, context or 1024
+    source = published.law(law) if law else fitted(name, results, quiet=as_json)
+    if is_priced:
+        basis = predicting.Basis.of(source)
+        if hours:
+            price = prices.cuervo_hours(gpu, extrapolate)
+        elif exact:
+            low, high = basis.sampled.n or (1e7, 1e9)
+            sizes = (low / 10, 30 * high)
+            vocab = 502  # 500 units and two signs, as the published models have
+            counted = "total" if basis.params == "as given" else basis.params
+            price = prices.family_flops(
+                exact, vocab, context, params=counted, sizes=sizes, extrapolate=extrapolate
+            )
+        else:
+            price = prices.training_flops(basis.law.cost)
+        price = price.serving(serve) if serve else price
+        rows = [predicting.priced(basis, b, price, unique) for b in flops or hours or ()]
+        if as_json:
+            print(json.dumps(finite(predicting.priced_record(rows))))
+        else:
+            report.show_priced(rows, basis.unit.title, basis.params)
+        return
+    unit = "nats per unit of its own"
+    if isinstance(source, PublishedLaw):
+        found = [predicting.published(source, c, gpu, mfu) for c in flops or ()]
+    else:
+        found = [p for c in flops or () for p in predicting.ours(source, c, gpu, mfu)]
+        unit = source.unit.title
+        if not found:
+            reasons = "; ".join(made.message for made in source.estimates.values())
+            raise SlamError(f"nothing to predict from: {reasons}")
+    if as_json:
+        print(json.dumps(finite(predicting.record(found))))
+    else:
+        report.show_predictions(found, unit)
