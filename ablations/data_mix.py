@@ -1,7 +1,15 @@
 """Table 1: synthetic and diverse data beside recorded speech."""
 
 from ablations.declare import GENERATED, LOSSES, Ablation, Paper
-from ablations.scales import REAL, REAL_DIVERSE, REAL_SYNTHETIC, REAL_SYNTHETIC_DIVERSE, TWIST, like
+from ablations.scales import (
+    RATES,
+    REAL,
+    REAL_DIVERSE,
+    REAL_SYNTHETIC,
+    REAL_SYNTHETIC_DIVERSE,
+    TWIST,
+    like,
+)
 
 ABLATION = Ablation(
     name="data-mix",
@@ -9,6 +17,7 @@ ABLATION = Ablation(
     where="Table 1",
     metrics=("sBLIMP", "sSC", "tSC", "sWUGGY", *GENERATED, *LOSSES),
     baseline="real",
+    tuned=RATES,
     arms={
         "real": {"data.sources": REAL},
         "+ synthetic": {"data.sources": REAL_SYNTHETIC},

@@ -12,8 +12,8 @@ from ablations.declare import Declared, Generation
 from ablations.scoring import Speech, score_here
 from slam_core import scratch
 from slam_core.__main__ import main as core
-from slam_core.distributed import world
 from slam_core.spec import read_spec
+from slam_core.training.distributed import world
 
 DOOR = "ablations.door"
 _THEN = "then-score"

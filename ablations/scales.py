@@ -111,6 +111,9 @@ TWIST: Changes = {"model.init": Init()}
 COLD_IF_TINY: Changes = {"model.init": By(tiny=None, paper=Init())}
 RANDOM: Changes = {"model.init": None}
 
+# Learning rates to choose from for each arm, where arms differ in start, shape or data.
+RATES = {"optim.lr": By(tiny=(2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2), paper=(1e-3,))}
+
 # Slam's second stage (Table 5), half an hour of its day, in which it takes 5M units (Table 3), both
 # ends of the pairs. At the tiny scale rates are higher.
 _HALF_HOUR = 6 * 358.35e6 * 5e6

@@ -15,8 +15,8 @@ from slam_core import scratch
 from slam_core.bits import deduplicate
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.errors import UsageError, exit_code
-from slam_core.limits import Limits, how_to_compile
 from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from
+from slam_core.training.limits import Limits, how_to_compile
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -54,7 +54,7 @@ def run(
 
     Started by torchrun, or by srun with several tasks, these are the processes.
     """
-    from slam_core.distributed import world
+    from slam_core.training.distributed import world
 
     limits = Limits(micro_batch, save_every, zero, how_to_compile(compile_), checkpoint_activations)
     chosen = _chosen(spec, recipe, set_ or [])
@@ -81,9 +81,9 @@ def run(
     if size > 1:
         # Read when torch is loaded. It would tell of a lost connection with a stack trace in C++.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from slam_core.distributed import Followed
-    from slam_core.processes import spread
     from slam_core.run import execute
+    from slam_core.training.distributed import Followed
+    from slam_core.training.processes import spread
 
     def work() -> None:
         try:
@@ -193,7 +193,7 @@ def units(
     as_json: Json = False,
 ) -> None:
     """Turn recordings into discrete units with the embedded tokeniser, and show them."""
-    from slam_core.audio import open_audio
+    from slam_core.tokeniser.audio import open_audio
     from slam_core.units import Tokeniser
 
     tokeniser = Tokeniser.load()
@@ -260,6 +260,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from slam_core.distributed import leave
+    from slam_core.training.distributed import leave
 
     leave(main())

@@ -22,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from slam_core.choices import COLUMNS, Choices
+from slam_core.decoder.likelihood import unit_nll
 from slam_core.draws import Ids
 from slam_core.files import write_file
-from slam_core.likelihood import unit_nll
+from slam_core.training.choices import COLUMNS, Choices
 
 Loss = Literal["sigmoid", "ipo", "hinge"]
 

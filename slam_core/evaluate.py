@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from slam_core.distributed import ALONE, World
+from slam_core.decoder.likelihood import unit_nll
 from slam_core.errors import UsageError
-from slam_core.likelihood import unit_nll
 from slam_core.pair_sets import Likelihood, Pairs
 from slam_core.results import Validation
 from slam_core.streams import Tokens, rows_at
+from slam_core.training.distributed import ALONE, World
 
 # Units in one forward pass of an evaluation. Fixed: a score must not depend on the machine.
 CHUNK = 16_384

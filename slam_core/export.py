@@ -21,15 +21,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, PreTrainedModel
 
-from slam_core.checkpoints import share
+from slam_core.decoder.pretrained import SLAMKIT
+from slam_core.decoder.twist import PREFIX, quiet
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET, PAD
 from slam_core.interleave import Joint
-from slam_core.pretrained import SLAMKIT
 from slam_core.scoring import Say, finished, load
 from slam_core.spec import RunSpec
 from slam_core.streams import corpus_here
-from slam_core.twist import PREFIX, quiet
+from slam_core.training.checkpoints import share
 
 LAYOUTS = ("transformers", "slamkit")
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from slam_core.decoder.families import attention_weights, family
+from slam_core.decoder.shapes import Shape
 from slam_core.errors import UsageError
-from slam_core.families import attention_weights, family
-from slam_core.shapes import Shape
 
 Kind = Literal["FLOP", "parameter"]
 
@@ -26,7 +26,7 @@ class Counts(BaseModel):
     of the heads together).
     `matmul` is the number of weights that a forward pass multiplies (body matrices plus the head,
     tied or not, without embedding look-ups, norms and biases); of what goes its own way
-    (`slam_core.measured`), multiplications for each unit. `idle` is what a unit leaves aside
+    (`decoder.measured`), multiplications for each unit. `idle` is what a unit leaves aside
     of the body: experts not chosen for it.
     """
 

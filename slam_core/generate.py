@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from slam_core import scratch
-from slam_core.attention import NAME, PADDED
 from slam_core.auto_bleu import auto_bleu
 from slam_core.corpora import open_corpus
+from slam_core.decoder.attention import NAME, PADDED
 from slam_core.errors import UsageError
 from slam_core.evaluate import tail_nll
 from slam_core.files import write_file

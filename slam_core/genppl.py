@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 
-from slam_core.audio import RATE, SUFFIXES, open_audio
 from slam_core.errors import SlamError, UsageError
 from slam_core.generate import Judge
 from slam_core.prompts import Continuation, transcripts_metric
 from slam_core.provenance import pick_device
+from slam_core.tokeniser.audio import RATE, SUFFIXES, open_audio
 
 Wave = npt.NDArray[np.float32]
 Speak = Callable[[Sequence[Continuation]], Iterator[Wave]]

@@ -25,7 +25,7 @@ from slam_core.errors import SlamError
 from slam_core.pair_sets import Pair
 
 if TYPE_CHECKING:
-    from slam_core.build import Source
+    from slam_core.building.build import Source
 
 PASSAGE = 20  # words
 STRETCH, SHORTEST = 100, 40  # units

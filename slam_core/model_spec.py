@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from slam_core import pretrained
+from slam_core.decoder import pretrained
+from slam_core.decoder.families import family, own_settings, shape_of
+from slam_core.decoder.shapes import Setting, Shape
 from slam_core.errors import UsageError
-from slam_core.families import family, own_settings, shape_of
-from slam_core.shapes import Setting, Shape
 
 VALUE = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -27,7 +27,7 @@ class Init(BaseModel):
     """Trained weights to start from (TWIST), read as safetensors only.
 
     `source`: a folder with config.json and weights (a text LM, an export of a run, or a slamkit
-    checkpoint), or a hub id whose files are here already (`slam_core.pretrained` says where), at
+    checkpoint), or a hub id whose files are here already (`decoder.pretrained` says where), at
     `revision` if not at main; the checkpoint that family `hf` has as its size if not said.
     `embeddings`: `keep` takes the first rows of the text embedding, one a unit, as a cut of the
     vocabulary does (of a checkpoint of units, slamkit's or an export, the rows of the same units
@@ -71,7 +71,7 @@ class Model(BaseModel):
     Family `hf` with the folder or hub id of a checkpoint as `size` is the family and shape that its
     config.json tells. With `init` the shape need not be told: it is the checkpoint's; fewer
     `layers` are its first ones. Of a family that is none of ours it is transformers' model of that
-    config (`slam_core.foreign`), which is filled in as `config`; the family is its model_type.
+    config (`decoder.foreign`), which is filled in as `config`; the family is its model_type.
 
     `tied`: the head shares the embedding; the family's own rule (with `hf` or `init`, the
     checkpoint's) if not said. `rope_theta` applies to families with rotary positions; a

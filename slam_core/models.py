@@ -24,11 +24,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from slam_core import foreign, measured
-from slam_core.attention import NAME
+from slam_core.decoder import foreign, measured
+from slam_core.decoder.attention import NAME
+from slam_core.decoder.families import family
+from slam_core.decoder.likelihood import Head
 from slam_core.errors import UsageError
-from slam_core.families import family
-from slam_core.likelihood import Head
 from slam_core.spec import Model
 
 

@@ -129,7 +129,7 @@ def _lion(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
 
 
 def _adalomo(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
-    from slam_core.adalomo import AdaLomo
+    from slam_core.training.adalomo import AdaLomo
 
     return AdaLomo([*body, *rest], lr=o.lr)
 
@@ -142,7 +142,7 @@ def _adafactor(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
 
 
 def _muon(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
-    from slam_core.muon import MuonAdamW
+    from slam_core.training.muon import MuonAdamW
 
     momentum = 0.95 if o.momentum is None else o.momentum
     return MuonAdamW(body, _adamw(o, [], rest), lr=o.lr, momentum=momentum)

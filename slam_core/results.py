@@ -44,7 +44,7 @@ class Spent(_Fact):
     """What a run consumed: optimiser steps, units trained on, and training seconds.
 
     `reused_tokens` and `reused_seconds` of these were spent by another run, from whose state this
-    one branched (`slam_core.prefix`); absent where none were.
+    one branched (`slam_core.training.prefix`); absent where none were.
     """
 
     steps: int

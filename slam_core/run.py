@@ -15,21 +15,16 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from slam_core import measured, prefix, pretrained, scratch
-from slam_core.allocator import keep_freed
-from slam_core.checkpoints import checkpoints, last_checkpoint, load_weights, truncated
-from slam_core.choices import Choices
+from slam_core import scratch
 from slam_core.data import HeldOut, Mix
-from slam_core.distributed import Followed, Lost, World, joined
+from slam_core.decoder import measured, pretrained
+from slam_core.decoder.foreign import one_theta
+from slam_core.decoder.twist import warm_start
 from slam_core.dpo import Preferences, reference_logps
-from slam_core.engines import BF16_WEIGHTS, check, halved
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import validation
 from slam_core.files import write_file
-from slam_core.foreign import one_theta
-from slam_core.limits import Limits
 from slam_core.models import build, count_parameters
-from slam_core.objective import NextUnit, Objective, Stream
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import (
@@ -46,7 +41,14 @@ from slam_core.scoring import Say
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import validated_rate
 from slam_core.train import Diverged, Loop
-from slam_core.twist import warm_start
+from slam_core.training import prefix
+from slam_core.training.allocator import keep_freed
+from slam_core.training.checkpoints import checkpoints, last_checkpoint, load_weights, truncated
+from slam_core.training.choices import Choices
+from slam_core.training.distributed import Followed, Lost, World, joined
+from slam_core.training.engines import BF16_WEIGHTS, check, halved
+from slam_core.training.limits import Limits
+from slam_core.training.objective import NextUnit, Objective, Stream
 
 
 def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None, say: Say) -> State:

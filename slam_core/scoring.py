@@ -13,7 +13,6 @@ import numpy.typing as npt
 from torch import nn
 
 from slam_core import scratch
-from slam_core.checkpoints import last_checkpoint, load_weights
 from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
@@ -26,6 +25,7 @@ from slam_core.results import Journal, Score, scores_of
 from slam_core.spec import RunSpec, read_spec
 from slam_core.streams import Stream as Units
 from slam_core.streams import corpus_here
+from slam_core.training.checkpoints import last_checkpoint, load_weights
 
 Say = Callable[[str], None]
 

@@ -19,15 +19,15 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from slam_core import corpora
-from slam_core.choices import planned_pairs
+from slam_core.decoder.families import family
 from slam_core.errors import SlamError, UsageError, did_you_mean
-from slam_core.families import family
 from slam_core.flops import FLOPS, Counts, count
 from slam_core.model_spec import VALUE, resolve_model
 from slam_core.model_spec import Init as Init
 from slam_core.model_spec import Model as Model
 from slam_core.optim import COOLED, OPTIMISERS, SCHEDULES
 from slam_core.text_tokens import text_tokens
+from slam_core.training.choices import planned_pairs
 
 
 class _Value(BaseModel):
@@ -84,7 +84,7 @@ class Data(_Value):
 
     `batch` is the global batch in units a step, whatever the number of devices. `validation` caps
     the units of each source's validation split that are scored (all of them if not said).
-    `packing`: in a sequence of `documents` these do not see each other (`slam_core.packing`); in
+    `packing`: in a sequence of `documents` these do not see each other (`decoder.packing`); in
     the usual `stream` they do. Attention is counted over the whole square either way.
     """
 
@@ -127,7 +127,7 @@ class Optim(_Value):
 
     `warmup`, `decay` are shares of the budget; `floor` is a share of `lr`: where cosine, linear and
     WSD end. `warmup_steps` stands for `warmup` (which is 0 then): the same warm-up whatever the
-    budget, as runs need that share a trunk (`slam_core.prefix`). `clip` is the largest norm of all
+    budget, as runs need that share a trunk (`training.prefix`). `clip` is the largest norm of all
     gradients together; 0 does not clip. `weight_decay` is of matrices, embeddings and head
     included; `decayed` says `all` (norms and biases, too) or `body` (no embeddings, no head).
 
@@ -340,11 +340,11 @@ class RunSpec(_Value):
 
     @property
     def own_way(self) -> bool:
-        """Whether the model is left its own attention, or has none (`slam_core.measured`)."""
+        """Whether the model is left its own attention, or has none (`decoder.measured`)."""
         model = resolve(self).model
         if not model.config:
             return False
-        from slam_core import measured
+        from slam_core.decoder import measured
 
         return measured.own_way(model)
 
@@ -486,7 +486,7 @@ def _counts(spec: RunSpec) -> Counts:
     assert model.vocab is not None
     assert model.tied is not None
     if model.config:
-        from slam_core import measured
+        from slam_core.decoder import measured
 
         if resolved.data.packing == "documents" and measured.own_way(model):
             raise UsageError(

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from slam_core.building.splits import seed_of
 from slam_core.corpora import Corpus, Document, SplitTotals, open_corpus
 from slam_core.draws import Ids
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Source
-from slam_core.splits import seed_of
 
 
 class Tokens(Protocol):

@@ -22,21 +22,21 @@ from safetensors.torch import save_file
 from torch import nn
 
 from slam_core import scratch
-from slam_core.checkpoints import checkpoints, load_weights, save, seal, tensors
 from slam_core.devices import peak_of
-from slam_core.distributed import ALONE, World
-from slam_core.engines import Engine
 from slam_core.errors import Interrupted
-from slam_core.limits import Limits
-from slam_core.objective import Objective, Stream
 from slam_core.optim import rate, set_rate, state_in
-from slam_core.prefetch import Prefetch
-from slam_core.prefix import branch_step
 from slam_core.provenance import device_name
 from slam_core.results import Journal, Spent
 from slam_core.spec import RunSpec
-from slam_core.steps import Steps
-from slam_core.stops import stop_requests
+from slam_core.training.checkpoints import checkpoints, load_weights, save, seal, tensors
+from slam_core.training.distributed import ALONE, World
+from slam_core.training.engines import Engine
+from slam_core.training.limits import Limits
+from slam_core.training.objective import Objective, Stream
+from slam_core.training.prefetch import Prefetch
+from slam_core.training.prefix import branch_step
+from slam_core.training.steps import Steps
+from slam_core.training.stops import stop_requests
 
 # Progress events a run; a curve of this many points is what results keep.
 POINTS = 50

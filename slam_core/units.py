@@ -26,13 +26,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from slam_core.audio import RATE, Wave
 from slam_core.bits import Units
 from slam_core.errors import SlamError
-from slam_core.features import Extractor, open_encoder
 from slam_core.files import sha256_of
-from slam_core.gate import Blocks, Piece, pieces
-from slam_core.tokeniser_config import DEFAULT, Config, read_config, tokeniser_folder
+from slam_core.tokeniser.audio import RATE, Wave
+from slam_core.tokeniser.config import DEFAULT, Config, read_config, tokeniser_folder
+from slam_core.tokeniser.features import Extractor, open_encoder
+from slam_core.tokeniser.gate import Blocks, Piece, pieces
 
 __all__ = ["DEFAULT", "Config", "Tokeniser"]
 _HELD = 240 * RATE  # samples that wait until they are encoded together

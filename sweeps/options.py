@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slam_core.errors import UsageError
-from slam_core.limits import how_to_compile
+from slam_core.training.limits import how_to_compile
 from sweeps.door import DOOR
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ class Around(BaseModel):
     N*(C) = params (C / at)^power.
 
     `factors` multiply the predicted optimum; each product names a free size, of which the family's
-    well-proportioned shape may differ by up to a quarter (`slam_core.families.nearest_shape`).
+    well-proportioned shape may differ by up to a quarter (`decoder.families.nearest_shape`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

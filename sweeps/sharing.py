@@ -1,5 +1,5 @@
 """Who goes before whom: a first stage before its second, and of runs that share their first steps
-(`slam_core.prefix`) the shorter; what sharing saves."""
+(`slam_core.training.prefix`) the shorter; what sharing saves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from slam_core.prefix import branch_step, prefix_id, reach
 from slam_core.results import Result
 from slam_core.spec import RunSpec
+from slam_core.training.prefix import branch_step, prefix_id, reach
 from sweeps.place import Job
 from sweeps.table import scientific
 

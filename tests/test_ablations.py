@@ -31,15 +31,16 @@ from ablations.declare import (
     Several,
 )
 from ablations.door import DOOR, words
+from ablations.scales import SCALES
 from ablations.scoring import Speech, check, lacking, score_all
-from analysis.ablate.table import tabulate
+from analysis.ablate.table import _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
 from analysis.published import table as published_table
 from slam_core import scratch
 from slam_core.data import Mix
+from slam_core.decoder.families import shape_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.families import shape_of
 from slam_core.flops import Counts
 from slam_core.genppl import text_nll, transcripts, vocoded
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
@@ -228,6 +229,18 @@ def test_declarations_that_contradict_themselves() -> None:
         Ablation(**about, baseline="c")
     with pytest.raises(ValueError, match="has 'd', which is no arm"):
         Ablation(**about, baseline="a", paper=Paper(source="s", metrics=("x",), rows={"d": (1.0,)}))
+
+
+def test_an_arm_is_tuned_by_its_loss_on_what_it_is_trained_on() -> None:
+    study = catalogue()["twist-by-data"].at(SCALES["tiny"])
+    cells = [cell for cell, _ in study.cells.values()]
+    found = {"val_loss": dict.fromkeys(cells, 1.0), "val_loss_synthetic": dict.fromkeys(cells, 2.0)}
+    expected = {"real": 1.0, "mix": 1.5, "synthetic": 2.0}
+    assert _own_losses(study, found) == {cell: expected[cell.setting] for cell in cells}
+    del found["val_loss_synthetic"][cells[-1]]  # synthetic, not scored yet
+    assert cells[-1] not in _own_losses(study, found)
+    (other,) = [cell for cell in cells if cell.setting == "real"][:1]
+    assert _own_losses(study, {"val_loss": {other: 3.0}})[other] == 3.0
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from analysis.spend.prices import (
     gpu_hours,
     training_flops,
 )
+from slam_core.decoder.families import nearest_shape
 from slam_core.errors import UsageError
-from slam_core.families import nearest_shape
 from slam_core.flops import count
 
 # Hoffmann et al. 2022 with the exponents to three digits, as Sardana et al. 2024 take them.

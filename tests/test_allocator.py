@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from slam_core.allocator import keep_freed
+from slam_core.training.allocator import keep_freed
 
 # Page faults of a loop that takes and frees a block, as a training step does.
 LOOP = """
 import resource, sys, torch
-from slam_core.allocator import keep_freed
+from slam_core.training.allocator import keep_freed
 if sys.argv[1] == "kept":
     assert keep_freed()
 def step():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from slam_core.attention import PADDED
+from slam_core.decoder.attention import PADDED
+from slam_core.decoder.packing import logits
 from slam_core.models import build
-from slam_core.packing import logits
 from slam_core.recipes import DEMO
 from slam_core.spec import resolve
 

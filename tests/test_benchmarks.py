@@ -16,15 +16,15 @@ from test_units import write_wav
 from typer.testing import CliRunner, Result
 
 from slam_core.__main__ import app
-from slam_core.audio import open_audio
 from slam_core.benchmarks.layouts import audio_pairs
 from slam_core.benchmarks.named import SALMON
 from slam_core.benchmarks.pairs import audio_names
 from slam_core.bits import deduplicate
-from slam_core.build import trimmed
+from slam_core.building.build import trimmed
 from slam_core.corpora import EMBEDDED
 from slam_core.errors import SlamError, UsageError
 from slam_core.pair_sets import open_pairs
+from slam_core.tokeniser.audio import open_audio
 from slam_core.units import Tokeniser
 
 RATE = 16_000

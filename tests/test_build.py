@@ -17,12 +17,12 @@ import torch
 from test_units import write_wav
 from typer.testing import CliRunner, Result
 
-from slam_core import build, pairs
-from slam_core.codebook import k_means
+from slam_core.building import build, pairs
 from slam_core.commands.corpus import app
 from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.utterances import Place, Utterance
+from slam_core.tokeniser.codebook import k_means
 from slam_core.units import Tokeniser
 
 CLIPS = sorted((EMBEDDED / "clips").glob("*.wav"))

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from slam_core.coarse import coarse_map, load_coarse
 from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.errors import UsageError
+from slam_core.tokeniser.coarse import coarse_map, load_coarse
 
 
 def test_groups_are_those_that_are_there() -> None:

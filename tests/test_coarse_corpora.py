@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from slam_core import coarse
-from slam_core.coarse import load_coarse
 from slam_core.commands.corpus import app
 from slam_core.corpora import Spoken, Text, open_corpus, write_corpus
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Likelihood, Pair, open_pairs, write_pairs
+from slam_core.tokeniser import coarse
+from slam_core.tokeniser.coarse import load_coarse
 
 SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {"kind": "toy"}}
 

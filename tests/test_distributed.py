@@ -20,21 +20,23 @@ import pytest
 import torch
 from conftest import numbers, write_tiny_corpus
 
-from slam_core import distributed, likelihood, processes, scratch
-from slam_core.checkpoints import checkpoints
-from slam_core.distributed import World, joined, world
-from slam_core.engines import check, engine_of
+from slam_core import scratch
+from slam_core.decoder import likelihood
 from slam_core.errors import SlamError, UsageError, exit_code
-from slam_core.limits import Limits
 from slam_core.models import build
-from slam_core.objective import NextUnit
 from slam_core.pair_sets import Pair, write_pairs
-from slam_core.prefetch import Prefetch
-from slam_core.processes import spread
 from slam_core.provenance import device_name
 from slam_core.results import OUT_OF_MEMORY, Journal, fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
+from slam_core.training import distributed, processes
+from slam_core.training.checkpoints import checkpoints
+from slam_core.training.distributed import World, joined, world
+from slam_core.training.engines import check, engine_of
+from slam_core.training.limits import Limits
+from slam_core.training.objective import NextUnit
+from slam_core.training.prefetch import Prefetch
+from slam_core.training.processes import spread
 
 try:
     # Before any fork, so that each has it for nothing.

@@ -19,17 +19,17 @@ from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
+from slam_core.decoder.families import FAMILIES
+from slam_core.decoder.likelihood import unit_nll
+from slam_core.decoder.twist import warm_start
 from slam_core.errors import SlamError, UsageError
-from slam_core.families import FAMILIES
 from slam_core.formats.slamkit import with_offset
-from slam_core.likelihood import unit_nll
 from slam_core.models import build
-from slam_core.objective import NextUnit
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.run import execute
 from slam_core.scoring import _refuse_trained, finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
-from slam_core.twist import warm_start
+from slam_core.training.objective import NextUnit
 
 
 def trained(spec: RunSpec, family: str) -> tuple[str, torch.nn.Module]:

@@ -25,8 +25,8 @@ from transformers import (
 )
 
 from slam_core.errors import SlamError, UsageError
-from slam_core.features import Extractor, open_encoder, pooled
-from slam_core.tokeniser_config import Mfcc, Pretrained
+from slam_core.tokeniser.config import Mfcc, Pretrained
+from slam_core.tokeniser.features import Extractor, open_encoder, pooled
 
 SMALL = {
     "hidden_size": 32,

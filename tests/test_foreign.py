@@ -46,18 +46,18 @@ from transformers import (
 )
 
 from slam_core.__main__ import main
-from slam_core.checkpoints import checkpoints, load_weights, stored
+from slam_core.decoder.likelihood import unit_nll
+from slam_core.decoder.twist import quiet, warm_start
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.generate import continued
-from slam_core.likelihood import unit_nll
-from slam_core.limits import compiling
 from slam_core.models import build, checkpoint_activations, count_parameters
 from slam_core.optim import optimiser
 from slam_core.prompts import Continuation, Sampling
 from slam_core.run import execute
 from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
-from slam_core.twist import quiet, warm_start
+from slam_core.training.checkpoints import checkpoints, load_weights, stored
+from slam_core.training.limits import compiling
 
 TEXT_VOCAB = 90
 EOS = 21  # of the tiny corpus

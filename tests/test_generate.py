@@ -17,9 +17,9 @@ from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.auto_bleu import auto_bleu
 from slam_core.corpora import Spoken, open_corpus, write_corpus
+from slam_core.decoder.likelihood import unit_nll
 from slam_core.errors import UsageError
 from slam_core.generate import continued, judged_by
-from slam_core.likelihood import unit_nll
 from slam_core.prompts import Continuation, Prompts, Sampling, beginnings
 from slam_core.results import Journal, read_lines
 from slam_core.run import execute

@@ -12,13 +12,15 @@ from conftest import notes
 from test_train import StopAt, outcome, quiet, stopped_at
 from torch import nn
 
-from slam_core import likelihood, limits, scratch
-from slam_core.limits import Limits
-from slam_core.objective import NextUnit
+from slam_core import scratch
+from slam_core.decoder import likelihood
 from slam_core.recipes import recipe
 from slam_core.results import Result, read
 from slam_core.run import execute
 from slam_core.spec import RunSpec
+from slam_core.training import limits
+from slam_core.training.limits import Limits
+from slam_core.training.objective import NextUnit
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.local import Local, gpus
@@ -55,7 +57,7 @@ def test_the_gpu_finds_what_the_cpu_finds(
 def test_a_resumed_run_is_the_same_run(
     how: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slam_core.steps.compiling", lambda *given: how)
+    monkeypatch.setattr("slam_core.training.steps.compiling", lambda *given: how)
     spec = SPEC.but({"model.dropout": 0.1})
     execute(spec, say=quiet)
     whole, losses = outcome(spec.id)

@@ -276,9 +276,9 @@ def test_text_rows_are_taken_over_with_their_own_tokeniser_alone(slam_out: Path)
     import torch
 
     from ablations.catalogue import declared
+    from slam_core.decoder.twist import warm_start
     from slam_core.models import build
     from slam_core.run import execute
-    from slam_core.twist import warm_start
 
     spec = resolve(declared("interleaving", "tiny").runs()["poisson,s0"])
     text = text_tokens("text-lms/qwen2")

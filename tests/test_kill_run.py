@@ -13,9 +13,9 @@ import pytest
 from conftest import numbers
 
 from slam_core import scratch
-from slam_core.limits import Limits
 from slam_core.run import execute
 from slam_core.spec import RunSpec
+from slam_core.training.limits import Limits
 
 KILLS = 50
 

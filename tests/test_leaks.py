@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from slam_core.build import Source
+from slam_core.building.build import Source
 from slam_core.commands.corpus import app
 from slam_core.corpora import Spoken, open_corpus, write_corpus
 from slam_core.errors import SlamError

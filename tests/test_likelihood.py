@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from slam_core import likelihood
+from slam_core.decoder import likelihood
+from slam_core.decoder.families import FAMILIES
+from slam_core.decoder.likelihood import Head, unit_nll
+from slam_core.decoder.packing import logits
 from slam_core.dpo import end_logps
-from slam_core.families import FAMILIES
-from slam_core.likelihood import Head, unit_nll
 from slam_core.models import build
-from slam_core.objective import NextUnit
-from slam_core.packing import logits
 from slam_core.spec import Model
+from slam_core.training.objective import NextUnit
 
 VOCAB = 96
 EOS = VOCAB - 1

@@ -14,11 +14,11 @@ from test_train import StopAt, outcome, quiet
 from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.errors import Interrupted, SlamError
-from slam_core.limits import Limits
 from slam_core.models import build, checkpoint_activations
-from slam_core.objective import NextUnit
 from slam_core.run import execute
 from slam_core.spec import Model, RunSpec
+from slam_core.training.limits import Limits
+from slam_core.training.objective import NextUnit
 from sweeps.door import arguments
 from sweeps.place import Job, Resources
 
@@ -129,11 +129,11 @@ def test_what_fitted_beside_others_does_not_bind_a_run_alone(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = has(monkeypatch, 2)
-    monkeypatch.setattr("slam_core.steps.available", lambda device: 4 << 30)
+    monkeypatch.setattr("slam_core.training.steps.available", lambda device: 4 << 30)
     execute(tiny_spec, say=quiet)
     for free, first in ((4 << 30, 2), (16 << 30, 4)):
         asked.clear()
-        monkeypatch.setattr("slam_core.steps.available", lambda device, free=free: free)
+        monkeypatch.setattr("slam_core.training.steps.available", lambda device, free=free: free)
         execute(tiny_spec.but({"seed": free >> 30}), say=quiet)
         assert asked[0] == first
 

@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
+from slam_core.decoder.families import FAMILIES, shape_of
 from slam_core.errors import UsageError
-from slam_core.families import FAMILIES, shape_of
 from slam_core.flops import FLOPS, PARAMS, Kind, convention, count
 from slam_core.models import build, count_parameters
 from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve, spec_from

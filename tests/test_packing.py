@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slam_core.corpora import open_corpus
+from slam_core.decoder.likelihood import unit_nll
+from slam_core.decoder.packing import places
 from slam_core.evaluate import validation
-from slam_core.likelihood import unit_nll
 from slam_core.models import build
-from slam_core.objective import NextUnit
-from slam_core.packing import places
 from slam_core.spec import Model
 from slam_core.streams import Stream
+from slam_core.training.objective import NextUnit
 
 EOS = 21
 

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from slam_core import pair_sets, pairs
+from slam_core import pair_sets
+from slam_core.building import pairs
+from slam_core.building.voices import Reading, Speaker
 from slam_core.commands import benchmark
 from slam_core.corpora import Spoken, Text, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.pair_sets import open_pairs, write_pairs
-from slam_core.voices import Reading, Speaker
 
 PAUSE = 500
 ANNA, BOB = Speaker("anna", "letters", "a"), Speaker("bob", "letters", "b")

@@ -19,9 +19,9 @@ from typer.testing import CliRunner, Result
 
 from slam_core.__main__ import app
 from slam_core.auto_bleu import auto_bleu, words
+from slam_core.building.preferences import from_slamkit, triples
 from slam_core.errors import SlamError, UsageError
 from slam_core.pair_sets import open_pairs
-from slam_core.preferences import from_slamkit, triples
 
 
 def command(*arguments: object) -> Result:

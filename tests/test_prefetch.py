@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from slam_core.distributed import ALONE
 from slam_core.errors import UsageError
-from slam_core.objective import NextUnit
-from slam_core.prefetch import Prefetch
+from slam_core.training.distributed import ALONE
+from slam_core.training.objective import NextUnit
+from slam_core.training.prefetch import Prefetch
 
 
 class Counted:

@@ -21,14 +21,15 @@ from safetensors.torch import load_file
 from test_kill_run import train_in_a_child
 from test_train import StopAt
 
-from slam_core import prefix, scratch
-from slam_core.checkpoints import checkpoints
+from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
-from slam_core.limits import Limits
 from slam_core.optim import COOLED, plateau, rate
 from slam_core.results import Journal, Result, Spent, fold
 from slam_core.run import execute
 from slam_core.spec import Optim, RunSpec
+from slam_core.training import prefix
+from slam_core.training.checkpoints import checkpoints
+from slam_core.training.limits import Limits
 
 WSD = {"optim.schedule": "wsd", "optim.warmup": 0.0, "optim.warmup_steps": 5}
 

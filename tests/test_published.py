@@ -83,7 +83,7 @@ def test_predicted_optimal_follows_from_the_speech_law() -> None:
 
 def test_flops_accounting_is_the_suite_s_own() -> None:
     """The table's ratios are those of the conventions `attention` and `causal`."""
-    from slam_core.families import Shape
+    from slam_core.decoder.families import Shape
     from slam_core.flops import count
 
     heads = {"20M": 8, "85M": 12, "155M": 16, "309M": 16, "823M": 32}

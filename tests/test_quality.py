@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slam_core import quality
 from slam_core.errors import SlamError
-from slam_core.quality import Alignment, Encoded
+from slam_core.tokeniser import quality
+from slam_core.tokeniser.quality import Alignment, Encoded
 
 # rows are phones, columns units: 8 frames of phone a, 8 of phone b
 TABLE = np.array([[4, 4, 0], [0, 2, 6]])

@@ -11,10 +11,11 @@ import pytest
 from pydantic import ValidationError
 
 import sweeps.studies
-from slam_core import prefix, scratch
+from slam_core import scratch
 from slam_core.results import Curve, Journal, Result, read
 from slam_core.run import execute
 from slam_core.spec import RunSpec
+from slam_core.training import prefix
 from sweeps.__main__ import main
 from sweeps.collect import collect
 from sweeps.grid import Grid, IsoFlop, Scaled, Study, Together, Trunk

@@ -17,12 +17,12 @@ from test_export import trained
 from transformers import AutoConfig
 
 from slam_core.__main__ import main
-from slam_core.families import FAMILIES
+from slam_core.decoder.families import FAMILIES
+from slam_core.decoder.likelihood import unit_nll
+from slam_core.decoder.twist import warm_start
 from slam_core.formats.slamkit import spelled
-from slam_core.likelihood import unit_nll
 from slam_core.models import build
 from slam_core.spec import RunSpec, resolve
-from slam_core.twist import warm_start
 
 EOS = 21
 

@@ -17,15 +17,15 @@ from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
 from slam_core import scratch
-from slam_core.checkpoints import checkpoints
 from slam_core.errors import Interrupted, SlamError, UsageError
-from slam_core.limits import Limits
 from slam_core.pair_sets import Pair, write_pairs
-from slam_core.prefetch import Prefetch
 from slam_core.results import Journal, fold
 from slam_core.run import execute
 from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve
+from slam_core.training.checkpoints import checkpoints
+from slam_core.training.limits import Limits
+from slam_core.training.prefetch import Prefetch
 from sweeps.collect import collect
 from sweeps.grid import Grid
 from sweeps.launch import launch

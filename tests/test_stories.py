@@ -158,7 +158,7 @@ def test_the_cause_does_not_stand_next_to_the_end(level: int) -> None:
 
 
 def test_fewer_stories_to_train_on_leave_the_held_out_ones() -> None:
-    from slam_core.build import story_sources
+    from slam_core.building.build import story_sources
 
     every = story_sources((1, 3), 60, None, 0.2, 0.1)
     fewer = story_sources((1, 3), 60, 5, 0.2, 0.1)

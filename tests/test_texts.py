@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from slam_core.__main__ import main
-from slam_core.checkpoints import checkpoints
 from slam_core.corpora import open_corpus
 from slam_core.run import execute
 from slam_core.scoring import finished
 from slam_core.scratch import known_runs
 from slam_core.spec import RunSpec, resolve
 from slam_core.stories import story
+from slam_core.training.checkpoints import checkpoints
 
 
 @pytest.mark.parametrize("tokens", [256, 400])

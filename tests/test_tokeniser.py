@@ -14,14 +14,14 @@ from test_units import clip, write_wav
 from typer.testing import CliRunner
 
 from slam_core.__main__ import app
-from slam_core.audio import open_audio
-from slam_core.codebook import read_centroids, speech_features
+from slam_core.building.unit_files import find_audio, held
 from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.errors import SlamError, UsageError
-from slam_core.features import open_encoder
-from slam_core.gate import Window, windows
-from slam_core.tokeniser_config import DEFAULT, RECIPES, Pretrained, parse_encoder
-from slam_core.unit_files import find_audio, held
+from slam_core.tokeniser.audio import open_audio
+from slam_core.tokeniser.codebook import read_centroids, speech_features
+from slam_core.tokeniser.config import DEFAULT, RECIPES, Pretrained, parse_encoder
+from slam_core.tokeniser.features import open_encoder
+from slam_core.tokeniser.gate import Window, windows
 from slam_core.units import Tokeniser
 
 CLIPS = EMBEDDED / "clips"

@@ -20,27 +20,27 @@ import torch.nn.functional as F
 from conftest import notes
 
 from slam_core import scratch, train
-from slam_core.checkpoints import checkpoints
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
-from slam_core.engines import Halved, halved
+from slam_core.decoder.likelihood import unit_nll
 from slam_core.errors import Interrupted, SlamError
 from slam_core.evaluate import validation
-from slam_core.likelihood import unit_nll
-from slam_core.limits import Limits, compiling
 from slam_core.models import build
-from slam_core.objective import NextUnit
 from slam_core.optim import OPTIMISERS
-from slam_core.prefetch import Prefetch
 from slam_core.provenance import device_name
 from slam_core.recipes import DEMO
 from slam_core.results import Journal, Result, fold
 from slam_core.run import execute
 from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
-from slam_core.stops import stop_requests
 from slam_core.streams import Stream
 from slam_core.train import Loop
+from slam_core.training.checkpoints import checkpoints
+from slam_core.training.engines import Halved, halved
+from slam_core.training.limits import Limits, compiling
+from slam_core.training.objective import NextUnit
+from slam_core.training.prefetch import Prefetch
+from slam_core.training.stops import stop_requests
 
 
 def outcome(run: str) -> tuple[Result, dict[int, Any]]:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from slam_core import pretrained
+from slam_core.decoder import pretrained
+from slam_core.decoder.families import FAMILIES
+from slam_core.decoder.twist import quiet, warm_start
 from slam_core.errors import SlamError, UsageError
-from slam_core.families import FAMILIES
 from slam_core.models import build
 from slam_core.run import execute
 from slam_core.spec import Budget, Data, Init, Model, RunSpec, Source, resolve, spec_from
-from slam_core.twist import quiet, warm_start
 
 TEXT_VOCAB = 90
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from slam_core import audio, gate
-from slam_core.audio import Wave, open_audio
 from slam_core.bits import deduplicate
 from slam_core.corpora import EMBEDDED
 from slam_core.errors import SlamError, UsageError
-from slam_core.gate import FRAME, Gate
+from slam_core.tokeniser import audio, gate
+from slam_core.tokeniser.audio import Wave, open_audio
+from slam_core.tokeniser.gate import FRAME, Gate
 from slam_core.units import Tokeniser
 
 CLIP = EMBEDDED / "clips" / "sense-2.wav"

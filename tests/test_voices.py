@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slam_core import build
 from slam_core.__main__ import main
 from slam_core.bits import deduplicate
+from slam_core.building import build
+from slam_core.building.voices import CASTS, FLITE_SPEAKERS, PSEUDO_SPEAKERS, Cast, _words
 from slam_core.corpora import EMBEDDED, one_inventory, open_corpus, words_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.voices import CASTS, FLITE_SPEAKERS, PSEUDO_SPEAKERS, Cast, _words
 
 TEXT = "The king had three sons. They went away."
 ORDINARY = PSEUDO_SPEAKERS[0]

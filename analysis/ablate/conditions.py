@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ablations.declare import Declared, key
-from slam_core.choices import kept
 from slam_core.data import Mix
 from slam_core.errors import SlamError
 from slam_core.pair_sets import open_pairs
 from slam_core.results import Result
+from slam_core.training.choices import kept
 
 
 def one_rate(declared: Declared, ended: Mapping[str, Result]) -> list[str]:

@@ -202,12 +202,11 @@ def tabulate(declared: Declared, results: Path) -> Table:
         notes.append(f"{hopeless} of these start from a run that diverged: they will have none")
     if diverged := [cell.label for run, cell in cells.items() if states.get(run) == "diverged"]:
         notes.append(f"diverged: {', '.join(diverged)}")
-    first = next(iter(scale.losses))
-    chosen = _best(cells.values(), found.get(first, {}))
+    chosen = _best(cells.values(), _own_losses(declared, found))
     if one.tuned:
         notes.append(
-            f"each arm at the tuned values with the lowest mean {first}: by that choice its"
-            " own loss is a little too good"
+            "each arm at the tuned values with the lowest mean loss on the corpora it is trained "
+            "on: by that choice its own loss is a little too good"
         )
     for field, ends in _ends(one.tuned, scale.name).items():
         at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in ends]
@@ -341,6 +340,21 @@ def _values(
 
 def _percent(value: float) -> float:
     return 100 * value
+
+
+def _own_losses(declared: Declared, found: dict[str, dict[Cell, float]]) -> dict[Cell, float]:
+    """The mean loss of a run over those corpora of the scale that it is trained on; of a run that
+    is trained on others alone, the scale's first."""
+    losses, specs = declared.scale.losses, declared.runs()
+    own = {}
+    for label, (cell, _) in declared.cells.items():
+        trained = {source.corpus for source in specs[label].data.sources}
+        those = [metric for metric, corpus in losses.items() if corpus in trained]
+        measured = [found[m].get(cell) for m in those or [next(iter(losses))] if m in found]
+        values = [value for value in measured if value is not None]
+        if values and len(values) == len(measured):
+            own[cell] = float(np.mean(values))
+    return own
 
 
 def _best(cells: Iterable[Cell], losses: dict[Cell, float]) -> dict[tuple[str, str], Any]:

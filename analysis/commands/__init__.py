@@ -1,0 +1,1 @@
+"""`python -m analysis`, a file a command."""

@@ -1,0 +1,1 @@
+"""Our fits and runs beside published laws, and beside each other."""

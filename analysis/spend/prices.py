@@ -13,8 +13,8 @@ import numpy as np
 
 from analysis import published
 from analysis.laws import SIX_ND, Cost, Floats
+from slam_core.decoder.families import family, nearest_shape
 from slam_core.errors import UsageError
-from slam_core.families import family, nearest_shape
 from slam_core.flops import convention, count
 
 # Dense BF16 (V100: FP16) tensor FLOP/s of the datasheets.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slam_core.audio import SUFFIXES, open_audio
 from slam_core.benchmarks.pairs import AudioPair, Clip
 from slam_core.bits import Units, deduplicate
 from slam_core.errors import SlamError, UsageError
@@ -21,6 +20,7 @@ from slam_core.files import sha256_of
 from slam_core.formats.lines import json_lines, text_of
 from slam_core.formats.tokens import raw_units
 from slam_core.pair_sets import Pair
+from slam_core.tokeniser.audio import SUFFIXES, open_audio
 
 if TYPE_CHECKING:
     from slam_core.units import Tokeniser
@@ -60,7 +60,7 @@ class Listener:
                 self._done[record["sha256"]] = np.array(record["units"], np.uint16)
 
     def __call__(self, clip: Clip) -> Units:
-        from slam_core.build import trimmed
+        from slam_core.building.build import trimmed
 
         path = clip.path if clip.content is not None else self.folder / clip.path
         recording = open_audio(path, clip.content)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from slam_core.audio import SUFFIXES
+from slam_core.tokeniser.audio import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from slam_core.benchmarks.pairs import AudioPair, Clip, told_apart
+from slam_core.building.splits import named, named_in
 from slam_core.errors import SlamError
 from slam_core.formats.parquet import audio_in, parquet_files, rows
 from slam_core.pair_sets import cluster_of
-from slam_core.splits import named, named_in
 
 _POSITIVE = ("positive_audio", "positive", "chosen", "correct_audio")
 _NEGATIVE = ("negative_audio", "negative", "rejected")

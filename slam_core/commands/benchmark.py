@@ -22,7 +22,7 @@ from slam_core.ngrams import remeasure, stored
 from slam_core.pair_sets import Likelihood, Pair, open_pairs, write_pairs
 
 if TYPE_CHECKING:
-    from slam_core.pairs import Reader
+    from slam_core.building.pairs import Reader
 
 app = typer.Typer(help="Pair benchmarks: make, import.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
@@ -50,7 +50,7 @@ def words(
     tokeniser: TokeniserName = None,
 ) -> None:
     """Words against non-words, read aloud (after sWUGGY)."""
-    from slam_core.pairs import words
+    from slam_core.building.pairs import words
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = words(source, reader, least_count=least_count, limit=limit)
@@ -72,7 +72,7 @@ def texts(
 
     BLiMP's released files are such pairs, too.
     """
-    from slam_core.pairs import texts
+    from slam_core.building.pairs import texts
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = texts(source, reader, each)
@@ -96,7 +96,7 @@ def cloze(
     tokeniser: TokeniserName = None,
 ) -> None:
     """Ends of stories cut from the corpus: four sentences, then the next one or a wrong one."""
-    from slam_core.pairs import cloze
+    from slam_core.building.pairs import cloze
 
     opened = open_corpus(corpus)
     reader = open_reader(corpus, tokeniser, cast) if texts else None
@@ -119,7 +119,7 @@ def endings(
     tokeniser: TokeniserName = None,
 ) -> None:
     """A held-out story's end against one that does not follow, read aloud by the same person."""
-    from slam_core.pairs import HELD_OUT, endings
+    from slam_core.building.pairs import HELD_OUT, endings
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = endings(opened, kind, reader, HELD_OUT, limit)
@@ -136,7 +136,7 @@ def consistency(
     tokeniser: TokeniserName = None,
 ) -> None:
     """Two sentences by one speaker, against the second by another (after SALMon)."""
-    from slam_core.pairs import consistency
+    from slam_core.building.pairs import consistency
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = consistency(opened, reader, limit)
@@ -148,9 +148,9 @@ def open_reader(corpus: str, tokeniser: str | None, cast: str) -> Reader:
     """A reader with the tokeniser that the corpus was made with; UsageError if it is another."""
     import torch
 
-    from slam_core.pairs import Reader
+    from slam_core.building.pairs import Reader
+    from slam_core.building.voices import Cast
     from slam_core.units import DEFAULT, Tokeniser
-    from slam_core.voices import Cast
 
     torch.set_num_threads(1)  # as in `corpus build`: the same units from the same audio
     encoder = Tokeniser.load(tokeniser or DEFAULT)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from slam_core.building.splits import check_shares
 from slam_core.commands.progress import watched
 from slam_core.corpora import Manifest, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
-from slam_core.splits import check_shares
 
 if TYPE_CHECKING:
-    from slam_core.build import Plan, Source
+    from slam_core.building.build import Plan, Source
 
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
@@ -49,7 +49,7 @@ def build(
     Texts are one document a file and one sentence a line, read aloud (extra `tts`). A training
     text that quotes a held-out one, or repeats another, is left out.
     """
-    from slam_core.build import Plan, Settings, find_sources, utterance_sources
+    from slam_core.building.build import Plan, Settings, find_sources, utterance_sources
     from slam_core.leaks import screened
     from slam_core.units import DEFAULT
 
@@ -94,7 +94,7 @@ def stories(
     splits; with the same --count, another --train leaves the held-out stories as they are. Needs
     the extra `tts`.
     """
-    from slam_core.build import Plan, Settings, story_sources
+    from slam_core.building.build import Plan, Settings, story_sources
     from slam_core.units import DEFAULT
 
     check_shares(val_share, test_share)
@@ -121,9 +121,9 @@ def texts(
     Texts are .txt files, split and screened as by `build`, or stories that the suite writes itself:
     with the shares of `corpus stories`, those that are held out there are held out here.
     """
-    from slam_core.build import find_sources, story_sources
+    from slam_core.building.build import find_sources, story_sources
+    from slam_core.building.texts import write_texts
     from slam_core.leaks import screened
-    from slam_core.texts import write_texts
 
     if (source is None) == (stories is None):
         raise UsageError("give a folder of .txt files or --stories N, one of the two")
@@ -175,7 +175,7 @@ def _build(
     stream: Iterator[Source] | None = None,
 ) -> None:
     """Encode what is missing, of the plan or of a stream, and assemble the corpus."""
-    from slam_core.build import encode_all
+    from slam_core.building.build import encode_all
 
     if not stream and (done := plan.finished()):
         say(f"{plan.out} is already built from these sources: revision {done.revision}")
@@ -215,7 +215,7 @@ def _build(
 
 def _say_conversions(paths: Iterable[Path]) -> None:
     """Name the files that were not mono at 16 kHz, in a line for each kind of conversion."""
-    from slam_core.audio import open_audio
+    from slam_core.tokeniser.audio import open_audio
 
     converted: dict[str, list[str]] = {}
     for path in paths:

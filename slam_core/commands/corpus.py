@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from slam_core.building.splits import check_shares
 from slam_core.commands import build as building
 from slam_core.commands.build import finish
 from slam_core.corpora import Corpus, open_corpus, write_corpus
@@ -22,7 +23,6 @@ from slam_core.formats.durations import kept
 from slam_core.formats.tokens import Reading, of_one_tokeniser, read_documents
 from slam_core.ngrams import remeasure
 from slam_core.pair_sets import open_pairs, write_pairs
-from slam_core.splits import check_shares
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
@@ -174,7 +174,7 @@ def coarsen(
     ] = None,
 ) -> None:
     """The same audio in fewer units: corpus, pair sets and preferences."""
-    from slam_core import coarse
+    from slam_core.tokeniser import coarse
 
     if groups and k is not None:
         raise UsageError("give --k (embedded groups) or --map FILE, one of the two")
@@ -256,7 +256,7 @@ def card_(
     name: Annotated[str, typer.Argument(help="An embedded corpus, one in $SLAM_CORPORA, a path.")],
 ) -> None:
     """Write the data card of a corpus, DATACARD.md, from its files (and its ABOUT.md)."""
-    from slam_core.card import card
+    from slam_core.building.card import card
 
     corpus = open_corpus(name)
     path = corpus.folder / "DATACARD.md"

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slam_core.building.preferences import (
+    Preference,
+    filtered,
+    from_slamkit,
+    triples,
+    write_preferences,
+)
 from slam_core.commands.benchmark import (
     Called,
     CastName,
@@ -28,13 +35,6 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.files import replacing
 from slam_core.formats import slamkit
 from slam_core.pair_sets import open_pairs
-from slam_core.preferences import (
-    Preference,
-    filtered,
-    from_slamkit,
-    triples,
-    write_preferences,
-)
 
 if TYPE_CHECKING:
     from slam_core.benchmarks.encode import Source
@@ -101,7 +101,7 @@ def speak(
     tokeniser: TokeniserName = None,
 ) -> None:
     """Read texts aloud into CORPUS/preferences/NAME/train and held_out (extra `tts`)."""
-    from slam_core.pairs import spoken, text_pairs
+    from slam_core.building.pairs import spoken, text_pairs
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     asked = list(text_pairs(source))
@@ -124,7 +124,7 @@ def endings(
     on: Annotated[On, typer.Option(help="What auto-BLEU is measured on.")] = On.text,
 ) -> None:
     """Prefer the end that follows from a story, of the training split; held out, of validation."""
-    from slam_core.pairs import endings
+    from slam_core.building.pairs import endings
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     parts = (("train", limit), ("validation", -(-limit // 10)))

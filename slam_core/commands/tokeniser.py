@@ -18,7 +18,7 @@ from slam_core.commands.progress import watched
 from slam_core.corpora import open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
-from slam_core.tokeniser_config import (
+from slam_core.tokeniser.config import (
     DEFAULT,
     RECIPES,
     Pretrained,
@@ -30,7 +30,7 @@ from slam_core.tokeniser_config import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slam_core.unit_files import Outcome
+    from slam_core.building.unit_files import Outcome
     from slam_core.units import Tokeniser
 
 app = typer.Typer(help="Tokenisers: speech into discrete units.", no_args_is_help=True)
@@ -69,9 +69,9 @@ def fit(
     """
     import torch
 
-    from slam_core.codebook import fit as fit_codebook
-    from slam_core.splits import seed_of
-    from slam_core.unit_files import find_audio
+    from slam_core.building.splits import seed_of
+    from slam_core.building.unit_files import find_audio
+    from slam_core.tokeniser.codebook import fit as fit_codebook
 
     torch.set_num_threads(1)  # the same centroids from the same audio
     recipe = _recipe(encoder, gate)
@@ -105,7 +105,7 @@ def assemble(
     name: Name = None,
 ) -> None:
     """Make a tokeniser of an encoder and of centroids that were fitted elsewhere."""
-    from slam_core.codebook import assemble as put_together
+    from slam_core.tokeniser.codebook import assemble as put_together
 
     config = put_together(_recipe(encoder, gate), centroids, out, name=name or out.name)
     say(f"{out}: {config.units} units at {config.rate:g} Hz")
@@ -130,7 +130,7 @@ def encode(
     """
     import torch
 
-    from slam_core.unit_files import append, find_audio, held
+    from slam_core.building.unit_files import append, find_audio, held
 
     torch.set_num_threads(1)
     encoder = _load(tokeniser)
@@ -167,9 +167,9 @@ def report(
     """
     import torch
 
-    from slam_core.quality import Alignment, Encoded, read_alignments
-    from slam_core.quality import report as measure
-    from slam_core.unit_files import find_audio
+    from slam_core.building.unit_files import find_audio
+    from slam_core.tokeniser.quality import Alignment, Encoded, read_alignments
+    from slam_core.tokeniser.quality import report as measure
 
     torch.set_num_threads(1)
     encoder = _load(tokeniser)
@@ -212,8 +212,8 @@ def coarse(
     """Group the units of a tokeniser into a coarser inventory, nested in the fine one."""
     from safetensors.numpy import load_file
 
-    from slam_core.coarse import coarse_map
-    from slam_core.tokeniser_config import tokeniser_folder
+    from slam_core.tokeniser.coarse import coarse_map
+    from slam_core.tokeniser.config import tokeniser_folder
 
     opened = open_corpus(corpus)
     folder = tokeniser_folder(tokeniser)
@@ -276,6 +276,6 @@ def _load(name: str) -> Tokeniser:
 
 def _watched(encoder: Tokeniser, files: dict[str, Path]) -> Iterator[list[Outcome]]:
     """Encode files and show progress."""
-    from slam_core.unit_files import encode_files
+    from slam_core.building.unit_files import encode_files
 
     return watched(encode_files(encoder, files), len(files), len)

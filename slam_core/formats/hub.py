@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from slam_core.building.splits import drawn, named, named_in
 from slam_core.errors import SlamError
 from slam_core.formats.lines import text_of
 from slam_core.formats.parquet import audio_in, parquet_files, rows
 from slam_core.formats.utterances import Place, Utterance
-from slam_core.splits import drawn, named, named_in
 
 
 def parquet(source: Path, validation: float, test: float) -> Iterator[Utterance]:

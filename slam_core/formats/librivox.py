@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slam_core.audio import SUFFIXES
+from slam_core.building.splits import drawn, id_of, named_in
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.utterances import Place, Utterance
-from slam_core.splits import drawn, id_of, named_in
+from slam_core.tokeniser.audio import SUFFIXES
 
 LONGEST = 60.0  # seconds from the first onset to the last offset of a Libri-Light utterance
 

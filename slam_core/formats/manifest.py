@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slam_core.building.splits import drawn
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import Record, json_lines, seconds_of, shown, split_in, text_of
 from slam_core.formats.utterances import Place, Utterance
-from slam_core.splits import drawn
 
 COLUMNS = ("id", "audio", "split", "speaker", "text", "start", "end")
 

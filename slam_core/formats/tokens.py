@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from slam_core.bits import Units
+from slam_core.building.splits import drawn, named
 from slam_core.corpora import SPLITS, Spoken, Text, spans_of, words_of
 from slam_core.errors import SlamError
 from slam_core.formats import slamkit
@@ -41,7 +42,6 @@ from slam_core.formats.lines import (
     units_of,
 )
 from slam_core.formats.parquet import rows
-from slam_core.splits import drawn, named
 
 
 @dataclass(frozen=True)

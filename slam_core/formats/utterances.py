@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from slam_core.audio import RATE, Recording, Wave, open_audio
 from slam_core.errors import SlamError
+from slam_core.tokeniser.audio import RATE, Recording, Wave, open_audio
 
 _ROUNDING = 0.1  # seconds by which an end may lie after the audio's
 

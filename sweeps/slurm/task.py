@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from slam_core import scratch
-from slam_core.distributed import leave
+from slam_core.training.distributed import leave
 from sweeps.slurm.batch import Batch, End
 
 # SLURM ends a job that it preempts within its GraceTime; nobody waits for ever.

@@ -6,7 +6,7 @@ Loss and gradients of one micro-batch of a llama, each measurement in a process 
 logits and chunks by turns; the quickest step of all rounds counts. `MiB` is what a process held
 at most beyond what it held before its first step: resident on a CPU, tensors on a GPU. `gradients
 apart` is the norm of the difference over the norm. A run takes whole logits below `LARGE` of
-`slam_core.likelihood`, whatever its batch, so that a loss never depends on a micro-batch's size.
+`decoder.likelihood`, whatever its batch, so that a loss never depends on a micro-batch's size.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import torch
 from table import store
 
-from slam_core import likelihood
+from slam_core.decoder import likelihood
 from slam_core.models import build
-from slam_core.objective import NextUnit
 from slam_core.provenance import device_name, pick_device
 from slam_core.spec import Model
+from slam_core.training.objective import NextUnit
 
 STEPS = 3
 PRECISIONS = ("fp32", "bf16", "bf16 kernels")  # the last: by torch.compile

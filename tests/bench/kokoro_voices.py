@@ -33,8 +33,8 @@ import onnxruntime
 from hibari import Hibari
 from scipy.signal import resample_poly
 
-from slam_core.audio import RATE
 from slam_core.files import write_file
+from slam_core.tokeniser.audio import RATE
 
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 FRAME = 0.025  # seconds

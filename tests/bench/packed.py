@@ -129,14 +129,14 @@ def _told(child: subprocess.Popen[str], word: str) -> None:
 
 def train(options: argparse.Namespace, how: Any, seed: str) -> None:
     from slam_core.data import Mix
-    from slam_core.limits import Limits
     from slam_core.models import build
-    from slam_core.objective import NextUnit
     from slam_core.provenance import pick_device
     from slam_core.recipes import DEMO
     from slam_core.results import Journal
     from slam_core.spec import resolve
     from slam_core.train import Loop
+    from slam_core.training.limits import Limits
+    from slam_core.training.objective import NextUnit
 
     class Waiting(Mix):
         """Batches that, once warm, wait until all are."""

@@ -32,13 +32,13 @@ import torch.nn.functional as F
 from table import store
 from torch import nn
 
-from slam_core.allocator import keep_freed
 from slam_core.data import Mix
-from slam_core.engines import Single
 from slam_core.models import build
-from slam_core.objective import NextUnit
 from slam_core.recipes import DEMO
 from slam_core.spec import RunSpec, resolve
+from slam_core.training.allocator import keep_freed
+from slam_core.training.engines import Single
+from slam_core.training.objective import NextUnit
 
 TRIM_THRESHOLD, GIVEN_BACK = -1, 4 << 20
 STEPS = 6  # a round

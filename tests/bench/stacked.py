@@ -25,11 +25,11 @@ from table import store
 from torch.func import functional_call, stack_module_state, vmap
 
 from slam_core.data import Mix
-from slam_core.engines import Single
 from slam_core.models import build
-from slam_core.objective import NextUnit
 from slam_core.recipes import DEMO
 from slam_core.spec import resolve
+from slam_core.training.engines import Single
+from slam_core.training.objective import NextUnit
 
 
 def main() -> None:

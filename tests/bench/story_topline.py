@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.table import store
 from ends import KINDS, naive_bayes
 
+from slam_core.building.splits import drawn
 from slam_core.ngrams import witten_bell
-from slam_core.splits import drawn
 from slam_core.stories import Story, story
 
 CONTEXT = 256

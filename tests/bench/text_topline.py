@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.table import store
 
+from slam_core.building.pairs import TextPair, text_pairs
 from slam_core.formats.lines import json_lines
 from slam_core.ngrams import witten_bell
 from slam_core.pair_sets import open_pairs
-from slam_core.pairs import TextPair, text_pairs
 from slam_core.stories import story_of
 
 BATCH = 4096  # tokens
@@ -143,7 +143,7 @@ def _right(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 
 def phones(words: Path, texts: Path) -> dict[str, Any]:
     """swuggy by a 5-gram of phones: the mean of a side's, a blank after it included."""
-    from slam_core.voices import Hibari
+    from slam_core.building.voices import Hibari
 
     voice: Any = Hibari()._voice
     told: dict[str, str] = {}

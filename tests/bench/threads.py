@@ -91,11 +91,11 @@ def train(size: str, context: str, units: str, seed: str, seconds: float) -> Non
     import torch
 
     from slam_core.data import Mix
-    from slam_core.engines import Single
     from slam_core.models import build
-    from slam_core.objective import NextUnit
     from slam_core.recipes import DEMO
     from slam_core.spec import resolve
+    from slam_core.training.engines import Single
+    from slam_core.training.objective import NextUnit
 
     shape = {"model.family": "qwen2", "model.size": size}
     data = {"data.context": int(context), "data.batch": int(units)}

@@ -27,16 +27,16 @@ from kokoro_voices import wav
 from safetensors.numpy import load_file
 from table import store
 
-from slam_core.audio import SUFFIXES, open_audio
 from slam_core.bits import Units, deduplicate
-from slam_core.coarse import coarse_map, load_coarse
-from slam_core.codebook import fit
+from slam_core.building.unit_files import find_audio
+from slam_core.building.voices import SPEAKERS, Voice
 from slam_core.files import write_file
-from slam_core.quality import Alignment, Encoded, read_alignments, report
-from slam_core.tokeniser_config import DEFAULT, RECIPES
-from slam_core.unit_files import find_audio
+from slam_core.tokeniser.audio import SUFFIXES, open_audio
+from slam_core.tokeniser.coarse import coarse_map, load_coarse
+from slam_core.tokeniser.codebook import fit
+from slam_core.tokeniser.config import DEFAULT, RECIPES
+from slam_core.tokeniser.quality import Alignment, Encoded, read_alignments, report
 from slam_core.units import Tokeniser
-from slam_core.voices import SPEAKERS, Voice
 
 SENTENCES = 600
 AGAINST_PHONES = (

@@ -18,10 +18,10 @@ import numpy as np
 from pocketsphinx import Decoder
 from table import store
 
+from slam_core.building.splits import seed_of
+from slam_core.building.voices import PSEUDO_SPEAKERS, Cast, Reading
 from slam_core.corpora import words_of
-from slam_core.splits import seed_of
 from slam_core.stories import story
-from slam_core.voices import PSEUDO_SPEAKERS, Cast, Reading
 
 
 def aligned(decoder: Decoder, reading: Reading, words: list[str]) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """Causal LMs of no family of ours, as transformers builds them from a checkpoint's config.json.
 
 The spec keeps that config, so that a run is built again without the checkpoint. The fields of the
-model are laid over it: vocabulary, tying, layers, theta and dropout. `slam_core.measured` finds out
+model are laid over it: vocabulary, tying, layers, theta and dropout. `decoder.measured` finds out
 what such a model does. No code but transformers' is run. Experts are trained for the NLL alone:
 what balances them elsewhere is a loss of micro-batches, and these decide nothing here.
 """
@@ -18,9 +18,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from slam_core.decoder.pretrained import Architecture
 from slam_core.errors import SlamError, UsageError
 from slam_core.model_spec import Model
-from slam_core.pretrained import Architecture
 
 _TAG = "__float__"
 _DROPOUT = re.compile("dropout|pdrop")

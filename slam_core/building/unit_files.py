@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slam_core.audio import SUFFIXES, Recording, open_audio
 from slam_core.bits import Units
+from slam_core.building.splits import id_of
 from slam_core.errors import SlamError, UsageError
 from slam_core.results import append_lines
-from slam_core.splits import id_of
+from slam_core.tokeniser.audio import SUFFIXES, Recording, open_audio
 from slam_core.units import Tokeniser
 
 _TOGETHER = 240.0  # seconds of audio, and

@@ -18,7 +18,7 @@ from slam_core.errors import SlamError
 from slam_core.files import write_file
 
 if TYPE_CHECKING:
-    from slam_core.build import Source
+    from slam_core.building.build import Source
 
 
 def write_texts(

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from slam_core import whisper
-from slam_core.audio import RATE
 from slam_core.errors import SlamError, UsageError
 from slam_core.provenance import pick_device
-from slam_core.tokeniser_config import Encoder, Mfcc, Pretrained, WhisperBlocks
+from slam_core.tokeniser import whisper
+from slam_core.tokeniser.audio import RATE
+from slam_core.tokeniser.config import Encoder, Mfcc, Pretrained, WhisperBlocks
 
 FAMILIES = ("hubert", "wav2vec2", "wavlm", "whisper")
 _BATCH = {"cpu": 30 * RATE, "cuda": 240 * RATE}  # samples encoded at once, padding included
@@ -54,7 +54,7 @@ def open_encoder(encoder: Encoder, folder: Path) -> Extractor:
 
 
 class EmbeddedWhisper:
-    """`slam_core.whisper` on the CPU, one by one: the same units on every machine."""
+    """`slam_core.tokeniser.whisper` on the CPU, one by one: the same units on every machine."""
 
     hop = whisper.FRAME
 

@@ -21,9 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.signal import resample_poly
 
-from slam_core.audio import RATE, Wave, open_audio
+from slam_core.building.splits import seed_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.splits import seed_of
+from slam_core.tokeniser.audio import RATE, Wave, open_audio
 
 PACE = (0.9, 1.15)  # uniform, a sentence
 _SYMBOL_FRAME = 600  # samples at 24 kHz in which hibari counts durations

@@ -1,5 +1,5 @@
 """Checkpoints to start from, as files: where and what they are, their checksum. No torch here,
-unless a config is of no family of ours: `slam_core.foreign` has it read by transformers.
+unless a config is of no family of ours: `slam_core.decoder.foreign` has it read by transformers.
 
 A checkpoint is a folder in transformers' layout: config.json and *.safetensors. It is given by its
 folder, or by a hub id (`org/name`), which is looked for below $SLAM_MODELS, among what the project
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from slam_core.corpora import EMBEDDED
+from slam_core.decoder.families import FAMILIES, own_settings
+from slam_core.decoder.shapes import Setting, Shape
 from slam_core.errors import SlamError, UsageError
-from slam_core.families import FAMILIES, own_settings
 from slam_core.files import sha256_of
-from slam_core.shapes import Setting, Shape
 
 # What config.json calls a type of model -> our family.
 TYPES = {name: name for name in FAMILIES} | {"mobilellm": "llama"}
@@ -145,7 +145,7 @@ def architecture(source: str, revision: str | None = None) -> Architecture:
     if config.get("quantization_config"):
         raise UsageError(f"{path}: the weights are quantised; take the model before that")
     if kind not in TYPES:
-        from slam_core import foreign
+        from slam_core.decoder import foreign
 
         return foreign.architecture(path, config, slamkit)
     family = TYPES[kind]

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkProcess
 from types import FrameType
 
 from slam_core import scratch
-from slam_core.distributed import PATIENCE
+from slam_core.training.distributed import PATIENCE
 
 GRACE = 30.0  # seconds that the others have once a process has ended badly; PATIENCE, if well
 

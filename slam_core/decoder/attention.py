@@ -7,7 +7,7 @@ Models that cap attention logits (Gemma 2) have them capped here, in plain torch
 
 Under `NAME` transformers makes no masks, so that kernels are told to be causal, and compute half of
 the square; it would make one in every compiled pass, and look through the positions (which a GPU
-waits for) in every other. Documents have a mask of their own (`slam_core.packing`). Rows that are
+waits for) in every other. Documents have a mask of their own (`decoder.packing`). Rows that are
 padded take `PADDED`.
 """
 

@@ -23,16 +23,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from slam_core.engines import halved
+from slam_core.decoder.foreign import config_of, kind_of
+from slam_core.decoder.packing import logits
 from slam_core.errors import UsageError
 from slam_core.flops import Counts
-from slam_core.foreign import config_of, kind_of
 from slam_core.model_spec import Model
-from slam_core.packing import logits
+from slam_core.training.engines import halved
 
 _KINDS = {"full_attention", "sliding_attention"}
 _COUNTING = "slam-counting"
-# What `slam_core.attention` understands of what layers may ask of a kernel.
+# What `slam_core.decoder.attention` understands of what layers may ask of a kernel.
 _UNDERSTOOD = {"dropout", "position_ids", "scaling", "sliding_window", "softcap"}
 _HEADLESS = "has no head that transformers knows of"
 _TIME = 4  # units of the pass that is counted
@@ -332,7 +332,7 @@ def _counting(
     attention_mask: torch.Tensor | None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As `slam_core.attention.attention`, but only notes what it would do."""
+    """As `slam_core.decoder.attention.attention`, but only notes what it would do."""
     rows, heads, time, width = query.shape
     _seen.append(
         _Call(

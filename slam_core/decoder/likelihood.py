@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from slam_core.packing import logits
+from slam_core.decoder.packing import logits
 
 # From so many ids on, losses come in chunks; below, whole logits (tests/bench/chunked_loss.py).
 LARGE = 4096
@@ -40,7 +40,7 @@ def unit_nll(
     reduction: Literal["none", "sum"] = "none",
 ) -> torch.Tensor:
     """(rows, time) ids -> (rows, time - 1) NLL in nats of each id given those before it, fp32, or
-    their sum. With `eos`, given those of its document (`slam_core.packing`)."""
+    their sum. With `eos`, given those of its document (`slam_core.decoder.packing`)."""
     ids, targets = rows[:, :-1], rows[:, 1:]
     head = _head(model)
     if head is not None and head.out_features >= LARGE:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from slam_core import shapes
+from slam_core.decoder import shapes
+from slam_core.decoder.shapes import Setting, Settings, Shape
 from slam_core.errors import UsageError
-from slam_core.shapes import Setting, Settings, Shape
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from slam_core.audio import RATE, open_audio
 from slam_core.errors import SlamError, UsageError
-from slam_core.features import Extractor, open_encoder
 from slam_core.files import sha256_of, write_file
-from slam_core.gate import Gate, Window, pieces
-from slam_core.tokeniser_config import Config, Recipe, WhisperBlocks, read_config
+from slam_core.tokeniser.audio import RATE, open_audio
+from slam_core.tokeniser.config import Config, Recipe, WhisperBlocks, read_config
+from slam_core.tokeniser.features import Extractor, open_encoder
+from slam_core.tokeniser.gate import Gate, Window, pieces
 
 
 def speech_features(

@@ -13,14 +13,14 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from slam_core.distributed import World
-from slam_core.engines import Engine, engine_of
-from slam_core.limits import Limits, compiling
-from slam_core.micro_batches import Fit, available, needs, recalled, remember
 from slam_core.models import checkpoint_activations
-from slam_core.objective import Objective, Stream
-from slam_core.recorded import UNRECORDED, Recorded, recordable
 from slam_core.spec import RunSpec
+from slam_core.training.distributed import World
+from slam_core.training.engines import Engine, engine_of
+from slam_core.training.limits import Limits, compiling
+from slam_core.training.micro_batches import Fit, available, needs, recalled, remember
+from slam_core.training.objective import Objective, Stream
+from slam_core.training.recorded import UNRECORDED, Recorded, recordable
 
 
 class Steps:

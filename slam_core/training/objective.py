@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from slam_core.likelihood import unit_nll
+from slam_core.decoder.likelihood import unit_nll
 
 
 class Stream(Protocol):
@@ -46,7 +46,7 @@ class Objective(Protocol):
 class NextUnit:
     """Next-unit prediction: summed NLL in nats of rows[:, 1:] given what precedes.
 
-    With `eos`, documents of a row are masked from each other (`slam_core.packing`).
+    With `eos`, documents of a row are masked from each other (`slam_core.decoder.packing`).
     """
 
     def __init__(self, eos: int | None = None):

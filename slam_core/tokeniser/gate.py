@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from slam_core.audio import RATE, Wave
 from slam_core.errors import UsageError
+from slam_core.tokeniser.audio import RATE, Wave
 
 Blocks = Callable[[], Iterable[Wave]]  # the same audio at 16 kHz every time it is called
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from slam_core.distributed import World
-    from slam_core.objective import Objective, Stream
+    from slam_core.training.distributed import World
+    from slam_core.training.objective import Objective, Stream
 
 # A process' rows of a step, and the terms of the step's loss over all processes.
 Made = tuple[torch.Tensor, int]

@@ -16,13 +16,13 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from slam_core import pretrained
-from slam_core.checkpoints import stored
+from slam_core.decoder import pretrained
+from slam_core.decoder.pretrained import Architecture
 from slam_core.errors import SlamError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET
-from slam_core.pretrained import Architecture
 from slam_core.spec import Model
 from slam_core.text_tokens import text_tokens
+from slam_core.training.checkpoints import stored
 
 PREFIX = "lm."  # of slamkit's tensors
 

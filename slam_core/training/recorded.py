@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from slam_core.engines import Engine
 from slam_core.spec import RunSpec
+from slam_core.training.engines import Engine
 
 # Steps before: they compile, and make the optimiser's state.
 UNRECORDED = 3

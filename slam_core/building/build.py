@@ -26,15 +26,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from slam_core.audio import SUFFIXES, open_audio
 from slam_core.bits import Units, deduplicate
+from slam_core.building.splits import drawn, id_of, named, seed_of
+from slam_core.building.voices import Cast, Reading
 from slam_core.corpora import Manifest, Spoken, Text, open_corpus, words_of, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import sha256_of, write_file
 from slam_core.formats.utterances import Audio, Utterance
-from slam_core.splits import drawn, id_of, named, seed_of
+from slam_core.tokeniser.audio import SUFFIXES, open_audio
 from slam_core.units import Tokeniser
-from slam_core.voices import Cast, Reading
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,14 @@ from pydantic import (
 )
 
 from slam_core.bits import Units
-from slam_core.build import speak
+from slam_core.building.build import speak
+from slam_core.building.splits import seed_of
+from slam_core.building.voices import Cast, Speaker
 from slam_core.corpora import Corpus, Document
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import json_files, json_lines, shown
 from slam_core.pair_sets import Pair, cluster_of
-from slam_core.splits import seed_of
 from slam_core.units import Tokeniser
-from slam_core.voices import Cast, Speaker
 
 HELD_OUT = ("validation", "test")
 

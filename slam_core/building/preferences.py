@@ -16,11 +16,11 @@ import numpy as np
 
 from slam_core.auto_bleu import auto_bleu, words
 from slam_core.bits import Units, deduplicate
+from slam_core.building.splits import drawn, seed_of
 from slam_core.errors import SlamError
 from slam_core.formats.lines import Record, json_files, json_lines, shown, text_of
 from slam_core.formats.tokens import raw_units
 from slam_core.pair_sets import Pair, PairsManifest, cluster_of, write_pairs
-from slam_core.splits import drawn, seed_of
 
 Judged = Literal["text", "units"]
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slam_core.corpora import EMBEDDED
 from slam_core.errors import SlamError, UsageError
-from slam_core.gate import Gate, Window
+from slam_core.tokeniser.gate import Gate, Window
 
 DEFAULT = "whisper-tiny-en-l3-k500"
 

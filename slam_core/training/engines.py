@@ -23,11 +23,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from slam_core.checkpoints import stored
-from slam_core.distributed import World
 from slam_core.errors import SlamError, UsageError
 from slam_core.optim import State, optimiser, restore, state_of
 from slam_core.spec import Optim
+from slam_core.training.checkpoints import stored
+from slam_core.training.distributed import World
 
 Tensors = dict[str, torch.Tensor]
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")

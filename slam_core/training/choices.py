@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from slam_core.building.preferences import Preference
 from slam_core.draws import Ids, permute
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Pair, Pairs, find_pairs, open_pairs
-from slam_core.preferences import Preference
 
 # What stands before the ids of a row: the pair's number, and where the scored ids begin and end.
 COLUMNS = 3

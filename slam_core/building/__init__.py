@@ -1,0 +1,1 @@
+"""How corpora, pair sets and preferences are made."""

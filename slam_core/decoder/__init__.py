@@ -1,0 +1,1 @@
+"""What a model is: families, shapes, attention, its likelihood, and where it starts from."""

@@ -1,0 +1,1 @@
+"""How speech becomes units: audio, encoders' features, codebooks, gates."""

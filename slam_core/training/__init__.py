@@ -1,0 +1,1 @@
+"""Parts of the loop: steps, engines, processes, checkpoints, and what speeds them up."""
