@@ -107,12 +107,13 @@ def unused(option: str, given: bool, goes: str) -> None:
 def fitted(name: str | None, results: Path, quiet: bool) -> Fits:
     """The fit, computed again with the settings it was saved with."""
     from analysis import fits
+    from analysis.saved import path_of, saved_settings
 
-    saved = fits.saved_settings(results, name)
-    made = saved or fits.Settings(name)
+    found = saved_settings(results, name)
+    made = found or fits.Settings(name)
     if not quiet:
-        path = fits.path_of(results, made.name)
-        print(f"settings of {path}" if saved else f"default settings (no fit of it in {path})")
+        path = path_of(results, made.name)
+        print(f"settings of {path}" if found else f"default settings (no fit of it in {path})")
     return fits.compute(made.points(results), made)
 
 

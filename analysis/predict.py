@@ -9,7 +9,8 @@ from typing import Any
 
 from analysis.bootstrap import Bootstrap, Interval
 from analysis.estimate import APPROACH
-from analysis.fits import Best, Fits, convention_name, ends
+from analysis.fits import Best, Fits, convention_name
+from analysis.jsonable import ends
 from analysis.laws import Law, Optimum, PublishedLaw
 from analysis.sampled import Sampled
 from analysis.spend.allocate import Allocation, best, best_of_each

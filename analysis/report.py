@@ -11,7 +11,8 @@ from analysis.bootstrap import LEVEL
 from analysis.compare.fit_and_law import Comparison
 from analysis.envelope import EnvelopeFit
 from analysis.estimate import APPROACH, Estimate
-from analysis.fits import Best, Fits, convention_name, isoflop_size
+from analysis.fit_records import isoflop_size
+from analysis.fits import Best, Fits, convention_name
 from analysis.isoflop import IsoflopFit
 from analysis.misfit import LackOfFit, lack_of_fit
 from analysis.parametric import ParametricFit

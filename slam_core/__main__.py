@@ -103,7 +103,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What is known of a run: spec, state, progress, validation, scores."""
-    from slam_core.results import Journal, in_words, scores_of
+    from slam_core.journal import Journal
+    from slam_core.results import in_words, scores_of
     from slam_core.streams import validated_rate
 
     run = scratch.find(run)

@@ -28,6 +28,7 @@ from slam_core.decoder.attention import NAME, PADDED
 from slam_core.errors import UsageError
 from slam_core.evaluate import tail_nll
 from slam_core.files import write_file
+from slam_core.journal import Journal, read_lines
 from slam_core.prompts import (
     Continuation,
     Prompts,
@@ -37,7 +38,7 @@ from slam_core.prompts import (
     benchmark_of,
     revision_of,
 )
-from slam_core.results import Journal, Score, read_lines
+from slam_core.results import Score
 from slam_core.scoring import finished, items_file, load, same_units, scores_on
 
 # Prompts in one forward pass. Fixed: what is sampled must not depend on the machine's memory.

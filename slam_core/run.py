@@ -24,19 +24,11 @@ from slam_core.dpo import Preferences, reference_logps
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import validation
 from slam_core.files import write_file
+from slam_core.journal import ENDED, OUT_OF_MEMORY, PASSING, Journal, State, Unwritten, state_of
 from slam_core.models import build, count_parameters
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import (
-    ENDED,
-    OUT_OF_MEMORY,
-    PASSING,
-    Journal,
-    State,
-    Unwritten,
-    in_words,
-    state_of,
-)
+from slam_core.results import in_words
 from slam_core.scoring import Say
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import validated_rate

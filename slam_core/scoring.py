@@ -17,11 +17,12 @@ from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.files import write_file
+from slam_core.journal import Journal
 from slam_core.leaks import refuse_trained
 from slam_core.models import build
 from slam_core.pair_sets import Pairs, open_pairs
 from slam_core.provenance import pick_device
-from slam_core.results import Journal, Score, scores_of
+from slam_core.results import Score, scores_of
 from slam_core.spec import RunSpec, read_spec
 from slam_core.streams import Stream as Units
 from slam_core.streams import corpus_here

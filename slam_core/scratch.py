@@ -23,7 +23,7 @@ from typing import Any
 
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
-from slam_core.results import Event, Journal, State
+from slam_core.journal import Event, Journal, State
 
 _RUN_ID = re.compile("[0-9a-f]{12}")
 

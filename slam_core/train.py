@@ -24,9 +24,10 @@ from torch import nn
 from slam_core import scratch
 from slam_core.devices import peak_of
 from slam_core.errors import Interrupted
+from slam_core.journal import Journal
 from slam_core.optim import rate, set_rate, state_in
 from slam_core.provenance import device_name
-from slam_core.results import Journal, Spent
+from slam_core.results import Spent
 from slam_core.spec import RunSpec
 from slam_core.training.checkpoints import checkpoints, load_weights, save, seal, tensors
 from slam_core.training.distributed import ALONE, World

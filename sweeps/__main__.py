@@ -45,7 +45,7 @@ def plan(
     results: Results = RESULTS,
 ) -> None:
     """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
-    from slam_core.results import OVER
+    from slam_core.journal import OVER
     from sweeps import plan as plans
     from sweeps.times import Assumed
 

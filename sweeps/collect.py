@@ -9,18 +9,8 @@ from pathlib import Path
 
 from slam_core import scratch
 from slam_core.errors import UsageError
-from slam_core.results import (
-    ENDED,
-    Curve,
-    Event,
-    Journal,
-    Result,
-    Score,
-    fold,
-    keys,
-    merge,
-    scores_of,
-)
+from slam_core.journal import ENDED, Event, Journal
+from slam_core.results import Curve, Result, Score, fold, keys, merge, scores_of
 from sweeps.sharing import Saving, had
 
 

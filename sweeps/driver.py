@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import ENDED, PRUNER
+from slam_core.journal import ENDED, PRUNER
 from slam_core.spec import resolve
 from sweeps.asker import Asker
 from sweeps.door import write_down

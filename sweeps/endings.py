@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from slam_core import scratch
-from slam_core.results import PRUNER, Journal, stopped_by
+from slam_core.journal import PRUNER, Journal, stopped_by
 
 Mark = tuple[str, int]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slam_core import scratch
-from slam_core.results import ENDED
+from slam_core.journal import ENDED
 from sweeps import sharing
 from sweeps.endings import last_words, pruned
 from sweeps.place import Ending, Job, Watcher

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import OVER
+from slam_core.journal import OVER
 from sweeps.collect import collect
 from sweeps.endings import last_words
 from sweeps.grid import Study

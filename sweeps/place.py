@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from slam_core.results import State
+from slam_core.journal import State
 from slam_core.spec import RunSpec
 
 

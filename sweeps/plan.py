@@ -11,7 +11,8 @@ from typing import Any
 
 from slam_core import scratch
 from slam_core.corpora import planned as opened
-from slam_core.results import OVER, Result, Standing, excluded, latest
+from slam_core.journal import OVER, Standing
+from slam_core.results import Result, excluded, latest
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
 from sweeps.search import runs_of

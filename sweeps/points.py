@@ -13,17 +13,8 @@ from statistics import fmean
 from typing import Any
 
 from slam_core import scratch
-from slam_core.results import (
-    OVER,
-    Curve,
-    Journal,
-    Result,
-    Standing,
-    curve_of,
-    excluded,
-    fold,
-    latest,
-)
+from slam_core.journal import OVER, Journal, Standing
+from slam_core.results import Curve, Result, curve_of, excluded, fold, latest
 from slam_core.spec import RunSpec
 from sweeps.endings import pruned
 from sweeps.grid import Study

@@ -19,7 +19,7 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.results import ENDED, OUT_OF_MEMORY
+from slam_core.journal import ENDED, OUT_OF_MEMORY
 from sweeps.company import Company
 from sweeps.endings import Mark, last_words, mark, stop_reason
 from sweeps.jobs import RETRIES, Jobs

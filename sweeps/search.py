@@ -15,7 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slam_core import scratch
-from slam_core.results import Result, read, read_lines
+from slam_core.journal import read_lines
+from slam_core.results import Result, read
 from slam_core.spec import RunSpec, without_paths
 from sweeps.grid import Study
 from sweeps.rules import Rule

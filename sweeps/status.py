@@ -14,17 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from slam_core import scratch
-from slam_core.results import (
-    ENDED,
-    FILES,
-    OVER,
-    PRUNER,
-    Exclusion,
-    Result,
-    Standing,
-    excluded,
-    latest,
-)
+from slam_core.journal import ENDED, OVER, PRUNER, Standing
+from slam_core.results import FILES, Exclusion, Result, excluded, latest
 from sweeps.endings import last_words
 from sweeps.grid import Study
 from sweeps.memory import GIB

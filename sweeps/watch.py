@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from slam_core import scratch
-from slam_core.results import ENDS, State
+from slam_core.journal import ENDS, State
 from sweeps.place import Ending, Job
 from sweeps.table import brief, duration
 

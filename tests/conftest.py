@@ -15,7 +15,8 @@ import pytest
 from slam_core import scratch
 from slam_core.bits import deduplicate
 from slam_core.corpora import Spoken, write_corpus
-from slam_core.results import Journal, fold
+from slam_core.journal import Journal
+from slam_core.results import fold
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
-from slam_core.results import OUT_OF_MEMORY, Journal, state_of
+from slam_core.journal import OUT_OF_MEMORY, Journal, state_of
 from slam_core.spec import read_spec, resolve
 from slam_core.training import prefix
 

@@ -43,9 +43,10 @@ from slam_core.decoder.families import shape_of
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import Counts
 from slam_core.genppl import text_nll, transcripts, vocoded
+from slam_core.journal import read_lines
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.prompts import Continuation
-from slam_core.results import Result, Score, Spent, merge, read, read_lines
+from slam_core.results import Result, Score, Spent, merge, read
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.launch import launch

@@ -13,9 +13,9 @@ import pytest
 from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import __main__ as cli
-from analysis.fits import saved_settings
 from analysis.laws import Law
 from analysis.records import from_results
+from analysis.saved import saved_settings
 from slam_core.errors import SlamError, exit_code
 from slam_core.results import Curve, Exclusion, Result, Spent, Validation, merge
 from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve

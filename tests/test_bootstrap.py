@@ -14,7 +14,7 @@ from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import bootstrap, isoflop, parametric
 from analysis.bootstrap import Bootstrap, Interval, Scheme
-from analysis.fits import isoflop_size
+from analysis.fit_records import isoflop_size
 from analysis.isoflop import IsoflopFit
 from analysis.laws import Floats, Law
 from analysis.points import Points

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slam_core import scratch
-from slam_core.results import Journal
+from slam_core.journal import Journal
 from slam_core.run import execute
 from slam_core.spec import RunSpec
 from sweeps.status import Looks

@@ -23,10 +23,11 @@ from conftest import numbers, write_tiny_corpus
 from slam_core import scratch
 from slam_core.decoder import likelihood
 from slam_core.errors import SlamError, UsageError, exit_code
+from slam_core.journal import OUT_OF_MEMORY, Journal
 from slam_core.models import build
 from slam_core.pair_sets import Pair, write_pairs
 from slam_core.provenance import device_name
-from slam_core.results import OUT_OF_MEMORY, Journal, fold
+from slam_core.results import fold
 from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
 from slam_core.training import distributed, processes

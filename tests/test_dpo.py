@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from slam_core.auto_bleu import auto_bleu
 from slam_core.dpo import LOSSES, Loss, Preferences, end_logps, reference_logps
 from slam_core.errors import UsageError
+from slam_core.journal import Journal
 from slam_core.models import build
 from slam_core.pair_sets import Pair, Pairs, open_pairs, write_pairs
-from slam_core.results import Journal
 from slam_core.spec import Model, RunSpec, resolve
 from slam_core.train import Loop
 from slam_core.training.choices import COLUMNS, Choices, kept

@@ -24,7 +24,8 @@ from analysis.figures.drawing_arms import arms as draw_arms
 from analysis.figures.drawing_arms import dose as draw_dose
 from analysis.figures.drawing_laws import frontier, surface
 from analysis.figures.drawing_scores import downstream as draw_downstream
-from analysis.fits import Fits, Settings, compute, isoflop_size
+from analysis.fit_records import isoflop_size
+from analysis.fits import Fits, Settings, compute
 from analysis.laws import SIX_ND, Floats
 from analysis.points import Points
 from analysis.scores import downstream

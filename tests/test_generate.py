@@ -20,8 +20,8 @@ from slam_core.corpora import Spoken, open_corpus, write_corpus
 from slam_core.decoder.likelihood import unit_nll
 from slam_core.errors import UsageError
 from slam_core.generate import continued, judged_by
+from slam_core.journal import Journal, read_lines
 from slam_core.prompts import Continuation, Prompts, Sampling, beginnings
-from slam_core.results import Journal, read_lines
 from slam_core.run import execute
 from slam_core.scoring import finished, load
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from slam_core import scratch
 from slam_core.errors import SlamError, UsageError
-from slam_core.results import Journal
+from slam_core.journal import Journal
 from slam_core.spec import RunSpec, resolve
 from sweeps import studies
 from sweeps.__main__ import main

@@ -21,7 +21,8 @@ from rich.console import Console
 
 from slam_core import scratch
 from slam_core.errors import UsageError
-from slam_core.results import Journal, Result, read
+from slam_core.journal import Journal
+from slam_core.results import Result, read
 from slam_core.spec import RunSpec
 from sweeps import door, endings, local, queue, studies, watch
 from sweeps.__main__ import main

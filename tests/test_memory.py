@@ -17,7 +17,7 @@ from test_local import Toy
 
 from slam_core import scratch
 from slam_core.errors import UsageError
-from slam_core.results import Journal
+from slam_core.journal import Journal
 from slam_core.spec import RunSpec
 from sweeps import local, memory
 from sweeps.launch import launch

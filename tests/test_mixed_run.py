@@ -9,7 +9,7 @@ from test_interleave import write_told
 
 from slam_core import scratch
 from slam_core.errors import UsageError
-from slam_core.results import Journal
+from slam_core.journal import Journal
 from slam_core.run import execute
 from slam_core.spec import Budget, Data, Interleave, Model, RunSpec, Source
 

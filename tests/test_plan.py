@@ -12,7 +12,8 @@ import pytest
 
 import sweeps.studies
 from slam_core import scratch
-from slam_core.results import Curve, Exclusion, Journal, Score, merge, read
+from slam_core.journal import Journal
+from slam_core.results import Curve, Exclusion, Score, merge, read
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect

@@ -14,9 +14,11 @@ from worlds import SPEECH, isoflop_grid, noisy
 
 from analysis import predict
 from analysis.estimate import APPROACH
-from analysis.fits import Fits, Settings, compute, ends, saved_settings
+from analysis.fits import Fits, Settings, compute
+from analysis.jsonable import ends
 from analysis.laws import Law
 from analysis.published import law, laws
+from analysis.saved import saved_settings
 from analysis.spend import prices
 from slam_core.errors import SlamError, UsageError
 

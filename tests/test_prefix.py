@@ -23,8 +23,9 @@ from test_train import StopAt
 
 from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.journal import Journal
 from slam_core.optim import COOLED, plateau, rate
-from slam_core.results import Journal, Result, Spent, fold
+from slam_core.results import Result, Spent, fold
 from slam_core.run import execute
 from slam_core.spec import Optim, RunSpec
 from slam_core.training import prefix

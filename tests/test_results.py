@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from slam_core.errors import SlamError
 from slam_core.flops import Counts
+from slam_core.journal import Journal, append_lines, read_lines, state_of
 from slam_core.results import (
     Exclusion,
-    Journal,
     Result,
     Spent,
     Validation,
-    append_lines,
     excluded,
     fold,
     in_other_units,
@@ -27,9 +26,7 @@ from slam_core.results import (
     latest,
     merge,
     read,
-    read_lines,
     scores_of,
-    state_of,
 )
 
 COUNTS = Counts(embedding=1, positions=0, body=2, head=0, matmul=3, attention=4)

@@ -23,7 +23,8 @@ from pydantic import ValidationError
 
 from slam_core import scratch
 from slam_core.errors import Interrupted, UsageError
-from slam_core.results import PRUNER, Journal, Result, read, stopped_by
+from slam_core.journal import PRUNER, Journal, stopped_by
+from slam_core.results import Result, read
 from slam_core.run import execute
 from slam_core.spec import Data, RunSpec, Source
 from sweeps import studies

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 import sweeps.studies
 from slam_core import scratch
-from slam_core.results import Curve, Journal, Result, read
+from slam_core.journal import Journal
+from slam_core.results import Curve, Result, read
 from slam_core.run import execute
 from slam_core.spec import RunSpec
 from slam_core.training import prefix

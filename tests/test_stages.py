@@ -18,8 +18,9 @@ from test_train import outcome, quiet, weights
 from analysis.records import from_results
 from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.journal import Journal
 from slam_core.pair_sets import Pair, write_pairs
-from slam_core.results import Journal, fold
+from slam_core.results import fold
 from slam_core.run import execute
 from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slam_core import scratch
-from slam_core.results import Journal
+from slam_core.journal import Journal
 from slam_core.spec import RunSpec
 from sweeps import status, studies
 from sweeps.__main__ import main

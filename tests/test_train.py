@@ -25,11 +25,12 @@ from slam_core.data import Mix
 from slam_core.decoder.likelihood import unit_nll
 from slam_core.errors import Interrupted, SlamError
 from slam_core.evaluate import validation
+from slam_core.journal import Journal
 from slam_core.models import build
 from slam_core.optim import OPTIMISERS
 from slam_core.provenance import device_name
 from slam_core.recipes import DEMO
-from slam_core.results import Journal, Result, fold
+from slam_core.results import Result, fold
 from slam_core.run import execute
 from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve, spec_from

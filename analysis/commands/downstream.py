@@ -61,7 +61,7 @@ def downstream(
     from analysis.bootstrap import Bootstrap
     from analysis.figures import numbers_scores
     from analysis.figures import write as figures
-    from analysis.fits import ends, finite
+    from analysis.jsonable import ends, finite
     from analysis.plain import between, big, columns, five, show
     from analysis.scores import chain
     from analysis.scores import downstream as scoring

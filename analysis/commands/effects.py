@@ -66,7 +66,7 @@ def effects(
     from analysis.ablate.ranking import rank
     from analysis.figures import numbers_scores
     from analysis.figures import write as figures
-    from analysis.fits import finite
+    from analysis.jsonable import finite
     from analysis.plain import columns, show
 
     scores = (score,) if score else ()

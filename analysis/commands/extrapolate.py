@@ -53,7 +53,8 @@ def extrapolate(
     from analysis import extrapolate as extrapolating
     from analysis import parametric, published
     from analysis.bootstrap import of_parametric
-    from analysis.fits import finite, one_family
+    from analysis.fits import one_family
+    from analysis.jsonable import finite
     from analysis.plain import columns, show
 
     asked = settings(

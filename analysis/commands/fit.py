@@ -73,7 +73,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit scaling laws; saved to results/fits/NAME.json. Exit 0 where a usable fit came out."""
-    from analysis import fits, report
+    from analysis import fit_records, fits, report, saved
     from analysis.bootstrap import SCHEMES
     from analysis.envelope import VARIANTS
     from analysis.estimate import ESTIMATORS, LAWS, Options, chosen
@@ -122,14 +122,14 @@ def fit(
         if as_json:  # a script that reads the output finds the reason there too
             names = ESTIMATORS if estimator == "all" else (estimator,)
             blank = {
-                name: fits.blank_record(name, "bad input", str(error), options, flops or ())
+                name: fit_records.blank_record(name, "bad input", str(error), options, flops or ())
                 for name in names
             }
             print(json.dumps(blank))
         raise
-    path = fits.save(done, results)
+    path = saved.save(done, results)
     if as_json:
-        print(json.dumps(fits.estimates_record(done)))
+        print(json.dumps(fit_records.estimates_record(done)))
     else:
         report.show_fit(done)
         print(f"wrote {path}")

@@ -71,7 +71,8 @@ def plan(
     """The next runs of a study: those after which approach 3 knows a quantity best for all FLOPs,
     with the interval to expect. Launches nothing."""
     from analysis import design, proposals
-    from analysis.fits import finite, one_family
+    from analysis.fits import one_family
+    from analysis.jsonable import finite
 
     if not within > 1:
         raise UsageError(f"--within {within:g}: a factor above 1")

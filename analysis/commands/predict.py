@@ -50,7 +50,7 @@ def predict(
     approach 3 also under other prices than 6ND."""
     from analysis import predict as predicting
     from analysis import published, report
-    from analysis.fits import finite
+    from analysis.jsonable import finite
     from analysis.laws import PublishedLaw
     from analysis.spend import prices
 

@@ -45,7 +45,8 @@ def profile(
 ) -> None:
     """Profile likelihoods: how much worse the best fit gets as one constant is held."""
     from analysis import parametric, repeated
-    from analysis.fits import finite, one_family
+    from analysis.fits import one_family
+    from analysis.jsonable import finite
     from analysis.plain import columns, show
     from analysis.profile import profile as profiling
     from analysis.solve.solver import Loss

@@ -33,7 +33,7 @@ def table(
     as_json: Json = False,
 ) -> None:
     """The points that would be fitted: N, D, C, loss, and what was left out."""
-    from analysis import fits, report
+    from analysis import fit_records, report
 
     made = settings(
         source,
@@ -47,6 +47,6 @@ def table(
     )
     points = made.points(results)
     if as_json:
-        print(json.dumps(fits.points_record(points)))
+        print(json.dumps(fit_records.points_record(points)))
     else:
         report.show_table(points)

@@ -47,7 +47,7 @@ def warm(
     """What starting from a text LM, or text besides, is worth: data transferred, effects of warm
     runs and of families, each tested against no effect."""
     from analysis import families, nested, transfer
-    from analysis.fits import finite
+    from analysis.jsonable import finite
     from analysis.plain import columns, five, show
     from analysis.status import TooFew
 

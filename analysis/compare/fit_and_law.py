@@ -12,7 +12,8 @@ import numpy as np
 from analysis.bootstrap import Interval
 from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
-from analysis.fits import Best, Fits, convention_name, ends
+from analysis.fits import Best, Fits, convention_name
+from analysis.jsonable import ends
 from analysis.laws import PublishedLaw
 from analysis.units import unit, units_per_second
 

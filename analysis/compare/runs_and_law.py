@@ -12,7 +12,8 @@ import numpy as np
 
 from analysis import published
 from analysis.compare.conventions import same_convention
-from analysis.fits import convention_name, finite
+from analysis.fits import convention_name
+from analysis.jsonable import finite
 from analysis.laws import Floats, Optimum
 from analysis.plain import big, columns
 from analysis.plain import show as show_table

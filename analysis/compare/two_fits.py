@@ -7,7 +7,8 @@ from typing import Any
 
 from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
-from analysis.fits import Fits, convention_name, ends, finite
+from analysis.fits import Fits, convention_name
+from analysis.jsonable import ends, finite
 from analysis.plain import between, big, columns
 from analysis.plain import show as print_table
 from analysis.spend import efficiency

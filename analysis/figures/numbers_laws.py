@@ -15,7 +15,8 @@ import numpy as np
 from analysis.compare.fit_and_law import outside_of
 from analysis.estimate import APPROACH, Estimate
 from analysis.figures.shown import Numbers, apart, conventions, ends, fresh, usable
-from analysis.fits import Fits, isoflop_size
+from analysis.fit_records import isoflop_size
+from analysis.fits import Fits
 from analysis.laws import Floats, PowerLaw, PublishedLaw
 from analysis.points import group_means
 from slam_core.errors import SlamError

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis.figures.shown import Numbers, conventions, ends, estimate, usable
-from analysis.fits import Fits, isoflop_size
+from analysis.fit_records import isoflop_size
+from analysis.fits import Fits
 from analysis.laws import SPREAD, PublishedLaw
 from analysis.units import baselines_of
 from slam_core.errors import SlamError

@@ -14,7 +14,7 @@ from pathlib import Path
 from slam_core.bits import Units
 from slam_core.building.splits import id_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.results import append_lines
+from slam_core.journal import append_lines
 from slam_core.tokeniser.audio import SUFFIXES, Recording, open_audio
 from slam_core.units import Tokeniser
 

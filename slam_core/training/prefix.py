@@ -26,8 +26,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.files import sha256_of, write_file
+from slam_core.journal import Journal
 from slam_core.optim import plateau
-from slam_core.results import Curve, Journal, curve_of
+from slam_core.results import Curve, curve_of
 from slam_core.spec import RunSpec
 
 ORIGIN = "origin.json"

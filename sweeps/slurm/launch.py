@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
-from slam_core.results import ENDED, State
+from slam_core.journal import ENDED, State
 from sweeps.endings import last_words, pruned
 from sweeps.jobs import RETRIES, Jobs
 from sweeps.place import Ending, Job, Watcher

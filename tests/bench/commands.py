@@ -38,10 +38,11 @@ def lap(part):
     parts[part], last = parts.get(part, 0.0) + now - last, now
 
 from analysis import fits, published
+from analysis.saved import saved_settings
 from analysis.figures import write
 lap("imports")
 results, out = Path(sys.argv[2]), Path(sys.argv[3])
-made = fits.saved_settings(results, sys.argv[1]) or fits.Settings(sys.argv[1])
+made = saved_settings(results, sys.argv[1]) or fits.Settings(sys.argv[1])
 points = made.points(results)
 lap("reading")
 done, law = fits.compute(points, made), published.law("cuervo-speech")

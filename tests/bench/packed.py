@@ -129,10 +129,10 @@ def _told(child: subprocess.Popen[str], word: str) -> None:
 
 def train(options: argparse.Namespace, how: Any, seed: str) -> None:
     from slam_core.data import Mix
+    from slam_core.journal import Journal
     from slam_core.models import build
     from slam_core.provenance import pick_device
     from slam_core.recipes import DEMO
-    from slam_core.results import Journal
     from slam_core.spec import resolve
     from slam_core.train import Loop
     from slam_core.training.limits import Limits

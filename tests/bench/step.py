@@ -31,11 +31,11 @@ from transformers import TrainerCallback
 from slam_core import train
 from slam_core.data import Mix
 from slam_core.devices import peak_of
+from slam_core.journal import Journal
 from slam_core.models import build
 from slam_core.optim import rate as rate_at
 from slam_core.provenance import device_name, pick_device
 from slam_core.recipes import DEMO
-from slam_core.results import Journal
 from slam_core.spec import RunSpec, resolve
 from slam_core.train import Loop
 from slam_core.training.limits import Compile, Limits

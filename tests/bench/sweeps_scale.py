@@ -27,8 +27,8 @@ from typing import Any
 from table import store
 
 from slam_core import scratch
+from slam_core.journal import Journal
 from slam_core.recipes import DEMO
-from slam_core.results import Journal
 from slam_core.spec import RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.grid import Grid

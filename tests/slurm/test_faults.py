@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from slam_core import scratch
-from slam_core.results import Curve, Journal, Result, read
+from slam_core.journal import Journal
+from slam_core.results import Curve, Result, read
 from slam_core.run import execute
 from slurm.conftest import HERE, own_cluster, said
 from slurm.toys import Toy, command, until

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slam_core import scratch
-from slam_core.results import PRUNER, Journal, stopped_by
+from slam_core.journal import PRUNER, Journal, stopped_by
 from slam_core.run import execute
 from slurm.toys import ASKED, Toy
 from sweeps.conduct import conduct

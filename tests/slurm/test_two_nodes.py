@@ -13,7 +13,7 @@ import pytest
 from conftest import numbers
 
 from slam_core import scratch
-from slam_core.results import Journal
+from slam_core.journal import Journal
 from slam_core.spec import RunSpec
 from slurm.conftest import Cluster
 
