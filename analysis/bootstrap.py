@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
@@ -77,7 +77,7 @@ class Interval:
 class Bootstrap(Generic[T]):
     """The fits of the replicates. `kind` says what was drawn, `failed` how many gave no fit."""
 
-    fits: tuple[T, ...]
+    fits: tuple[T, ...] = field(repr=False)
     failed: int
     kind: str
     seed: int

@@ -38,7 +38,7 @@ class Options:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """One estimator's fit with its bootstrap. `fit` is None where nothing could be fitted: then
     `message` says why."""
@@ -50,6 +50,13 @@ class Estimate:
     requested: int
     fit: Any = None
     boot: Bootstrap[Any] | None = None
+
+    def __repr__(self) -> str:
+        said = ""
+        if self.has_exponents:
+            drawn = self.interval(lambda fit: fit.a)
+            said = f", a {self.value(lambda fit: fit.a):.4g} [{drawn.low:.4g}, {drawn.high:.4g}]"
+        return f"Estimate({self.estimator}: {self.status}{said}; {self.message})"
 
     @property
     def usable(self) -> bool:

@@ -21,7 +21,7 @@ _NEEDED = ("d", "c", "loss", "label")
 Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Points:
     """Finished runs as (points,) arrays.
 
@@ -91,6 +91,15 @@ class Points:
                     f"{self.name}: {column} of {self.label[wrong[0]]} is {values[wrong[0]]}; "
                     "every number has to be finite and above 0: mend or drop the row"
                 )
+
+    def __repr__(self) -> str:
+        def span(values: Floats) -> str:
+            return f"{values.min():.4g} to {values.max():.4g}" if len(values) else "none"
+
+        return (
+            f"Points({self.name}: {len(self)} runs; N {span(self.n)}, {self.params}; "
+            f"D {span(self.d)}; C {span(self.c)}, {self.flops}; loss {span(self.loss)})"
+        )
 
     @classmethod
     def of(

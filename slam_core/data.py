@@ -18,7 +18,7 @@ from slam_core.draws import Ids, key_of, permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.interleave import Interleaved, Joint
 from slam_core.spec import Data
-from slam_core.streams import Stream, Tokens, documents_of, open_source, rows_at
+from slam_core.streams import Tokens, UnitStream, documents_of, open_source, rows_at
 from slam_core.text_tokens import TextTokens, text_tokens
 
 # Sequences are dealt to sources in blocks with whole quotas, so that the number drawn from each
@@ -112,11 +112,11 @@ class Mix:
         found = []
         for k, source in enumerate(self._data.sources):
             tokens = self._open(k, "validation", 0).epoch(0)
-            if isinstance(tokens, Stream) or source.modality == "text":
+            if isinstance(tokens, UnitStream) or source.modality == "text":
                 found.append(HeldOut(source.label, tokens, self.masked))
                 continue
             where = documents_of(source, self._corpora[k], "validation")
-            speech = Stream(self._corpora[k], *where, self.eos)
+            speech = UnitStream(self._corpora[k], *where, self.eos)
             found.append(HeldOut(source.label, speech, self.masked))
             assert self._text is not None
             found += [
@@ -132,11 +132,11 @@ class Mix:
                 )
         return found
 
-    def _open(self, k: int, split: str, seed: int) -> Stream | Interleaved:
+    def _open(self, k: int, split: str, seed: int) -> UnitStream | Interleaved:
         source, corpus, how = self._data.sources[k], self._corpora[k], self._data.interleave
         where, chosen = documents_of(source, corpus, split)
         if how is None or self._text is None or source.modality == "speech":
-            return Stream(corpus, where, chosen, self.eos)
+            return UnitStream(corpus, where, chosen, self.eos)
         listed = corpus.documents(where)
         documents = listed if chosen is None else [listed[i] for i in chosen]
         modality = source.modality or "interleaved"

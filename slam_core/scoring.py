@@ -24,8 +24,7 @@ from slam_core.pair_sets import Pairs, open_pairs
 from slam_core.provenance import pick_device
 from slam_core.results import Score, scores_of
 from slam_core.spec import RunSpec, read_spec
-from slam_core.streams import Stream as Units
-from slam_core.streams import corpus_here
+from slam_core.streams import UnitStream, corpus_here
 from slam_core.training.checkpoints import last_checkpoint, load_weights
 
 Say = Callable[[str], None]
@@ -65,7 +64,7 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 found[metric] = {"value": value, "stderr": stderr, "items": len(pairs)}
                 found[metric] |= {"chance": 0.5}
         elif corpus:
-            tokens = Units(corpus, "validation", eos=vocab - 1)
+            tokens = UnitStream(corpus, "validation", eos=vocab - 1)
             eos = vocab - 1 if spec.data.packing == "documents" else None
             heard = validation(model, tokens, spec.data.context, None, eos=eos)
             found["nll"] = {"value": heard.nll, "stderr": heard.stderr, "items": heard.units}

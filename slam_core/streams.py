@@ -23,7 +23,7 @@ class Tokens(Protocol):
     def read(self, start: int, stop: int) -> Ids: ...
 
 
-class Stream:
+class UnitStream:
     """Documents of a split (all, if none are named) as units with EOS after each document."""
 
     def __init__(

@@ -16,7 +16,7 @@ from slam_core.data import Mix, _quotas
 from slam_core.draws import permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Data, Source
-from slam_core.streams import Stream, documents_of, open_source, validated_rate
+from slam_core.streams import UnitStream, documents_of, open_source, validated_rate
 
 
 def data(*sources: Source, context: int = 16, batch: int = 64) -> Data:
@@ -37,7 +37,7 @@ def whole_stream(folder: Path, split: str) -> np.ndarray:
 @settings(max_examples=200, deadline=None)
 def test_a_stream_reads_as_its_documents_with_eos(tiny_corpus: Path, draw: st.DataObject) -> None:
     spelt = whole_stream(tiny_corpus, "train")
-    stream = Stream(open_corpus(tiny_corpus), "train")
+    stream = UnitStream(open_corpus(tiny_corpus), "train")
     assert stream.length == len(spelt)
     start = draw.draw(st.integers(0, len(spelt)))
     stop = draw.draw(st.integers(start, len(spelt)))
@@ -131,7 +131,7 @@ def test_batches_are_those_of_before() -> None:
 
 def documents(mix: Mix) -> set[int]:
     stream = mix._streams[0]
-    assert isinstance(stream, Stream)
+    assert isinstance(stream, UnitStream)
     return set(stream._starts.tolist())
 
 
@@ -175,7 +175,7 @@ def test_a_held_out_share_is_validated_on_and_not_trained_on(tmp_path: Path) -> 
     mix = Mix(data(Source(corpus=str(folder), held_out=0.3, unique=2000)), 0)
     (held,) = mix.held_out()
     assert held.label == str(folder)
-    assert isinstance(held.tokens, Stream)
+    assert isinstance(held.tokens, UnitStream)
     aside = set(held.tokens._starts.tolist())
     assert 0 < len(aside) < 20
     assert not aside & documents(mix)

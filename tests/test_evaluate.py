@@ -14,7 +14,7 @@ from torch import nn
 from slam_core.corpora import open_corpus
 from slam_core.evaluate import accuracies, pair_nlls, validation
 from slam_core.pair_sets import Likelihood
-from slam_core.streams import Stream
+from slam_core.streams import UnitStream
 
 VOCAB = 22
 
@@ -37,7 +37,7 @@ def table(seed: int = 0) -> torch.Tensor:
 
 def test_validation_scores_every_unit_once(tiny_corpus: Path) -> None:
     corpus = open_corpus(tiny_corpus)
-    stream = Stream(corpus, "validation")
+    stream = UnitStream(corpus, "validation")
     model = Bigram(table())
     count = (stream.length - 1) // 16
     ids = stream.read(0, count * 16 + 1).astype(int)
@@ -50,7 +50,7 @@ def test_validation_scores_every_unit_once(tiny_corpus: Path) -> None:
 
 
 def test_a_cap_takes_windows_from_all_over(tiny_corpus: Path) -> None:
-    stream = Stream(open_corpus(tiny_corpus), "validation")
+    stream = UnitStream(open_corpus(tiny_corpus), "validation")
     model = Bigram(table())
     capped = validation(model, stream, 16, 100)
     assert capped.units == 96

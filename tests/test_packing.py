@@ -17,7 +17,7 @@ from slam_core.decoder.packing import places
 from slam_core.evaluate import validation
 from slam_core.models import build
 from slam_core.spec import Model
-from slam_core.streams import Stream
+from slam_core.streams import UnitStream
 from slam_core.training.objective import NextUnit
 
 EOS = 21
@@ -74,7 +74,7 @@ def test_positions_begin_anew_after_each_document() -> None:
 
 
 def test_validation_masks_documents_where_training_does(tiny_corpus: Path) -> None:
-    stream = Stream(open_corpus(tiny_corpus), "validation")
+    stream = UnitStream(open_corpus(tiny_corpus), "validation")
     net = model("llama")
     masked = validation(net, stream, 16, None, eos=EOS)
     kept = masked.units // 16

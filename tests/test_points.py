@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from worlds import SPEECH, isoflop_grid, noisy
 
+from analysis.estimate import Options, estimate
 from analysis.points import Points
 from slam_core.errors import UsageError
 
@@ -43,3 +46,18 @@ def test_columns_that_are_wrong_are_named(column: str, values: Sequence[Any], sa
 def test_points_without_labels_are_refused() -> None:
     with pytest.raises(UsageError, match="0 values of label for 2 points"):
         replace(Points.of(N, D, LOSS), label=())
+
+
+def test_a_notebook_shows_them_in_a_line() -> None:
+    points = Points.of([1e6, 4e6], [8e7, 2e7], [2.5, 2.25], name="mine")
+    assert repr(points) == (
+        "Points(mine: 2 runs; N 1e+06 to 4e+06, total; D 2e+07 to 8e+07; "
+        "C 4.8e+14 to 4.8e+14, 6nd; loss 2.25 to 2.5)"
+    )
+    assert "N none" in repr(points.where([False, False]))
+    nothing = estimate(points, "parametric", Options(replicates=0))
+    assert repr(nothing) == f"Estimate(parametric: {nothing.status}; {nothing.message})"
+    n, d = isoflop_grid(SPEECH, [1e15, 1e16, 1e17], 6, 4.0, 1)
+    found = estimate(noisy(SPEECH, n, d, 0.003, 0), "isoflop", Options(replicates=20))
+    assert re.match(r"Estimate\(isoflop: ok, a 0\.\d+ \[0\.\d+, 0\.\d+\]; ", repr(found))
+    assert len(repr(found.drawn)) < 100

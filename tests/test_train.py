@@ -34,7 +34,7 @@ from slam_core.results import Result, fold
 from slam_core.run import execute
 from slam_core.scoring import finished, load
 from slam_core.spec import RunSpec, resolve, spec_from
-from slam_core.streams import Stream
+from slam_core.streams import UnitStream
 from slam_core.train import Loop
 from slam_core.training.checkpoints import checkpoints
 from slam_core.training.engines import Halved, halved
@@ -356,7 +356,7 @@ def test_bf16_trains_close_to_fp32(precision: str, tiny_spec: RunSpec, slam_out:
     # Whatever it was trained in, a run is evaluated in fp32.
     model, corpus = load(*finished(half.id)), open_corpus(half.data.sources[0].corpus)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    units = Stream(corpus, "validation")
+    units = UnitStream(corpus, "validation")
     assert validation(model, units, half.data.context, None).nll == mixed
     with torch.autocast("cpu", torch.bfloat16):
         assert validation(model, units, half.data.context, None).nll != mixed
