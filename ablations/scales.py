@@ -10,6 +10,8 @@ its prompts are the true stories of spoken StoryCloze.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ablations.declare import By, Changes, Generation, Scale
 from slam_core.spec import Budget, Data, Dpo, Init, Interleave, Model, Optim, RunSpec, Source
 
@@ -112,7 +114,9 @@ COLD_IF_TINY: Changes = {"model.init": By(tiny=None, paper=Init())}
 RANDOM: Changes = {"model.init": None}
 
 # Learning rates to choose from for each arm, where arms differ in start, shape or data.
-RATES = {"optim.lr": By(tiny=(2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2), paper=(1e-3,))}
+RATES: dict[str, tuple[Any, ...] | By] = {
+    "optim.lr": By(tiny=(2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2), paper=(1e-3,))
+}
 
 # Slam's second stage (Table 5), half an hour of its day, in which it takes 5M units (Table 3), both
 # ends of the pairs. At the tiny scale rates are higher.
