@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import SPEECH, isoflop_grid, points, published
 
 from analysis import bootstrap, envelope
-from analysis.envelope import EnvelopeFit, fit
+from analysis.envelope import ROUNDED, EnvelopeFit, fit
 from analysis.estimate import Options, estimate
 from analysis.files import from_file
 from analysis.laws import Floats
@@ -119,6 +119,7 @@ def test_two_straight_curves_cross_where_they_must() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), runs=st.integers(4, 40))
+@example(seed=39, runs=39)  # two runs of the smallest budget
 def test_the_hull_lies_below_all_points_and_falls(seed: int, runs: int) -> None:
     rng = np.random.default_rng(seed)
     n, d = np.exp(rng.uniform(14, 20, runs)), np.exp(rng.uniform(18, 24, runs))
@@ -132,7 +133,8 @@ def test_the_hull_lies_below_all_points_and_falls(seed: int, runs: int) -> None:
     assert (np.diff(x) > 0).all()
     assert (slopes < 0).all()
     assert (np.diff(slopes) > 0).all()
-    assert fitted.c[0] == some.c.min()
+    smallest = some.where(some.c <= some.c.min() * ROUNDED)
+    assert fitted.c[0] == smallest.c[smallest.loss.argmin()]
     assert fitted.loss[-1] == some.loss.min()
     inside = some.c <= fitted.c[-1]
     assert (np.log(some.loss) >= np.interp(np.log(some.c), x, y) - 1e-12)[inside].all()
