@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -113,3 +114,20 @@ def test_stored_results_are_of_corpora_that_are_known() -> None:
         assert trained <= shipped | {"stories-26h"}, result.key
     for kind in (Curve, Score):
         assert {key[:2] for key in read(ROOT / "results", kind)} <= {one.key for one in stored}
+
+
+OURS = ("slam_core", "sweeps", "ablations", "analysis")
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "tests/bench").glob("*.py")), ids=lambda p: p.stem
+)
+def test_a_benchmark_imports_what_there_is(script: Path) -> None:
+    """Inside functions, too: benchmarks are run by hand, and would tell long after a change."""
+    for node in ast.walk(ast.parse(script.read_text())):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] not in OURS:
+            continue
+        module = importlib.import_module(node.module or "")
+        for name in node.names:
+            if not hasattr(module, name.name):
+                importlib.import_module(f"{node.module}.{name.name}")

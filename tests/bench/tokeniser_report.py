@@ -29,7 +29,7 @@ from table import store
 
 from slam_core.bits import Units, deduplicate
 from slam_core.building.unit_files import find_audio
-from slam_core.building.voices import SPEAKERS, Voice
+from slam_core.building.voices import PSEUDO_SPEAKERS, Hibari
 from slam_core.files import write_file
 from slam_core.tokeniser.audio import SUFFIXES, open_audio
 from slam_core.tokeniser.coarse import coarse_map, load_coarse
@@ -55,14 +55,15 @@ TOKENISERS = (
 Recorded = dict[str, tuple[Path, Alignment]]  # by recording id
 
 
-def read_aloud(voice: Voice, text: str, number: int, path: Path) -> None:
+def read_aloud(voice: Hibari, text: str, number: int, path: Path) -> None:
     """Cache a reading by the pseudo-speaker whose turn it is."""
     if not path.exists():
-        parts = list(voice.read(text, SPEAKERS[number % len(SPEAKERS)], seed=number))
+        speaker = PSEUDO_SPEAKERS[number % len(PSEUDO_SPEAKERS)]
+        parts = [reading.wave for reading in voice.read(text, speaker, seed=number)]
         write_file(path, wav(np.concatenate(parts)))
 
 
-def fitting_audio(speech: Path, data: Path, work: Path, voice: Voice) -> list[Path]:
+def fitting_audio(speech: Path, data: Path, work: Path, voice: Hibari) -> list[Path]:
     """The audio that codebooks are fitted on."""
     stored = (data / "gitenberg_children_23books_sentences.json.gz").read_bytes()
     books = json.loads(gzip.decompress(stored))
@@ -77,7 +78,7 @@ def test_audio(speech: Path) -> Recorded:
     return {id: (speech / "test" / f"{id}.wav", about) for id, about in known.items()}
 
 
-def recorded_audio(data: Path, work: Path, voice: Voice) -> Recorded:
+def recorded_audio(data: Path, work: Path, voice: Hibari) -> Recorded:
     """LJSpeech recordings, and readings of the same texts, named so that recordings come first."""
     folder = data / "real_speech_ljspeech32"
     found: Recorded = {}
@@ -148,7 +149,7 @@ def main() -> None:
     arguments.add_argument("work", type=Path)
     options = arguments.parse_args()
     torch.set_num_threads(1)
-    data, voice = Path(os.environ["SPEECH_DATA"]), Voice()
+    data, voice = Path(os.environ["SPEECH_DATA"]), Hibari()
     files = fitting_audio(options.speech, data, options.work, voice)
     audio = {
         "test": test_audio(options.speech),
