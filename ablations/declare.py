@@ -205,8 +205,13 @@ class Declared:
         judge = self.generation.judge if self.generation else None
         return specs | ({JUDGE: judge} if judge else {})
 
+    @property
+    def tuned(self) -> dict[str, tuple[Any, ...]]:
+        """The values to choose from, by field."""
+        return {field: tuple(self._here(some)) for field, some in self.ablation.tuned.items()}
+
     def _product(self) -> Iterator[tuple[str, str, tuple[tuple[str, Any], ...], int]]:
-        values = {field: self._here(value) for field, value in self.ablation.tuned.items()}
+        values = self.tuned
         points = [
             tuple(zip(values, point, strict=True)) for point in itertools.product(*values.values())
         ]

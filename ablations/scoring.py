@@ -127,7 +127,7 @@ def score_all(
     met: dict[str, int] = {}
     # Forked from a server that has imported torch once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["slam_core.run"])
+    context.set_forkserver_preload(["slam_core.run", "slam_core.scoring"])
     here = (dict(os.environ), str(Path.cwd()))  # the server keeps those of its own start
     with ProcessPoolExecutor(width, context, initializer=_enter, initargs=here) as pool:
         waiting = {

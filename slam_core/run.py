@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +30,6 @@ from slam_core.models import build, count_parameters
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import in_words
-from slam_core.scoring import Say
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import validated_rate
 from slam_core.train import Diverged, Loop
@@ -41,6 +41,8 @@ from slam_core.training.distributed import Followed, Lost, World, joined
 from slam_core.training.engines import BF16_WEIGHTS, check, halved
 from slam_core.training.limits import Limits
 from slam_core.training.objective import NextUnit, Objective, Stream
+
+Say = Callable[[str], None]
 
 
 def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None, say: Say) -> State:
@@ -56,6 +58,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         parent = spec.parent
         if parent is not None and world.lead(lambda: scratch.state(spec.id) not in ENDED):
             first = _first_stage(parent, *how)
+            gc.collect()  # compiled code keeps the parent's model until then
             if first != "done":
                 raise SlamError(
                     f"run {spec.id} starts from run {parent.id}, which {first}; change what the "

@@ -71,7 +71,11 @@ class Loop:
     ):
         self.spec, self.stream, self.objective = spec, stream, objective
         self.journal, self.world, self.model = journal, world, model
-        self.steps = Steps(spec, model, stream, objective, self._note, limits, world)
+
+        def note(text: str) -> None:  # no method: the loop, and its model, would outlive the run
+            journal.write("note", text=text)
+
+        self.steps = Steps(spec, model, stream, objective, note, limits, world)
         self.device, self.limits = self.steps.device, self.steps.limits
         self.total = spec.steps
         self.branch = branch_step(spec)
@@ -89,9 +93,6 @@ class Loop:
     @property
     def engine(self) -> Engine:
         return self.steps.engine
-
-    def _note(self, text: str) -> None:
-        self.journal.write("note", text=text)
 
     @cached_property
     def _peak(self) -> float | None:

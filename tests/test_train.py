@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import json
 import os
 import shutil
 import signal
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -302,6 +304,26 @@ def test_a_budget_in_seconds_is_spent_once_over_a_resume(
     result, _ = outcome(spec.id)
     assert 1.5 <= result.spent.seconds < 1.53  # one step of overshoot at most
     assert result.spent.steps == pytest.approx(75, abs=2)
+
+
+def test_a_finished_run_leaves_no_model_behind(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even until the collector of cycles comes: a second stage needs the memory."""
+    made = []
+
+    def building(*given: Any) -> Any:
+        model = build(*given)
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("slam_core.run.build", building)
+    gc.disable()
+    try:
+        execute(tiny_spec, say=quiet)
+        assert [model() for model in made] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_failure_is_recorded_and_retried_on_request_only(

@@ -16,7 +16,7 @@ from slam_core.training.choices import kept
 def one_rate(declared: Declared, ended: Mapping[str, Result]) -> list[str]:
     """A note where arms that may want rates of their own have the same. `ended` are results by
     run."""
-    if "optim.lr" in declared.ablation.tuned:
+    if len(declared.tuned.get("optim.lr", ())) > 1:
         return []
     specs = declared.runs()
     found = [ended[specs[label].id] for label in declared.cells if specs[label].id in ended]

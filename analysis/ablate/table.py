@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablations.declare import GENERATED, LOSSES, By, Cell, Declared, key
+from ablations.declare import GENERATED, LOSSES, Cell, Declared, key
 from ablations.scoring import REPETITION, current, recorded
 from analysis.ablate.conditions import epochs, one_rate
 from analysis.ablate.effects import (
@@ -203,13 +203,14 @@ def tabulate(declared: Declared, results: Path) -> Table:
     if diverged := [cell.label for run, cell in cells.items() if states.get(run) == "diverged"]:
         notes.append(f"diverged: {', '.join(diverged)}")
     chosen = _best(cells.values(), _own_losses(declared, found))
-    if one.tuned:
+    if any(len(values) > 1 for values in declared.tuned.values()):
         notes.append(
-            "each arm at the tuned values with the lowest mean loss on the corpora it is trained "
-            "on: by that choice its own loss is a little too good"
+            "each arm at the tuned values with the lowest mean loss on what it is trained on (of "
+            f"{', '.join(scale.losses)}): by that choice its own loss is a little too good"
         )
-    for field, ends in _ends(one.tuned, scale.name).items():
-        at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in ends]
+    ends = {field: (some[0], some[-1]) for field, some in declared.tuned.items() if len(some) > 2}
+    for field, both in ends.items():
+        at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in both]
         if at_end:
             notes.append(f"best at an end of the {field} tried: {', '.join(at_end)}")
     if one.paper and (unmeasured := sorted(set(one.paper.metrics) - found.keys())):
@@ -343,14 +344,14 @@ def _percent(value: float) -> float:
 
 
 def _own_losses(declared: Declared, found: dict[str, dict[Cell, float]]) -> dict[Cell, float]:
-    """The mean loss of a run over those corpora of the scale that it is trained on; of a run that
-    is trained on others alone, the scale's first."""
+    """The mean loss of a run over those corpora of the scale that it is trained on and measured on;
+    the scale's first where there are none."""
     losses, specs = declared.scale.losses, declared.runs()
     own = {}
     for label, (cell, _) in declared.cells.items():
         trained = {source.corpus for source in specs[label].data.sources}
-        those = [metric for metric, corpus in losses.items() if corpus in trained]
-        measured = [found[m].get(cell) for m in those or [next(iter(losses))] if m in found]
+        those = [m for m, corpus in losses.items() if corpus in trained and m in found]
+        measured = [found.get(m, {}).get(cell) for m in those or list(losses)[:1]]
         values = [value for value in measured if value is not None]
         if values and len(values) == len(measured):
             own[cell] = float(np.mean(values))
@@ -414,12 +415,6 @@ def _rows(
             )
         )
     return rows
-
-
-def _ends(tuned: Mapping[str, Any], scale: str) -> dict[str, tuple[Any, Any]]:
-    """The first and last value of each tuned field."""
-    values = {f: getattr(v, scale) if isinstance(v, By) else v for f, v in tuned.items()}
-    return {field: (some[0], some[-1]) for field, some in values.items() if len(some) > 2}
 
 
 def _model(result: Result) -> str:

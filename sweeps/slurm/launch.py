@@ -128,13 +128,13 @@ class Launch:
 
     def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
         job = one.job
-        if state == "running":
-            self.jobs.await_process(job, scratch.holder(job.run) or {})
-        elif state in ENDED:
+        if state in ENDED:
             self.jobs.end(job, Ending(state))
         elif end is None and how == "CANCELLED":
             self._cancelled[job.run] = one.task.job
             self.jobs.waiting.append(job)
+        elif state == "running":
+            self.jobs.await_process(job, scratch.holder(job.run) or {})
         elif end is None:
             self._killed(one, how)
         elif end.code == 75 and end.out_of_time:
