@@ -43,6 +43,11 @@ def run_folder(run: str) -> Path:
     return root() / run
 
 
+def claim_file(run: str) -> Path:
+    """The file whose lock is the claim of a run."""
+    return run_folder(run) / "claim"
+
+
 def known_runs(home: Path | None = None) -> list[str]:
     """Ids of the runs that have a folder below `home` (by default $SLAM_OUT), sorted."""
     return [name for name in _folders(home or root()) if _RUN_ID.fullmatch(name)]
@@ -140,7 +145,7 @@ def claim(run: str) -> Iterator[None]:
     folder = run_folder(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "claim", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(claim_file(run), os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise SlamError(
             f"cannot write below {root()}: {error.strerror}; set SLAM_OUT to a folder you can write"
@@ -169,7 +174,7 @@ def claim(run: str) -> Iterator[None]:
 
 def holder(run: str) -> dict[str, Any] | None:
     """Who works on the run right now ({host, pid, since}), or None if nobody does."""
-    path = run_folder(run) / "claim"
+    path = claim_file(run)
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,15 +113,29 @@ def _ask(what: str, name: str, say: Say) -> bool:
     holder = scratch.holder(name)
     if holder is None:
         return False
-    if holder.get("host") != socket.gethostname():
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname() or not _has_open(pid, scratch.claim_file(name)):
         say(f"{what} {name} is on {holder.get('host', 'another host')}: cancel it there")
-    elif isinstance(pid := holder.get("pid"), int):
+    elif isinstance(pid, int):
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             return False  # it has just ended
         say(f"asked {what} {name} (process {pid}) to save and stop")
         return True
+    return False
+
+
+def _has_open(pid: object, claim: Path) -> bool:
+    """Whether a process of this machine holds the claim: another container may have its host name.
+    True where /proc cannot tell."""
+    if not Path("/proc/self/fd").is_dir():
+        return True
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if descriptor.samefile(claim):
+                    return True
     return False
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -254,6 +255,18 @@ def test_cancel_stops_the_launch_and_its_runs(toy: Toy) -> None:
     assert cancel(toy.study(3), say=toy.said.append) == 0
     assert launcher.stdout is not None
     launcher.stdout.close()
+
+
+def test_cancel_spares_a_process_that_has_only_the_number_of_the_holder(toy: Toy) -> None:
+    """A claim of another container with this host's name."""
+    (run,) = toy.ids(1)
+    with scratch.claim(run), subprocess.Popen(["sleep", "60"]) as other:
+        about = {"host": socket.gethostname(), "pid": other.pid}
+        scratch.claim_file(run).write_text(json.dumps(about))
+        assert cancel(toy.study(1), say=toy.said.append) == 0
+        assert other.poll() is None
+        assert f"run {run} is on {socket.gethostname()}: cancel it there" in toy.said
+        other.kill()
 
 
 def test_a_run_stopped_in_its_first_stage_is_not_started_again(
