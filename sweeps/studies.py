@@ -61,7 +61,8 @@ STUDIES: dict[str, Study] = {
         families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
     ),
-    # What rate and which cool-down suit runs that share a trunk, beside cosine runs: two cells.
+    # What rate and which cool-down suit runs that share a trunk, beside cosine runs: two cells of
+    # the demo, and a short one with seeds.
     "demo-cool-downs": Together(
         name="demo-cool-downs",
         parts=(
@@ -81,6 +82,25 @@ STUDIES: dict[str, Study] = {
                 base=DEMO,
                 cross={"model.family": ("qwen2",), "optim.lr": (2.5e-3, 5e-3, 1e-2, 2e-2)},
                 zipped={"model.size": ("60k", "171k"), "budget.amount": (9e11, 1.6e12)},
+            ),
+            Grid(
+                name="short",
+                base=DEMO_WSD.but({"model.size": "40k", "budget.amount": 2e11}),
+                cross={
+                    "model.family": ("qwen2",),
+                    "optim.lr": (5e-3, 1e-2, 2e-2),
+                    "optim.schedule": ("wsd", "wsd_sqrt"),
+                    "seed": (0, 1, 2),
+                },
+            ),
+            Grid(
+                name="short cosine",
+                base=DEMO.but({"model.size": "40k", "budget.amount": 2e11}),
+                cross={
+                    "model.family": ("qwen2",),
+                    "optim.lr": (5e-3, 1e-2, 2e-2),
+                    "seed": (0, 1, 2),
+                },
             ),
         ),
     ),
