@@ -85,22 +85,24 @@ STUDIES: dict[str, Study] = {
             ),
             Grid(
                 name="short",
-                base=DEMO_WSD.but({"model.size": "40k", "budget.amount": 2e11}),
+                base=DEMO_WSD,
                 cross={
                     "model.family": ("qwen2",),
                     "optim.lr": (5e-3, 1e-2, 2e-2),
                     "optim.schedule": ("wsd", "wsd_sqrt"),
                     "seed": (0, 1, 2),
                 },
+                zipped={"model.size": ("40k",), "budget.amount": (2e11,)},
             ),
             Grid(
                 name="short cosine",
-                base=DEMO.but({"model.size": "40k", "budget.amount": 2e11}),
+                base=DEMO,
                 cross={
                     "model.family": ("qwen2",),
                     "optim.lr": (5e-3, 1e-2, 2e-2),
                     "seed": (0, 1, 2),
                 },
+                zipped={"model.size": ("40k",), "budget.amount": (2e11,)},
             ),
         ),
     ),
