@@ -28,6 +28,7 @@ from slam_core.decoder import foreign, measured
 from slam_core.decoder.attention import NAME
 from slam_core.decoder.families import family
 from slam_core.decoder.likelihood import Head
+from slam_core.decoder.linear import quicken
 from slam_core.errors import UsageError
 from slam_core.spec import Model
 
@@ -132,6 +133,7 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     made: Any = kind(config)
     if not model.config:
         made.set_output_embeddings(Head.of(made.get_output_embeddings()))
+        quicken(made)
         return cast(PreTrainedModel, made)
     # Others may have a bias in the head, or change the logits after it: they give whole logits.
     for module in made.modules():

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from slam_core.decoder.linear import Linear
 from slam_core.decoder.packing import logits
 
 # From so many ids on, losses come in chunks; below, whole logits (tests/bench/chunked_loss.py).
@@ -61,7 +62,7 @@ def unit_nll(
     return F.cross_entropy(predicted.transpose(1, 2), targets, reduction="none")
 
 
-class Head(nn.Linear):
+class Head(Linear):
     """A language model's head: (..., width) -> (..., vocab) logits, or the NLL of its `targets`.
 
     They are computed in here, and not from what the model returns, because here DDP and ZeRO know

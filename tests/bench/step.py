@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from table import store
 from torch import nn
-from trainer import trainer_of
+from trainer import plain, trainer_of
 from transformers import TrainerCallback
 
 from slam_core import train
@@ -146,7 +146,7 @@ def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]
 
     def timed(spec: RunSpec, device: torch.device) -> Timed:
         _fresh()
-        model = build(spec.model, spec.data.context, spec.seed).to(device)
+        model = plain(build(spec.model, spec.data.context, spec.seed)).to(device)
         optim = torch.optim.AdamW(
             model.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=0.1, fused=True
         )

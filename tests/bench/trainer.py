@@ -7,11 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from slam_core.data import Mix
+from slam_core.decoder.linear import Linear
 from slam_core.models import build
 from slam_core.spec import RunSpec
+
+
+def plain(model: PreTrainedModel) -> PreTrainedModel:
+    """With linear layers as torch has them (`slam_core.decoder.linear`), the head's included."""
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.__class__ = nn.Linear
+    return model
 
 
 def trainer_of(
@@ -22,7 +32,7 @@ def trainer_of(
     It predicts the units of a row from each other, one fewer a row than the suite.
     """
     optim, steps = spec.optim, spec.steps or 0
-    model = build(spec.model, spec.data.context, spec.seed)
+    model = plain(build(spec.model, spec.data.context, spec.seed))
     mix = Mix(spec.data, spec.seed)
     rows = torch.from_numpy(np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)]))
     data: Any = [{"input_ids": row, "labels": row} for row in rows]

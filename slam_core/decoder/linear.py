@@ -1,0 +1,114 @@
+"""Linear layers by oneDNN on AMD processors with AVX-512, where torch's MKL does half of the work.
+
+For products in fp32 torch calls MKL, which takes its AVX2 code on processors that are not Intel's,
+whatever they can do. oneDNN, which torch has as well, takes what the processor has
+(tests/bench/linear.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+# So many multiplications and fewer take MKL less time than the way to oneDNN.
+FEW = 3 << 20
+
+
+def _halved() -> bool:
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (built and hasattr(torch.ops.mkldnn, _ONEDNN)):
+        return False
+    cpus = Path("/proc/cpuinfo")
+    amd = cpus.is_file() and "AuthenticAMD" in cpus.read_text()
+    return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+_ONEDNN = "_linear_pointwise"
+# Whether MKL leaves half of this processor unused, and oneDNN is there to be called.
+HALVED = _halved()
+
+
+class Linear(nn.Linear):
+    """As `nn.Linear`, to rounding; the quick way for what is in fp32 on a CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def quicken(model: nn.Module) -> None:
+    """Let a model's linear layers take the quick way; parameters stay what and where they are."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """(..., n) x, (m, n) weight, (m) bias -> (..., m), as `F.linear`."""
+    quick = (
+        HALVED
+        and x.is_cpu
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and x.numel() * len(weight) > FEW
+    )
+    if not quick:
+        return F.linear(x, weight, bias)
+    flat: torch.Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
+    return flat.view(*x.shape[:-1], len(weight))
+
+
+class _Linear(torch.autograd.Function):
+    """(rows, n) x, (m, n) weight, (m) bias or None -> (rows, m)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return _times(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            _times(gradient, weight.t()) if of_x else None,
+            _transposed_times(gradient, x) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
+        )
+
+
+def _transposed_times(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a^T b. What stands left in a product is copied into rows, so it is the narrower one."""
+    if a.shape[1] <= b.shape[1]:
+        return _times(a.t(), b.t())
+    return _times(b.t(), a.t()).t()
+
+
+def _times(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """a b^T + bias."""
+    opaque = torch.compiler.is_compiling()
+    found: torch.Tensor = (_opaque_times if opaque else _by_onednn)(a, b, bias)
+    return found
+
+
+def _by_onednn(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    found: torch.Tensor = getattr(torch.ops.mkldnn, _ONEDNN)(a, b, bias, "none", [], "")
+    return found
+
+
+@torch.library.custom_op("slam::times", mutates_args=())
+def _opaque_times(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """To a compiler, which otherwise looks for a constant in the right factor."""
+    return _by_onednn(a, b, bias)
+
+
+@_opaque_times.register_fake
+def _(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return a.new_empty(len(a), len(b))
