@@ -1,13 +1,14 @@
 """Text and speech in one sequence, at equal compute."""
 
 from ablations.declare import Ablation, Paper
-from ablations.scales import interleaved
+from ablations.scales import RATES, interleaved
 
 ABLATION = Ablation(
     name="interleaving",
     question="Does interleaving words as text pay at this budget, and how should spans be drawn?",
     where="Section 4.4",
     baseline="speech only",
+    tuned=RATES,
     arms={
         "speech only": {},
         "poisson": interleaved("poisson"),
