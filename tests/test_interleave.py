@@ -280,7 +280,7 @@ def test_text_rows_are_taken_over_with_their_own_tokeniser_alone(slam_out: Path)
     from slam_core.models import build
     from slam_core.run import execute
 
-    spec = resolve(declared("interleaving", "tiny").runs()["poisson,s0"])
+    spec = resolve(declared("interleaving", "tiny").runs()["poisson,lr=0.01,s0"])
     text = text_tokens("text-lms/qwen2")
     model = build(spec.model, spec.data.context, 0)
     before = model.get_input_embeddings().weight.clone()
