@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from slam_core.errors import UsageError
 
@@ -55,3 +56,11 @@ def peak_of(hardware: str) -> float | None:
     said = {*words, *(one + other for one, other in pairwise(words))}
     known = {key.replace("-", ""): one.peak for key, one in DEVICES.items()}
     return known.get(max(said & known.keys(), key=len, default=""))
+
+
+def cpu(field: str) -> str | None:
+    """What Linux says of the first processor (`model name`, `vendor_id`), if it is Linux."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    said = (line.partition(":")[2].strip() for line in lines if line.startswith(field))
+    return next(said, None)

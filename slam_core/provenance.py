@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from slam_core.devices import cpu
+
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
@@ -25,12 +27,7 @@ def device_name(kind: str) -> str:
     """The name by which a budget in seconds knows a device: the GPU's, or `cpu: <model>`."""
     if kind == "cuda":
         return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return f"cpu: {line.partition(':')[2].strip()}"
-    return f"cpu: {platform.processor() or platform.machine()}"
+    return f"cpu: {cpu('model name') or platform.processor() or platform.machine()}"
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from slam_core.recipes import DEMO
 from slam_core.spec import resolve
 from slam_core.training.objective import NextUnit
 
-ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, layers._ONEDNN)
-pytestmark = pytest.mark.skipif(not ONEDNN, reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not layers.ONEDNN, reason="this torch has no oneDNN")
 
 
 @pytest.fixture(autouse=True)

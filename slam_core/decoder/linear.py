@@ -7,7 +7,6 @@ whatever they can do. oneDNN, which torch has as well, takes what the processor 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,22 +14,19 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from slam_core.devices import cpu
+
+# Whether oneDNN is there to be called, and MKL leaves half of this processor unused.
+ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_linear_pointwise"
+)
+HALVED = (
+    ONEDNN
+    and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and cpu("vendor_id") == "AuthenticAMD"
+)
 # So many multiplications and fewer take MKL less time than the way to oneDNN.
 FEW = 3 << 20
-
-
-def _halved() -> bool:
-    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (built and hasattr(torch.ops.mkldnn, _ONEDNN)):
-        return False
-    cpus = Path("/proc/cpuinfo")
-    amd = cpus.is_file() and "AuthenticAMD" in cpus.read_text()
-    return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
-_ONEDNN = "_linear_pointwise"
-# Whether MKL leaves half of this processor unused, and oneDNN is there to be called.
-HALVED = _halved()
 
 
 class Linear(nn.Linear):
@@ -41,7 +37,10 @@ class Linear(nn.Linear):
 
 
 def quicken(model: nn.Module) -> None:
-    """Let a model's linear layers take the quick way; parameters stay what and where they are."""
+    """Let a model's linear layers take the quick way, where there is one; parameters stay what and
+    where they are."""
+    if not HALVED:
+        return
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
@@ -99,7 +98,7 @@ def _times(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -
 
 
 def _by_onednn(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    found: torch.Tensor = getattr(torch.ops.mkldnn, _ONEDNN)(a, b, bias, "none", [], "")
+    found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return found
 
 

@@ -16,19 +16,17 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
+from small_step import fresh, step_of
 from table import store
+from trainer import plain
 
-from slam_core.data import Mix
-from slam_core.decoder import linear
-from slam_core.models import build
+from slam_core.decoder.linear import HALVED
 from slam_core.recipes import DEMO
-from slam_core.spec import RunSpec, resolve
+from slam_core.spec import resolve
 from slam_core.training.allocator import keep_freed
-from slam_core.training.engines import Single
 from slam_core.training.objective import NextUnit
 
 
@@ -38,7 +36,7 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     arguments.add_argument("--rounds", type=int, default=5)
     options = arguments.parse_args()
-    if not linear.HALVED:
+    if not HALVED:
         raise SystemExit(
             "this is no AMD processor with AVX-512: layers are MKL's, and nothing differs"
         )
@@ -55,7 +53,9 @@ def main() -> None:
 def row(size: str, threads: int, rounds: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     spec = resolve(DEMO.but({"model.family": "qwen2", "model.size": size}))
-    mkl, onednn = (step_of(spec, halved) for halved in (False, True))
+    mkl, onednn = (
+        step_of(model, spec, NextUnit().loss) for model in (plain(fresh(spec)), fresh(spec))
+    )
     apart = abs(mkl() - onednn())
     begun = time.perf_counter()
     apart = max(apart, abs(mkl() - onednn()))
@@ -78,22 +78,6 @@ def row(size: str, threads: int, rounds: int) -> dict[str, Any]:
         "times as fast": round(statistics.median(a / b for a, b in took), 3),
         "losses apart": apart,
     }
-
-
-def step_of(spec: RunSpec, halved: bool) -> Callable[[], float]:
-    model = build(spec.model, spec.data.context, 0).train()
-    engine, rows = Single(model, spec.optim), torch.from_numpy(Mix(spec.data, 0).batch(0))
-    objective = NextUnit()
-    terms = rows[:, 1:].numel()
-
-    def step() -> float:
-        linear.HALVED = halved
-        loss = objective.loss(model, rows) / terms
-        engine.backward(loss)
-        engine.step()
-        return loss.item()
-
-    return step
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from table import store
 from torch import nn
+from transformers import PreTrainedModel
 
 from slam_core.data import Mix
 from slam_core.models import build
@@ -70,10 +71,10 @@ def measured(family: str, size: str, rounds: int) -> list[dict[str, Any]]:
     spec = resolve(DEMO.but({"model.family": family, "model.size": size}))
     ours = NextUnit().loss
     ways: dict[str, tuple[Callable[[], float], bool]] = {
-        "before": (step_of(spec, whole), False),
-        "losses in place": (step_of(spec, ours), False),
-        "memory kept": (step_of(spec, whole), True),
-        "both": (step_of(spec, ours), True),
+        "before": (step_of(fresh(spec), spec, whole), False),
+        "losses in place": (step_of(fresh(spec), spec, ours), False),
+        "memory kept": (step_of(fresh(spec), spec, whole), True),
+        "both": (step_of(fresh(spec), spec, ours), True),
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
     faults: dict[str, list[int]] = {name: [] for name in ways}
@@ -106,8 +107,12 @@ def measured(family: str, size: str, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def step_of(spec: RunSpec, loss: Loss) -> Callable[[], float]:
-    model = build(spec.model, spec.data.context, 0).train()
+def fresh(spec: RunSpec) -> PreTrainedModel:
+    return build(spec.model, spec.data.context, 0).train()
+
+
+def step_of(model: nn.Module, spec: RunSpec, loss: Loss) -> Callable[[], float]:
+    """Trains a model on the first batch of a resolved spec, a step a call; returns its loss."""
     engine, rows = Single(model, spec.optim), torch.from_numpy(Mix(spec.data, 0).batch(0))
     terms = rows[:, 1:].numel()
 

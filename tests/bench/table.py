@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from slam_core.devices import cpu
+
 RESULTS = Path(__file__).parents[2] / "results" / "bench"
 
 
@@ -23,7 +25,7 @@ def store(
         "name": name,
         "command": command,
         "date": date.today().isoformat(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{cpu('model name') or platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version()}
         | {package: version(package) for package in ("numpy", "scipy", *packages)},
         **more,
@@ -40,12 +42,3 @@ def stored(name: str) -> list[dict[str, Any]]:
     """The rows of results/bench/NAME.json, if there is one."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text())["rows"] if path.exists() else []
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
