@@ -19,7 +19,7 @@ DEMO = RunSpec(
 DEMO_WSD = DEMO.but(
     {
         "optim.schedule": "wsd_sqrt",
-        "optim.lr": 5e-3,
+        "optim.lr": 7e-3,
         "optim.warmup": 0.0,
         "optim.warmup_steps": 40,
     }

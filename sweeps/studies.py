@@ -50,7 +50,7 @@ STUDIES: dict[str, Study] = {
         unit="flops",
         sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
         families=("qwen2",),
-        scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
+        scaled=(Scaled(field="optim.lr", value=7e-3, by="model.width", at=64, power=-0.5),),
     ),
     "demo-trunk-slow": Trunk(
         name="demo-trunk-slow",
@@ -59,7 +59,7 @@ STUDIES: dict[str, Study] = {
         unit="flops",
         sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
         families=("qwen2",),
-        scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
+        scaled=(Scaled(field="optim.lr", value=7e-3, by="model.width", at=64, power=-0.5),),
     ),
     # What rate and which cool-down suit runs that share a trunk, beside cosine runs: two cells of
     # the demo, and a short one with seeds.

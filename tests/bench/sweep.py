@@ -39,7 +39,7 @@ from sweeps.studies import STUDIES
 BUDGETS = (1e11, 1.6e11, 2.5e11, 4e11, 6.3e11)
 SIZES = ("26k", "40k", "60k", "73k", "98k", "130k")
 COSINE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
-COOLED = COSINE.model_copy(update={"value": 5e-3})
+COOLED = COSINE.model_copy(update={"value": 7e-3})
 
 # The study of the suite, and that of Trainer.
 PAIRS: dict[str, tuple[Study, Study]] = {
