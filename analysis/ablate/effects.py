@@ -113,7 +113,8 @@ class Effect:
     `detectable` is the least true difference that a t test of this design finds with the planned
     power, at the level that the first step of the correction leaves it; `needed` the pairs that a
     true effect as large as `difference` takes. All these are of the seeds; `verdict` heeds the
-    items, too. `left_out` names the runs that were not used, and why.
+    items, too, and `limit` says why they show nothing, if that is so. `left_out` names the runs
+    that were not used, and why.
     """
 
     arm: str
@@ -132,6 +133,7 @@ class Effect:
     needed: float
     left_out: tuple[str, ...]
     verdict: Verdict = "not shown"
+    limit: str = ""
 
 
 class Interaction(NamedTuple):
@@ -403,8 +405,9 @@ class _Match:
         verdict: Verdict = "not shown"
         if effect.adjusted <= 1 - plan.level and not limit:
             verdict = "better" if (mean.value < 0) == (plan.better == "lower") else "worse"
-        effect = replace(effect, verdict=verdict, status="weak" if cautions else "ok")
-        message = "; ".join([_sentence(effect, self.baseline, plan, limit), *cautions])
+        status: Status = "weak" if cautions else "ok"
+        effect = replace(effect, verdict=verdict, limit=limit, status=status)
+        message = "; ".join([_sentence(effect, self.baseline, plan), *cautions])
         return replace(effect, message=message)
 
     def _cautions(self, effect: Effect, plan: Plan, tests: int) -> list[str]:
@@ -423,8 +426,8 @@ class _Match:
         return cautions
 
 
-def _sentence(effect: Effect, baseline: str, plan: Plan, limit: str) -> str:
-    """What is shown, or what would have been; `limit` is why the items show nothing."""
+def _sentence(effect: Effect, baseline: str, plan: Plan) -> str:
+    """What is shown, or what would have been."""
     value, low, high = effect.difference
     if abs(value) < 1e-9 * effect.detectable:
         value = 0.0  # what rounding leaves of equal means
@@ -434,12 +437,12 @@ def _sentence(effect: Effect, baseline: str, plan: Plan, limit: str) -> str:
     many = len(effect.settings)
     words = (
         f"{effect.arm} is {word} than {baseline}: {value:+.3g} ({low:+.3g} to {high:+.3g}), "
-        f"p = {effect.adjusted:.2g}{corrected}{' of the seeds alone' if limit else ''}, "
+        f"p = {effect.adjusted:.2g}{corrected}{' of the seeds alone' if effect.limit else ''}, "
         f"from {effect.runs} {'pairs' if effect.paired else 'runs'}"
         + (f" over the {many} settings tried" if many > 1 else "")
     )
     if found:
         return words
-    if limit:
-        return f"{words}; {limit}"
+    if effect.limit:
+        return f"{words}; {effect.limit}"
     return f"{words}; {effect.detectable:.2g} would be found {plan.power:.0%} of the time"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ from slam_core.errors import SlamError
 from slam_core.prompts import TRANSCRIPTS, benchmark_of
 from slam_core.results import Exclusion, Result, Score, latest, read
 from sweeps.table import brief, table
+
+LEGEND = (
+    "differences: arm minus baseline, paired by seed; p: of the seeds, corrected over the arms",
+    "80 % power: the least difference that would be shown four times in five",
+    "no (items): smaller than the error of the items, or both arms near chance",
+)
 
 # Value of a score -> that of a metric.
 Shown = Callable[[float], float]
@@ -137,45 +144,55 @@ class Table:
             f"{self.name}: {self.question} ({self.where}; baseline: {self.baseline})",
             self.scale,
         ]
-        for metric, rows in self.metrics.items():
-            digits = 3 if metric in LOSSES else 1
-            shown = [
-                [
-                    key(row.setting, row.arm) + _tuned(row.tuned),
-                    row.model,
-                    _number(row.mean, digits),
-                    _number(row.deviation, digits),
-                    str(len(row.values)),
-                    _number(row.difference.value, digits, sign=True),
-                    _interval(row.difference, digits),
-                    _number(row.paper, 2),
-                    _number(row.paper_difference, 2, sign=True),
-                ]
-                for row in rows
+        for metric in self.metrics:
+            lines += ["", *self._of(metric)]
+        legend = LEGEND if self.items else LEGEND[:-1]
+        return "\n".join([*lines, "", *self.notes, *legend])
+
+    def _of(self, metric: str) -> list[str]:
+        """Lines of one metric: its arms, and beside them, in a table of their own where there are
+        several settings, how sure their differences are."""
+        rows, digits = self.metrics[metric], 3 if metric in LOSSES else 1
+        between = self.interactions.get(metric, ())
+        effects = self.effects.get(metric, ())
+        columns = {
+            metric: [key(row.setting, row.arm) + _tuned(row.tuned) for row in rows],
+            "model": [row.model for row in rows],
+            "mean": [_number(row.mean, digits) for row in rows],
+            "s.d.": [_number(row.deviation, digits) for row in rows],
+            "seeds": [str(len(row.values)) for row in rows],
+        }
+        if between:
+            columns["difference"] = [
+                _number(row.difference.value, digits, sign=True) for row in rows
             ]
-            numbers = ["mean", "s.d.", "seeds", "difference", "95 % interval"]
-            numbers += ["paper", "its difference"]
-            heads = [metric, "model", *numbers]
-            if all(math.isnan(row.paper) for row in rows):
-                heads, shown = heads[:-2], [row[:-2] for row in shown]
-            if metric not in self.interactions:  # in one setting the effects have the intervals
-                at = heads.index("95 % interval")
-                heads, *shown = [row[:at] + row[at + 1 :] for row in (heads, *shown)]
-            said = []
-            if items := self.items.get(metric):
-                said.append(
-                    f"{items.many} items: standard error {items.error:.1f}; differences of up to "
-                    f"{items.least:.1f} may be of their choice"
-                )
-            said += [
-                effect.message
-                for effects in self._by_baseline(metric).values()
-                for effect in effects
+            columns["95 % interval"] = [_interval(row.difference, digits) for row in rows]
+        else:
+            of = {effect.arm: effect for effect in effects}
+            columns |= _sureness([of.get(row.arm) for row in rows], digits)
+        if any(not math.isnan(row.paper) for row in rows):
+            columns["paper"] = [_number(row.paper, 2) for row in rows]
+            columns["its difference"] = [
+                _number(row.paper_difference, 2, sign=True) for row in rows
             ]
-            said += [one.contrast.message for one in self.interactions.get(metric, ())]
-            lines += ["", table(heads, shown, numbers)]
-            lines += [f"  {message}" for message in said]
-        return "\n".join([*lines, *([""] if self.notes else []), *self.notes])
+        lines = [_columns(columns)]
+        if items := self.items.get(metric):
+            lines.append(
+                f"  {items.many} items: standard error {items.error:.1f}; differences of up to "
+                f"{items.least:.1f} may be of their choice"
+            )
+        by_baseline = self._by_baseline(metric)
+        if not between:
+            del by_baseline[self.baseline]  # beside the arms already
+        many = len({row.setting for row in rows})
+        over = f"over the {many} settings tried, " if between else ""
+        for base, beside in by_baseline.items():
+            named = {effect.arm: effect for effect in beside}
+            lines += _effects(f"{over}against {base}", named, digits)
+        contrasts = {f"{one.arm} in {one.setting}": one.contrast for one in between}
+        lines += _effects(f"effects, against those in {rows[0].setting}", contrasts, digits)
+        judged = [*itertools.chain(*self._by_baseline(metric).values()), *contrasts.values()]
+        return lines + [f"  {effect.message}" for effect in judged if effect.status != "ok"]
 
 
 def tabulate(declared: Declared, results: Path) -> Table:
@@ -433,6 +450,48 @@ def _number(value: float, digits: int, *, sign: bool = False) -> str:
 def _interval(estimate: Estimate, digits: int) -> str:
     ends = [_number(end, digits, sign=True) for end in estimate[1:]]
     return " to ".join(ends) if all(ends) else ""
+
+
+def _sureness(effects: Sequence[Effect | None], digits: int) -> dict[str, list[str]]:
+    """Columns of differences: their intervals, p of the seeds, what is shown, and where nothing is,
+    the least difference that would have been in four of five studies."""
+
+    def each(of: Callable[[Effect], str]) -> list[str]:
+        return ["" if effect is None else of(effect) for effect in effects]
+
+    return {
+        "difference": each(lambda one: _number(one.difference.value, digits, sign=True)),
+        "95 % interval": each(lambda one: _interval(one.difference, digits)),
+        "p (Holm)": each(lambda one: "" if math.isnan(one.adjusted) else f"{one.adjusted:.2g}"),
+        "shown": each(_shown),
+        "80 % power": each(
+            lambda one: (
+                "" if one.limit or one.verdict != "not shown" else _number(one.detectable, digits)
+            )
+        ),
+    }
+
+
+def _shown(effect: Effect) -> str:
+    if effect.verdict != "not shown":
+        return effect.verdict
+    return "no (items)" if effect.limit else "no"
+
+
+def _effects(head: str, effects: Mapping[str, Effect], digits: int) -> list[str]:
+    """A table of differences between arms, or between effects."""
+    if not effects:
+        return []
+    pairs = [str(effect.runs) for effect in effects.values()]
+    sureness = _sureness([*effects.values()], digits)
+    return [_columns({head: [*effects], "pairs": pairs} | sureness)]
+
+
+def _columns(columns: dict[str, list[str]]) -> str:
+    heads = list(columns)
+    left = {heads[0], "model", "shown"}
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return table(heads, rows, [head for head in heads if head not in left])
 
 
 def _judgement(effect: Effect) -> dict[str, Any]:
