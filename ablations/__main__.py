@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slam_core.cli import RESULTS, Json, Results, application
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.prompts import ASR, LM
 from sweeps.options import Where, kept, options, somewhere
@@ -16,20 +17,15 @@ from sweeps.options import Where, kept, options, somewhere
 if TYPE_CHECKING:
     from ablations.scoring import Speech
 
-app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = application(__doc__)
 Name = Annotated[str, typer.Argument(help="Name of an ablation.", show_default=False)]
 Names = Annotated[list[str], typer.Argument(help="Ablations, or all.", show_default=False)]
 AtScale = Annotated[str, typer.Option("--scale", help="tiny (a laptop) or paper (a cluster).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
 Vocoder = Annotated[
     str | None, typer.Option(help="GenPPL of --scale paper: a SeamlessM4TCodeHifiGan of the units.")
 ]
 Asr = Annotated[str, typer.Option(help="GenPPL: a Whisper.")]
 Lm = Annotated[str, typer.Option(help="GenPPL: a text LM.")]
-RESULTS = Path("results")
 
 
 @app.command("list")

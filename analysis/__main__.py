@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import typer
-
 from analysis.commands.agree import agree
 from analysis.commands.compare import compare
 from analysis.commands.downstream import downstream
@@ -18,11 +16,10 @@ from analysis.commands.predict import predict
 from analysis.commands.profile import profile
 from analysis.commands.table import table
 from analysis.commands.warm import warm
+from slam_core.cli import application
 from slam_core.errors import exit_code
 
-app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = application(__doc__)
 for command in (
     fit,
     table,

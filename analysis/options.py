@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slam_core.cli import RESULTS
 from slam_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ Source = Annotated[
 Name = Annotated[
     str | None, typer.Argument(metavar="[NAME|POINTS]", help="As given to fit before.")
 ]
-Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 LawName = Annotated[str, typer.Option("--law", help="Name of a published law.")]
 Params = Annotated[str | None, typer.Option(help="What N counts: total, tied, body, active.")]
 Convention = Annotated[
@@ -62,7 +61,6 @@ Budgets = Annotated[
 Replicates = Annotated[int, typer.Option("--bootstrap", help="Replicates; 0 for no intervals.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the bootstrap.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to draw the figure into.")]
-RESULTS = Path("results")
 
 
 def settings(

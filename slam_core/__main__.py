@@ -13,20 +13,18 @@ import typer
 
 from slam_core import scratch
 from slam_core.bits import deduplicate
+from slam_core.cli import Json, application
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from
 from slam_core.training.limits import Limits, how_to_compile
 
-app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = application(__doc__)
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(tokeniser.app, name="tokeniser")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(preferences.app, name="preferences")
 app.command()(generate.generate)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slam_core.cli import RESULTS, Json, Results, application
 from slam_core.errors import UsageError, exit_code
 from sweeps.options import Where, kept, options, somewhere
 
@@ -18,19 +19,14 @@ if TYPE_CHECKING:
     from sweeps.grid import Study
     from sweeps.ledger import Ledger
 
-app = typer.Typer(
-    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = application(__doc__)
 Name = Annotated[str, typer.Argument(help="A study, or a .py file of one.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Results = Annotated[Path, typer.Option("--results", help="Folder of collected records.")]
 Storage = Annotated[
     str | None,
     typer.Option(
         help="Ledger: a database's URL or a journal file. $SLAM_STORAGE keeps passwords to itself."
     ),
 ]
-RESULTS = Path("results")
 
 
 @app.command()

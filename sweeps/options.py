@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from slam_core.cli import RESULTS
 from slam_core.errors import UsageError
 from slam_core.training.limits import how_to_compile
 from sweeps.door import DOOR
@@ -123,7 +124,7 @@ def options(given: dict[str, Any]) -> list[str]:
 
 def kept(results: Path) -> list[str]:
     """The option that keeps to a folder of results, in another command."""
-    return options({"results": results if results != Path("results") else None})
+    return options({"results": results if results != RESULTS else None})
 
 
 def somewhere(command: Callable[..., None]) -> Callable[..., None]:

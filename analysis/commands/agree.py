@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.options import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results
 
 
 def agree(

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from analysis.options import RESULTS, Json, Results, fitted, same, unused
+from analysis.options import fitted, same, unused
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import UsageError
 
 

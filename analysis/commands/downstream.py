@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.options import (
-    RESULTS,
     Budgets,
     Column,
     Convention,
     Corpus,
-    Json,
     Out,
     Params,
     Replicates,
-    Results,
     Seed,
     Source,
     Where,
     one_of,
     settings,
 )
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import SlamError
 
 if TYPE_CHECKING:

@@ -11,19 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analysis.options import (
-    RESULTS,
-    Column,
-    Corpus,
-    Json,
-    Out,
-    Results,
-    Seed,
-    Source,
-    Where,
-    one_of,
-    settings,
-)
+from analysis.options import Column, Corpus, Out, Seed, Source, Where, one_of, settings
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import UsageError
 
 if TYPE_CHECKING:

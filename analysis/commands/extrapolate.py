@@ -9,22 +9,20 @@ from typing import Annotated
 import typer
 
 from analysis.options import (
-    RESULTS,
     Column,
     Convention,
     Corpus,
     Family,
-    Json,
     MidSchedule,
     Params,
     Replicates,
-    Results,
     Seed,
     Source,
     Where,
     one_of,
     settings,
 )
+from slam_core.cli import RESULTS, Json, Results
 
 
 def extrapolate(

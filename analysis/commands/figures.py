@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from analysis.options import RESULTS, Json, LawName, Name, Results, fitted, unused
+from analysis.options import LawName, Name, fitted, unused
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import SlamError
 
 

@@ -8,18 +8,15 @@ from typing import Annotated
 import typer
 
 from analysis.options import (
-    RESULTS,
     Budgets,
     Column,
     Convention,
     Corpus,
     Curves,
     Family,
-    Json,
     MidSchedule,
     Params,
     Replicates,
-    Results,
     Seed,
     Source,
     Where,
@@ -28,6 +25,7 @@ from analysis.options import (
     settings,
     unused,
 )
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import SlamError
 
 

@@ -9,21 +9,19 @@ from typing import Annotated
 import typer
 
 from analysis.options import (
-    RESULTS,
     Column,
     Convention,
     Corpus,
     Family,
-    Json,
     MidSchedule,
     Params,
-    Results,
     Seed,
     Source,
     Where,
     settings,
 )
 from analysis.plan import propose, record, show
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import UsageError
 
 

@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.options import (
-    RESULTS,
-    Column,
-    Convention,
-    Corpus,
-    Family,
-    Json,
-    Params,
-    Results,
-    Source,
-    Where,
-    settings,
-)
+from analysis.options import Column, Convention, Corpus, Family, Params, Source, Where, settings
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import SlamError
 
 if TYPE_CHECKING:

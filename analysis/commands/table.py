@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 
 from analysis.options import (
-    RESULTS,
     Column,
     Convention,
     Corpus,
     Curves,
-    Json,
     MidSchedule,
     Params,
-    Results,
     Source,
     Where,
     settings,
 )
+from slam_core.cli import RESULTS, Json, Results
 
 
 def table(

@@ -10,19 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from analysis.options import (
-    RESULTS,
     Column,
     Convention,
     Corpus,
-    Json,
     Params,
-    Results,
     Seed,
     Source,
     Where,
     one_of,
     settings,
 )
+from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import SlamError
 
 

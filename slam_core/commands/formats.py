@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from slam_core.cli import Json
 from slam_core.commands.benchmark import LikelihoodOption
 from slam_core.commands.benchmark import app as benchmarks
 from slam_core.commands.corpus import app as corpus_app
@@ -18,7 +19,6 @@ from slam_core.errors import UsageError
 from slam_core.pair_sets import Likelihood, PairsManifest, write_pairs
 
 T = TypeVar("T")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
 @corpus_app.command()
