@@ -102,14 +102,14 @@ def from_file(
     body = not params and plain(found["n"]) in BODY
     if body:
         notes.append(f"{found['n']}: N counts the body, without embeddings")
-    if np.nanmax(n) < FEW:
+    if (n < FEW).all():
         notes.append(
-            f"{found['n']}: N is {np.nanmax(n):g} at most, taken for parameters; if it is in "
+            f"{found['n']}: N is {n.max():g} at most, taken for parameters; if it is in "
             "millions, call the column 'Params (M)'"
         )
-    if "d" in found and np.nanmax(d) < FEW:
+    if "d" in found and (d < FEW).all():
         notes.append(
-            f"{found['d']}: D is {np.nanmax(d):g} at most, taken for units; if it is in billions, "
+            f"{found['d']}: D is {d.max():g} at most, taken for units; if it is in billions, "
             "call the column 'Tokens (B)'"
         )
     if plain(found.get("loss", "")) in TRAINING:

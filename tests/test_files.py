@@ -264,6 +264,14 @@ def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path: Path, cell: s
     assert str(caught.value) == f"{path}, line 3: d is {cell!r}, not a number"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_column_of_nothing_but_nan_is_said_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("n,d,loss\nnan,nan,3\n")
+    with pytest.raises(UsageError, match="n of row 2 is nan"):
+        from_file(path)
+
+
 @pytest.mark.parametrize("column", ["n", "d", "c", "loss"])
 @pytest.mark.parametrize("cell", ["0", "-1", "nan", "inf", "-inf", "1e400"])
 def test_a_number_that_can_be_none_of_a_run_is_refused(
