@@ -769,6 +769,44 @@ def test_the_documents_beside_are_those_of_the_same_prompts(small: Scale, tmp_pa
     assert found.documents == {"unit PPL": pytest.approx(math.e)}
 
 
+def test_what_runs_say_is_neither_better_nor_worse(small: Scale, tmp_path: Path) -> None:
+    """Documents repeat themselves, too; and other prompts would have been said otherwise."""
+    study = SPOKEN.at(small.model_copy(update={"seeds": (0, 1, 2)}))
+    record(study, tmp_path, lambda cell: 2.0)
+    runs = study.runs()
+    values = {f"nll:{runs['judge'].id}": (1.0, 0.1), "auto_bleu_2": (0.05, 0.003)}
+    scores = [
+        Score(
+            run=runs[label].id,
+            attempt="a",
+            benchmark="generate/tiny",
+            revision="1",
+            metric=metric,
+            value=value * (1 + 0.001 * cell.seed * (1 + slow) + 0.1 * slow),
+            stderr=error,
+            items=100,
+            chance=0.0,
+        )
+        for metric, (value, error) in values.items()
+        for label, (cell, _) in study.cells.items()
+        for slow in [cell.arm == study.ablation.baseline]
+    ]
+    merge(tmp_path, scores, Score)
+    kept = tabulate(study, tmp_path).record()
+    verdicts = {one["metric"]: one["verdict"] for one in kept["effects"]}
+    assert verdicts["auto-BLEU"] == "not shown"  # half a point, where errors are .3 each
+    assert verdicts["unit PPL"] == "not shown"
+    assert kept["items"]["auto-BLEU"] == {"error": pytest.approx(0.3), "many": 100}
+    level = np.mean([np.exp(s.value) for s in scores if s.metric.startswith("nll")])
+    assert kept["items"]["unit PPL"]["error"] == pytest.approx(0.1 * level)
+    closer = [score.model_copy(update={"stderr": score.stderr / 10}) for score in scores]
+    (tmp_path / "scores.jsonl").unlink()
+    merge(tmp_path, closer, Score)
+    kept = tabulate(study, tmp_path).record()
+    verdicts = {one["metric"]: one["verdict"] for one in kept["effects"]}
+    assert (verdicts["auto-BLEU"], verdicts["unit PPL"]) == ("lower", "lower")
+
+
 def test_of_two_revisions_the_one_that_is_here_counts(small: Scale, tmp_path: Path) -> None:
     study = PLAIN.model_copy(update={"metrics": ("sBLIMP",)}).at(small)
     record(study, tmp_path, lambda cell: 2.0)

@@ -103,6 +103,10 @@ def test_the_verdict_follows_the_direction() -> None:
     worse, _ = compare(runs, "base", Plan(better="higher"))
     assert worse.message.startswith("warm is worse than base: -0.0")
     assert worse.difference == warm.difference
+    neither = compare(runs, "base", Plan(better=None))
+    assert [effect.verdict for effect in neither] == ["lower", "not shown"]
+    assert neither[0].message.startswith("warm is lower than base: -0.0")
+    assert neither[1].message.startswith("null is not shown to be lower or higher than base")
 
 
 def test_seeds_alone_show_no_difference_that_the_items_could_make() -> None:

@@ -63,8 +63,8 @@ class Measured:
 class Table:
     """`metrics` by name; `effects` of each arm over all settings, those on a further baseline in
     `also`, and `interactions`, how effects differ between settings, where there are several;
-    `items` that accuracies were measured on; `documents`, what held-out documents have where
-    continuations are measured; `notes` on what is missing."""
+    `items` that accuracies and continuations were measured on; `documents`, what held-out documents
+    have where continuations are measured; `notes` on what is missing."""
 
     name: str
     question: str
@@ -124,7 +124,7 @@ class Table:
                 for metric, found in self.interactions.items()
                 for one in found
             ],
-            "items": {metric: items._asdict() for metric, items in self.items.items()},
+            "items": {metric: _known(items._asdict()) for metric, items in self.items.items()},
             "documents": self.documents,
             "notes": list(self.notes),
         }
@@ -219,7 +219,9 @@ def tabulate(declared: Declared, results: Path) -> Table:
     metrics, effects, between = {}, {}, {}
     also: dict[str, dict[str, tuple[Effect, ...]]] = {}
     for metric, values in found.items():
-        better: Better = "lower" if metric in (*scale.losses, *GENERATED) else "higher"
+        better: Better | None = "lower" if metric in scale.losses else "higher"
+        if metric in GENERATED:  # the documents' own are no end of either
+            better = None
         rows = _rows(declared, chosen, values, metric, models)
         metrics[metric] = rows
         flat = [
@@ -308,10 +310,13 @@ def _values(
         chosen = max(revisions, key=ranks.__getitem__)
         revision, name = chosen
         found[metric] = {cells[run]: shown(s.value) for run, s in revisions[chosen].items()}
-        if metric in declared.scale.benchmarks:
+        if metric in (*declared.scale.benchmarks, *GENERATED):
             those = list(revisions[chosen].values())
             error = shown(float(np.mean([score.stderr for score in those])))
-            items[metric] = Items(error, those[0].items, shown(those[0].chance))
+            if shown is math.exp:  # to first order
+                error = float(np.mean([shown(score.value) * score.stderr for score in those]))
+            chance = math.nan if metric in GENERATED else shown(those[0].chance)
+            items[metric] = Items(error, min(score.items for score in those), chance)
         if others := set().union(*revisions.values()) - revisions[chosen].keys():
             notes.append(
                 f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items or "

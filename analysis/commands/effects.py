@@ -27,7 +27,7 @@ from analysis.options import (
 from slam_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from analysis.ablate.effects import Items
+    from analysis.ablate.effects import Better, Items
     from analysis.ablate.ranking import Ranking
     from analysis.points import Points
 
@@ -94,8 +94,9 @@ def effects(
         }
         blocks = within[setting]
     runs = rows(points, points.family, blocks, score)
+    better: Better = "higher" if score else "lower"
     plan = Plan(
-        better="higher" if score else "lower",
+        better=better,
         items=_items(points, score) if score else None,
         test="t" if one_of("test", test, "flips", "t") == "t" else "sign flips",
         correction=one_of("correction", correction, "holm", "bh", "none"),
@@ -104,7 +105,7 @@ def effects(
     found = comparing(runs, baseline, plan)
     order: Ranking | None = None
     try:
-        order = rank(runs, plan.better, seed=seed)
+        order = rank(runs, better, seed=seed)
         ranked = order.message
     except UsageError as error:  # too few arms share all settings; the effects stand
         ranked = str(error)
