@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from analysis.headers import (
+    APART,
     BODY,
     MAGNITUDES,
     TRAINING,
@@ -120,6 +121,13 @@ def from_file(
         notes.append(
             f"{found['loss']}: losses, E, A and B are in bits, not in nats (times ln 2 they are)"
         )
+    for column in header:
+        values = list(dict.fromkeys(str(row.get(column)) for row in placed.values()))
+        if plain(column) in APART and column not in found.values() and len(values) > 1:
+            notes.append(
+                f"{column} has {len(values)} values, whose losses do not compare: "
+                f"--where {column}={values[0]} keeps those of one"
+            )
     if ended and "schedule" not in found:
         repeated.append(
             "no column of schedules: points in the middle of a decaying schedule, where no run "
