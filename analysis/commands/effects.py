@@ -94,10 +94,14 @@ def effects(
         }
         blocks = within[setting]
     runs = rows(points, points.family, blocks, score)
+    items = _items(points, score) if score else None
+    if score and not items:
+        said = f"of how many items {score} is, is not known: a difference may be of their choice"
+        points = replace(points, notes=(*points.notes, said))
     better: Better = "higher" if score else "lower"
     plan = Plan(
         better=better,
-        items=_items(points, score) if score else None,
+        items=items,
         test="t" if one_of("test", test, "flips", "t") == "t" else "sign flips",
         correction=one_of("correction", correction, "holm", "bh", "none"),
         seed=seed,
