@@ -33,7 +33,7 @@ from ablations.declare import (
 from ablations.door import DOOR, words
 from ablations.scales import SCALES
 from ablations.scoring import Speech, check, lacking, score_all
-from analysis.ablate.table import _own_losses, tabulate
+from analysis.ablate.table import _in_between, _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
 from analysis.published import table as published_table
@@ -230,6 +230,27 @@ def test_declarations_that_contradict_themselves() -> None:
         Ablation(**about, baseline="c")
     with pytest.raises(ValueError, match="has 'd', which is no arm"):
         Ablation(**about, baseline="a", paper=Paper(source="s", metrics=("x",), rows={"d": (1.0,)}))
+
+
+def test_a_lower_loss_between_the_rates_tried_is_said() -> None:
+    """Best at .016 of a parabola whose least loss, .02 lower, is at .032; and of one at .016."""
+    rates = (0.004, 0.016, 0.064)
+
+    def losses(arm: str, least: float) -> dict[Cell, float]:
+        return {
+            Cell("", arm, (("optim.lr", rate),), seed): 2
+            + 0.08 * math.log(rate / least, 4) ** 2
+            + 0.001 * seed
+            for rate in rates
+            for seed in range(3)
+        }
+
+    both = losses("off", 0.0319) | losses("on", 0.0161)
+    chosen = {("", arm): (("optim.lr", 0.016),) for arm in ("off", "on")}
+    (note,) = _in_between(chosen, both)
+    assert note.startswith("between the optim.lr tried, a parabola through the best and its neigh")
+    assert note.endswith(": off 0.020")
+    assert _in_between({("", "off"): (("optim.lr", 0.004),)}, both) == []  # an end is said already
 
 
 def test_an_arm_is_tuned_by_its_loss_on_what_it_is_trained_on() -> None:
