@@ -113,6 +113,8 @@ def split(points: Points, by: By = "budget", count: int = 1) -> tuple[Points, Po
     """
     values = group_means(points.n)[0] if by == "size" else points.budget
     groups = np.unique(values)
+    if len(groups) < 2:
+        raise UsageError(f"{points.name} has one {by} only: there is no other to foretell")
     if not 0 < count < len(groups):
         raise UsageError(
             f"{points.name} has {len(groups)} {by}s, of which 1 to {len(groups) - 1} can be left "

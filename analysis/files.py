@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from analysis.headers import (
+    APART,
     BODY,
     MAGNITUDES,
     TRAINING,
@@ -102,14 +103,14 @@ def from_file(
     body = not params and plain(found["n"]) in BODY
     if body:
         notes.append(f"{found['n']}: N counts the body, without embeddings")
-    if np.nanmax(n) < FEW:
+    if (n < FEW).all():
         notes.append(
-            f"{found['n']}: N is {np.nanmax(n):g} at most, taken for parameters; if it is in "
+            f"{found['n']}: N is {n.max():g} at most, taken for parameters; if it is in "
             "millions, call the column 'Params (M)'"
         )
-    if "d" in found and np.nanmax(d) < FEW:
+    if "d" in found and (d < FEW).all():
         notes.append(
-            f"{found['d']}: D is {np.nanmax(d):g} at most, taken for units; if it is in billions, "
+            f"{found['d']}: D is {d.max():g} at most, taken for units; if it is in billions, "
             "call the column 'Tokens (B)'"
         )
     if plain(found.get("loss", "")) in TRAINING:
@@ -120,6 +121,13 @@ def from_file(
         notes.append(
             f"{found['loss']}: losses, E, A and B are in bits, not in nats (times ln 2 they are)"
         )
+    for column in header:
+        values = list(dict.fromkeys(str(row.get(column)) for row in placed.values()))
+        if plain(column) in APART and column not in found.values() and len(values) > 1:
+            notes.append(
+                f"{column} has {len(values)} values, whose losses do not compare: "
+                f"--where {column}={values[0]} keeps those of one"
+            )
     if ended and "schedule" not in found:
         repeated.append(
             "no column of schedules: points in the middle of a decaying schedule, where no run "

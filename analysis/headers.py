@@ -53,6 +53,8 @@ PERPLEXITY = (
     *("perplexity", "ppl", "valperplexity", "valppl", "validationperplexity", "validppl"),
     *("evalperplexity", "evalppl", "testperplexity", "testppl"),
 )
+# Columns whose values have losses of their own.
+APART = ("tokenizer", "tokeniser", "vocab", "vocabsize", "corpus", "dataset", "task")
 # Taken only where no other column can have the role.
 _LAST = {"n": BODY, "loss": TRAINING}
 _LIKE = {

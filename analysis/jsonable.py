@@ -16,6 +16,11 @@ def ends(interval: Interval | None) -> list[float] | None:
     return None if interval is None or math.isnan(interval.low) else [interval.low, interval.high]
 
 
+def used(intervals: Mapping[str, Interval | None]) -> dict[str, int]:
+    """How many replicates each interval is of."""
+    return {name: one.used for name, one in intervals.items() if one is not None}
+
+
 def finite(value: Any) -> Any:
     """`value` with NaN and infinity as None: what is not known is absent."""
     if isinstance(value, Mapping):

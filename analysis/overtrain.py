@@ -203,4 +203,4 @@ def _judge(theta: Floats, stiff: float, converged: bool) -> tuple[Status, str]:
         return "not converged", "no start reached a stationary point"
     if e <= 1e-9:
         return "weak", "E at 0, its bound: the points show no floor of the loss"
-    return "ok", "stationary, within all bounds"
+    return "ok", "stationary, within all bounds; a is held by the form, not estimated"

@@ -87,9 +87,10 @@ class ParametricFit:
             return "; ".join(self._unidentified)
         if not self.converged:
             return "no start reached a stationary point; look at the residuals"
+        held = ["a is held by alpha = beta, not estimated"] if self.tied else []
         if self._doubts:
-            return "; ".join(self._doubts)
-        return f"one optimum, residuals {self.rms:.2%} root mean square"
+            return "; ".join([*self._doubts, *held])
+        return "; ".join([f"one optimum, residuals {self.rms:.2%} root mean square", *held])
 
     @property
     def _unidentified(self) -> list[str]:

@@ -183,6 +183,8 @@ def _show_optima(fits: Fits, found: Estimate) -> None:
             between(replace(best.loss, low=low, high=high)) if has else "",
         )
     show(table)
+    for c in fits.settings.budgets:
+        _show_fewer(Best.of(found, c), f"at {big(c)}")
 
 
 def show_predictions(predictions: list[Prediction], unit: str) -> None:
@@ -203,6 +205,9 @@ def show_predictions(predictions: list[Prediction], unit: str) -> None:
             p.outside or "",
         )
     show(table)
+    for p in predictions:
+        if p.best:
+            _show_fewer(p.best, f"of {p.by} at {big(p.c)}")
     for p in predictions[:1]:
         print(f"C: {p.convention}; hours: one {p.device}")
 
@@ -227,7 +232,20 @@ def show_priced(rows: list[Priced], unit: str, params: str) -> None:
             "; ".join(filter(None, (limit, at.outside))),
         )
     show(table)
+    for row in rows:
+        _show_fewer(row, f"at {big(row.at.amount)} {row.at.unit}")
     print(f"price: {rows[0].at.cost}; N: {params}; L*: {unit}")
+
+
+def _show_fewer(best: Best | Priced, where: str) -> None:
+    """Say which intervals lack so many replicates that an end could lie elsewhere."""
+    fewer: dict[tuple[int, int], list[str]] = {}
+    for name, drawn in (("N*", best.n), ("D*", best.d), ("L*", best.loss)):
+        drew = drawn.used + drawn.failed if drawn else 0
+        if drawn and 0 < drawn.used < (1 + LEVEL) / 2 * drew:
+            fewer.setdefault((drawn.used, drew), []).append(name)
+    for (used, drew), names in fewer.items():
+        print(f"{', '.join(names)} {where}: intervals are of {used} of {drew} replicates")
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -33,7 +33,7 @@ from ablations.declare import (
 from ablations.door import DOOR, words
 from ablations.scales import SCALES
 from ablations.scoring import Speech, check, lacking, score_all
-from analysis.ablate.table import _own_losses, tabulate
+from analysis.ablate.table import _in_between, _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
 from analysis.published import table as published_table
@@ -230,6 +230,27 @@ def test_declarations_that_contradict_themselves() -> None:
         Ablation(**about, baseline="c")
     with pytest.raises(ValueError, match="has 'd', which is no arm"):
         Ablation(**about, baseline="a", paper=Paper(source="s", metrics=("x",), rows={"d": (1.0,)}))
+
+
+def test_a_lower_loss_between_the_rates_tried_is_said() -> None:
+    """Best at .016 of a parabola whose least loss, .02 lower, is at .032; and of one at .016."""
+    rates = (0.004, 0.016, 0.064)
+
+    def losses(arm: str, least: float) -> dict[Cell, float]:
+        return {
+            Cell("", arm, (("optim.lr", rate),), seed): 2
+            + 0.08 * math.log(rate / least, 4) ** 2
+            + 0.001 * seed
+            for rate in rates
+            for seed in range(3)
+        }
+
+    both = losses("off", 0.0319) | losses("on", 0.0161)
+    chosen = {("", arm): (("optim.lr", 0.016),) for arm in ("off", "on")}
+    (note,) = _in_between(chosen, both)
+    assert note.startswith("between the optim.lr tried, a parabola through the best and its neigh")
+    assert note.endswith(": off 0.020")
+    assert _in_between({("", "off"): (("optim.lr", 0.004),)}, both) == []  # an end is said already
 
 
 def test_an_arm_is_tuned_by_its_loss_on_what_it_is_trained_on() -> None:
@@ -781,6 +802,44 @@ def test_the_documents_beside_are_those_of_the_same_prompts(small: Scale, tmp_pa
     slow, fast = found.metrics["unit PPL"]
     assert (slow.mean, fast.mean) == pytest.approx((math.e**2, math.e))
     assert found.documents == {"unit PPL": pytest.approx(math.e)}
+
+
+def test_what_runs_say_is_neither_better_nor_worse(small: Scale, tmp_path: Path) -> None:
+    """Documents repeat themselves, too; and other prompts would have been said otherwise."""
+    study = SPOKEN.at(small.model_copy(update={"seeds": (0, 1, 2)}))
+    record(study, tmp_path, lambda cell: 2.0)
+    runs = study.runs()
+    values = {f"nll:{runs['judge'].id}": (1.0, 0.1), "auto_bleu_2": (0.05, 0.003)}
+    scores = [
+        Score(
+            run=runs[label].id,
+            attempt="a",
+            benchmark="generate/tiny",
+            revision="1",
+            metric=metric,
+            value=value * (1 + 0.001 * cell.seed * (1 + slow) + 0.1 * slow),
+            stderr=error,
+            items=100,
+            chance=0.0,
+        )
+        for metric, (value, error) in values.items()
+        for label, (cell, _) in study.cells.items()
+        for slow in [cell.arm == study.ablation.baseline]
+    ]
+    merge(tmp_path, scores, Score)
+    kept = tabulate(study, tmp_path).record()
+    verdicts = {one["metric"]: one["verdict"] for one in kept["effects"]}
+    assert verdicts["auto-BLEU"] == "not shown"  # half a point, where errors are .3 each
+    assert verdicts["unit PPL"] == "not shown"
+    assert kept["items"]["auto-BLEU"] == {"error": pytest.approx(0.3), "many": 100}
+    level = np.mean([np.exp(s.value) for s in scores if s.metric.startswith("nll")])
+    assert kept["items"]["unit PPL"]["error"] == pytest.approx(0.1 * level)
+    closer = [score.model_copy(update={"stderr": score.stderr / 10}) for score in scores]
+    (tmp_path / "scores.jsonl").unlink()
+    merge(tmp_path, closer, Score)
+    kept = tabulate(study, tmp_path).record()
+    verdicts = {one["metric"]: one["verdict"] for one in kept["effects"]}
+    assert (verdicts["auto-BLEU"], verdicts["unit PPL"]) == ("lower", "lower")
 
 
 def test_of_two_revisions_the_one_that_is_here_counts(small: Scale, tmp_path: Path) -> None:

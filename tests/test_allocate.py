@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from operator import attrgetter
 
 import numpy as np
@@ -197,6 +198,18 @@ def test_gpu_hours_between_measured_speeds() -> None:
     assert found.n == pytest.approx(shifted.n, rel=1e-8)
     with pytest.raises(UsageError, match="ascending"):
         gpu_hours("hours", [1e8, 1e6], [1.0, 2.0])
+
+
+def test_no_optimum_sticks_to_a_measured_size() -> None:
+    """Where a price has a corner, many budgets have one best size, and its interval no width."""
+    price = cuervo_hours()
+    sizes = [best(SPEECH, hours, price).n for hours in (10, 16, 24, 40)]
+    assert min(later / before for before, later in pairwise(sizes)) > 1.01
+    laws = [replace(SPEECH, A=SPEECH.A * (1 + 0.01 * i)) for i in range(-10, 11)]
+    drawn = best_of_each(Bootstrap(tuple(laws), 0, "runs", 0), 16, price)
+    assert all(later.n > 1.001 * before.n for before, later in pairwise(drawn.fits))
+    measured = np.geomspace(2.08e7, 8.2e8, 200)  # dearer a unit, the larger
+    assert np.all(np.diff(price.per_unit(measured)) > 0)
 
 
 def test_hours_of_the_measured_models() -> None:

@@ -181,6 +181,10 @@ def test_a_fit_beside_itself_gains_nothing(home: Path, capsys: pytest.CaptureFix
     found = json.loads(out(capsys, *given))
     for rows in found["gains"].values():
         assert [row["value"] for row in rows] == pytest.approx([1.0] * 4, rel=1e-9)
+    runs = len(path.read_text().split()) - 1
+    assert found["shared"] == runs
+    said = out(capsys, *given[:-1])
+    assert f"{runs} runs are of both; intervals take the two as independent" in said
 
 
 def test_two_fits_as_a_table(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,6 +194,7 @@ def test_two_fits_as_a_table(home: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "compute-equivalent gain of new over old" in said
     assert sum(line.startswith("approach 3   ") for line in said.splitlines()) == 4
     assert "never cross" in said
+    assert "runs are of both" not in said
 
 
 def test_fits_that_share_no_estimate_do_not_compare(home: Path, tmp_path: Path) -> None:

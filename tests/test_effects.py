@@ -103,6 +103,10 @@ def test_the_verdict_follows_the_direction() -> None:
     worse, _ = compare(runs, "base", Plan(better="higher"))
     assert worse.message.startswith("warm is worse than base: -0.0")
     assert worse.difference == warm.difference
+    neither = compare(runs, "base", Plan(better=None))
+    assert [effect.verdict for effect in neither] == ["lower", "not shown"]
+    assert neither[0].message.startswith("warm is lower than base: -0.0")
+    assert neither[1].message.startswith("null is not shown to be lower or higher than base")
 
 
 def test_seeds_alone_show_no_difference_that_the_items_could_make() -> None:
@@ -475,17 +479,29 @@ def test_a_stable_order_and_a_flip_are_told_apart() -> None:
 
 
 def test_the_chance_of_winning_in_closed_form() -> None:
-    """Two shared seeds, one for each arm: of the four draws one gives a, one b, two a tie that
-    the larger margin decides."""
+    """Of two arms it is what a t test says: by pairs, and without where Cauchy scales add up."""
     values = {("a", 0): 1.0, ("b", 0): 1.1, ("a", 1): 1.3, ("b", 1): 1.0}
     runs = [Row(arm, "s", seed, value) for (arm, seed), value in values.items()]
     ranking = rank(runs, replicates=20_000)
-    assert ranking.wins[0] == pytest.approx([0.25, 0.75], abs=3 * math.sqrt(0.1875 / 20_000))
+    chance = stats.t.cdf(0.1 / 0.2, 1)  # differences of -.1 and .3
+    assert ranking.wins[0] == pytest.approx([1 - chance, chance], abs=0.01)
     assert ranking.status == "too few"
-    assert ranking.message.startswith("b is best (75%), in one setting")
+    assert ranking.message.startswith("b is best (6")
+    assert "in one setting" in ranking.message
     unshared = [row._replace(seed=row.seed + 10 * (row.arm == "b")) for row in runs]
-    # a: 1, 1.15 (twice), 1.3; b: 1, 1.05 (twice), 1.1: a below b in 3 of 16, equal in 1.
-    assert rank(unshared, replicates=20_000).wins[0, 0] == pytest.approx(3.5 / 16, abs=0.01)
+    chance = stats.cauchy.cdf(-0.1 / (0.15 + 0.05))
+    assert rank(unshared, replicates=20_000).wins[0, 0] == pytest.approx(chance, abs=0.01)
+
+
+def test_few_seeds_are_not_sure_of_the_best_arm() -> None:
+    """Of three pairs a quarter have one sign where arms are equal: no reason to be sure."""
+    rng = np.random.default_rng(0)
+    seeds = range(3)
+    sure = [
+        rank([Row(arm, "s", k, rng.normal()) for arm in "ab" for k in seeds], replicates=1000).wins
+        for _ in range(400)
+    ]
+    assert np.mean([wins.max() >= 0.95 for wins in sure]) == pytest.approx(0.1, abs=0.04)
 
 
 def test_what_cannot_be_ranked_is_left_out_in_words() -> None:

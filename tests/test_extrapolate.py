@@ -68,6 +68,8 @@ def test_splits_take_the_top_and_only_the_top(clean: Points) -> None:
     for count in (0, 5):
         with pytest.raises(UsageError, match="5 budgets, of which 1 to 4 can be left out"):
             split(clean, "budget", count)
+    with pytest.raises(UsageError, match="has one budget only: there is no other to foretell"):
+        split(clean.where(clean.budget == clean.budget[0]))
     with pytest.raises(UsageError, match="nothing is held out"):
         forecast(clean, clean.where([False] * 35), best_so_far())
 

@@ -264,6 +264,14 @@ def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path: Path, cell: s
     assert str(caught.value) == f"{path}, line 3: d is {cell!r}, not a number"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_column_of_nothing_but_nan_is_said_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("n,d,loss\nnan,nan,3\n")
+    with pytest.raises(UsageError, match="n of row 2 is nan"):
+        from_file(path)
+
+
 @pytest.mark.parametrize("column", ["n", "d", "c", "loss"])
 @pytest.mark.parametrize("cell", ["0", "-1", "nan", "inf", "-inf", "1e400"])
 def test_a_number_that_can_be_none_of_a_run_is_refused(
@@ -506,7 +514,12 @@ def test_a_loss_may_be_missing_only_where_it_is_not_needed(tmp_path: Path) -> No
 def test_where_keeps_rows_and_says_what_there_is(tmp_path: Path) -> None:
     rows = [PLAIN | {"task": task, "mode": mode} for task in "ab" for mode in ("train", "eval")]
     path = table(tmp_path / "a.csv", rows)
-    assert len(from_file(path, where={"task": "a"})) == 2
+    kept = from_file(path, where={"task": "a"})
+    assert len(kept) == 2
+    mixed = "task has 2 values, whose losses do not compare: --where task=a keeps those of one"
+    assert mixed in from_file(path).notes
+    assert mixed not in from_file(path, columns={"family": "task"}).notes
+    assert not any("do not compare" in note for note in kept.notes)
     assert from_file(path, where={"task": "b", "mode": "eval"}).label == ("row 5",)
     with pytest.raises(UsageError, match="no row has task = c; there are a, b"):
         from_file(path, where={"task": "c"})

@@ -102,6 +102,9 @@ def test_the_robust_loss_is_approach_3_with_one_exponent() -> None:
     ours, theirs = fit(some, Loss(delta=1e-3)), parametric.fit(some, Loss(delta=1e-3), tied=True)
     assert ours.objective == pytest.approx(theirs.objective, rel=1e-9)
     assert ours.law.alpha == pytest.approx(theirs.law.alpha, rel=1e-6)
+    # a = 1/2 and its interval without width are no findings.
+    assert ours.message.endswith("; a is held by the form, not estimated")
+    assert theirs.message.endswith("; a is held by alpha = beta, not estimated")
 
 
 def test_the_optimum_is_the_lowest_loss_at_its_compute_and_one_ratio() -> None:

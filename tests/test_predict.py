@@ -216,6 +216,21 @@ def test_no_more_data_than_there_are(capsys: pytest.CaptureFixture[str]) -> None
     assert few["limited"]
 
 
+def test_intervals_of_fewer_replicates_say_so(
+    fitted: tuple[Path, Fits], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Near the largest size of a price some replicates have their optimum beyond it."""
+    path, _ = fitted
+    assert analysis(*asked(path, "--hours", 50, "--json")) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert 0 < row["replicates"]["n"] < 55
+    assert analysis(*asked(path, "--hours", 50)) == 0
+    said = f"N*, D*, L* at 50 GPU-hours: intervals are of {row['replicates']['n']} of 60 replicates"
+    assert said in capsys.readouterr().out
+    assert analysis(*asked(path, "--flops", 1e20)) == 0
+    assert "60 replicates" not in capsys.readouterr().out
+
+
 def test_inference_to_pay_for_makes_models_smaller(capsys: pytest.CaptureFixture[str]) -> None:
     served = priced(capsys, "--flops", 1e20, "--serve", 1e12)
     assert served["n"] < SPEECH.optimum(1e20).n

@@ -351,6 +351,7 @@ def test_planted_effects_are_found(arms: Path, capsys: pytest.CaptureFixture[str
     assert "new is better than base" in better["message"]
     out = said(capsys, *given, "--score", "acc")
     assert "a: acc; arms by optimiser, against base" in out
+    assert "note: of how many items acc is, is not known: a difference may be of " in out
     assert "nan" not in "\n".join(line for line in out.splitlines() if "left out" not in line)
     out = said(capsys, *given)
     assert "a: loss, nats per unit; arms by optimiser, against base" in out

@@ -40,7 +40,7 @@ from analysis.status import Status
 from slam_core.errors import UsageError
 
 Better = Literal["lower", "higher"]
-Verdict = Literal["better", "worse", "not shown"]
+Verdict = Literal["better", "worse", "lower", "higher", "not shown"]
 Arm = dict[tuple[Hashable, int], float]  # (setting, seed) -> value
 
 
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 
 class Items(NamedTuple):
-    """What accuracies were measured on: the standard error that the choice of so many items leaves
+    """What scores were measured on: the standard error that the choice of so many items leaves
     each, and what guessing gives (NaN if that is unknown), in the unit of the values."""
 
     error: float
@@ -79,11 +79,11 @@ class Items(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How arms are compared: which direction is better, the test whose p is corrected over the
-    arms, the level of every interval, and the power of the detectable effect. Of accuracies the
-    `items`, without whose leave nothing is called better or worse."""
+    """How arms are compared: which direction is better (None: neither), the test whose p is
+    corrected over the arms, the level of every interval, and the power of the detectable effect. Of
+    scores the `items`, without whose leave nothing is called better or worse."""
 
-    better: Better = "lower"
+    better: Better | None = "lower"
     items: Items | None = None
     test: Literal["sign flips", "t"] = "sign flips"
     correction: Correction = "holm"
@@ -404,7 +404,9 @@ class _Match:
         limit = plan.items.limit(*(side.mean() for side in self.values)) if plan.items else ""
         verdict: Verdict = "not shown"
         if effect.adjusted <= 1 - plan.level and not limit:
-            verdict = "better" if (mean.value < 0) == (plan.better == "lower") else "worse"
+            verdict = "lower" if mean.value < 0 else "higher"
+            if plan.better:
+                verdict = "better" if verdict == plan.better else "worse"
         status: Status = "weak" if cautions else "ok"
         effect = replace(effect, verdict=verdict, limit=limit, status=status)
         message = "; ".join([_sentence(effect, self.baseline, plan), *cautions])
@@ -432,7 +434,8 @@ def _sentence(effect: Effect, baseline: str, plan: Plan) -> str:
     if abs(value) < 1e-9 * effect.detectable:
         value = 0.0  # what rounding leaves of equal means
     found = effect.verdict != "not shown"
-    word = effect.verdict if found else "not shown to be better or worse"
+    either = "better or worse" if plan.better else "lower or higher"
+    word = effect.verdict if found else f"not shown to be {either}"
     corrected = {"holm": " (Holm)", "bh": " (Benjamini-Hochberg)", "none": ""}[plan.correction]
     many = len(effect.settings)
     words = (

@@ -19,8 +19,9 @@ class Ranking:
 
     `means` and `ranks` are (settings, arms); rank 1 is the best and ties share their mean rank.
     `tau` (settings, settings) is Kendall's tau-b between settings. `wins` (settings, arms) is the
-    share of bootstraps over seeds in which an arm is the best (ties are split); NaN in a setting
-    with one seed. `left_out` says in words which runs and arms could not be used.
+    chance that an arm is the best (ties are split), if runs are normal: its mean has a t posterior
+    (Geisser & Cornfield 1963), so that few seeds are not surer than t tests of them; NaN in a
+    setting with one seed. `left_out` says in words which runs and arms could not be used.
     """
 
     settings: tuple[Hashable, ...]
@@ -71,7 +72,7 @@ def rank(
     """The order of all arms in each setting.
 
     An arm that is missing from a setting is left out everywhere; where all arms share seeds in a
-    setting, those are drawn for all arms together, and runs of other seeds are left out there.
+    setting, their means vary together, and runs of other seeds are left out there.
     `UsageError` if fewer than two arms are left.
     """
     from scipy.stats import kendalltau, rankdata
@@ -118,12 +119,17 @@ def rank(
 
 
 def _wins(values: list[Floats], paired: bool, replicates: int, rng: np.random.Generator) -> Floats:
-    """(arms,) how often each arm's mean over drawn seeds is the lowest."""
+    """(arms,) how often each arm's mean, drawn from its posterior, is the lowest."""
     if min(map(len, values)) < 2:
         return np.full(len(values), np.nan)
-    draws = [rng.integers(len(v), size=(replicates, len(v))) for v in values]
-    if paired:
-        draws = [draws[0]] * len(values)
-    drawn = np.array([v[at].mean(1) for v, at in zip(values, draws, strict=True)])
+
+    def means(some: Floats) -> Floats:
+        """(arms, replicates) multivariate t with the means and covariances of (arms, seeds)."""
+        many = some.shape[1]
+        off = (some - some.mean(1, keepdims=True)) @ rng.normal(size=(many, replicates))
+        spread = np.sqrt(many * rng.chisquare(many - 1, replicates))
+        return np.asarray(some.mean(1, keepdims=True) + off / spread)
+
+    drawn = means(np.array(values)) if paired else np.vstack([means(v[None]) for v in values])
     best = drawn == drawn.min(0)
     return np.asarray((best / best.sum(0)).mean(1))

@@ -70,8 +70,8 @@ class Measured:
 class Table:
     """`metrics` by name; `effects` of each arm over all settings, those on a further baseline in
     `also`, and `interactions`, how effects differ between settings, where there are several;
-    `items` that accuracies were measured on; `documents`, what held-out documents have where
-    continuations are measured; `notes` on what is missing."""
+    `items` that accuracies and continuations were measured on; `documents`, what held-out documents
+    have where continuations are measured; `notes` on what is missing."""
 
     name: str
     question: str
@@ -131,7 +131,7 @@ class Table:
                 for metric, found in self.interactions.items()
                 for one in found
             ],
-            "items": {metric: items._asdict() for metric, items in self.items.items()},
+            "items": {metric: _known(items._asdict()) for metric, items in self.items.items()},
             "documents": self.documents,
             "notes": list(self.notes),
         }
@@ -219,7 +219,8 @@ def tabulate(declared: Declared, results: Path) -> Table:
         notes.append(f"{hopeless} of these start from a run that diverged: they will have none")
     if diverged := [cell.label for run, cell in cells.items() if states.get(run) == "diverged"]:
         notes.append(f"diverged: {', '.join(diverged)}")
-    chosen = _best(cells.values(), _own_losses(declared, found))
+    own = _own_losses(declared, found)
+    chosen = _best(cells.values(), own)
     if any(len(values) > 1 for values in declared.tuned.values()):
         notes.append(
             "each arm at the tuned values with the lowest mean loss on what it is trained on (of "
@@ -230,13 +231,16 @@ def tabulate(declared: Declared, results: Path) -> Table:
         at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in both]
         if at_end:
             notes.append(f"best at an end of the {field} tried: {', '.join(at_end)}")
+    notes += _in_between(chosen, own)
     if one.paper and (unmeasured := sorted(set(one.paper.metrics) - found.keys())):
         notes.append(f"not measured, but given by the paper: {', '.join(unmeasured)}")
     notes += one_rate(declared, ended) + epochs(declared)
     metrics, effects, between = {}, {}, {}
     also: dict[str, dict[str, tuple[Effect, ...]]] = {}
     for metric, values in found.items():
-        better: Better = "lower" if metric in (*scale.losses, *GENERATED) else "higher"
+        better: Better | None = "lower" if metric in scale.losses else "higher"
+        if metric in GENERATED:  # the documents' own are no end of either
+            better = None
         rows = _rows(declared, chosen, values, metric, models)
         metrics[metric] = rows
         flat = [
@@ -325,10 +329,13 @@ def _values(
         chosen = max(revisions, key=ranks.__getitem__)
         revision, name = chosen
         found[metric] = {cells[run]: shown(s.value) for run, s in revisions[chosen].items()}
-        if metric in declared.scale.benchmarks:
+        if metric in (*declared.scale.benchmarks, *GENERATED):
             those = list(revisions[chosen].values())
             error = shown(float(np.mean([score.stderr for score in those])))
-            items[metric] = Items(error, those[0].items, shown(those[0].chance))
+            if shown is math.exp:  # to first order
+                error = float(np.mean([shown(score.value) * score.stderr for score in those]))
+            chance = math.nan if metric in GENERATED else shown(those[0].chance)
+            items[metric] = Items(error, min(score.items for score in those), chance)
         if others := set().union(*revisions.values()) - revisions[chosen].keys():
             notes.append(
                 f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items or "
@@ -389,6 +396,36 @@ def _best(cells: Iterable[Cell], losses: dict[Cell, float]) -> dict[tuple[str, s
         )
         for name, group in groups.items()
     }
+
+
+def _in_between(
+    chosen: dict[tuple[str, str], tuple[tuple[str, Any], ...]], losses: dict[Cell, float]
+) -> list[str]:
+    """A note on arms that may do better between the values of the one field tuned: a parabola in
+    its logarithm, through the best value and its neighbours, is lower by more than seeds differ."""
+    found: dict[str, list[str]] = {}
+    for (setting, arm), tuned in chosen.items():
+        if len(tuned) != 1 or not isinstance(tuned[0][1], float):
+            continue
+        tried: dict[float, list[float]] = {}
+        for cell, loss in losses.items():
+            if (cell.setting, cell.arm) == (setting, arm):
+                tried.setdefault(cell.tuned[0][1], []).append(loss)
+        values = sorted(tried)
+        if tuned[0][1] not in values[1:-1]:
+            continue
+        at = values.index(tuned[0][1])
+        x = np.log(np.array(values[at - 1 : at + 2]) / values[at])
+        left, best, right = (float(np.mean(tried[value])) for value in values[at - 1 : at + 2])
+        bend, slope, _ = np.polyfit(x, [left, best, right], 2)
+        lower, seeds = slope**2 / (4 * bend), tried[values[at]]
+        if bend > 0 and len(seeds) > 1 and lower > np.std(seeds, ddof=1):
+            found.setdefault(tuned[0][0], []).append(f"{key(setting, arm)} {lower:.3f}")
+    return [
+        f"between the {field} tried, a parabola through the best and its neighbours is lower (nats "
+        f"per unit; too much where one side is steep): {', '.join(arms)}"
+        for field, arms in found.items()
+    ]
 
 
 def _rows(

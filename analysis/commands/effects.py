@@ -16,7 +16,7 @@ from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from analysis.ablate.effects import Items
+    from analysis.ablate.effects import Better, Items
     from analysis.ablate.ranking import Ranking
     from analysis.points import Points
 
@@ -83,9 +83,14 @@ def effects(
         }
         blocks = within[setting]
     runs = rows(points, points.family, blocks, score)
+    items = _items(points, score) if score else None
+    if score and not items:
+        said = f"of how many items {score} is, is not known: a difference may be of their choice"
+        points = replace(points, notes=(*points.notes, said))
+    better: Better = "higher" if score else "lower"
     plan = Plan(
-        better="higher" if score else "lower",
-        items=_items(points, score) if score else None,
+        better=better,
+        items=items,
         test="t" if one_of("test", test, "flips", "t") == "t" else "sign flips",
         correction=one_of("correction", correction, "holm", "bh", "none"),
         seed=seed,
@@ -93,7 +98,7 @@ def effects(
     found = comparing(runs, baseline, plan)
     order: Ranking | None = None
     try:
-        order = rank(runs, plan.better, seed=seed)
+        order = rank(runs, better, seed=seed)
         ranked = order.message
     except UsageError as error:  # too few arms share all settings; the effects stand
         ranked = str(error)

@@ -19,10 +19,12 @@ from slam_core.errors import SlamError, UsageError
 @dataclass(frozen=True)
 class Two:
     """A fit beside another of the same units: by each estimator that both have, the gain of the
-    second over the first at the first's budgets, and where their losses cross."""
+    second over the first at the first's budgets, and where their losses cross. `shared` counts the
+    runs of both, of which intervals take no heed."""
 
     names: tuple[str, str]
     convention: str
+    shared: int
     gains: dict[str, list[tuple[float, Gain]]]
     crossings: dict[str, Crossing]
 
@@ -59,7 +61,9 @@ def compare(ref: Fits, new: Fits) -> Two:
         names = f"{ref.points.name} and {new.points.name}"
         raise SlamError(f"{names} share no usable estimate of L*(C)")
     counted = f"{flops}, N {ref.points.params}"
-    return Two((ref.points.name, new.points.name), counted, gains, crossings)
+    runs = [set(zip(f.points.n, f.points.d, f.points.loss, strict=True)) for f in (ref, new)]
+    shared = len(runs[0] & runs[1])
+    return Two((ref.points.name, new.points.name), counted, shared, gains, crossings)
 
 
 def show(pair: Two) -> None:
@@ -73,6 +77,8 @@ def show(pair: Two) -> None:
             cells = (f"{gain.level:.4f}", big(gain.new), big(gain.value), drawn)
             table.add_row(APPROACH[name], big(c), *cells)
     print_table(table)
+    if pair.shared:
+        print(f"{pair.shared} runs are of both; intervals take the two as independent")
     for name, crossing in pair.crossings.items():
         print(f"{APPROACH[name]}: {crossing.message}")
     print(
@@ -87,6 +93,7 @@ def record(pair: Two) -> dict[str, Any]:
         "reference": pair.names[0],
         "convention": pair.convention,
         "new": pair.names[1],
+        "shared": pair.shared,
         "gains": {
             name: [
                 asdict(gain) | {"flops": c, "interval": ends(gain.interval)} for c, gain in found

@@ -108,9 +108,9 @@ def gpu_hours(
 ) -> Price:
     """GPU-hours from the measured speed of one GPU at some sizes.
 
-    Between two measured sizes the speed follows a power law, so an optimum may fall on a measured
-    size. Outside them the price is refused, or with `extrapolate` follows the power law of the two
-    outermost sizes.
+    Between measured sizes ln speed is a monotone cubic of ln N (Fritsch & Butland 1984,
+    doi:10.1137/0905021), without the corners to which optima would stick. Outside them the price is
+    refused, or with `extrapolate` follows the power law of the two outermost sizes.
     """
     size, speed = np.asarray(n, dtype=float), np.asarray(units_per_second, dtype=float)
     if len(size) < 2 or len(size) != len(speed) or np.any(np.diff(size) <= 0) or np.any(speed <= 0):
@@ -119,12 +119,21 @@ def gpu_hours(
             "ascending, each with its units per second above 0"
         )
     x, y = np.log(size), np.log(3600 * speed)
-    slopes = np.diff(y) / np.diff(x)
+    step, chord = np.diff(x), np.diff(y) / np.diff(x)
+    one, other = chord[:-1], chord[1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inner = np.where(one * other > 0, 2 * one * other / (one + other), 0.0)
+    slope = np.array([chord[0], *inner, chord[-1]])
 
     def per_unit(wanted: Floats) -> Floats:
         at = np.log(wanted)
-        piece = np.clip(np.searchsorted(x, at) - 1, 0, len(slopes) - 1)
-        return np.asarray(np.exp(-(y[piece] + slopes[piece] * (at - x[piece]))))
+        inside = np.clip(at, x[0], x[-1])  # beyond it, straight on
+        i = np.clip(np.searchsorted(x, inside) - 1, 0, len(chord) - 1)
+        t = (inside - x[i]) / step[i]
+        bend = (slope[i] - chord[i]) * (1 - t) - (slope[i + 1] - chord[i]) * t
+        off = step[i] * t * (1 - t) * bend
+        straight = np.where(at > x[-1], slope[-1], slope[0]) * (at - inside)
+        return np.asarray(np.exp(-(y[i] + chord[i] * (inside - x[i]) + off + straight)))
 
     return _known(name, "GPU-hours", per_unit, size, extrapolate)
 
