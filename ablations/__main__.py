@@ -231,7 +231,7 @@ def table(
 ) -> None:
     """Ours beside the paper's: means over seeds, paired differences with intervals."""
     from ablations.catalogue import declared
-    from analysis.ablate.table import tabulate
+    from analysis.ablate.tabulate import tabulate
 
     found = tabulate(declared(name, scale), results)
     print(json.dumps(found.record()) if as_json else found)

@@ -33,7 +33,7 @@ from ablations.declare import (
 from ablations.door import DOOR, words
 from ablations.scales import SCALES
 from ablations.scoring import Speech, check, lacking, score_all
-from analysis.ablate.table import _in_between, _own_losses, tabulate
+from analysis.ablate.tabulate import _in_between, _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
 from analysis.published import table as published_table

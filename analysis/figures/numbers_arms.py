@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ablations.declare import GENERATED, LOSSES, Declared
-from analysis.ablate.table import Table, tabulate
+from analysis.ablate.table import Table
+from analysis.ablate.tabulate import tabulate
 from analysis.figures.shown import Numbers
 from analysis.laws import Floats
 from slam_core.errors import SlamError
