@@ -26,6 +26,7 @@ from sweeps.place import Ending, Job, Place
 from sweeps.plan import Plan, makespan, plan
 from sweeps.sharing import predecessors
 from sweeps.slurm import control as slurm_control
+from sweeps.slurm.control import Task
 from sweeps.table import duration
 from sweeps.watch import Bars, Lines
 
@@ -95,17 +96,21 @@ def launch(
 
 def cancel(study: Study, say: Say = aloud) -> int:
     """Ask this host's launches and running runs of a study to stop, and SLURM to end its jobs;
-    the number asked.
+    the number asked. `Silent` where there may be jobs and SLURM does not answer.
 
     The launches first, so that none starts in a stopped run's place.
     """
     runs = {spec.id for spec in study.runs().values()}
     asked = sum(_ask("launch", name, say) for name in _launches(study.name))
-    cancelled = slurm_control.cancel(runs)
-    for task in cancelled:
-        say(f"cancelled {task.run}: {task}")
-    local = sorted(runs - {task.run for task in cancelled})
-    return asked + len(cancelled) + sum(_ask("run", run, say) for run in local)
+    cancelled: list[Task] = []
+    try:
+        cancelled = slurm_control.cancel(runs)
+    finally:  # where SLURM does not answer, this host's runs are asked all the same
+        for task in cancelled:
+            say(f"cancelled {task.run}: {task}")
+        here = sorted(runs - {task.run for task in cancelled})
+        asked += sum(_ask("run", run, say) for run in here)
+    return asked + len(cancelled)
 
 
 def _ask(what: str, name: str, say: Say) -> bool:

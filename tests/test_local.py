@@ -32,6 +32,7 @@ from sweeps.grid import Grid, IsoFlop
 from sweeps.launch import cancel, launch
 from sweeps.local import Local, gpus
 from sweeps.place import Ending, Job, Resources
+from sweeps.slurm.control import Silent
 from sweeps.watch import Bars, Lines, Tail
 
 # A launch in a process of its own, to be killed. Arguments: the base spec, seeds, results.
@@ -267,6 +268,26 @@ def test_cancel_spares_a_process_that_has_only_the_number_of_the_holder(toy: Toy
         assert other.poll() is None
         assert f"run {run} is on {socket.gethostname()}: cancel it there" in toy.said
         other.kill()
+
+
+def test_cancel_stops_runs_here_where_slurm_does_not_answer(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that a cluster shares has batches, and this machine has no squeue."""
+    (run,) = toy.ids(1)
+    toy.act(run, steps=500, pause=0.02)
+    launcher = toy.process(1)
+    until(lambda: held([run]))
+    launcher.kill()
+    launcher.wait()
+    assert launcher.stdout is not None
+    launcher.stdout.close()
+    (scratch.root() / "slurm").mkdir()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Silent, match="there is no squeue here"):
+        cancel(toy.study(1), say=toy.said.append)
+    assert f"asked run {run} (process" in toy.text()
+    until(lambda: not held([run]))
 
 
 def test_a_run_stopped_in_its_first_stage_is_not_started_again(
