@@ -63,7 +63,12 @@ class Launch:
     def work(self) -> dict[str, Ending]:
         jobs = self.jobs
         with stop_requests(self.stops):
-            self._send()
+            try:
+                self._send()
+            except Silent:
+                if not self.stops:
+                    raise
+                # Ctrl-C reaches the commands of SLURM, too.
             looked = time.monotonic()
             while (jobs.waiting or self.sent or jobs.elsewhere) and not self.stops:
                 if self.detach and all(job.spec.parent for job in jobs.waiting):
