@@ -219,7 +219,7 @@ def ledger_of(name: str, storage: str | None) -> Ledger:
     from sweeps.ledger import Ledger
 
     kept = os.environ.pop("SLAM_STORAGE", None)
-    return Ledger(name, storage or kept)
+    return Ledger(study(name).name, storage or kept, name)
 
 
 def go_on(name: str) -> str:

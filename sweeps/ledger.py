@@ -110,10 +110,11 @@ def importances(study: Study, results: Path) -> dict[str, float]:
 
 class Ledger:
     """The Optuna study called `study` in a storage: by default a journal file below $SLAM_OUT,
-    else a file's path or a database's URL. One process writes at a time (`held`)."""
+    else a file's path or a database's URL. One process writes at a time (`held`). `typed`: how
+    commands name the study, if by a file."""
 
-    def __init__(self, study: str, storage: str | None = None):
-        self.study = study
+    def __init__(self, study: str, storage: str | None = None, typed: str | None = None):
+        self.study, self.typed = study, typed or study
         self._claim = f"ledgers/{study}"
         self._file: Path | None = None
         if storage is None:
@@ -237,7 +238,7 @@ class Ledger:
             said = str(getattr(cause, "orig", cause)).strip().partition("\n")[0]
             raise SlamError(
                 f"the ledger in {self.where} cannot be written: {hidden(said, self._url)}; mend "
-                f"it, then: python -m sweeps ledger {self.study}"
+                f"it, then: python -m sweeps ledger {self.typed}"
             ) from None
 
 
