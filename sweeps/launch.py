@@ -178,10 +178,13 @@ def _announcement(
     if not jobs:
         return
     chosen = {job.run for job in jobs}
-    hours = [run.hours for run in planned.runs if run.id in chosen]
-    known = [h for h in hours if h is not None]
+    left = [run for run in planned.runs if run.id in chosen]
+    # A budget in seconds is of all its devices at once.
+    known = [
+        run.hours / (place.processes if run.tokens else 1) for run in left if run.hours is not None
+    ]
     estimate = ""
-    if len(known) == len(hours):
+    if len(known) == len(left):
         estimate = f", about {duration(makespan(known, place.width))} if it has to do all of each"
     yield f"to do: {len(jobs)} of {len(planned.runs)} runs{estimate}"
     yield f"on {place.describe()}"

@@ -92,6 +92,10 @@ class Local:
         return self.workers or max(1, parts // self.resources.processes) * (self.per_gpu or 1)
 
     @property
+    def processes(self) -> int:
+        return self.resources.processes
+
+    @property
     def measures(self) -> bool:
         """Whether a launch finds out how many runs a GPU takes."""
         said = self.per_gpu is not None or self.workers is not None

@@ -149,8 +149,9 @@ class Plan:
 
     def _costs(self) -> list[str]:
         """Hours and cost of all and of what is left, and what they rest on."""
-        if not self.basis:
-            return []
+        if all(run.hours is None for run in self.runs):
+            hint = "no finished run is like these: for times and costs say --device"
+            return [hint] if self.price else []
         left = _total(run for run in self.runs if run.state not in OVER)
         lines = [
             f"{what}: {duration(sums['hours'] or 0)} of one device"
@@ -158,7 +159,7 @@ class Plan:
             + (f", and {sums['untimed']} runs of unknown time" if sums["untimed"] else "")
             for what, sums in (("in all", _total(self.runs)), ("left", left))
         ]
-        return [*lines, self.basis]
+        return [*lines, self.basis] if self.basis else lines
 
 
 def plan(

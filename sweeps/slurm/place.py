@@ -56,6 +56,10 @@ class Slurm:
             room = cpus // (asked.processes * (asked.cpus_per_task or 1))
         return max(1, min(room, self.workers or room))
 
+    @property
+    def processes(self) -> int:
+        return self.request.processes
+
     def describe(self) -> str:
         asked = self.request
         nodes, cpus, gpus = partition(asked.partition)
