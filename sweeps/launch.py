@@ -101,7 +101,7 @@ def cancel(study: Study, say: Say = aloud) -> int:
     The launches first, so that none starts in a stopped run's place.
     """
     runs = {spec.id for spec in study.runs().values()}
-    asked = sum(_ask("launch", name, say) for name in _launches(study.name))
+    asked = sum(_ask("launch", name, say) for name in launches_of(study.name))
     cancelled: list[Task] = []
     try:
         cancelled = slurm_control.cancel(runs)
@@ -195,8 +195,8 @@ def _home(study: str) -> Path:
     return scratch.root() / "launches" / study
 
 
-def _launches(study: str) -> list[str]:
-    """Claims of this study's launches, live or left behind by a kill."""
+def launches_of(study: str) -> list[str]:
+    """Claims of a study's launches, live or left behind by a kill."""
     home = _home(study)
     names = sorted(p.name for p in home.iterdir()) if home.is_dir() else []
     return [f"launches/{study}/{name}" for name in names]
@@ -206,7 +206,7 @@ def _launches(study: str) -> list[str]:
 def presence(study: str) -> Iterator[list[dict[str, Any]]]:
     """Make this launch known to others and to `cancel`; yields the holders of live others."""
     others = []
-    for name in _launches(study):
+    for name in launches_of(study):
         holder = scratch.holder(name)
         if holder is not None:
             others.append(holder)

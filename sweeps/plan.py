@@ -14,8 +14,9 @@ from slam_core.corpora import planned as opened
 from slam_core.journal import OVER, Standing
 from slam_core.results import Result, excluded, latest
 from slam_core.spec import RunSpec, resolve
+from sweeps.endings import pruned
 from sweeps.grid import Study
-from sweeps.search import runs_of
+from sweeps.search import Search, runs_of
 from sweeps.sharing import Saving, had, reused
 from sweeps.table import brief, duration, scientific, table
 from sweeps.times import Measured, Times
@@ -176,6 +177,9 @@ def plan(
         specs.setdefault(spec.id, spec)
     known = latest(results, Result)
     states, shared = _states(specs, known, excluded(results)), reused(specs)
+    if isinstance(study, Search):  # to another study it is a run like others, to be gone on with
+        cut = [run for run, state in states.items() if state == "interrupted" and pruned(run)]
+        states |= dict.fromkeys(cut, "pruned")
     times = times or Measured(known.values())
     runs = tuple(
         _planned(run, tuple(labels[run]), spec, shared.get(run, 0), states[run], times, price)
