@@ -188,7 +188,7 @@ def cancel(name: Name) -> None:
     if not launches.cancel(study(name)):
         print(f"nothing of {name} is running on this host")
     else:
-        print(f"go on with: {go_on(name)}")
+        print(f"go on with: {go_on(name)} --on local, or slurm, and the options of before")
 
 
 @app.command()

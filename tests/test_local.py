@@ -258,6 +258,15 @@ def test_cancel_stops_the_launch_and_its_runs(toy: Toy) -> None:
     launcher.stdout.close()
 
 
+def test_what_goes_on_after_a_cancel_is_a_whole_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sweeps.launch.cancel", lambda study: 1)
+    assert main(["cancel", "demo-rates"]) == 0
+    said = "go on with: python -m sweeps search demo-rates --on local"
+    assert capsys.readouterr().out.startswith(said)
+
+
 def test_cancel_spares_a_process_that_has_only_the_number_of_the_holder(toy: Toy) -> None:
     """A claim of another container with this host's name."""
     (run,) = toy.ids(1)
@@ -396,8 +405,13 @@ def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch)
     assert launch(toy.study(2), place, toy.results, command="", say=toy.said.append) == 0
     seen = {(scratch.run_folder(run) / "tries").read_text().strip() for run in runs}
     assert seen == {"2", "3"}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus() == []
+    for said, seen in (
+        ("", []),
+        ("1,4,0", ["1"]),  # there is no GPU 4, and CUDA reads no further
+        ("MIG-a,GPU-b", ["MIG-a", "GPU-b"]),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+        assert gpus() == seen
 
 
 def test_two_runs_may_share_a_gpu_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
