@@ -20,7 +20,7 @@ from slam_core.errors import SlamError
 from slam_core.journal import OVER
 from sweeps.collect import collect
 from sweeps.endings import last_words
-from sweeps.grid import Study
+from sweeps.grid import Study, as_folder
 from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import Plan, makespan, plan
@@ -192,7 +192,7 @@ def _announcement(
 
 
 def _home(study: str) -> Path:
-    return scratch.root() / "launches" / study
+    return scratch.root() / "launches" / as_folder(study)
 
 
 def launches_of(study: str) -> list[str]:

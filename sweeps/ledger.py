@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from sweeps.grid import Study
+from sweeps.grid import Study, as_folder
 from sweeps.points import Facts, Outcome, Point, objective, points
 from sweeps.space import Distribution, Int, LogUniform, OneOf, Uniform
 from sweeps.storage import database, hidden, journal, shown
@@ -115,7 +115,7 @@ class Ledger:
 
     def __init__(self, study: str, storage: str | None = None, typed: str | None = None):
         self.study, self.typed = study, typed or study
-        self._claim = f"ledgers/{study}"
+        self._claim = f"ledgers/{as_folder(study)}"
         self._file: Path | None = None
         if storage is None:
             self._file = scratch.run_folder(self._claim) / "journal.log"

@@ -30,6 +30,7 @@ from sweeps.__main__ import main
 from sweeps.company import MOST
 from sweeps.grid import Grid, IsoFlop
 from sweeps.launch import cancel, launch
+from sweeps.ledger import Ledger
 from sweeps.local import Local, gpus
 from sweeps.place import Ending, Job, Resources
 from sweeps.slurm.control import Silent
@@ -122,6 +123,22 @@ def test_launch_runs_what_is_missing_and_repeats_safely(toy: Toy) -> None:
     assert toy.launch(4) == 0
     assert "to do: 1 of 4 runs" in toy.text()
     assert [toy.tries(run) for run in toy.ids(4)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["..", "", "mix/text"])
+def test_a_name_that_is_no_folder_s_removes_nothing(toy: Toy, name: str) -> None:
+    """What a launch that was killed has left is removed, and `..` of it are the runs."""
+    (run,) = toy.ids(1)
+    old = scratch.run_folder(run)
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    (scratch.root() / "launches").mkdir()
+    study = toy.study(1).model_copy(update={"name": name})
+    with pytest.raises(UsageError, match=f"study '{name}': a folder cannot be called so"):
+        launch(study, Local(1, door="stand_in_door", preload=()), toy.results)
+    assert old.exists()
+    with pytest.raises(UsageError, match="name it without '/'"):
+        Ledger(name)
 
 
 def test_limit_takes_the_first_declared_and_names_what_goes_on(toy: Toy) -> None:
