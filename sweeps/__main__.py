@@ -47,6 +47,7 @@ def plan(
     """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
     from slam_core.journal import OVER
     from sweeps import plan as plans
+    from sweeps.search import Search
     from sweeps.times import Assumed
 
     if mfu is not None and device is None:
@@ -54,9 +55,11 @@ def plan(
     if price is not None and price <= 0:
         raise UsageError(f"--price is {price:g}; give what an hour of one device costs")
     times = Assumed(device, mfu) if device is not None else None
-    planned = plans.plan(study(name), results, times, price)
+    chosen = study(name)
+    planned = plans.plan(chosen, results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
-    if not as_json and not 0 < len(planned.runs) == len(planned.having(*OVER)):
+    wanted = chosen.trials * len(chosen.seeds) if isinstance(chosen, Search) else 1
+    if not as_json and not wanted <= len(planned.runs) == len(planned.having(*OVER)):
         print(" ".join([f"next: {go_on(name)} --on local", *kept(results)]))
 
 

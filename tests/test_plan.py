@@ -17,11 +17,14 @@ from slam_core.results import Curve, Exclusion, Score, merge, read
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
+from sweeps.door import write_down
 from sweeps.grid import Grid
 from sweeps.launch import _announcement, _chosen
 from sweeps.local import Local
 from sweeps.place import Resources
 from sweeps.plan import makespan, plan
+from sweeps.search import Search
+from sweeps.space import OneOf, Part
 from sweeps.status import Looks
 
 
@@ -165,6 +168,24 @@ def test_hours_and_cost_of_a_device_are_said_to_be_assumed(
     said = capsys.readouterr().err
     assert "no device 'abacus'; there are a100, " in said
     assert main(["plan", "toy", "--price", "-1", *where]) == 2
+
+
+def test_a_search_with_fewer_trials_than_it_wants_is_gone_on_with(
+    study: Grid,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    space: dict[str, Part] = {"optim.lr": OneOf(values=(0.1, 0.2, 0.3))}
+    search = Search(name="rates", base=study.base, space=space, trials=2)
+    monkeypatch.setitem(sweeps.studies.STUDIES, "rates", search)
+    for rate, told in ((0.1, True), (0.2, False)):
+        spec = study.base.but({"optim.lr": rate})
+        write_down(spec.id, spec)
+        finish(spec)
+        assert main(["plan", "rates", "--results", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        assert ("next: python -m sweeps search rates --on local" in said) == told
 
 
 def test_cost_of_measured_hours_and_of_those_unknown(study: Grid, tmp_path: Path) -> None:
