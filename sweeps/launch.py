@@ -50,8 +50,8 @@ def launch(
     words: Mapping[str, tuple[str, ...]] | None = None,
     say: Say = aloud,
 ) -> int:
-    """Run what a study lacks, then collect. The exit code: 0 all there, 1 some failed, 75 more
-    is to do.
+    """Run what a study lacks, then collect. The exit code: 0 all there, or as many as `limit`
+    says; 1 some failed; 75 more is to do.
 
     `command` is what launches this study again, `after` what a user does once all is there, both
     for the last line;

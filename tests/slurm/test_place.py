@@ -181,6 +181,22 @@ def test_what_was_submitted_when_sbatch_was_interrupted_is_adopted(
     assert [toy.tries(run) for run in toy.ids(2)] == [1, 1]
 
 
+def test_a_launch_that_waits_for_its_turn_can_be_stopped(toy: Toy) -> None:
+    """The other may be stopped by Ctrl-Z, or wait for SLURM."""
+    with scratch.claim(TURN):
+        launcher = toy.process(1)
+        assert launcher.stdout
+        while "logs and checkpoints" not in launcher.stdout.readline():
+            pass
+        time.sleep(2)
+        launcher.send_signal(signal.SIGINT)
+        try:
+            out, _ = launcher.communicate(timeout=20)
+        finally:
+            launcher.kill()
+    assert (launcher.returncode, out.splitlines()[-1]) == (75, "go on with: again")
+
+
 def test_two_launches_at_once_submit_once(toy: Toy) -> None:
     runs = toy.ids(4)
     both = [toy.process(4), toy.process(4)]
