@@ -43,6 +43,7 @@ def plan(
     """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
     from slam_core.journal import OVER
     from sweeps import plan as plans
+    from sweeps.search import Search
     from sweeps.times import Assumed
 
     if mfu is not None and device is None:
@@ -50,9 +51,11 @@ def plan(
     if price is not None and price <= 0:
         raise UsageError(f"--price is {price:g}; give what an hour of one device costs")
     times = Assumed(device, mfu) if device is not None else None
-    planned = plans.plan(study(name), results, times, price)
+    chosen = study(name)
+    planned = plans.plan(chosen, results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
-    if not as_json and not 0 < len(planned.runs) == len(planned.having(*OVER)):
+    wanted = chosen.trials * len(chosen.seeds) if isinstance(chosen, Search) else 1
+    if not as_json and not wanted <= len(planned.runs) == len(planned.having(*OVER)):
         print(" ".join([f"next: {go_on(name)} --on local", *kept(results)]))
 
 
@@ -184,7 +187,7 @@ def cancel(name: Name) -> None:
     if not launches.cancel(study(name)):
         print(f"nothing of {name} is running on this host")
     else:
-        print(f"go on with: {go_on(name)}")
+        print(f"go on with: {go_on(name)} --on local, or slurm, and the options of before")
 
 
 @app.command()
@@ -215,7 +218,7 @@ def ledger_of(name: str, storage: str | None) -> Ledger:
     from sweeps.ledger import Ledger
 
     kept = os.environ.pop("SLAM_STORAGE", None)
-    return Ledger(name, storage or kept)
+    return Ledger(study(name).name, storage or kept, name)
 
 
 def go_on(name: str) -> str:

@@ -15,6 +15,7 @@ from sweeps.collect import collect
 from sweeps.driver import GIVE_UP, Driver
 from sweeps.launch import Say, aloud, presence
 from sweeps.ledger import Ledger
+from sweeps.options import kept
 from sweeps.place import Job, Place
 from sweeps.points import Facts, Outcome, Point, points
 from sweeps.search import Search
@@ -68,7 +69,8 @@ def conduct(
     elif driver.over < wanted:
         say(f"{GIVE_UP} trials in a row were lost; mend the cause, then: {command} --retry")
         return 1
-    say(f"next: python -m sweeps importance {search.name}; {ledger.dashboard}")
+    shares = " ".join([f"python -m sweeps importance {ledger.typed}", *kept(results)])
+    say(f"next: {shares}; {ledger.dashboard}")
     return 0
 
 

@@ -33,6 +33,13 @@ class Study(Protocol):
         ...
 
 
+def as_folder(name: str) -> str:
+    """A study's name, of which folders below $SLAM_OUT are called; `UsageError` if none can be."""
+    if name in ("", ".", "..") or "/" in name:
+        raise UsageError(f"study '{name}': a folder cannot be called so; name it without '/'")
+    return name
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

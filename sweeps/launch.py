@@ -20,12 +20,13 @@ from slam_core.errors import SlamError
 from slam_core.journal import OVER
 from sweeps.collect import collect
 from sweeps.endings import last_words
-from sweeps.grid import Study
+from sweeps.grid import Study, as_folder
 from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import Plan, makespan, plan
 from sweeps.sharing import predecessors
 from sweeps.slurm import control as slurm_control
+from sweeps.slurm.control import Task
 from sweeps.table import duration
 from sweeps.watch import Bars, Lines
 
@@ -49,8 +50,8 @@ def launch(
     words: Mapping[str, tuple[str, ...]] | None = None,
     say: Say = aloud,
 ) -> int:
-    """Run what a study lacks, then collect. The exit code: 0 all there, 1 some failed, 75 more
-    is to do.
+    """Run what a study lacks, then collect. The exit code: 0 all there, or as many as `limit`
+    says; 1 some failed; 75 more is to do.
 
     `command` is what launches this study again, `after` what a user does once all is there, both
     for the last line;
@@ -95,17 +96,21 @@ def launch(
 
 def cancel(study: Study, say: Say = aloud) -> int:
     """Ask this host's launches and running runs of a study to stop, and SLURM to end its jobs;
-    the number asked.
+    the number asked. `Silent` where there may be jobs and SLURM does not answer.
 
     The launches first, so that none starts in a stopped run's place.
     """
     runs = {spec.id for spec in study.runs().values()}
-    asked = sum(_ask("launch", name, say) for name in _launches(study.name))
-    cancelled = slurm_control.cancel(runs)
-    for task in cancelled:
-        say(f"cancelled {task.run}: {task}")
-    local = sorted(runs - {task.run for task in cancelled})
-    return asked + len(cancelled) + sum(_ask("run", run, say) for run in local)
+    asked = sum(_ask("launch", name, say) for name in launches_of(study.name))
+    cancelled: list[Task] = []
+    try:
+        cancelled = slurm_control.cancel(runs)
+    finally:  # where SLURM does not answer, this host's runs are asked all the same
+        for task in cancelled:
+            say(f"cancelled {task.run}: {task}")
+        here = sorted(runs - {task.run for task in cancelled})
+        asked += sum(_ask("run", run, say) for run in here)
+    return asked + len(cancelled)
 
 
 def _ask(what: str, name: str, say: Say) -> bool:
@@ -173,10 +178,13 @@ def _announcement(
     if not jobs:
         return
     chosen = {job.run for job in jobs}
-    hours = [run.hours for run in planned.runs if run.id in chosen]
-    known = [h for h in hours if h is not None]
+    left = [run for run in planned.runs if run.id in chosen]
+    # A budget in seconds is of all its devices at once.
+    known = [
+        run.hours / (place.processes if run.tokens else 1) for run in left if run.hours is not None
+    ]
     estimate = ""
-    if len(known) == len(hours):
+    if len(known) == len(left):
         estimate = f", about {duration(makespan(known, place.width))} if it has to do all of each"
     yield f"to do: {len(jobs)} of {len(planned.runs)} runs{estimate}"
     yield f"on {place.describe()}"
@@ -184,11 +192,11 @@ def _announcement(
 
 
 def _home(study: str) -> Path:
-    return scratch.root() / "launches" / study
+    return scratch.root() / "launches" / as_folder(study)
 
 
-def _launches(study: str) -> list[str]:
-    """Claims of this study's launches, live or left behind by a kill."""
+def launches_of(study: str) -> list[str]:
+    """Claims of a study's launches, live or left behind by a kill."""
     home = _home(study)
     names = sorted(p.name for p in home.iterdir()) if home.is_dir() else []
     return [f"launches/{study}/{name}" for name in names]
@@ -198,7 +206,7 @@ def _launches(study: str) -> list[str]:
 def presence(study: str) -> Iterator[list[dict[str, Any]]]:
     """Make this launch known to others and to `cancel`; yields the holders of live others."""
     others = []
-    for name in _launches(study):
+    for name in launches_of(study):
         holder = scratch.holder(name)
         if holder is not None:
             others.append(holder)

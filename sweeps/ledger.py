@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from sweeps.grid import Study
+from sweeps.grid import Study, as_folder
 from sweeps.points import Facts, Outcome, Point, objective, points
 from sweeps.space import Distribution, Int, LogUniform, OneOf, Uniform
 from sweeps.storage import database, hidden, journal, shown
@@ -110,11 +110,12 @@ def importances(study: Study, results: Path) -> dict[str, float]:
 
 class Ledger:
     """The Optuna study called `study` in a storage: by default a journal file below $SLAM_OUT,
-    else a file's path or a database's URL. One process writes at a time (`held`)."""
+    else a file's path or a database's URL. One process writes at a time (`held`). `typed`: how
+    commands name the study, if by a file."""
 
-    def __init__(self, study: str, storage: str | None = None):
-        self.study = study
-        self._claim = f"ledgers/{study}"
+    def __init__(self, study: str, storage: str | None = None, typed: str | None = None):
+        self.study, self.typed = study, typed or study
+        self._claim = f"ledgers/{as_folder(study)}"
         self._file: Path | None = None
         if storage is None:
             self._file = scratch.run_folder(self._claim) / "journal.log"
@@ -237,7 +238,7 @@ class Ledger:
             said = str(getattr(cause, "orig", cause)).strip().partition("\n")[0]
             raise SlamError(
                 f"the ledger in {self.where} cannot be written: {hidden(said, self._url)}; mend "
-                f"it, then: python -m sweeps ledger {self.study}"
+                f"it, then: python -m sweeps ledger {self.typed}"
             ) from None
 
 

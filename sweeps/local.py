@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import takewhile
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -90,6 +91,10 @@ class Local:
         """Runs at a time, to begin with."""
         parts = len(gpus()) or cores() // self.threads
         return self.workers or max(1, parts // self.resources.processes) * (self.per_gpu or 1)
+
+    @property
+    def processes(self) -> int:
+        return self.resources.processes
 
     @property
     def measures(self) -> bool:
@@ -181,8 +186,12 @@ def gpus() -> list[str]:
         return [str(k) for k in range(count)]
     named = [part.strip() for part in visible.split(",")]
     # As CUDA reads it: the list ends at the first entry that is no device.
-    end = next((k for k, part in enumerate(named) if part in ("", "-1")), len(named))
-    return named[:end]
+    return list(takewhile(lambda part: _is_device(part, count), named))
+
+
+def _is_device(part: str, count: int) -> bool:
+    """Whether an entry names a GPU: by its number, or by its UUID or that of a part of it."""
+    return int(part) < count if part.isdecimal() else part.startswith(("GPU-", "MIG-"))
 
 
 @lru_cache

@@ -23,7 +23,7 @@ class Memory:
         self.stated = stated
         self.seen = 0
         self.lack = ""  # what the last device asked had too little of
-        self._asked = float("-inf")
+        self._asked: dict[str | None, float] = {}  # when, of each device
         self._kills = oom_kills()
 
     def room(self, gpu: str | None, beside: Sequence[int | None]) -> bool:
@@ -40,9 +40,9 @@ class Memory:
         need = self.stated or (self.seen + (CONTEXT if gpu is not None else 0) if self.seen else 0)
         if not need:
             return gpu is None
-        if time.monotonic() - self._asked < ASK:
+        if time.monotonic() - self._asked.get(gpu, float("-inf")) < ASK:
             return False
-        self._asked = time.monotonic()
+        self._asked[gpu] = time.monotonic()
         free = free_on_gpu(gpu) if gpu is not None else free_on_host()
         enough = free is None or free >= need * (1 + sum(held is None for held in beside))
         where = f"GPU {gpu}" if gpu is not None else "this host"

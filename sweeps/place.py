@@ -93,6 +93,11 @@ class Place(Protocol):
         """Runs at a time."""
         ...
 
+    @property
+    def processes(self) -> int:
+        """Of each run, each with a device of its own."""
+        ...
+
     def describe(self) -> str:
         """One line: what there is, and how it is shared out."""
         ...

@@ -14,8 +14,9 @@ from slam_core.corpora import planned as opened
 from slam_core.journal import OVER, Standing
 from slam_core.results import Result, excluded, latest
 from slam_core.spec import RunSpec, resolve
+from sweeps.endings import pruned
 from sweeps.grid import Study
-from sweeps.search import runs_of
+from sweeps.search import Search, runs_of
 from sweeps.sharing import Saving, had, reused
 from sweeps.table import brief, duration, scientific, table
 from sweeps.times import Measured, Times
@@ -149,8 +150,9 @@ class Plan:
 
     def _costs(self) -> list[str]:
         """Hours and cost of all and of what is left, and what they rest on."""
-        if not self.basis:
-            return []
+        if all(run.hours is None for run in self.runs):
+            hint = "no finished run is like these: for times and costs say --device"
+            return [hint] if self.price else []
         left = _total(run for run in self.runs if run.state not in OVER)
         lines = [
             f"{what}: {duration(sums['hours'] or 0)} of one device"
@@ -158,7 +160,7 @@ class Plan:
             + (f", and {sums['untimed']} runs of unknown time" if sums["untimed"] else "")
             for what, sums in (("in all", _total(self.runs)), ("left", left))
         ]
-        return [*lines, self.basis]
+        return [*lines, self.basis] if self.basis else lines
 
 
 def plan(
@@ -175,6 +177,9 @@ def plan(
         specs.setdefault(spec.id, spec)
     known = latest(results, Result)
     states, shared = _states(specs, known, excluded(results)), reused(specs)
+    if isinstance(study, Search):  # to another study it is a run like others, to be gone on with
+        cut = [run for run, state in states.items() if state == "interrupted" and pruned(run)]
+        states |= dict.fromkeys(cut, "pruned")
     times = times or Measured(known.values())
     runs = tuple(
         _planned(run, tuple(labels[run]), spec, shared.get(run, 0), states[run], times, price)

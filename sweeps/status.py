@@ -18,9 +18,10 @@ from slam_core.journal import ENDED, OVER, PRUNER, Standing
 from slam_core.results import FILES, Exclusion, Result, excluded, latest
 from sweeps.endings import last_words
 from sweeps.grid import Study
+from sweeps.launch import launches_of
 from sweeps.memory import GIB
 from sweeps.plan import census
-from sweeps.search import runs_of
+from sweeps.search import Search, runs_of
 from sweeps.slurm import control as slurm_control
 from sweeps.slurm.control import Task
 from sweeps.table import brief, duration, table
@@ -113,36 +114,47 @@ class Looks:
     """Repeated looks: each reads only what journals and results have gained since the last."""
 
     def __init__(self, study: Study | None, results: Path):
-        self.results = results
-        self._labels: dict[str, str] | None = None
+        self.study, self.results = study, results
+        self._labels: dict[str, str] = {}
         self._work: dict[str, float] = {}
+        self._seen: list[list[str]] = []  # run folders, at the last two looks
         self._tails: dict[str, Tail] = {}
         self._stamp: list[tuple[int, int] | None] = []
         self._ended: dict[str, Result] = {}
         self._excluded: dict[str, str] = {}
         self._jobs: dict[str, Task] = {}
-        if study is not None:
-            self._labels = {}
-            for label, spec in runs_of(study, results).items():
-                self._labels.setdefault(spec.id, label)
-                self._work[spec.id] = spec.counts.active * (spec.steps or 0) * spec.step_units
 
     def look(self) -> Report:
         self._read_results()
         here = scratch.known_runs()
         known = set(here)
-        labels = dict.fromkeys(here, "") if self._labels is None else self._labels
-        self._jobs = slurm_control.queued()
+        self._read_study(here)
+        labels = dict.fromkeys(here, "") if self.study is None else self._labels
+        queued = slurm_control.queued()
+        self._jobs = {run: queued[run] for run in queued.keys() & labels.keys()}
         runs = tuple(self._status(run, label, run in known) for run, label in labels.items())
         return Report(runs, self._eta(runs))
 
+    def _read_study(self, here: list[str]) -> None:
+        """The runs of a study; of a search, which gets more, again when there are new ones."""
+        # A spec is written a moment after its folder is made: a change is looked at twice.
+        fresh = self._seen != [here, here]
+        if self.study is None or (self._seen and not (fresh and isinstance(self.study, Search))):
+            return
+        self._seen = [*self._seen[-1:], here]
+        for label, spec in runs_of(self.study, self.results).items():
+            self._labels.setdefault(spec.id, label)
+            self._work[spec.id] = spec.counts.active * (spec.steps or 0) * spec.step_units
+
     def __iter__(self) -> Iterator[Report]:
-        """Looks, until nothing runs."""
+        """Looks, until nothing runs and no launch is about to start a run."""
         while True:
             report = self.look()
             yield report
             if not self._jobs and all(one.state != "running" for one in report.runs):
-                return
+                names = launches_of(self.study.name) if self.study else []
+                if all(scratch.holder(name) is None for name in names):
+                    return
             # SLURM is not asked as often as a folder may be.
             time.sleep(5 * EVERY if self._jobs else EVERY)
 
@@ -172,7 +184,7 @@ class Looks:
         if state == "failed":
             reason = last_words(run)
         elif state == "interrupted" and tail.by == PRUNER:
-            reason = "pruned"
+            state, reason = ("pruned", "") if isinstance(self.study, Search) else (state, "pruned")
         return Status(run, label, state, progress, reason)
 
     def _eta(self, runs: Sequence[Status]) -> float | None:

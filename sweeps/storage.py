@@ -40,6 +40,8 @@ def hidden(text: str, url: str | None) -> str:
 
 def journal(path: Path) -> BaseStorage:
     """A journal file, mended if its last writer was killed in the middle of a line."""
+    # The lock is a link to the path as it is said, and Optuna takes over none that leads nowhere.
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     _mend(path)
     lock = JournalFileSymlinkLock(str(path), grace_period=GRACE)

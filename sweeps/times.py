@@ -45,8 +45,8 @@ class Measured:
         for result in results:
             if result.state == "done" and (rate := result.spent.rate) is not None:
                 made_on = str(result.provenance.get("device", "an unknown device"))
-                size = result.counts.active
-                entry = (size, rate * size, made_on)
+                size, devices = result.counts.active, result.provenance.get("processes", 1)
+                entry = (size, rate * size / devices, made_on)
                 self._timed.setdefault(self._kind(result.spec), []).append(entry)
         for timed in self._timed.values():
             timed.sort()
@@ -90,7 +90,8 @@ class Assumed:
     """
 
     def __init__(self, name: str, mfu: float | None):
-        self.device, self.given, self.mfu = device(name), mfu is not None, mfu or MFU
+        self.device, self.given = device(name), mfu is not None
+        self.mfu = MFU if mfu is None else mfu
         if not 0 < self.mfu <= 1:
             raise UsageError(f"--mfu is {mfu}; it is a share of the peak, above 0 and up to 1")
         self._fp32 = 0

@@ -53,7 +53,8 @@ class Progress:
 class Tail:
     """Follows the journal of a run's latest attempt; each look reads only what is new.
 
-    `state` is that of the attempt while nobody works on it; `by`: who stopped it last.
+    `state` is that of the attempt while nobody works on it; `by`: who has stopped it, and nobody
+    has gone on since.
     """
 
     def __init__(self, run: str):
@@ -90,9 +91,8 @@ class Tail:
         now, name = self.progress, event["event"]
         now.at = event["time"]
         self.state = ENDS.get(name, self.state if self.state in ENDS.values() else "interrupted")
+        self.by = event.get("by", "") if name == "stopped" else ""
         match name:
-            case "stopped":
-                self.by = event.get("by", "")
             case "start":
                 self._start(event)
             case "branch":

@@ -13,7 +13,7 @@ from analysis.records import from_results
 from slam_core.errors import UsageError
 from slam_core.results import Result, read
 from slam_core.spec import RunSpec
-from sweeps.__main__ import main
+from sweeps.__main__ import ledger_of, main
 from sweeps.catalogue import find
 from sweeps.studies import STUDIES
 
@@ -70,6 +70,18 @@ def test_commands_take_the_file(
     assert json.loads(capsys.readouterr().out)["study"] == "mine"
     assert main(["plan", str(mine), "--results", str(results)]) == 0
     assert f"next: python -m sweeps launch {mine} --on local" in capsys.readouterr().out
+
+
+def test_the_ledger_of_a_file_is_the_study_s_wherever_it_is_called_from(
+    mine: Path, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ledger_of(str(mine), None)
+    assert whole.where == str(slam_out / "ledgers" / "mine" / "journal.log")
+    assert whole.typed == str(mine)
+    below = mine.parent / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert ledger_of("../mine.py", None).where == whole.where
 
 
 def test_a_script_that_guards_nothing_launches_once(

@@ -13,6 +13,8 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileSymlinkLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from slam_core import scratch
@@ -25,7 +27,7 @@ from sweeps.grid import Grid, IsoFlop, Study, Together
 from sweeps.ledger import Ledger, importances, keep
 from sweeps.search import Search
 from sweeps.space import LogUniform
-from sweeps.storage import shown
+from sweeps.storage import journal, shown
 
 
 @pytest.fixture
@@ -170,10 +172,18 @@ def test_a_torn_journal_is_mended_and_a_copy_kept(grid: Grid, tmp_path: Path) ->
     ]
 
 
-def test_a_lock_left_by_a_killed_writer_is_taken_over(grid: Grid, tmp_path: Path) -> None:
-    some(grid, tmp_path, Ledger("grid"))
+@pytest.mark.timeout(60)
+def test_a_lock_left_by_a_killed_writer_is_taken_over(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLAM_OUT", "runs")  # as where nothing is said
     path = Path(Ledger("grid").where)
-    path.with_name("journal.log.lock").symlink_to(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFileSymlinkLock, "release", lambda lock: None)
+        journal(path).create_new_study([StudyDirection.MINIMIZE], "grid")
+    assert path.with_name("journal.log.lock").is_symlink()
+    some(grid, tmp_path, Ledger("grid"))
     first = next(spec for spec in grid.runs().values() if scratch.state(spec.id) == "missing")
     finish(first, 3.0)
     keep(grid, tmp_path, Ledger("grid"))

@@ -30,8 +30,10 @@ from sweeps.__main__ import main
 from sweeps.company import MOST
 from sweeps.grid import Grid, IsoFlop
 from sweeps.launch import cancel, launch
+from sweeps.ledger import Ledger
 from sweeps.local import Local, gpus
 from sweeps.place import Ending, Job, Resources
+from sweeps.slurm.control import Silent
 from sweeps.watch import Bars, Lines, Tail
 
 # A launch in a process of its own, to be killed. Arguments: the base spec, seeds, results.
@@ -121,6 +123,22 @@ def test_launch_runs_what_is_missing_and_repeats_safely(toy: Toy) -> None:
     assert toy.launch(4) == 0
     assert "to do: 1 of 4 runs" in toy.text()
     assert [toy.tries(run) for run in toy.ids(4)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["..", "", "mix/text"])
+def test_a_name_that_is_no_folder_s_removes_nothing(toy: Toy, name: str) -> None:
+    """What a launch that was killed has left is removed, and `..` of it are the runs."""
+    (run,) = toy.ids(1)
+    old = scratch.run_folder(run)
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    (scratch.root() / "launches").mkdir()
+    study = toy.study(1).model_copy(update={"name": name})
+    with pytest.raises(UsageError, match=f"study '{name}': a folder cannot be called so"):
+        launch(study, Local(1, door="stand_in_door", preload=()), toy.results)
+    assert old.exists()
+    with pytest.raises(UsageError, match="name it without '/'"):
+        Ledger(name)
 
 
 def test_limit_takes_the_first_declared_and_names_what_goes_on(toy: Toy) -> None:
@@ -257,6 +275,15 @@ def test_cancel_stops_the_launch_and_its_runs(toy: Toy) -> None:
     launcher.stdout.close()
 
 
+def test_what_goes_on_after_a_cancel_is_a_whole_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sweeps.launch.cancel", lambda study: 1)
+    assert main(["cancel", "demo-rates"]) == 0
+    said = "go on with: python -m sweeps search demo-rates --on local"
+    assert capsys.readouterr().out.startswith(said)
+
+
 def test_cancel_spares_a_process_that_has_only_the_number_of_the_holder(toy: Toy) -> None:
     """A claim of another container with this host's name."""
     (run,) = toy.ids(1)
@@ -267,6 +294,26 @@ def test_cancel_spares_a_process_that_has_only_the_number_of_the_holder(toy: Toy
         assert other.poll() is None
         assert f"run {run} is on {socket.gethostname()}: cancel it there" in toy.said
         other.kill()
+
+
+def test_cancel_stops_runs_here_where_slurm_does_not_answer(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that a cluster shares has batches, and this machine has no squeue."""
+    (run,) = toy.ids(1)
+    toy.act(run, steps=500, pause=0.02)
+    launcher = toy.process(1)
+    until(lambda: held([run]))
+    launcher.kill()
+    launcher.wait()
+    assert launcher.stdout is not None
+    launcher.stdout.close()
+    (scratch.root() / "slurm").mkdir()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Silent, match="there is no squeue here"):
+        cancel(toy.study(1), say=toy.said.append)
+    assert f"asked run {run} (process" in toy.text()
+    until(lambda: not held([run]))
 
 
 def test_a_run_stopped_in_its_first_stage_is_not_started_again(
@@ -375,8 +422,13 @@ def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch)
     assert launch(toy.study(2), place, toy.results, command="", say=toy.said.append) == 0
     seen = {(scratch.run_folder(run) / "tries").read_text().strip() for run in runs}
     assert seen == {"2", "3"}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus() == []
+    for said, seen in (
+        ("", []),
+        ("1,4,0", ["1"]),  # there is no GPU 4, and CUDA reads no further
+        ("MIG-a,GPU-b", ["MIG-a", "GPU-b"]),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+        assert gpus() == seen
 
 
 def test_two_runs_may_share_a_gpu_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,18 @@ def test_a_driver_that_does_not_say_holds_nothing_back(gpu: Callable[[float], No
     assert Memory(2 * GIB).room("1", [None])
 
 
+def test_a_full_gpu_does_not_keep_runs_from_another(
+    gpu: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked once in a while, and the first asked would always be the full one."""
+    monkeypatch.setattr(memory, "ASK", 60.0)
+    asked = Memory(4 * GIB)
+    gpu(8)
+    assert not asked.room("0", [4 * GIB])
+    assert asked.room("1", [4 * GIB])
+    assert not asked.room("1", [4 * GIB])  # a moment ago
+
+
 def test_the_host_has_memory_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     free = memory.free_on_host()
     assert free is not None

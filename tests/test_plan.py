@@ -17,13 +17,18 @@ from slam_core.results import Curve, Exclusion, Score, merge, read
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
+from sweeps.door import write_down
 from sweeps.grid import Grid
-from sweeps.launch import _chosen
+from sweeps.launch import _announcement, _chosen
+from sweeps.local import Local
+from sweeps.place import Resources
 from sweeps.plan import makespan, plan
+from sweeps.search import Search
+from sweeps.space import OneOf, Part
 from sweeps.status import Looks
 
 
-def finish(spec: RunSpec, seconds: float = 36.0) -> None:
+def finish(spec: RunSpec, seconds: float = 36.0, **how: int) -> None:
     """Write what a run that ended would have written."""
     attempt = scratch.new_attempt(spec.id)
     journal = Journal(attempt)
@@ -34,12 +39,16 @@ def finish(spec: RunSpec, seconds: float = 36.0) -> None:
         spec=spec.model_dump(mode="json", exclude_none=True),
         counts=spec.counts.model_dump(),
         steps=steps,
-        provenance={"device": "abacus"},
+        provenance={"device": "abacus", **how},
     )
     tokens = steps * spec.data.batch
     journal.write("progress", step=steps, tokens=tokens, seconds=seconds, loss=1.5, lr=0.0, rate=1)
     spent = {"steps": steps, "tokens": tokens, "seconds": seconds}
     journal.write("done", spent=spent, validation={"t": {"nll": 1.0, "stderr": 0.1, "units": 9}})
+
+
+def in_seconds(base: RunSpec, amount: int) -> RunSpec:
+    return base.but({"budget": {"amount": amount, "unit": "seconds", "device": "abacus"}})
 
 
 @pytest.fixture
@@ -67,6 +76,22 @@ def test_a_run_among_neighbours_does_not_set_the_times(study: Grid, tmp_path: Pa
         finish(spec, seconds)
     collect(tmp_path)
     assert [run.hours for run in plan(study, tmp_path).runs] == pytest.approx([0.01] * 3)
+
+
+def test_hours_are_of_one_device_where_several_trained_a_run(
+    study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(next(iter(study.runs().values())), processes=4)
+    collect(tmp_path)
+    planned = plan(study, tmp_path)
+    assert [run.hours for run in planned.runs] == pytest.approx([0.04] * 3)
+    place = Local(workers=1, resources=Resources(processes=2))
+    said = list(_announcement(planned, place, _chosen(planned, False, None), False, []))
+    assert "to do: 2 of 3 runs, about 2.4 min if it has to do all of each" in said
+    timed = Grid(name="timed", base=in_seconds(study.base, 360))
+    planned = plan(timed, tmp_path)
+    said = list(_announcement(planned, place, _chosen(planned, False, None), False, []))
+    assert "to do: 1 of 1 runs, about 6 min if it has to do all of each" in said
 
 
 def test_an_excluded_run_is_said_to_be_and_not_run_again(study: Grid, tmp_path: Path) -> None:
@@ -139,9 +164,28 @@ def test_hours_and_cost_of_a_device_are_said_to_be_assumed(
     assert "at 20% of its 312 TFLOP/s in bf16 (as stated)" in capsys.readouterr().out
     for wrong in (["--device", "abacus"], ["--mfu", "0.3"], ["--device", "a100", "--mfu", "40"]):
         assert main(["plan", "toy", *wrong, *where]) == 2
+    assert main(["plan", "toy", "--device", "a100", "--mfu", "0", *where]) == 2
     said = capsys.readouterr().err
     assert "no device 'abacus'; there are a100, " in said
     assert main(["plan", "toy", "--price", "-1", *where]) == 2
+
+
+def test_a_search_with_fewer_trials_than_it_wants_is_gone_on_with(
+    study: Grid,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    space: dict[str, Part] = {"optim.lr": OneOf(values=(0.1, 0.2, 0.3))}
+    search = Search(name="rates", base=study.base, space=space, trials=2)
+    monkeypatch.setitem(sweeps.studies.STUDIES, "rates", search)
+    for rate, told in ((0.1, True), (0.2, False)):
+        spec = study.base.but({"optim.lr": rate})
+        write_down(spec.id, spec)
+        finish(spec)
+        assert main(["plan", "rates", "--results", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        assert ("next: python -m sweeps search rates --on local" in said) == told
 
 
 def test_cost_of_measured_hours_and_of_those_unknown(study: Grid, tmp_path: Path) -> None:
@@ -154,6 +198,10 @@ def test_cost_of_measured_hours_and_of_those_unknown(study: Grid, tmp_path: Path
         planned
     )
     assert "left: 0 s of one device, cost 0.00 at 3 an hour, and 1 runs of unknown" in str(planned)
+    far = Grid(name="far", base=study.base, cross={"model.width": (512,)})
+    assert "for times and costs say --device" in str(plan(far, tmp_path, price=3.0))
+    timed = Grid(name="timed", base=in_seconds(study.base, 36))
+    assert "left: 36 s of one device, cost 0.03 at 3 an hour" in str(plan(timed, tmp_path, price=3))
     unpriced = plan(both, tmp_path).record()
     assert (unpriced["total"]["cost"], unpriced["left"]["hours"]) == (None, None)
 

@@ -105,7 +105,8 @@ class Toy:
         self.said.clear()
         place = Local(workers, door="stand_in_door", preload=())
         how = {"command": "again", "say": self.said.append, **how}
-        return conduct(search, trials, place, self.results, Ledger("toy"), **how)
+        ledger = Ledger("toy", typed="my/toy.py")
+        return conduct(search, trials, place, self.results, ledger, **how)
 
     def process(self, trials: int, pruner: str = "none", **act: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", DRIVER, self.base.model_dump_json(), str(trials), pruner]
@@ -339,6 +340,8 @@ def test_runs_of_others_are_trials_and_are_not_trained_again(toy: Toy) -> None:
     assert sum(tries().values()) == 6
     assert "best of 3 complete trials: 1.5" in toy.text()
     assert "noise: another seed moves an NLL by 0.7071" in toy.text()
+    shares = f"python -m sweeps importance my/toy.py --results {toy.results}"
+    assert toy.said[-1].startswith(f"next: {shares}; optuna-dashboard ")
 
 
 def test_asked_points_are_known_before_they_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

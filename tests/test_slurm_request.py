@@ -7,12 +7,39 @@ from pathlib import Path
 import pytest
 
 from slam_core.errors import UsageError
+from sweeps.place import Resources
+from sweeps.slurm import control, place
+from sweeps.slurm.place import Slurm
 from sweeps.slurm.request import Request, request
 
 
 def test_nothing_said_asks_for_one_process_and_nothing_else() -> None:
     assert request() == Request()
     assert Request().processes == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "gpus"), [("0", 0), ("2", 2), ("a100", 1), ("a100:4", 4), ("a100:2,l4:1", 3)]
+)
+def test_gpus_of_a_node_are_counted_as_sbatch_does(
+    said: str, gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request([f"gpus_per_node={said}"])
+    assert asked.gpus == gpus
+    monkeypatch.setattr(place, "partition", lambda name: (4, 16, 12))  # nodes, CPUs, GPUs
+    assert Slurm(asked).width == (12 // gpus if gpus else 16)
+
+
+def test_zero_goes_with_several_processes() -> None:
+    with pytest.raises(UsageError, match=r"--zero 2 shards .* --slurm ntasks_per_node=2"):
+        Slurm(resources=Resources(zero=2))
+    Slurm(request(["nodes=2"]), resources=Resources(zero=2))
+
+
+def test_a_cluster_without_arrays_takes_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "MaxArraySize            = 0\nMaxJobCount             = 50\n"
+    monkeypatch.setattr(control, "ask", lambda *command: said)
+    assert control.limits() == control.Limits(1, 50)
 
 
 def test_options_change_what_the_file_says_and_take_it_back(

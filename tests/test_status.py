@@ -18,7 +18,12 @@ from slam_core.spec import RunSpec
 from sweeps import status, studies
 from sweeps.__main__ import main
 from sweeps.collect import collect
+from sweeps.door import write_down
 from sweeps.grid import Grid
+from sweeps.launch import presence
+from sweeps.plan import plan
+from sweeps.search import Search
+from sweeps.space import OneOf
 from sweeps.status import Looks
 
 
@@ -87,6 +92,42 @@ def test_what_a_run_is_at_is_said(study: Grid, tmp_path: Path) -> None:
     assert "units/s; " not in now.summary()
     ended = Looks(study, tmp_path).look().runs[3]
     assert ended.progress.params == specs[3].counts.total
+    journals[1].write("resume", step=60)  # and killed, not pruned again
+    assert looks.look().runs[1].reason == ""
+
+
+def test_a_search_shows_new_trials_and_a_pruned_one_leaves_nothing_to_do(
+    study: Grid, tmp_path: Path
+) -> None:
+    search = Search(name="rates", base=study.base, space={"optim.lr": OneOf(values=(0.1, 0.2))})
+    first, second = (study.base.but({"optim.lr": rate}) for rate in (0.1, 0.2))
+    looks = Looks(search, tmp_path)
+    assert looks.look().runs == ()
+    for spec in (first, second):
+        write_down(spec.id, spec)
+        assert spec.id in {one.id for one in looks.look().runs}
+    begin(first).write("stopped", step=15, by="pruner")
+    assert [one.state for one in looks.look().runs] == ["pruned", "missing"]
+    planned = plan(search, tmp_path)
+    assert planned.census() == "2 runs: 1 missing, 1 pruned"
+    assert planned.record()["left"]["runs"] == 1
+    grid = Grid(name="grid", base=study.base, cross={"optim.lr": (0.1,)})
+    assert plan(grid, tmp_path).census() == "1 runs: 1 interrupted"
+
+
+def test_a_watch_ends_with_the_study_s_own_jobs_and_launches(
+    study: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: dict[str, object] = {"0" * 12: "queued as job 7"}  # another study's
+    monkeypatch.setattr(status.slurm_control, "queued", lambda: jobs)
+    looks = Looks(study, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(status.time, "sleep", lambda seconds: pytest.fail("it goes on"))
+        assert len(list(looks)) == 1
+    with ExitStack() as held:
+        held.enter_context(presence("toy"))
+        monkeypatch.setattr(status.time, "sleep", lambda seconds: held.close())
+        assert len(list(looks)) == 2
 
 
 def test_the_study_takes_as_long_as_its_longest_run(study: Grid, tmp_path: Path) -> None:
@@ -163,7 +204,12 @@ import sys
 from slam_core.spec import RunSpec
 from sweeps import studies
 from sweeps.__main__ import main
+from sweeps.door import write_down
 from sweeps.grid import Grid
+from sweeps.launch import presence
+from sweeps.plan import plan
+from sweeps.search import Search
+from sweeps.space import OneOf
 
 base = RunSpec.model_validate_json(sys.argv[1])
 studies.STUDIES["toy"] = Grid(name="toy", base=base, cross={"seed": (0, 1, 2, 3)})

@@ -140,7 +140,8 @@ class Limits:
 
 def limits() -> Limits:
     said = dict(re.findall(r"(?m)^(\w+)\s*= (\S+)", ask("scontrol", "show", "config")))
-    return Limits(int(said.get("MaxArraySize", 1001)), int(said.get("MaxJobCount", 10_000)))
+    array = int(said.get("MaxArraySize", 1001))  # 0 where there are no arrays
+    return Limits(max(1, array), int(said.get("MaxJobCount", 10_000)))
 
 
 def partition(name: str | None) -> tuple[int, int, int]:

@@ -63,7 +63,12 @@ class Launch:
     def work(self) -> dict[str, Ending]:
         jobs = self.jobs
         with stop_requests(self.stops):
-            self._send()
+            try:
+                self._send()
+            except Silent:
+                # Ctrl-C reaches the commands of SLURM, too, and ends the wait for a turn.
+                if not self.stops:
+                    raise
             looked = time.monotonic()
             while (jobs.waiting or self.sent or jobs.elsewhere) and not self.stops:
                 if self.detach and all(job.spec.parent for job in jobs.waiting):
@@ -167,7 +172,7 @@ class Launch:
         One launch at a time does so, or two would both find a run missing. `Silent` if SLURM
         does not answer.
         """
-        with _turn():
+        with _turn(self.stops):
             known = control.tasks()
             live = {task.run: task for task in known if task.live}
             jobs = self.jobs
@@ -243,13 +248,15 @@ def _runs(count: int) -> str:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
-    """Wait for the other launches to have looked and submitted."""
+def _turn(stops: Sequence[int]) -> Iterator[None]:
+    """Wait for the other launches to have looked and submitted; `Silent` where asked to stop."""
     with ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(scratch.claim(TURN))
                 break
-            except scratch.Busy:
+            except scratch.Busy as busy:
+                if stops:
+                    raise Silent(str(busy)) from None
                 time.sleep(POLL)
         yield

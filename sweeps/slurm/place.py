@@ -5,7 +5,6 @@ SLURM's word is used for whether a job lives, never for how a run went: that is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,6 +38,11 @@ class Slurm:
         for said, number in (("--workers", self.workers), ("--threads", self.resources.threads)):
             if number is not None and number < 1:
                 raise UsageError(f"{said} is {number}; it must be at least 1")
+        if self.resources.zero and self.request.processes == 1:
+            raise UsageError(
+                f"--zero {self.resources.zero} shards over several processes; say --slurm "
+                "ntasks_per_node=2 or more"
+            )
 
     @property
     def width(self) -> int:
@@ -46,12 +50,15 @@ class Slurm:
         nodes, cpus, gpus = partition(self.request.partition)
         asked = self.request
         room = nodes // asked.nodes
-        if asked.gpus_per_node:
-            each = int(re.findall(r"\d+", asked.gpus_per_node)[-1])
+        if each := asked.gpus:
             room = gpus // (each * asked.nodes)
         elif nodes:
             room = cpus // (asked.processes * (asked.cpus_per_task or 1))
         return max(1, min(room, self.workers or room))
+
+    @property
+    def processes(self) -> int:
+        return self.request.processes
 
     def describe(self) -> str:
         asked = self.request

@@ -40,6 +40,12 @@ class Request:
     def processes(self) -> int:
         return self.nodes * self.ntasks_per_node
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of a node: of all types, as in `a100:2,l4:1`; a type alone is one."""
+        numbers = [one.rpartition(":")[2] for one in (self.gpus_per_node or "0").split(",")]
+        return sum(int(number) if number.isdecimal() else 1 for number in numbers)
+
 
 NUMBERS = {"nodes": 1, "ntasks_per_node": 1, "cpus_per_task": 1, "requeues": 0}  # name: the least
 KNOWN = [one.name for one in fields(Request)]

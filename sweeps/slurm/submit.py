@@ -24,6 +24,8 @@ from sweeps.slurm.request import Request
 from sweeps.slurm.task import work
 from sweeps.snapshot import snapshot
 
+MUTE = "sbatch ended without a word"
+
 
 class Refused(SlamError):
     """sbatch did not take a submission."""
@@ -71,8 +73,9 @@ class Submitter:
                 sent = [executor.submit(work, home, index) for index in range(len(jobs))]
         except (FailedJobError, FailedSubmissionError) as error:
             reason = _reason(str(error))
-            if re.search("contact slurm controller|timed out", reason, re.IGNORECASE):
-                # It may have been taken: the batch stays, and `squeue` will tell.
+            if re.search(f"contact slurm controller|timed out|^{MUTE}", reason, re.IGNORECASE):
+                # It may have been taken (of an interrupted sbatch, too): the batch stays, and
+                # `squeue` will tell.
                 raise Silent(f"SLURM does not answer: {reason}") from None
             shutil.rmtree(batch.home, ignore_errors=True)
             raise Refused(f"sbatch refuses: {reason}; change it with --slurm key=value") from None
@@ -139,4 +142,4 @@ def _reason(said: str) -> str:
     """What sbatch says, without what Python says around it."""
     lines = [line.strip() for line in said.splitlines()]
     errors = [line.removeprefix("sbatch: error: ") for line in lines if "sbatch: error:" in line]
-    return "; ".join(dict.fromkeys(errors)) or (lines[-1] if lines else "no reason given")
+    return "; ".join(dict.fromkeys(errors)) or (lines[-1] if lines else MUTE)

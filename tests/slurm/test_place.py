@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +160,41 @@ def test_kill_of_the_launcher_starts_nothing_twice(toy: Toy) -> None:
     assert toy.launch(3) == 0, toy.text()
     assert "submitted" not in toy.text()
     assert [toy.tries(run) for run in runs] == [1, 1, 1]
+
+
+def test_what_was_submitted_when_sbatch_was_interrupted_is_adopted(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C reaches sbatch, too, which may have been heard already."""
+    slow = tmp_path / "sbatch"
+    slow.write_text(f'#!/bin/sh\nsaid=$({shutil.which("sbatch")} "$@")\nsleep 60\necho "$said"\n')
+    slow.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        launcher = toy.process(2, "extra.begin=now+5")
+    until(lambda: len(slurm_control.queued()) == 2)
+    os.killpg(launcher.pid, signal.SIGINT)
+    out, _ = launcher.communicate(timeout=300)
+    assert (launcher.returncode, out.splitlines()[-1]) == (75, "go on with: again")
+    assert toy.launch(2) == 0, toy.text()
+    assert "with SLURM already: 2 runs" in toy.text()
+    assert [toy.tries(run) for run in toy.ids(2)] == [1, 1]
+
+
+def test_a_launch_that_waits_for_its_turn_can_be_stopped(toy: Toy) -> None:
+    """The other may be stopped by Ctrl-Z, or wait for SLURM."""
+    with scratch.claim(TURN):
+        launcher = toy.process(1)
+        assert launcher.stdout
+        while "logs and checkpoints" not in launcher.stdout.readline():
+            pass
+        time.sleep(2)
+        launcher.send_signal(signal.SIGINT)
+        try:
+            out, _ = launcher.communicate(timeout=20)
+        finally:
+            launcher.kill()
+    assert (launcher.returncode, out.splitlines()[-1]) == (75, "go on with: again")
 
 
 def test_two_launches_at_once_submit_once(toy: Toy) -> None:
