@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import time
@@ -212,7 +211,7 @@ def presence(study: str) -> Iterator[list[dict[str, Any]]]:
             others.append(holder)
         elif time.time() - scratch.run_folder(name).stat().st_mtime > 60:
             # Left behind by a kill; a younger one may be about to take its claim.
-            shutil.rmtree(scratch.run_folder(name), ignore_errors=True)
+            _leave(name)
     mine = f"launches/{study}/{socket.gethostname()}-{os.getpid()}"
     with ExitStack() as stack:
         try:
@@ -225,7 +224,14 @@ def presence(study: str) -> Iterator[list[dict[str, Any]]]:
         try:
             yield others
         finally:
-            shutil.rmtree(scratch.run_folder(mine), ignore_errors=True)
+            _leave(mine)
+
+
+def _leave(launch: str) -> None:
+    """Remove the folder of a launch that has ended, which holds its claim and nothing else."""
+    with suppress(OSError):
+        scratch.claim_file(launch).unlink(missing_ok=True)
+        scratch.run_folder(launch).rmdir()
 
 
 def again(study: str, place: str, results: Path, options: list[str], verb: str = "launch") -> str:
