@@ -48,8 +48,8 @@ class Mix:
         self.context = self.units = data.context
         self.rows = data.batch // data.context
         self._seed, self._data = seed, data
-        self.corpora = [open_source(source) for source in data.sources]
-        self.inventory = one_inventory(self.corpora)
+        self._corpora = [open_source(source) for source in data.sources]
+        self.inventory = one_inventory(self._corpora)
         self._text = _text_of(data)
         joint = Joint(self.inventory, self._text.size) if self._text else None
         self.eos = joint.eos if joint else self.inventory
@@ -115,8 +115,8 @@ class Mix:
             if isinstance(tokens, UnitStream) or source.modality == "text":
                 found.append(HeldOut(source.label, tokens, self.masked))
                 continue
-            where = documents_of(source, self.corpora[k], "validation")
-            speech = UnitStream(self.corpora[k], *where, self.eos)
+            where = documents_of(source, self._corpora[k], "validation")
+            speech = UnitStream(self._corpora[k], *where, self.eos)
             found.append(HeldOut(source.label, speech, self.masked))
             assert self._text is not None
             found += [
@@ -133,7 +133,7 @@ class Mix:
         return found
 
     def _open(self, k: int, split: str, seed: int) -> UnitStream | Interleaved:
-        source, corpus, how = self._data.sources[k], self.corpora[k], self._data.interleave
+        source, corpus, how = self._data.sources[k], self._corpora[k], self._data.interleave
         where, chosen = documents_of(source, corpus, split)
         if how is None or self._text is None or source.modality == "speech":
             return UnitStream(corpus, where, chosen, self.eos)

@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import refuse_other_tokeniser
 from slam_core.data import HeldOut, Mix
 from slam_core.decoder import measured, pretrained
 from slam_core.decoder.foreign import one_theta
@@ -262,7 +261,6 @@ def _preferences(
             f"preferences '{dpo.pairs}' are revision {pairs.revision} here, but the run was "
             f"declared with {dpo.revision}; restore that revision, or plan the run anew"
         )
-    refuse_other_tokeniser(f"preferences '{dpo.pairs}'", pairs.manifest.provenance, mix.corpora)
     choices = Choices(
         pairs,
         per_step=dpo.batch,
