@@ -205,7 +205,8 @@ def units(
             shown = " ".join("|" if u == tokeniser.pause else str(u) for u in said[:24])
             print(
                 f"{path.name}: {recording.seconds:.1f} s, {len(said)} units "
-                f"({len(said) / recording.seconds:.1f} a second): {shown} ...",
+                f"({len(said) / recording.seconds:.1f} a second): {shown}"
+                + (" ..." if len(said) > 24 else ""),
                 flush=True,
             )
     if as_json:

@@ -333,7 +333,27 @@ def one_inventory(opened: Sequence[Corpus]) -> int:
             f"data.sources: the corpora have different unit inventories ({said}); "
             "one run needs one tokeniser: rebuild one of them with the other's"
         )
+    for corpus in opened:
+        refuse_other_tokeniser(f"corpus {corpus.name}", corpus.manifest.provenance, opened)
     return opened[0].inventory
+
+
+def refuse_other_tokeniser(
+    what: str, provenance: Mapping[str, Any], opened: Iterable[Corpus]
+) -> None:
+    """`UsageError` if units with this provenance are of another tokeniser than those of a corpus.
+
+    Two tokenisers may have equally many units, which mean other sounds. Only revisions tell, where
+    both are known.
+    """
+    made_by = provenance.get("tokeniser_revision")
+    for corpus in opened:
+        own = corpus.manifest.provenance.get("tokeniser_revision")
+        if None not in (made_by, own) and made_by != own:
+            raise UsageError(
+                f"{what} has units of tokeniser {made_by}, corpus {corpus.name} of {own}: they go "
+                "together only if one tokeniser makes both"
+            )
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -172,7 +172,8 @@ def generate(
     """
     folder, spec = finished(run)
     corpus = open_corpus(corpus_name, verify=True)
-    vocab = same_units(f"corpus '{corpus_name}'", corpus.inventory, run, spec)
+    made = corpus.manifest.provenance
+    vocab = same_units(f"corpus '{corpus_name}'", corpus.inventory, run, spec, made)
     name, asked = benchmark_of(corpus.name), asked_of(corpus, prompts, sampling)
     revision = revision_of(corpus, prompts, sampling)
     path = items_file(folder, name, revision)

@@ -130,7 +130,7 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
     init = model.init
     sizes = ("layers",) if model.config else _SIZES
     spelt = model.tied is not None and all(getattr(model, name) for name in sizes)
-    if (model.family != "hf" and init is None) or (init and init.sha256 and spelt):
+    if (model.family != "hf" and init is None) or (init and init.source and init.sha256 and spelt):
         return model, None
     if model.family == "hf":
         if init and init.source is None:

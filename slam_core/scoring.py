@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import is_corpus, open_corpus
+from slam_core.corpora import is_corpus, open_corpus, refuse_other_tokeniser
 from slam_core.errors import SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.files import write_file
@@ -38,12 +38,14 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
     if is_corpus(benchmark):
         corpus = open_corpus(benchmark, verify=True)
         name, revision, inventory = f"{corpus.name}/validation", corpus.revision, corpus.inventory
+        provenance = corpus.manifest.provenance
         metrics: tuple[str, ...] = ("nll",)
     else:
         pairs = open_pairs(benchmark)
         name, revision, inventory = pairs.name, pairs.revision, pairs.manifest.inventory
+        provenance = pairs.manifest.provenance
         metrics = metrics_of(pairs)
-    vocab = same_units(f"benchmark '{benchmark}'", inventory, run, spec)
+    vocab = same_units(f"benchmark '{benchmark}'", inventory, run, spec, provenance)
     with scratch.claim(run):
         before = scores_on(run, folder, name, revision)
         # A kill between two metrics leaves one: both, or neither is taken for there.
@@ -76,8 +78,11 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
     return scores_on(run, folder, name, revision)
 
 
-def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
-    """The run's vocabulary; `UsageError` unless something has the units it was trained on."""
+def same_units(
+    what: str, inventory: int, run: str, spec: RunSpec, provenance: Mapping[str, Any] | None = None
+) -> int:
+    """The run's vocabulary; `UsageError` unless something has as many units as it was trained on,
+    and of the same tokeniser, as far as `provenance` and the corpora here tell."""
     vocab = spec.model.vocab or 0
     trained = vocab - spec.data.further_ids
     if inventory != trained:
@@ -85,6 +90,8 @@ def same_units(what: str, inventory: int, run: str, spec: RunSpec) -> int:
             f"{what} has {inventory} units, run {run} was trained on {trained}: "
             "they come from different tokenisers"
         )
+    opened = (corpus_here(source) for source in spec.data.sources)
+    refuse_other_tokeniser(what, provenance or {}, filter(None, opened))
     return vocab
 
 

@@ -432,6 +432,7 @@ def resolve(spec: RunSpec) -> RunSpec:
 @lru_cache(maxsize=65_536)
 def _resolve(spec: RunSpec) -> RunSpec:
     model, data, budget = spec.model, spec.data, spec.budget
+    opened: list[corpora.Corpus] = []
     if model.vocab is None or any(source.revision is None for source in data.sources):
         opened = [corpora.planned(source.corpus) for source in data.sources]
         sources = tuple(
@@ -457,21 +458,29 @@ def _resolve(spec: RunSpec) -> RunSpec:
         )
     if budget.unit == "flops" and budget.convention is None:
         budget = budget.model_copy(update={"convention": "6nd"})
-    dpo = _resolve_dpo(spec.dpo, data.context)
+    dpo = _resolve_dpo(spec.dpo, data.context, opened)
     done = spec.model_copy(update={"model": model, "data": data, "budget": budget, "dpo": dpo})
     return spec if done == spec else done
 
 
-def _resolve_dpo(dpo: Dpo | None, context: int) -> Dpo | None:
+def _resolve_dpo(dpo: Dpo | None, context: int, opened: list[corpora.Corpus]) -> Dpo | None:
     if dpo is None or None not in (dpo.revision, dpo.units):
         return dpo
     found = planned_pairs(dpo.pairs, dpo.max_auto_bleu, context)
-    if dpo.revision not in (None, found.revision):
+    made = found.manifest
+    if dpo.revision not in (None, made.revision):
         raise SlamError(
-            f"preferences '{dpo.pairs}' are revision {found.revision} here, but the run was "
+            f"preferences '{dpo.pairs}' are revision {made.revision} here, but the run was "
             f"declared with {dpo.revision}; restore that revision, or plan the run anew"
         )
-    return dpo.model_copy(update={"revision": found.revision, "units": found.mean_units})
+    for corpus in opened:  # before a first stage is trained for nothing
+        if made.inventory != corpus.inventory:
+            raise UsageError(
+                f"preferences '{dpo.pairs}' have {made.inventory} unit ids, corpus {corpus.name} "
+                f"has {corpus.inventory}: they come from different tokenisers"
+            )
+    corpora.refuse_other_tokeniser(f"preferences '{dpo.pairs}'", made.provenance, opened)
+    return dpo.model_copy(update={"revision": made.revision, "units": found.mean_units})
 
 
 @lru_cache(maxsize=65_536)

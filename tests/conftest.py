@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,14 @@ def write_tiny_corpus(folder: Path, inventory: int = 21, documents: int = 12) ->
         provenance={"made_by": "tests"},
     )
     return folder
+
+
+def of_tokeniser(corpus: Path, revision: str) -> Path:
+    """The corpus, which now says what revision of a tokeniser made it."""
+    manifest = json.loads((corpus / "corpus.json").read_text())
+    manifest["provenance"]["tokeniser_revision"] = revision
+    (corpus / "corpus.json").write_text(json.dumps(manifest))
+    return corpus
 
 
 def numbers(run: str) -> tuple[object, ...]:

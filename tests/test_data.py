@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_tiny_corpus
+from conftest import of_tokeniser, write_tiny_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -226,6 +226,10 @@ def test_what_is_not_of_one_tokeniser_is_refused(tiny_corpus: Path, tmp_path: Pa
     (other / "corpus.json").write_text(json.dumps(manifest | {"rate": 12.5}))
     both = data(Source(corpus=str(tiny_corpus)), Source(corpus=str(other)))
     with pytest.raises(UsageError, match=r"slow: 21 ids, 12\.5 frames a second"):
+        Mix(both, 0)
+    own = [of_tokeniser(write_tiny_corpus(tmp_path / name), name * 12) for name in "ab"]
+    both = data(*(Source(corpus=str(folder)) for folder in own))
+    with pytest.raises(UsageError, match="corpus a has units of tokeniser aaaaaaaaaaaa, corpus b"):
         Mix(both, 0)
 
 

@@ -272,6 +272,11 @@ def test_ends_of_stories_against_ends_that_do_not_follow(
     assert len(list(pairs.endings(corpus, "story", reader, ("train",), 1))) == 1
 
 
+def test_a_corpus_of_other_units_is_told_before_anything_is_read(tiny_corpus: Path) -> None:
+    with pytest.raises(UsageError, match=r"has 21 unit ids, the tokeniser whisper-tiny.* has 501"):
+        benchmark.open_reader(str(tiny_corpus), None, "hibari")
+
+
 def test_a_pair_set_keeps_groups_and_refuses_two_of_one_id(tmp_path: Path) -> None:
     one = pairs.Pair("a", *(np.array([i], np.uint16) for i in (1, 2, 3)), group="islands")
     settings = {"name": "c/x", "inventory": 501, "provenance": {}}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_tiny_corpus
+from conftest import of_tokeniser, write_tiny_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 from test_benchmarks import excerpt
@@ -283,6 +283,9 @@ def test_spoken_swag_from_its_parquet(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the tokeniser has 501 unit ids, corpus tiny has 21"):
         command("import", folder.parent, "--corpus", tiny, *options)
     corpus = write_tiny_corpus(tmp_path / "large", inventory=501)
+    other = of_tokeniser(write_tiny_corpus(tmp_path / "other", inventory=501), "a" * 12)
+    with pytest.raises(UsageError, match="has units of tokeniser 2b41cd43d48a, corpus other of aa"):
+        command("import", folder.parent, "--corpus", other, *options)
     done = command("import", folder.parent, "--corpus", corpus, *options, "--max-auto-bleu", 0.3)
     assert "left out: 1 of train, whose prompt is held out" in done.output
     parts = corpus / "preferences" / "swag"

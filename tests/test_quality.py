@@ -121,6 +121,8 @@ def test_alignments_are_read_and_bad_lines_named(tmp_path: Path) -> None:
     path.write_text('{"id": "a", "phones": [["h", 0.05, 0.11]]}\n\n{"id": "b", "phones": null}\n')
     known = quality.read_alignments(path)
     assert known == {"a": Alignment(None, None, (("h", 0.05, 0.11),)), "b": Alignment()}
+    path.write_text('\ufeff{"id": "a", "sentence": "one\u2028two"}\n', encoding="utf-8")
+    assert quality.read_alignments(path) == {"a": Alignment(None, "one\u2028two")}
     for bad in ("{", "[1]", '{"speaker": "x"}', '{"id": 1, "phones": [["h", 0.05]]}'):
         path.write_text(f'{{"id": "a"}}\n{bad}\n')
         with pytest.raises(SlamError, match="line 2 is no alignment"):

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import of_tokeniser, write_tiny_corpus
 
 from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.corpora import open_corpus
 from slam_core.pair_sets import Likelihood, Pair, write_pairs
+from slam_core.run import execute
 from slam_core.spec import RunSpec
 
 
@@ -202,6 +204,33 @@ def test_a_run_is_scored_on_another_corpus(
     assert score["items"] == recorded["units"]
 
 
+def test_units_of_another_tokeniser_are_not_scored(
+    tiny_spec: RunSpec,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many ids tell nothing: those of another k-means mean other sounds."""
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path))
+    own = of_tokeniser(write_tiny_corpus(tmp_path / "own"), "a" * 12)
+    other = of_tokeniser(write_tiny_corpus(tmp_path / "other"), "b" * 12)
+    spec = tiny_spec.but({"data.sources.0.corpus": own.name})
+    one = against_noise(other, 1, real=5, noise=9, groups=("",))
+    settings = {"name": "other/p", "inventory": 21}
+    for name, revision in (("p", "b" * 12), ("q", "a" * 12)):
+        made = {"tokeniser_revision": revision}
+        write_pairs(other / "pairs" / name, one, provenance=made, **settings)  # type: ignore[arg-type]
+    execute(spec, say=print)
+    for benchmark in (other, other / "pairs" / "p"):
+        assert main(["score", spec.id, "--benchmark", str(benchmark)]) == 2
+        assert "has units of tokeniser bbbbbbbbbbbb, corpus own of aaaa" in capsys.readouterr().err
+    asked = ["--corpus", str(other), "--units", "5", "--new", "5"]
+    assert main(["generate", spec.id, *asked]) == 2
+    assert "has units of tokeniser bbbbbbbbbbbb" in capsys.readouterr().err
+    assert main(["score", spec.id, "--benchmark", str(other / "pairs" / "q")]) == 0
+
+
 def test_a_score_cut_short_is_completed(
     spec_file: Path,
     tiny_spec: RunSpec,
@@ -272,8 +301,6 @@ def test_a_mistake_is_a_sentence_and_a_code(
 def test_a_damaged_shard_stops_the_run(
     tiny_spec: RunSpec, tmp_path: Path, slam_out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from conftest import write_tiny_corpus
-
     folder = write_tiny_corpus(tmp_path / "hurt")
     shard = folder / "validation-00000.units"
     content = bytearray(shard.read_bytes())

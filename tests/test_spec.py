@@ -137,6 +137,13 @@ def test_a_wrong_field_is_one_sentence(change: dict[str, object], said: str) -> 
         ({"model.size": None}, "give a size"),
         ({"data.sources.0": {"corpus": "nowhere"}}, "no corpus 'nowhere'"),
         ({"model": {"layers": 2, "width": 64, "heads": 3, "vocab": 502}}, "do not divide width 64"),
+        (
+            {
+                "model": dict.fromkeys(("layers", "heads", "kv_heads", "vocab"), 2)
+                | {"width": 64, "ffn": 96, "tied": True, "init": {"sha256": "a" * 64}}
+            },
+            "model.init names no weights",
+        ),
     ],
 )
 def test_what_cannot_be_resolved_says_why(change: dict[str, object], said: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import of_tokeniser, write_tiny_corpus
 from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
@@ -200,6 +201,22 @@ def test_changed_preferences_are_refused(two_stages: RunSpec, slam_out: Path) ->
 
 
 @pytest.mark.usefixtures("warm_server")
+def test_preferences_of_other_units_are_refused_before_the_first_stage(
+    two_stages: RunSpec, tmp_path: Path
+) -> None:
+    other = write_tiny_corpus(tmp_path / "more", inventory=30)
+    with pytest.raises(UsageError, match="have 21 unit ids, corpus more has 30"):
+        resolve(two_stages.but({"data.sources.0.corpus": str(other)}))
+    assert two_stages.dpo is not None
+    one = Pair("p", *(np.array([k], np.uint16) for k in range(3)))
+    made = {"name": "a/b/train", "inventory": 21, "provenance": {"tokeniser_revision": "b" * 12}}
+    write_pairs(tmp_path / "a" / "preferences" / "b" / "train", [one], **made)  # type: ignore[arg-type]
+    own = of_tokeniser(write_tiny_corpus(tmp_path / "own"), "a" * 12)
+    pairs = str(tmp_path / "a" / "preferences" / "b" / "train")
+    with pytest.raises(UsageError, match="has units of tokeniser bbbbbbbbbbbb, corpus own of aaa"):
+        resolve(two_stages.but({"data.sources.0.corpus": str(own), "dpo.pairs": pairs}))
+
+
 def test_a_study_of_second_stages_has_their_parent_once(
     two_stages: RunSpec, slam_out: Path, tmp_path: Path
 ) -> None:

@@ -55,6 +55,9 @@ def test_texts_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     corpus = open_corpus(tmp_path / "out")
     assert corpus.units("validation") == len("Öl, 42!".encode())
     assert main(["corpus", "info", str(tmp_path / "out")]) == 0
+    away = ["--to", "jsonl", "--out", str(tmp_path / "away.jsonl")]
+    assert main(["corpus", "export", str(tmp_path / "out"), *away]) == 2
+    assert "text tokens, which may repeat" in capsys.readouterr().err
     for name, content in {"empty": b" \n", "latin": "Öl".encode("latin-1")}.items():
         (tmp_path / "in" / "val" / f"{name}.txt").write_bytes(content)
     capsys.readouterr()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,28 @@ def test_a_changed_encoder_is_noticed(hubert: Path, tmp_path: Path) -> None:
     (model / "model.safetensors").write_bytes(weights)
     with pytest.raises(SlamError, match="not those that the codebook belongs to"):
         Tokeniser.load(tmp_path / "t")
+
+
+def test_what_is_encoded_becomes_a_corpus(mfcc: Path, tmp_path: Path) -> None:
+    """A recording shorter than a unit is left out, and named; the corpus knows its tokeniser."""
+    audio = shutil.copytree(CLIPS, tmp_path / "audio")
+    write_wav(audio / "click.wav", np.full(100, 0.5))
+    said = command("encode", audio, "--tokeniser", mfcc, "--out", tmp_path / "u.jsonl")
+    assert "click.wav is shorter than a unit" in said
+    asked = [
+        "corpus",
+        "import",
+        str(tmp_path / "u.jsonl"),
+        "--out",
+        str(tmp_path / "c"),
+        "--tokeniser",
+        "m",
+    ]
+    done = CliRunner().invoke(app, [*asked, "--inventory", "20", "--rate", "50"])
+    assert done.exit_code == 0, done.output
+    made = open_corpus(tmp_path / "c").manifest
+    assert sum(totals.documents for totals in made.splits.values()) == 4
+    assert made.provenance["tokeniser_revision"] == Tokeniser.load(mfcc).revision
 
 
 def test_encode_goes_on_where_it_was_killed(mfcc: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from slam_core.__main__ import main
 from slam_core.bits import deduplicate
 from slam_core.corpora import EMBEDDED
 from slam_core.errors import SlamError, UsageError
@@ -152,6 +153,16 @@ def test_stereo_and_other_rates_are_converted(tmp_path: Path, tokeniser: Tokenis
     fast = open_audio(write_wav(tmp_path / "fast.wav", up, rate=48_000))
     assert fast.converted == "48000 Hz resampled"
     assert np.mean(tokeniser.encode_blocks(fast.blocks) == tokeniser.encode(clip())) > 0.8
+
+
+def test_units_are_shown_and_more_only_where_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = write_wav(tmp_path / "short.wav", clip()[: SECOND // 2])
+    assert main(["units", str(short), str(CLIP)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(tuple("0123456789|"))
+    assert second.endswith(" ...")
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def _splits(corpus: Corpus) -> str:
     rows = []
     for split in (s for s in SPLITS if s in corpus.manifest.splits):
         totals = corpus.manifest.splits[split]
-        rate = totals.units / max(totals.seconds, 1e-9)
+        rate = f"{totals.units / totals.seconds:.2f}" if totals.seconds else ""
         numbers = (f"{totals.documents:,}", f"{totals.seconds / 3600:.2f}", f"{totals.units:,}")
-        rows.append((split, *numbers, f"{rate:.2f}"))
+        rows.append((split, *numbers, rate))
     return _table(("split", "documents", "hours", "units", "units/s"), rows)
 
 
@@ -117,15 +117,20 @@ def _baselines(corpus: Corpus) -> str:
     bare = any(sum(d.sentences) == d.units > max(d.sentences) for d in documents)
     pause = f", PAUSE takes {share[-1]:.1%}" if documents and not bare else ""
     validation = corpus.manifest.splits["validation"]
-    nats = found.nats_per_unit["validation"][found.best] * validation.units / validation.seconds
+    a_second = ""
+    if validation.seconds:
+        nats = found.best_ngram * validation.rate
+        a_second = (
+            f": {nats:.1f} nats or {nats / np.log(2):.1f} bits a second of speech, which compares "
+            "between tokenisers"
+        )
     summed = [p.name for p in _pairs(corpus, "pairs") if p.manifest.likelihood == Likelihood.sum]
     by_sum = f" (`{'`, `'.join(summed)}`: by its sum)" if summed else ""
     return (
         f"## What a model has to beat\n\nNats per unit of {found.smoothing} n-grams counted on "
         "train (EOS after each document counts as a unit), and the share of pairs that they judge "
         f"right by mean log-probability{by_sum}.\n\n{_table(('n', *splits, *sets), rows)}\n\n"
-        f"Best on validation is n = {found.best}: {nats:.1f} nats or {nats / np.log(2):.1f} bits a "
-        f"second of speech, which compares between tokenisers. The entropy of units in train is "
+        f"Best on validation is n = {found.best}{a_second}. The entropy of units in train is "
         f"{entropy:.3f} nats; {int((share > 0).sum())} of {corpus.inventory} ids are in use{pause}."
     )
 

@@ -1,7 +1,7 @@
 """Units of a folder of recordings, as lines that are appended to a file while they are made.
 
-A line is {"id", "units", "seconds", "rate", "tokeniser"}: the units with their repetitions, `rate`
-of them a second, by the tokeniser of that revision. `python -m slam_core corpus import` reads it.
+A line is {"id", "units", "seconds", "rate", "tokeniser_revision"}: the units with their
+repetitions, `rate` of them a second. `python -m slam_core corpus import` reads it.
 """
 
 from __future__ import annotations
@@ -61,16 +61,22 @@ def encode_files(tokeniser: Tokeniser, files: dict[str, Path]) -> Iterator[list[
         recordings = [opened[id] for id in batch]
         try:
             units = tokeniser.encode_many([r.blocks for r in recordings])
-            yield list(zip(batch, recordings, units, strict=True))
+            heard = [u if len(u) else _too_short(r) for u, r in zip(units, recordings, strict=True)]
+            yield list(zip(batch, recordings, heard, strict=True))
         except SlamError:
             yield [(id, opened[id], _alone(tokeniser, opened[id])) for id in batch]
 
 
 def _alone(tokeniser: Tokeniser, recording: Recording) -> Units | SlamError:
     try:
-        return tokeniser.encode_blocks(recording.blocks)
+        units = tokeniser.encode_blocks(recording.blocks)
     except SlamError as error:
         return error
+    return units if len(units) else _too_short(recording)
+
+
+def _too_short(recording: Recording) -> SlamError:
+    return SlamError(f"{recording.path} is shorter than a unit: remove it")
 
 
 def _batches(opened: dict[str, Recording]) -> Iterator[list[str]]:
@@ -113,12 +119,13 @@ def _id_of(line: bytes, out: Path, revision: str) -> str:
         found = None
     if found is None and line.startswith(_BEGIN):
         return ""
-    if not isinstance(found, dict) or not {"id", "units", "tokeniser"} <= found.keys():
+    # It was called `tokeniser` once.
+    told = isinstance(found, dict) and (found.get("tokeniser_revision") or found.get("tokeniser"))
+    if not told or not {"id", "units"} <= found.keys():
         raise _no_units(out)
-    if found["tokeniser"] != revision:
+    if told != revision:
         raise UsageError(
-            f"{out} has units of tokeniser {found['tokeniser']}, this one is {revision}: "
-            "give another --out"
+            f"{out} has units of tokeniser {told}, this one is {revision}: give another --out"
         )
     return str(found["id"])
 
@@ -137,7 +144,7 @@ def append(out: Path, tokeniser: Tokeniser, batch: Iterable[Outcome]) -> None:
                 "units": units.tolist(),
                 "seconds": round(recording.seconds, 3),
                 "rate": tokeniser.config.rate,
-                "tokeniser": tokeniser.revision,
+                "tokeniser_revision": tokeniser.revision,
             }
             for id, recording, units in batch
             if recording and not isinstance(units, SlamError)

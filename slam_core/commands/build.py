@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -229,8 +228,6 @@ def _say_conversions(paths: Iterable[Path]) -> None:
 def finish(out: Path, manifest: Manifest) -> None:
     """Measure the n-grams of a new corpus, if it has splits to measure them on."""
     if {"train", "validation"} <= manifest.splits.keys():
-        # An n-gram is one 64-bit number.
-        highest = min(5, int(63 / math.log2(manifest.inventory + 1)))
-        measured = remeasure(open_corpus(out), highest)
+        measured = remeasure(open_corpus(out))
         say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
     say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")

@@ -14,7 +14,7 @@ from slam_core.commands.benchmark import LikelihoodOption
 from slam_core.commands.benchmark import app as benchmarks
 from slam_core.commands.corpus import app as corpus_app
 from slam_core.commands.corpus import say
-from slam_core.corpora import SPLITS, is_corpus, open_corpus
+from slam_core.corpora import SPLITS, is_corpus, open_corpus, refuse_other_tokeniser
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Likelihood, PairsManifest, write_pairs
 
@@ -111,6 +111,7 @@ def import_benchmark(
                 f"{out} would have {source.inventory} unit ids, corpus {corpus.name} has "
                 f"{corpus.inventory}: give the --tokeniser that made the corpus, or another --out"
             )
+        refuse_other_tokeniser(str(out), source.record, [corpus])
     pairs = in_units(audio_pairs(layout, folder, source.names), source.units_of, source.pause)
     manifest = write_pairs(
         out,

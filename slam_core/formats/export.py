@@ -63,6 +63,11 @@ def export(corpus: Corpus, to: str, out: Path) -> list[Path]:
     """
     if to not in EXPORTS:
         raise UsageError(f"no format {to!r} to export to: there are {', '.join(EXPORTS)}")
+    if not corpus.manifest.rate:
+        raise UsageError(
+            f"{corpus.name} holds text tokens, which may repeat, and imports remove repetitions: "
+            "copy its folder, which has their tokenizer.json, too"
+        )
     if out.exists():
         raise UsageError(f"{out} exists: give another --out or remove it")
     return EXPORTS[to](corpus, out)

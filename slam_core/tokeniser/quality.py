@@ -49,7 +49,7 @@ def read_alignments(path: Path) -> dict[str, Alignment]:
     """
     found: dict[str, Alignment] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SlamError(f"cannot read the alignments {path}: {error}") from None
     for number, line in enumerate(lines, 1):

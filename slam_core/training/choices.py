@@ -15,7 +15,7 @@ import numpy as np
 from slam_core.building.preferences import Preference
 from slam_core.draws import Ids, permute
 from slam_core.errors import UsageError
-from slam_core.pair_sets import Pair, Pairs, find_pairs, open_pairs
+from slam_core.pair_sets import Pair, Pairs, PairsManifest, find_pairs, open_pairs
 
 # What stands before the ids of a row: the pair's number, and where the scored ids begin and end.
 COLUMNS = 3
@@ -109,9 +109,9 @@ class Choices:
 
 @dataclass(frozen=True)
 class PlannedPairs:
-    """What a plan needs of a preference set: its checksum, and the mean units of its pairs."""
+    """What a plan needs of a preference set: its manifest, and the mean units of its pairs."""
 
-    revision: str
+    manifest: PairsManifest
     mean_units: float
 
 
@@ -134,7 +134,7 @@ def _planned(folder: Path, changed: int, max_auto_bleu: float | None, context: i
         max_auto_bleu=max_auto_bleu,
     )
     # To 6 digits, so that ids do not hang on how a mean is summed.
-    return PlannedPairs(pairs.revision, float(f"{choices.units:.6g}"))
+    return PlannedPairs(pairs.manifest, float(f"{choices.units:.6g}"))
 
 
 def kept(pairs: Sequence[Pair], max_auto_bleu: float | None) -> list[Pair]:
