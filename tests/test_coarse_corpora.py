@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from slam_core.commands.corpus import app
-from slam_core.corpora import Spoken, Text, open_corpus, write_corpus
+from slam_core.corpora import Spoken, Text, one_inventory, open_corpus, write_corpus
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Likelihood, Pair, open_pairs, write_pairs
 from slam_core.tokeniser import coarse
@@ -97,6 +97,11 @@ def test_groups_of_ones_own(tmp_path: Path, pause: bool) -> None:
     assert made.inventory == 3 + pause
     assert made.read("train", 0, made.units("train")).tolist() == [0, 1, 2, *[3] * pause, 1, 0]
     assert made.manifest.provenance["made_by"].endswith("coarsen fine --out out --map three.json")
+    # As many units by other groups are other units.
+    file.write_text(json.dumps({"k": 3, "of": "a" * 12, "map": [0, 1, 1, 2]}))
+    assert coarsen("--out", str(tmp_path / "other")).exit_code == 0
+    with pytest.raises(UsageError, match="they go together only if one tokeniser makes both"):
+        one_inventory([made, open_corpus(tmp_path / "other")])
 
 
 @pytest.mark.parametrize(

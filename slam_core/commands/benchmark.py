@@ -155,17 +155,17 @@ def open_reader(corpus: str, tokeniser: str | None, cast: str) -> Reader:
     torch.set_num_threads(1)  # as in `corpus build`: the same units from the same audio
     encoder = Tokeniser.load(tokeniser or DEFAULT)
     opened = open_corpus(corpus)
-    made_by = opened.manifest.provenance.get("tokeniser_revision")
-    if made_by not in (None, encoder.revision):
-        raise UsageError(
-            f"{corpus} was made with tokeniser {made_by}, this one is {encoder.revision}: give the "
-            "folder of that tokeniser as --tokeniser"
-        )
     if opened.inventory != encoder.inventory:
         raise UsageError(
             f"{corpus} has {opened.inventory} unit ids, the tokeniser {encoder.config.name} has "
             f"{encoder.inventory}: give the folder of the corpus' own as --tokeniser; what was "
             "coarsened takes the sets of the corpus that it was made from"
+        )
+    made_by = opened.manifest.provenance.get("tokeniser_revision")
+    if made_by not in (None, encoder.revision):
+        raise UsageError(
+            f"{corpus} was made with tokeniser {made_by}, this one is {encoder.revision}: give the "
+            "folder of that tokeniser as --tokeniser"
         )
     return Reader(encoder, Cast(cast))
 

@@ -185,9 +185,11 @@ def coarsen(
     inventory = k + 1 if to[-1] == k else k  # with PAUSE or without
     if (out / "corpus.json").exists():
         raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    made_by = corpus.manifest.provenance.get("tokeniser_revision")
     record = {
         "made_by": f"python -m slam_core corpus coarsen {corpus.name} --out {out.name} "
-        + (f"--map {groups.name}" if groups else f"--k {k}")
+        + (f"--map {groups.name}" if groups else f"--k {k}"),
+        "tokeniser_revision": given.revision(made_by),
     }
     folders = sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json"))
     sets = {folder.relative_to(corpus.folder): open_pairs(folder) for folder in folders}

@@ -6,6 +6,7 @@ a corpus of the other without any audio, and its pair sets come along. No torch 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,11 @@ class Map:
     units: Units
     k: int
     of: str | None
+
+    def revision(self, fine: str | None) -> str:
+        """Of the coarse units made from those of a tokeniser with revision `fine`."""
+        groups = hashlib.sha256(self.units.astype("<u2").tobytes()).hexdigest()[:12]
+        return f"{fine or 'unknown'}/{groups}"
 
 
 def read_map(path: Path) -> Map:
