@@ -239,11 +239,11 @@ def _generate(run: str, asked: Generation, speech: Speech | None) -> None:
     from slam_core.genppl import genppl, vocoded
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    inventory = open_corpus(asked.corpus).inventory
+    corpus = open_corpus(asked.corpus)
     if asked.judge is not None:
-        judges = [judged_by(asked.judge.id, inventory)]
+        judges = [judged_by(asked.judge.id, corpus)]
     elif speech is not None:
-        speak = vocoded(speech.vocoder, inventory)
+        speak = vocoded(speech.vocoder, corpus.inventory)
         judges = [genppl(speech.vocoder, speak, speech.asr, speech.lm, _nothing)]
     else:
         judges = []

@@ -23,7 +23,7 @@ from torch import nn
 
 from slam_core import scratch
 from slam_core.auto_bleu import auto_bleu
-from slam_core.corpora import open_corpus
+from slam_core.corpora import Corpus, open_corpus
 from slam_core.decoder.attention import NAME, PADDED
 from slam_core.errors import UsageError
 from slam_core.evaluate import tail_nll
@@ -121,15 +121,16 @@ def repetition() -> Judge:
     return Judge((f"auto_bleu_{NGRAM}", f"auto_bleu_{NGRAM}:document"), values, lambda: 0.0)
 
 
-def judged_by(run: str, inventory: int) -> Judge:
+def judged_by(run: str, corpus: Corpus) -> Judge:
     """NLL under another finished run, in nats per unit: the mean over the units of each
     continuation, given its prompt; the EOS that closes one is scored, too.
 
-    `UsageError` if that run knows other units than the corpus' `inventory`, or if its context does
-    not hold a prompt and its continuation.
+    `UsageError` if that run knows other units than the corpus that is continued, or if its context
+    does not hold a prompt and its continuation.
     """
     folder, spec = finished(run)
-    eos, context = same_units("what it would judge", inventory, run, spec) - 1, spec.data.context
+    vocab = same_units(f"corpus '{corpus.name}', which it would judge,", corpus.manifest, run, spec)
+    eos, context = vocab - 1, spec.data.context
 
     def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
         longest = max(
@@ -172,8 +173,7 @@ def generate(
     """
     folder, spec = finished(run)
     corpus = open_corpus(corpus_name, verify=True)
-    made = corpus.manifest.provenance
-    vocab = same_units(f"corpus '{corpus_name}'", corpus.inventory, run, spec, made)
+    vocab = same_units(f"corpus '{corpus_name}'", corpus.manifest, run, spec)
     name, asked = benchmark_of(corpus.name), asked_of(corpus, prompts, sampling)
     revision = revision_of(corpus, prompts, sampling)
     path = items_file(folder, name, revision)

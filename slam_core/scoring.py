@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import numpy.typing as npt
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import is_corpus, open_corpus, refuse_other_tokeniser
+from slam_core.corpora import Manifest, is_corpus, open_corpus, refuse_other_tokeniser
 from slam_core.errors import SlamError, UsageError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.files import write_file
 from slam_core.journal import Journal
 from slam_core.leaks import refuse_trained
 from slam_core.models import build
-from slam_core.pair_sets import Pairs, open_pairs
+from slam_core.pair_sets import Pairs, PairsManifest, open_pairs
 from slam_core.provenance import pick_device
 from slam_core.results import Score, scores_of
 from slam_core.spec import RunSpec, read_spec
@@ -37,15 +37,14 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
     pairs = corpus = None
     if is_corpus(benchmark):
         corpus = open_corpus(benchmark, verify=True)
-        name, revision, inventory = f"{corpus.name}/validation", corpus.revision, corpus.inventory
-        provenance = corpus.manifest.provenance
+        name, revision = f"{corpus.name}/validation", corpus.revision
+        made: Manifest | PairsManifest = corpus.manifest
         metrics: tuple[str, ...] = ("nll",)
     else:
         pairs = open_pairs(benchmark)
-        name, revision, inventory = pairs.name, pairs.revision, pairs.manifest.inventory
-        provenance = pairs.manifest.provenance
+        name, revision, made = pairs.name, pairs.revision, pairs.manifest
         metrics = metrics_of(pairs)
-    vocab = same_units(f"benchmark '{benchmark}'", inventory, run, spec, provenance)
+    vocab = same_units(f"benchmark '{benchmark}'", made, run, spec)
     with scratch.claim(run):
         before = scores_on(run, folder, name, revision)
         # A kill between two metrics leaves one: both, or neither is taken for there.
@@ -78,20 +77,18 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
     return scores_on(run, folder, name, revision)
 
 
-def same_units(
-    what: str, inventory: int, run: str, spec: RunSpec, provenance: Mapping[str, Any] | None = None
-) -> int:
-    """The run's vocabulary; `UsageError` unless something has as many units as it was trained on,
-    and of the same tokeniser, as far as `provenance` and the corpora here tell."""
+def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpec) -> int:
+    """The run's vocabulary; `UsageError` unless a corpus or a pair set has as many units as it was
+    trained on, and of the same tokeniser, as far as their provenance and the corpora here tell."""
     vocab = spec.model.vocab or 0
     trained = vocab - spec.data.further_ids
-    if inventory != trained:
+    if made.inventory != trained:
         raise UsageError(
-            f"{what} has {inventory} units, run {run} was trained on {trained}: "
+            f"{what} has {made.inventory} units, run {run} was trained on {trained}: "
             "they come from different tokenisers"
         )
     opened = (corpus_here(source) for source in spec.data.sources)
-    refuse_other_tokeniser(what, provenance or {}, filter(None, opened))
+    refuse_other_tokeniser(what, made.provenance, filter(None, opened))
     return vocab
 
 

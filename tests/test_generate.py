@@ -151,8 +151,8 @@ def test_a_wrong_request_is_one_sentence(
 
 def test_a_judge_knows_the_same_units(world: tuple[str, str, Path]) -> None:
     _, judge, _ = world
-    with pytest.raises(UsageError, match=f"has 500 units, run {judge} was trained on 21"):
-        judged_by(judge, 500)
+    with pytest.raises(UsageError, match=f"which it would judge, has 501 units, run {judge} was"):
+        judged_by(judge, open_corpus("tales"))
 
 
 def test_a_document_without_a_length_in_seconds_is_no_prompt(tmp_path: Path) -> None:

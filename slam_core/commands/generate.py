@@ -65,12 +65,12 @@ def generate(
     from slam_core.results import in_words
 
     length = None if units is not None else (3.0 if seconds is None else seconds)
-    inventory = open_corpus(corpus).inventory
-    asked = [judged_by(name, inventory) for name in judges]
+    opened = open_corpus(corpus)
+    asked = [judged_by(name, opened) for name in judges]
     if wav is not None:
         asked.append(genppl(str(wav), read_from(wav), asr, lm, say))
     if vocoder is not None:
-        speak = vocoded(vocoder, inventory)
+        speak = vocoded(vocoder, opened.inventory)
         asked.append(genppl(vocoder, speak, asr, lm, say))
     path, scores = generate_run(
         run,
