@@ -28,6 +28,8 @@ OVER = {
     "REVOKED",
     "TIMEOUT",
 }
+# Why a job waits that will have its turn. Other reasons may take somebody to change something.
+PATIENT = {"", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Task:
         """Held for ever, because a node could not start it: a controller that was killed may
         give a task the id of another that runs."""
         return self.state == "PENDING" and self.reason.replace("_", " ").startswith("launch failed")
+
+    @property
+    def held_back(self) -> bool:
+        """By more than the jobs before it: a limit, a node that does not exist, a hold."""
+        return self.state == "PENDING" and self.reason not in PATIENT
 
     @property
     def live(self) -> bool:

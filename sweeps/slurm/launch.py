@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -59,6 +60,7 @@ class Launch:
         self._limits = control.limits()
         self._chunk = self._limits.array
         self._silent = False
+        self._told: set[str] = set()  # reasons for which SLURM holds runs back
 
     def work(self) -> dict[str, Ending]:
         jobs = self.jobs
@@ -100,6 +102,7 @@ class Launch:
             if self._silent:
                 self.watcher.note("SLURM answers again")
             self._silent = False
+            self._tell(one for one in known.values() if one.run in self.sent)
             for one in list(self.sent.values()):
                 self._follow(one, known.get(one.task.job))
             self.jobs.waiting += self.jobs.left()
@@ -112,6 +115,14 @@ class Launch:
             if not self._silent and not self.stops:
                 self.watcher.note(f"{silent}; waiting for it")
             self._silent = True
+
+    def _tell(self, tasks: Iterable[Task]) -> None:
+        """Say once of each reason how many runs are held back by it."""
+        reasons = Counter(task.reason for task in tasks if task.held_back)
+        for reason, count in reasons.items():
+            if reason not in self._told:
+                self.watcher.note(f"SLURM holds {_runs(count)} back: {reason}")
+        self._told |= reasons.keys()
 
     def _follow(self, one: _Sent, task: Task | None) -> None:
         if task is None and time.monotonic() - one.since < UNSEEN:

@@ -101,6 +101,18 @@ def test_refusals_carry_the_words_of_sbatch(toy: Toy) -> None:
     assert not list(folder().iterdir())
 
 
+def test_what_cannot_start_is_told_with_the_reason_of_slurm(toy: Toy) -> None:
+    launcher = toy.process(2, "nodes=99")
+    assert launcher.stdout
+    try:
+        assert any("holds 2 runs back: Partition" in line for line in launcher.stdout)
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(60) == 75
+    finally:
+        launcher.kill()
+        slurm_control.cancel(toy.ids(2))
+
+
 def test_time_up_saves_requeues_and_goes_on(toy: Toy) -> None:
     (run,) = toy.ids(1)
     toy.act(run, steps=60, pause=0.1)
