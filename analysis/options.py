@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -117,4 +118,5 @@ def fitted(name: str | None, results: Path, quiet: bool) -> Fits:
 
 def same(name: str | None, results: Path) -> str:
     """The arguments that choose the same fit in the next command."""
-    return (f" {name}" if name else "") + ("" if results == RESULTS else f" --results {results}")
+    kept = "" if results == RESULTS else f" --results {quote(str(results))}"
+    return (f" {quote(name)}" if name else "") + kept

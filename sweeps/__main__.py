@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,9 +75,10 @@ def launch(
     Ctrl-C saves and stops local runs, and leaves those on SLURM to it.
     """
     from sweeps import launch as launches
+    from sweeps.search import Search
 
     chosen = study(name)
-    if go_on(name) != f"python -m sweeps launch {name}":
+    if isinstance(chosen, Search):
         raise UsageError(f"study {name} is a search: {go_on(name)} --on {where.on}")
     said = options({"limit": limit}) + where.said
     code = launches.launch(
@@ -85,8 +87,8 @@ def launch(
         results,
         retry=retry,
         limit=limit,
-        command=launches.again(name, where.on, results, said),
-        after=" ".join([f"python -m analysis fit {name}", *kept(results)]),
+        command=launches.again(quote(name), where.on, results, said),
+        after=" ".join([f"python -m analysis fit {quote(name)}", *kept(results)]),
     )
     raise typer.Exit(code)
 
@@ -106,9 +108,7 @@ def search(
 
     chosen = study(name)
     if not isinstance(chosen, Search):
-        raise UsageError(
-            f"study {name} is no search: python -m sweeps launch {name} --on {where.on}"
-        )
+        raise UsageError(f"study {name} is no search: {go_on(name)} --on {where.on}")
     from sweeps import launch as launches
     from sweeps.conduct import conduct
 
@@ -123,7 +123,7 @@ def search(
             results,
             ledger,
             retry=retry,
-            command=launches.again(name, where.on, results, said, verb="search"),
+            command=launches.again(quote(name), where.on, results, said, verb="search"),
         )
     )
 
@@ -218,14 +218,15 @@ def ledger_of(name: str, storage: str | None) -> Ledger:
     from sweeps.ledger import Ledger
 
     kept = os.environ.pop("SLAM_STORAGE", None)
-    return Ledger(study(name).name, storage or kept, name)
+    return Ledger(study(name).name, storage or kept, quote(name))
 
 
 def go_on(name: str) -> str:
     """The command that works on a study."""
     from sweeps.search import Search
 
-    return f"python -m sweeps {'search' if isinstance(study(name), Search) else 'launch'} {name}"
+    verb = "search" if isinstance(study(name), Search) else "launch"
+    return f"python -m sweeps {verb} {quote(name)}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -235,5 +235,5 @@ def _leave(launch: str) -> None:
 
 
 def again(study: str, place: str, results: Path, options: list[str], verb: str = "launch") -> str:
-    """The command line that launches a study again."""
+    """The command line that launches a study again; `study` as it is typed."""
     return " ".join([f"python -m sweeps {verb}", study, "--on", place, *options, *kept(results)])

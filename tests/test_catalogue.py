@@ -49,6 +49,14 @@ def test_a_study_is_found_by_name_and_by_file(mine: Path) -> None:
     assert len(find(str(mine)).runs()) == 3
 
 
+def test_a_file_whose_name_has_a_space_is_quoted_in_the_next_command(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spaced = mine.rename(mine.with_name("my own.py"))
+    assert main(["plan", str(spaced)]) == 0
+    assert f"next: python -m sweeps launch '{spaced}' --on local" in capsys.readouterr().out
+
+
 def test_what_is_no_study_is_said(mine: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no study 'dmo'; there are .* did you mean 'demo'\?"):
         find("dmo")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -69,4 +70,5 @@ def compare(
         print(json.dumps(fit_and_law.record(comparison)))
         return
     report.show_comparison(comparison)
-    print(f"next: python -m analysis figures{same(name, results)} --out {results / 'figures'}")
+    out = quote(str(results / "figures"))
+    print(f"next: python -m analysis figures{same(name, results)} --out {out}")

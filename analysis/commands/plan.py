@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -87,6 +88,7 @@ def plan(
         print(json.dumps(finite(record(found))))
     else:
         show(found)
-        again = f"python -m analysis plan {source or ''}".strip() + f" --quantity {quantity}"
+        named = f" {quote(source)}" if source else ""
+        again = f"python -m analysis plan{named} --quantity {quantity}"
         again += f" --flops {flops:g}" if flops else ""
         print(proposals.instructions(study, found.runs, points, again))
