@@ -1,13 +1,14 @@
 """Table 9: context and batch. A batch of as many sequences has as many times the units."""
 
 from ablations.declare import Ablation, Paper
-from ablations.scales import sequences
+from ablations.scales import RATES, sequences
 
 ABLATION = Ablation(
     name="context-batch",
     question="How long a context, how large a batch?",
     where="Table 9",
     baseline="1024, 128",
+    tuned=RATES,
     arms={
         "512, 128": sequences(512, 128),
         "512, 256": sequences(512, 256),

@@ -5,7 +5,7 @@ random models in their place would be the same runs again, so that at the tiny s
 """
 
 from ablations.declare import Ablation
-from ablations.scales import WORK, at_paper_scale, sized
+from ablations.scales import RATES, WORK, at_paper_scale, sized
 
 ABLATION = Ablation(
     name="families",
@@ -14,6 +14,7 @@ ABLATION = Ablation(
     where="Figure 3",
     base="first",
     baseline="Qwen2.5-0.5B",
+    tuned=RATES,
     settings={"": {"budget.convention": WORK}},
     arms={
         "MobileLLM-125M": sized("llama", "60k", "facebook/MobileLLM-125M"),

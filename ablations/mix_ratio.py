@@ -1,13 +1,14 @@
 """A curve that the paper left open: what share of the units should be synthetic?"""
 
 from ablations.declare import Ablation
-from ablations.scales import REAL, SYNTHETIC, synthetic_share
+from ablations.scales import RATES, REAL, SYNTHETIC, synthetic_share
 
 ABLATION = Ablation(
     name="mix-ratio",
     question="What share of the units should be synthetic?",
     where="not in the paper (its Table 1 has two shares)",
     baseline="0 %",
+    tuned=RATES,
     arms={
         "0 %": {"data.sources": REAL},
         "10 %": {"data.sources": synthetic_share(0.1)},

@@ -1,13 +1,14 @@
 """Interaction: do larger models gain more from synthetic speech?"""
 
 from ablations.declare import Ablation
-from ablations.scales import REAL, REAL_SYNTHETIC, sized
+from ablations.scales import RATES, REAL, REAL_SYNTHETIC, sized
 
 ABLATION = Ablation(
     name="size-by-synthetic",
     question="Do small models gain as much from synthetic speech as large ones?",
     where="not in the paper",
     baseline="real",
+    tuned=RATES,
     arms={"real": {"data.sources": REAL}, "+ synthetic": {"data.sources": REAL_SYNTHETIC}},
     settings={
         "small": sized("qwen2", "60k", "HuggingFaceTB/SmolLM2-135M"),
