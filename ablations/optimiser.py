@@ -24,7 +24,7 @@ ABLATION = Ablation(
     also={"AdamW, cosine": ("AdEMAMix, cosine", "AdaLomo, cosine", "Muon, cosine", "Lion, cosine")},
     tuned={
         "optim.lr": By(
-            tiny=(2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2, 0.256), paper=(6e-5, 2.5e-4, 1e-3, 4e-3)
+            tiny=(2.5e-4, 1e-3, 2e-3, 4e-3, 1.6e-2, 6.4e-2, 0.256), paper=(6e-5, 2.5e-4, 1e-3, 4e-3)
         )
     },
 )
