@@ -126,7 +126,7 @@ def test_families_are_those_of_the_models_and_get_the_same_work() -> None:
         work = spec.counts.flops("exact") * spec.steps * spec.data.batch
         assert work == pytest.approx(5e11, rel=2e-3)
     paper = declared("families", "paper").runs()
-    assert paper["SmolLM2-135M,s0"].model.size == "HuggingFaceTB/SmolLM2-135M"
+    assert paper["SmolLM2-135M,lr=0.001,s0"].model.size == "HuggingFaceTB/SmolLM2-135M"
     assert {spec.budget.convention for spec in paper.values()} == {"6nd"}
 
 
