@@ -15,7 +15,7 @@ from analysis.envelope import EnvelopeFit
 from analysis.estimate import Estimate, Options
 from analysis.fits import Best, Fits, convention_name
 from analysis.isoflop import IsoflopFit
-from analysis.jsonable import ends, finite, used
+from analysis.jsonable import ends, finite, intervals_record
 from analysis.laws import SPREAD
 from analysis.misfit import lack_of_fit
 from analysis.parametric import ParametricFit
@@ -207,8 +207,6 @@ def best_record(fits: Fits, found: Estimate, c: float) -> dict[str, Any]:
         return _no_optimum(c)
     best = Best.of(found, c)
     costs = fits.points.c
-    parts = ("n", "d", "ratio", "loss") if found.boot else ()
-    drawn = {part: getattr(best, part) for part in parts}
     return {
         "flops": c,
         "convention": convention_name(fits.points.flops),
@@ -216,8 +214,7 @@ def best_record(fits: Fits, found: Estimate, c: float) -> dict[str, Any]:
         "d": best.at.d,
         "loss": best.at.loss,
         "tokens_per_parameter": best.at.ratio,
-        "intervals": {part: ends(one) for part, one in drawn.items()},
-        "replicates": used(drawn),
+        **intervals_record(best.intervals if found.boot else {}),
         "extrapolated": not float(costs.min()) / SPREAD < c < float(costs.max()) * SPREAD,
         "outside": Sampled.of(fits.points).outside(best.at.n, best.at.d),
     }

@@ -152,6 +152,10 @@ class Best:
             intervals[-1] = Interval(math.nan, math.nan, LEVEL, 0, found.requested)
         return cls(at, *intervals)
 
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        return {"n": self.n, "d": self.d, "ratio": self.ratio, "loss": self.loss}
+
 
 def compute(points: Points, settings: Settings) -> Fits:
     """Fit; what points cannot determine is said by an estimate's status."""

@@ -16,9 +16,12 @@ def ends(interval: Interval | None) -> list[float] | None:
     return None if interval is None or math.isnan(interval.low) else [interval.low, interval.high]
 
 
-def used(intervals: Mapping[str, Interval | None]) -> dict[str, int]:
-    """How many replicates each interval is of."""
-    return {name: one.used for name, one in intervals.items() if one is not None}
+def intervals_record(intervals: Mapping[str, Interval | None]) -> dict[str, dict[str, Any]]:
+    """The ends of intervals, and of how many replicates each is."""
+    return {
+        "intervals": {name: ends(one) for name, one in intervals.items()},
+        "replicates": {name: one.used for name, one in intervals.items() if one is not None},
+    }
 
 
 def finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.bootstrap import Bootstrap, Interval
 from analysis.estimate import APPROACH
 from analysis.fits import Best, Fits, convention_name
-from analysis.jsonable import ends, used
+from analysis.jsonable import intervals_record
 from analysis.laws import Law, Optimum, PublishedLaw
 from analysis.sampled import Sampled
 from analysis.spend.allocate import Allocation, best, best_of_each
@@ -93,6 +93,10 @@ class Priced:
     d: Interval | None = None
     loss: Interval | None = None
 
+    @property
+    def intervals(self) -> dict[str, Interval | None]:
+        return {"n": self.n, "d": self.d, "loss": self.loss}
+
 
 @dataclass(frozen=True)
 class Basis:
@@ -151,8 +155,7 @@ def priced_record(found: list[Priced]) -> list[dict[str, Any]]:
             "tokens_per_parameter": one.at.ratio,
             "limited": one.at.limited,
             "outside": one.at.outside,
-            "intervals": {part: ends(drawn) for part, drawn in _intervals(one).items()},
-            "replicates": used(_intervals(one)),
+            **intervals_record(one.intervals),
         }
         for one in found
     ]
@@ -172,13 +175,7 @@ def record(predictions: list[Prediction]) -> list[dict[str, Any]]:
             "hours": p.hours,
             "device": p.device,
             "outside": p.outside,
-            "intervals": {part: ends(drawn) for part, drawn in _intervals(p.best).items()},
-            "replicates": used(_intervals(p.best)),
+            **intervals_record(p.best.intervals if p.best else {}),
         }
         for p in predictions
     ]
-
-
-def _intervals(best: Best | Priced | None) -> dict[str, Interval | None]:
-    parts = ("n", "d", "ratio", "loss") if isinstance(best, Best) else ("n", "d", "loss")
-    return {part: getattr(best, part) for part in parts} if best else {}

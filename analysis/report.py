@@ -168,8 +168,8 @@ def _show_optima(fits: Fits, found: Estimate) -> None:
         return
     level = f"{LEVEL:.0%} interval"
     table = columns("at C", "N*", level, "D*", level, "D*/N*", "L*", level)
-    for c in fits.settings.budgets:
-        best = Best.of(found, c)
+    optima = {c: Best.of(found, c) for c in fits.settings.budgets}
+    for c, best in optima.items():
         low, high = fits.unit.of(best.loss.low), fits.unit.of(best.loss.high)
         has = found.boot is not None
         table.add_row(
@@ -183,8 +183,8 @@ def _show_optima(fits: Fits, found: Estimate) -> None:
             between(replace(best.loss, low=low, high=high)) if has else "",
         )
     show(table)
-    for c in fits.settings.budgets:
-        _show_fewer(Best.of(found, c), f"at {big(c)}")
+    for c, best in optima.items():
+        _show_fewer(best, f"at {big(c)}")
 
 
 def show_predictions(predictions: list[Prediction], unit: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -30,6 +31,16 @@ def brief(number: float | None) -> str:
         if number >= 0.9995 * size:
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"
+
+
+def fixed(number: float, digits: int, *, sign: bool = False) -> str:
+    """So many decimals; empty for NaN."""
+    return "" if math.isnan(number) else f"{number:{'+' if sign else ''}.{digits}f}"
+
+
+def two(number: float) -> str:
+    """Two significant digits; empty for NaN."""
+    return "" if math.isnan(number) else f"{number:.2g}"
 
 
 def scientific(number: float | None) -> str:

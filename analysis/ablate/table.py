@@ -13,7 +13,7 @@ import numpy as np
 from ablations.declare import LOSSES, key
 from analysis.ablate.effects import Effect, Interaction, Items
 from analysis.ablate.significance import Estimate
-from sweeps.table import table
+from sweeps.table import fixed, table, two
 
 LEGEND = (
     "differences: arm minus baseline, paired by seed; p: of the seeds, corrected over the arms",
@@ -140,23 +140,18 @@ class Table:
         columns = {
             metric: [key(row.setting, row.arm) + _tuned(row.tuned) for row in rows],
             "model": [row.model for row in rows],
-            "mean": [_number(row.mean, digits) for row in rows],
-            "s.d.": [_number(row.deviation, digits) for row in rows],
+            "mean": [fixed(row.mean, digits) for row in rows],
+            "s.d.": [fixed(row.deviation, digits) for row in rows],
             "seeds": [str(len(row.values)) for row in rows],
         }
         if between:
-            columns["difference"] = [
-                _number(row.difference.value, digits, sign=True) for row in rows
-            ]
-            columns["95 % interval"] = [_interval(row.difference, digits) for row in rows]
+            columns |= _differences([row.difference for row in rows], digits)
         else:
             of = {effect.arm: effect for effect in effects}
             columns |= _sureness([of.get(row.arm) for row in rows], digits)
         if any(not math.isnan(row.paper) for row in rows):
-            columns["paper"] = [_number(row.paper, 2) for row in rows]
-            columns["its difference"] = [
-                _number(row.paper_difference, 2, sign=True) for row in rows
-            ]
+            columns["paper"] = [fixed(row.paper, 2) for row in rows]
+            columns["its difference"] = [fixed(row.paper_difference, 2, sign=True) for row in rows]
         lines = [_columns(columns)]
         if items := self.items.get(metric):
             lines.append(
@@ -182,13 +177,16 @@ def _tuned(tuned: tuple[tuple[str, Any], ...]) -> str:
     return f" ({said})" if said else ""
 
 
-def _number(value: float, digits: int, *, sign: bool = False) -> str:
-    return "" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
-
-
 def _interval(estimate: Estimate, digits: int) -> str:
-    ends = [_number(end, digits, sign=True) for end in estimate[1:]]
+    ends = [fixed(end, digits, sign=True) for end in estimate[1:]]
     return " to ".join(ends) if all(ends) else ""
+
+
+def _differences(found: Sequence[Estimate], digits: int) -> dict[str, list[str]]:
+    return {
+        "difference": [fixed(one.value, digits, sign=True) for one in found],
+        "95 % interval": [_interval(one, digits) for one in found],
+    }
 
 
 def _sureness(effects: Sequence[Effect | None], digits: int) -> dict[str, list[str]]:
@@ -198,14 +196,13 @@ def _sureness(effects: Sequence[Effect | None], digits: int) -> dict[str, list[s
     def each(of: Callable[[Effect], str]) -> list[str]:
         return ["" if effect is None else of(effect) for effect in effects]
 
-    return {
-        "difference": each(lambda one: _number(one.difference.value, digits, sign=True)),
-        "95 % interval": each(lambda one: _interval(one.difference, digits)),
-        "p (Holm)": each(lambda one: "" if math.isnan(one.adjusted) else f"{one.adjusted:.2g}"),
+    differences = [Estimate() if effect is None else effect.difference for effect in effects]
+    return _differences(differences, digits) | {
+        "p (Holm)": each(lambda one: two(one.adjusted)),
         "shown": each(_shown),
         "80 % power": each(
             lambda one: (
-                "" if one.limit or one.verdict != "not shown" else _number(one.detectable, digits)
+                "" if one.limit or one.verdict != "not shown" else fixed(one.detectable, digits)
             )
         ),
     }

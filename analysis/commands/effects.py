@@ -14,6 +14,7 @@ import typer
 from analysis.options import Column, Corpus, Out, Seed, Source, Where, one_of, settings
 from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import UsageError
+from sweeps.table import fixed, two
 
 if TYPE_CHECKING:
     from analysis.ablate.effects import Better, Items
@@ -130,13 +131,13 @@ def effects(
     for effect in found:
         table.add_row(
             effect.arm,
-            _signed(effect.difference.value, 4),
+            fixed(effect.difference.value, 4, sign=True),
             _span(effect.difference.low, effect.difference.high),
-            _signed(effect.percent.value, 2),
+            fixed(effect.percent.value, 2, sign=True),
             str(effect.runs) if effect.paired else f"{effect.runs} unpaired",
-            _or_blank(effect.p),
-            _or_blank(effect.adjusted),
-            _or_blank(effect.detectable),
+            two(effect.p),
+            two(effect.adjusted),
+            two(effect.detectable),
         )
     show(table)
     for effect in found:
@@ -174,13 +175,5 @@ def _items(points: Points, score: str) -> Items | None:
     return Items(error, round(min(many for _, many in runs)))
 
 
-def _signed(value: float, digits: int) -> str:
-    return "" if math.isnan(value) else f"{value:+.{digits}f}"
-
-
 def _span(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"[{low:+.4f}, {high:+.4f}]"
-
-
-def _or_blank(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.2g}"

@@ -6,7 +6,6 @@ a corpus of the other without any audio, and its pair sets come along. No torch 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slam_core.bits import Units, deduplicate
-from slam_core.corpora import EMBEDDED, SPLITS, Corpus, Spoken, iterate
+from slam_core.corpora import EMBEDDED, SPLITS, Corpus, Spoken, digest, iterate
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Pair, Pairs
 
@@ -34,8 +33,7 @@ class Map:
 
     def revision(self, fine: str | None) -> str:
         """Of the coarse units made from those of a tokeniser with revision `fine`."""
-        groups = hashlib.sha256(self.units.astype("<u2").tobytes()).hexdigest()[:12]
-        return f"{fine or 'unknown'}/{groups}"
+        return f"{fine or 'unknown'}/{digest(self.units.tolist())}"
 
 
 def read_map(path: Path) -> Map:
