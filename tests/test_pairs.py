@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from slam_core import pair_sets
 from slam_core.building import pairs
 from slam_core.building.voices import Reading, Speaker
-from slam_core.commands import benchmark
+from slam_core.commands import benchmark, preferences
 from slam_core.corpora import Spoken, Text, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.pair_sets import open_pairs, write_pairs
@@ -232,7 +232,7 @@ def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reade
         spoken(reader, "short", "test", "ab"),
     ]
     write_corpus(tmp_path / "c", documents, name="c", **SETTINGS)
-    made = list(pairs.consistency(open_corpus(tmp_path / "c"), reader, limit=9))
+    made = list(pairs.consistency(open_corpus(tmp_path / "c"), reader, pairs.HELD_OUT, 9))
     assert [p.group for p in made] == ["anna bob", "bob anna"]
     for pair in made:
         assert pair.prompt[-1] == PAUSE
@@ -240,13 +240,40 @@ def test_consistency_changes_the_voice_alone(tmp_path: Path, reader: pairs.Reade
         assert not np.array_equal(pair.positive, pair.negative)
         assert abs(int(pair.prompt[0]) - int(pair.positive[0])) < 50  # one voice
     write_corpus(tmp_path / "e", documents[3:], name="e", **SETTINGS)
-    with pytest.raises(UsageError, match="every held-out text of e is of one sentence"):
-        list(pairs.consistency(open_corpus(tmp_path / "e"), reader, limit=9))
+    with pytest.raises(
+        UsageError, match="every text of validation and test in e is of one sentence"
+    ):
+        list(pairs.consistency(open_corpus(tmp_path / "e"), reader, pairs.HELD_OUT, 9))
     bare = [d for d in documents if d.id == "a"]
     bare = [Spoken(d.id, d.split, d.units, d.seconds, d.speaker, d.sentences) for d in bare]
     write_corpus(tmp_path / "d", bare, name="d", **SETTINGS)
     with pytest.raises(UsageError, match="d keeps no texts: build it with --keep-text"):
-        list(pairs.consistency(open_corpus(tmp_path / "d"), reader, limit=9))
+        list(pairs.consistency(open_corpus(tmp_path / "d"), reader, pairs.HELD_OUT, 9))
+
+
+def test_preferences_for_who_has_spoken_are_of_train_and_held_out_of_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: pairs.Reader
+) -> None:
+    monkeypatch.setattr("slam_core.commands.preferences.open_reader", letters)
+    splits = ("train", "train", "train", "validation", "validation", "test")
+    documents = [
+        spoken(reader, f"{'ab'[n % 2]}{n}", split, f"e{'klmnop'[n]}", "cd")
+        for n, split in enumerate(splits)
+    ]
+    write_corpus(tmp_path / "c", documents, name="c", **SETTINGS)
+    command = ["consistency", str(tmp_path / "c"), "--limit", "2", "--held-out", "9"]
+    assert CliRunner().invoke(preferences.app, command).exit_code == 0
+    folder = tmp_path / "c" / "preferences" / "voices"
+    train, held_out = (open_pairs(folder / part) for part in ("train", "held_out"))
+    assert [pair.id for pair in train.items] == ["a0:0", "a2:0"]
+    assert [pair.id for pair in held_out.items] == ["a4:0", "b3:0"]
+    for pair in (*train.items, *held_out.items):
+        assert abs(int(pair.prompt[0]) - int(pair.positive[0])) < 50  # one voice
+        assert abs(int(pair.prompt[0]) - int(pair.negative[0])) > 50
+    assert "is made already" in CliRunner().invoke(preferences.app, command).output
+    other = CliRunner().invoke(preferences.app, command[:-2]).exception
+    assert isinstance(other, UsageError)
+    assert "another pair set, made by `python -m slam_core preferences consistency c" in str(other)
 
 
 def test_ends_of_stories_against_ends_that_do_not_follow(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ def cloze(
     line, a wrong end of another story is read aloud by who reads the prompt; without, it is cut
     from the other story, and may be in another voice. All lines are looked at before any is read.
     """
-    documents = _held_out(corpus, ("train", *HELD_OUT))
+    documents = _documents(corpus, ("train", *HELD_OUT))
 
     def place(told: Any, where: str, more: int = 0) -> tuple[Document, int]:
         """The document, and the sentence of it after which there must be so many `more`."""
@@ -262,7 +262,7 @@ def endings(
     """
     from slam_core.stories import story_of
 
-    found = _held_out(corpus, splits)
+    found = _documents(corpus, splits)
     made = 0
     for id in sorted(found):
         if made == limit:
@@ -279,21 +279,27 @@ def endings(
         made += 1
 
 
-def consistency(corpus: Corpus, reader: Reader, limit: int) -> Iterator[Pair]:
+def consistency(
+    corpus: Corpus, reader: Reader, splits: Sequence[str], limit: int
+) -> Iterator[Pair]:
     """Half a passage, then its other half in the same voice or in another one.
 
-    Passages are two sentences that follow each other in a held-out document whose text is known,
-    one a document. The same words on both sides, so only the voice can tell; `group` names the
-    two speakers. A document of one sentence is passed over.
+    Passages are two sentences that follow each other in a document of `splits` whose text is
+    known, one a document. The same words on both sides, so only the voice can tell; `group` names
+    the two speakers. A document of one sentence is passed over.
     """
-    found = {id: d for id, d in _held_out(corpus, HELD_OUT).items() if id in corpus.texts}
-    if not found:
+    found = _documents(corpus, splits)
+    if not corpus.texts.keys() & found.keys():
         raise UsageError(f"{corpus.name} keeps no texts: build it with --keep-text")
-    found = {id: d for id, d in found.items() if len(corpus.texts[id].sentences) > 1}
+    found = {
+        id: d
+        for id, d in found.items()
+        if id in corpus.texts and len(corpus.texts[id].sentences) > 1
+    }
     if not found:
         raise UsageError(
-            f"every held-out text of {corpus.name} is of one sentence: two are needed for a "
-            "voice to change between them"
+            f"every text of {' and '.join(splits)} in {corpus.name} is of one sentence: two are "
+            "needed for a voice to change between them"
         )
     people = list(dict.fromkeys(reader.cast.speakers))
     for id in sorted(found)[:limit]:
@@ -323,7 +329,7 @@ def _after(before: Units, units: Units) -> Units:
     return units[1:] if repeats else units
 
 
-def _held_out(corpus: Corpus, splits: Iterable[str]) -> dict[str, Document]:
+def _documents(corpus: Corpus, splits: Iterable[str]) -> dict[str, Document]:
     present = [split for split in splits if split in corpus.manifest.splits]
     return {d.id: d for split in present for d in corpus.documents(split)}
 

@@ -136,10 +136,10 @@ def consistency(
     tokeniser: TokeniserName = None,
 ) -> None:
     """Two sentences by one speaker, against the second by another (after SALMon)."""
-    from slam_core.building.pairs import consistency
+    from slam_core.building.pairs import HELD_OUT, consistency
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
-    made = consistency(opened, reader, limit)
+    made = consistency(opened, reader, HELD_OUT, limit)
     command = f"consistency {opened.name} --limit {limit}"
     _write(opened, made, name, made_by(opened, command, name, reader, cast))
 

@@ -45,6 +45,11 @@ Most = Annotated[
     typer.Option(min=0, max=1, help="Leave out pairs with a higher auto-BLEU-2; Slam: 0.3."),
 ]
 
+Limit = Annotated[int, typer.Option(min=2, help="Pairs to train.")]
+HeldOut = Annotated[
+    int | None, typer.Option(min=1, help="Pairs to hold out; a tenth where not given.")
+]
+
 
 class Wrong(StrEnum):
     """How many pairs a question makes."""
@@ -117,7 +122,8 @@ def endings(
     corpus: Annotated[str, typer.Argument(help="A corpus that `corpus stories` made.")],
     name: Called = "endings",
     kind: Annotated[str, typer.Option(help="Kind of wrong ending: story, topic, ...")] = "story",
-    limit: Annotated[int, typer.Option(min=2, help="Pairs to train; a tenth held out.")] = 4000,
+    limit: Limit = 4000,
+    held_out: HeldOut = None,
     cast: CastName = "mixed",
     tokeniser: TokeniserName = None,
     max_auto_bleu: Most = None,
@@ -127,19 +133,51 @@ def endings(
     from slam_core.building.pairs import endings
 
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
-    parts = (("train", limit), ("validation", -(-limit // 10)))
     made: Iterator[Preference] = (
         Preference(pair, pair.id, split, _story(opened, pair.id.partition(":")[0]))
-        for split, most in parts
+        for split, most in _parts(limit, held_out)
         for pair in watched(endings(opened, kind, reader, (split,), most))
     )
-    command = f"endings {opened.name} --kind {kind} --limit {limit}"
+    command = f"endings {opened.name} --kind {kind} --limit {limit}{_said(held_out)}"
     if max_auto_bleu is not None:
         made = filtered(made, max_auto_bleu, on.value)
         command += f" --max-auto-bleu {max_auto_bleu:g} --on {on.value}"
     _write(
         opened, name, made, 0.1, made_by(opened, command, name, reader, cast, group="preferences")
     )
+
+
+@app.command()
+def consistency(
+    corpus: Annotated[str, typer.Argument(help="A corpus with texts.")],
+    name: Called = "voices",
+    limit: Limit = 4000,
+    held_out: HeldOut = None,
+    cast: CastName = "mixed",
+    tokeniser: TokeniserName = None,
+) -> None:
+    """Prefer that who has spoken goes on, in the training split; held out, in validation."""
+    from slam_core.building.pairs import consistency
+
+    opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
+    made = (
+        Preference(pair, pair.id, split)
+        for split, most in _parts(limit, held_out)
+        for pair in watched(consistency(opened, reader, (split,), most))
+    )
+    command = f"consistency {opened.name} --limit {limit}{_said(held_out)}"
+    _write(
+        opened, name, made, 0.1, made_by(opened, command, name, reader, cast, group="preferences")
+    )
+
+
+def _parts(limit: int, held_out: int | None) -> tuple[tuple[str, int], tuple[str, int]]:
+    """The splits that preferences are made of, and how many of each."""
+    return ("train", limit), ("validation", held_out or -(-limit // 10))
+
+
+def _said(held_out: int | None) -> str:
+    return f" --held-out {held_out}" if held_out else ""
 
 
 def _story(corpus: Corpus, id: str) -> str | None:
