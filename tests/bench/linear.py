@@ -23,6 +23,7 @@ from small_step import fresh, step_of
 from table import store
 from trainer import plain
 
+from slam_core.decoder.attention import NAME
 from slam_core.decoder.linear import HALVED
 from slam_core.recipes import DEMO
 from slam_core.spec import resolve
@@ -54,7 +55,7 @@ def row(size: str, threads: int, rounds: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     spec = resolve(DEMO.but({"model.family": "qwen2", "model.size": size}))
     mkl, onednn = (
-        step_of(model, spec, NextUnit().loss) for model in (plain(fresh(spec)), fresh(spec))
+        step_of(model, spec, NextUnit().loss) for model in (plain(fresh(spec), NAME), fresh(spec))
     )
     apart = abs(mkl() - onednn())
     begun = time.perf_counter()

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from table import store
 from torch.func import functional_call, stack_module_state, vmap
+from trainer import plain
 
 from slam_core.data import Mix
 from slam_core.models import build
@@ -53,6 +54,8 @@ def row(size: str, runs: int, rounds: int) -> dict[str, Any]:
     batches = torch.stack([torch.from_numpy(mix.batch(0)) for mix in mixes])
     terms = batches[0, :, 1:].numel()
     engines, objective = [Single(model, spec.optim) for model in models], NextUnit()
+    # `vmap` does not go through the suite's own products and attention.
+    shape = plain(build(spec.model, spec.data.context, 0).train())
     weights = {
         name: value.detach().clone().requires_grad_()
         for name, value in stack_module_state([*models])[0].items()
@@ -60,7 +63,7 @@ def row(size: str, runs: int, rounds: int) -> dict[str, Any]:
     optimiser = torch.optim.AdamW([*weights.values()], lr=spec.optim.lr, fused=True)
 
     def loss(mine: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-        logits = functional_call(models[0], mine, (rows[:, :-1],)).logits.float()
+        logits = functional_call(shape, mine, (rows[:, :-1],)).logits.float()
         return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum")
 
     def alone() -> None:

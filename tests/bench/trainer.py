@@ -8,19 +8,32 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AttentionInterface,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from slam_core.data import Mix
 from slam_core.decoder.linear import Linear
 from slam_core.models import build
 from slam_core.spec import RunSpec
 
+# torch's attention, without the mask that transformers makes for it in compiled code.
+UNMASKED = "unmasked"
+AttentionInterface.register(UNMASKED, sdpa_attention_forward)
 
-def plain(model: PreTrainedModel) -> PreTrainedModel:
-    """With linear layers as torch has them (`slam_core.decoder.linear`), the head's included."""
+
+def plain(model: PreTrainedModel, attention: str = UNMASKED) -> PreTrainedModel:
+    """With attention and linear layers as torch has them (`slam_core.decoder`), the head's
+    included."""
     for module in model.modules():
         if isinstance(module, Linear):
             module.__class__ = nn.Linear
+    model.set_attn_implementation(attention)
     return model
 
 
@@ -32,7 +45,7 @@ def trainer_of(
     It predicts the units of a row from each other, one fewer a row than the suite.
     """
     optim, steps = spec.optim, spec.steps or 0
-    model = plain(build(spec.model, spec.data.context, spec.seed))
+    model = plain(build(spec.model, spec.data.context, spec.seed), "sdpa")
     mix = Mix(spec.data, spec.seed)
     rows = torch.from_numpy(np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)]))
     data: Any = [{"input_ids": row, "labels": row} for row in rows]

@@ -1,0 +1,97 @@
+"""Causal attention in blocks of queries, where torch's kernel for CPUs is the slower way.
+
+That is so on AMD processors with AVX-512, of which MKL uses half (`slam_core.decoder.linear`), and
+more so in bf16, which torch's kernel converts as it goes. Here a block of queries meets the keys up
+to its end in batched products, in bf16 by oneDNN (tests/bench/attention.py).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from slam_core.decoder.linear import HALVED
+
+# Queries in a block: products of larger ones are quicker, but more of them is not looked at.
+BLOCK = {torch.bfloat16: 128, torch.float32: 64}
+# With fewer queries torch's kernel is as quick.
+LEAST = {torch.bfloat16: 64, torch.float32: 256}
+
+
+def quick(query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether attention of these (rows, heads, time, width) in a precision is faster here."""
+    return (
+        HALVED
+        and query.is_cpu
+        and dtype in BLOCK
+        and query.shape[2] == key.shape[2] >= LEAST[dtype]
+    )
+
+
+def causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None = None
+) -> torch.Tensor:
+    """(rows, heads, time, width) query, fewer heads of key and value, each of which several heads
+    of queries share -> (rows, heads, time, width), in the precision of `value`."""
+    rows, heads, time, width = query.shape
+    shared, size = heads // key.shape[1], rows * key.shape[1]
+    scaled = query * (1 / math.sqrt(width) if scaling is None else scaling)
+    found: torch.Tensor = _Causal.apply(  # type: ignore[no-untyped-call]
+        scaled.to(value.dtype).reshape(size, shared, time, width),
+        key.to(value.dtype).reshape(size, time, width),
+        value.reshape(size, time, width),
+    )
+    return found.view(rows, heads, time, width)
+
+
+class _Causal(torch.autograd.Function):
+    """(size, shared, time, width) scaled queries, (size, time, width) keys and values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        found, weights = torch.empty_like(query), []
+        for begin, end in _blocks(query):
+            logits = torch.bmm(_flat(query[:, :, begin:end]), key[:, :end].mT)
+            later = torch.ones(end - begin, end - begin, dtype=torch.bool).triu_(1)
+            own = logits.view(*query.shape[:2], end - begin, end)[..., begin:]
+            own.masked_fill_(later, -math.inf)
+            weights.append(torch.softmax(logits, -1))
+            found[:, :, begin:end] = _apart(torch.bmm(weights[-1], value[:, :end]), query)
+        ctx.save_for_backward(query, key, value, *weights)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        query, key, value, *weights = ctx.saved_tensors
+        of_query = torch.empty_like(query)
+        of_key, of_value = (torch.zeros_like(key, dtype=torch.float32) for _ in range(2))
+        for (begin, end), weight in zip(_blocks(query), weights, strict=True):
+            towards = _flat(gradient[:, :, begin:end])
+            of_value[:, :end] += torch.bmm(weight.mT, towards)
+            of_weight = torch.bmm(towards, value[:, :end].mT)
+            of_logits = torch._softmax_backward_data(of_weight, weight, -1, weight.dtype)
+            of_query[:, :, begin:end] = _apart(torch.bmm(of_logits, key[:, :end]), query)
+            of_key[:, :end] += torch.bmm(of_logits.mT, _flat(query[:, :, begin:end]))
+        return of_query, of_key.to(key.dtype), of_value.to(value.dtype)
+
+
+def _blocks(query: torch.Tensor) -> list[tuple[int, int]]:
+    """Of about as many queries each."""
+    time, most = query.shape[2], BLOCK[query.dtype]
+    each = math.ceil(time / math.ceil(time / most))
+    return [(begin, min(begin + each, time)) for begin in range(0, time, each)]
+
+
+def _flat(block: torch.Tensor) -> torch.Tensor:
+    """(size, shared, time, width) -> (size, shared * time, width)."""
+    return block.reshape(len(block), -1, block.shape[-1])
+
+
+def _apart(block: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    return block.view(*query.shape[:2], -1, query.shape[-1])
