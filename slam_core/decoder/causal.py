@@ -18,7 +18,7 @@ from slam_core.decoder.linear import HALVED
 # Queries in a block: products of larger ones are quicker, but more of them is not looked at.
 BLOCK = {torch.bfloat16: 128, torch.float32: 64}
 # With fewer queries torch's kernel is as quick.
-LEAST = {torch.bfloat16: 64, torch.float32: 256}
+LEAST = {torch.bfloat16: 128, torch.float32: 256}
 
 
 def quick(query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> bool:
