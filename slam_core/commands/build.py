@@ -174,15 +174,29 @@ def _build(
     stream: Iterator[Source] | None = None,
 ) -> None:
     """Encode what is missing, of the plan or of a stream, and assemble the corpus."""
-    from slam_core.building.build import encode_all
-
-    if not stream and (done := plan.finished()):
+    if (plan.out / "corpus.json").exists():
+        for _ in plan.passing(stream or ()):
+            pass  # only the whole stream tells what the corpus would be of
+        done = plan.finished()
         say(f"{plan.out} is already built from these sources: revision {done.revision}")
         if not (plan.out / "ngrams.json").is_file():  # it was killed before
             finish(plan.out, done)
         return
-    if (plan.out / "corpus.json").exists():
-        raise UsageError(f"{plan.out} holds a corpus: give another --out or remove it")
+    with plan.claimed():
+        manifest = _encode(plan, name, jobs, strict, left_out or {}, stream)
+    finish(plan.out, manifest)
+
+
+def _encode(
+    plan: Plan,
+    name: str,
+    jobs: int,
+    strict: bool,
+    left_out: dict[str, str],
+    stream: Iterator[Source] | None,
+) -> Manifest:
+    from slam_core.building.build import encode_all
+
     skipped: dict[str, str] = {}
     if stream:
         say(f"a stream of documents; writing {plan.out}")
@@ -208,8 +222,7 @@ def _build(
         )
     if len(skipped) == total:
         raise SlamError(f"none of the {total} files can be used (see above)")
-    manifest = plan.assemble(name, dict(sorted(skipped.items())), left_out or {})
-    finish(plan.out, manifest)
+    return plan.assemble(name, dict(sorted(skipped.items())), left_out)
 
 
 def _say_conversions(paths: Iterable[Path]) -> None:
