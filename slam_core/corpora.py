@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +151,14 @@ def words_of(sentence: str) -> list[str]:
     return [word for word in sentence.split() if any(map(str.isalnum, word))]
 
 
+class Kind(NamedTuple):
+    """What tells units of one tokeniser from those of another, as far as it is known."""
+
+    what: str  # has them
+    inventory: int | None
+    tokeniser: str | None  # its revision
+
+
 @dataclass(frozen=True)
 class Corpus:
     """An opened corpus: memory-mapped, immutable, cheap to open and to pickle."""
@@ -171,6 +179,12 @@ class Corpus:
     def inventory(self) -> int:
         """The number of unit ids, PAUSE included where the tokeniser has one."""
         return self.manifest.inventory
+
+    @property
+    def kind(self) -> Kind:
+        """Of its units."""
+        made_by = self.manifest.provenance.get("tokeniser_revision")
+        return Kind(f"corpus {self.name}", self.inventory, made_by)
 
     @property
     def eos(self) -> int:
@@ -334,25 +348,26 @@ def one_inventory(opened: Sequence[Corpus]) -> int:
             "one run needs one tokeniser: rebuild one of them with the other's"
         )
     for corpus in opened:
-        refuse_other_tokeniser(f"corpus {corpus.name}", corpus.manifest.provenance, opened)
+        refuse_other_units(corpus.kind, (other.kind for other in opened))
     return opened[0].inventory
 
 
-def refuse_other_tokeniser(
-    what: str, provenance: Mapping[str, Any], opened: Iterable[Corpus]
+def refuse_other_units(
+    mine: Kind,
+    others: Iterable[Kind],
+    remedy: str = "they go together only if one tokeniser makes both",
 ) -> None:
-    """`UsageError` if units with this provenance are of another tokeniser than those of a corpus.
+    """`UsageError` if units are of another tokeniser than others, as far as both are known.
 
-    Two tokenisers may have equally many units, which mean other sounds. Only revisions tell, where
-    both are known.
+    Two tokenisers may have equally many units, which mean other sounds: then only revisions tell.
     """
-    made_by = provenance.get("tokeniser_revision")
-    for corpus in opened:
-        own = corpus.manifest.provenance.get("tokeniser_revision")
-        if None not in (made_by, own) and made_by != own:
+    what, inventory, tokeniser = mine
+    for other, ids, revision in others:
+        if None not in (inventory, ids) and inventory != ids:
+            raise UsageError(f"{what} has {inventory} unit ids, {other} has {ids}: {remedy}")
+        if None not in (tokeniser, revision) and tokeniser != revision:
             raise UsageError(
-                f"{what} has units of tokeniser {made_by}, corpus {corpus.name} of {own}: they go "
-                "together only if one tokeniser makes both"
+                f"{what} has units of tokeniser {tokeniser}, {other} of {revision}: {remedy}"
             )
 
 

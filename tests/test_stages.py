@@ -205,7 +205,7 @@ def test_preferences_of_other_units_are_refused_before_the_first_stage(
     two_stages: RunSpec, tmp_path: Path
 ) -> None:
     other = write_tiny_corpus(tmp_path / "more", inventory=30)
-    with pytest.raises(UsageError, match="have 21 unit ids, corpus more has 30"):
+    with pytest.raises(UsageError, match="has 21 unit ids, corpus more has 30"):
         resolve(two_stages.but({"data.sources.0.corpus": str(other)}))
     assert two_stages.dpo is not None
     one = Pair("p", *(np.array([k], np.uint16) for k in range(3)))

@@ -30,7 +30,7 @@ from slam_core.commands.benchmark import (
 )
 from slam_core.commands.corpus import say
 from slam_core.commands.formats import counted, tell_pairs
-from slam_core.corpora import Corpus, open_corpus, refuse_other_tokeniser
+from slam_core.corpora import Corpus, Kind, open_corpus, refuse_other_units
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import replacing
 from slam_core.formats import slamkit
@@ -231,12 +231,9 @@ def import_(
         from slam_core.benchmarks.encode import source_of
 
         encoder = source_of(source, folder, tokeniser)
-        if encoder.inventory != opened.inventory:
-            raise UsageError(
-                f"the tokeniser has {encoder.inventory} unit ids, corpus {opened.name} has "
-                f"{opened.inventory}: give the --tokeniser that made the corpus"
-            )
-        refuse_other_tokeniser(str(folder), encoder.record, [opened])
+        kind = Kind("the tokeniser", encoder.inventory, encoder.record["tokeniser_revision"])
+        remedy = "give the --tokeniser that made the corpus"
+        refuse_other_units(kind, [opened.kind], remedy)
         record |= encoder.record
         found = counted(_heard(source, encoder))
     if max_auto_bleu is not None:
