@@ -311,3 +311,16 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     assert len(list(read_documents(bom, Reading(INVENTORY, 25.0)))) == 2
     with pytest.raises(UsageError, match=r"is no \.jsonl file and no folder with some"):
         list(read_documents(tmp_path / "nothing", Reading(INVENTORY, 25.0)))
+
+
+def test_a_kill_before_the_losses_is_told(tmp_path: Path) -> None:
+    lines = [{"id": s, "split": s, "units": [1, 1, 2]} for s in ("train", "validation")]
+    source, out = written(tmp_path / "own.jsonl", lines), tmp_path / "c"
+    imported(source, out)
+    with pytest.raises(UsageError, match=r"holds a corpus: give another --out or remove it$"):
+        imported(source, out)
+    (out / "ngrams.json").unlink()
+    with pytest.raises(UsageError, match="are missing: `python -m slam_core corpus ngrams /"):
+        imported(source, out)
+    assert command("ngrams", out).exit_code == 0
+    assert (out / "ngrams.json").is_file()

@@ -127,8 +127,7 @@ def texts(
     if (source is None) == (stories is None):
         raise UsageError("give a folder of .txt files or --stories N, one of the two")
     check_shares(val_share, test_share)
-    if (out / "corpus.json").exists():
-        raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    refuse_corpus(out)
     left_out: dict[str, str] = {}
     if source is None:
         found = story_sources((1, 2, 3), stories or 0, None, val_share, test_share)
@@ -238,9 +237,23 @@ def _say_conversions(paths: Iterable[Path]) -> None:
             say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
 
 
+def refuse_corpus(out: Path) -> None:
+    """`UsageError` if a folder holds a corpus, with what a kill may have left undone."""
+    if not (out / "corpus.json").exists():
+        return
+    undone = ""
+    if _measurable(open_corpus(out).manifest) and not (out / "ngrams.json").is_file():
+        undone = f"; its n-gram losses are missing: `python -m slam_core corpus ngrams {out}`"
+    raise UsageError(f"{out} holds a corpus: give another --out or remove it{undone}")
+
+
+def _measurable(manifest: Manifest) -> bool:
+    return {"train", "validation"} <= manifest.splits.keys()
+
+
 def finish(out: Path, manifest: Manifest) -> None:
     """Measure the n-grams of a new corpus, if it has splits to measure them on."""
-    if {"train", "validation"} <= manifest.splits.keys():
+    if _measurable(manifest):
         measured = remeasure(open_corpus(out))
         say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
     say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")
