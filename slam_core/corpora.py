@@ -199,8 +199,7 @@ class Corpus:
     @cached_property
     def _documents(self) -> dict[str, list[Document]]:
         listed: dict[str, list[Document]] = {split: [] for split in self.manifest.splits}
-        for line in (self.folder / "documents.jsonl").read_bytes().splitlines():
-            document = Document.model_validate_json(line)
+        for document in records(self.folder / "documents.jsonl", Document):
             listed[document.split].append(document)
         return listed
 
@@ -237,8 +236,7 @@ class Corpus:
         """What the documents say, by their ids; empty where the corpus has no texts."""
         if self.manifest.texts_sha256 is None:
             return {}
-        lines = (self.folder / "texts.jsonl").read_bytes().splitlines()
-        return {text.id: text for text in map(Text.model_validate_json, lines)}
+        return {text.id: text for text in records(self.folder / "texts.jsonl", Text)}
 
     def units(self, split: str) -> int:
         """Length of the split's stream."""
@@ -391,6 +389,19 @@ def parsed(path: Path, kind: type[R], what: str) -> R:
         raise SlamError(
             f"{path} is no {what}: {first['msg']}{at}; copy it again or make it anew"
         ) from None
+
+
+def records(path: Path, kind: type[R]) -> Iterator[R]:
+    """The lines of a file of a corpus, one in memory at a time; SlamError at a damaged one."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError:
+                raise SlamError(
+                    f"{path}, line {number} is damaged or was edited: copy the corpus again or "
+                    "rebuild it"
+                ) from None
 
 
 @dataclass(frozen=True)
