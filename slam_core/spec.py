@@ -442,6 +442,10 @@ def _resolve(spec: RunSpec) -> RunSpec:
         data = data.model_copy(update={"sources": sources})
     if data.packing == "stream":
         data = data.model_copy(update={"packing": None})
+    if data.interleave and data.interleave.method == "random":
+        span = Interleave.model_fields["span"].default  # it decides nothing there
+        interleave = data.interleave.model_copy(update={"span": span})
+        data = data.model_copy(update={"interleave": interleave})
     if data.interleave and None in (data.interleave.text_revision, data.interleave.text_size):
         text = text_tokens(data.interleave.text)
         found = {"text_revision": text.revision, "text_size": text.size}
