@@ -143,6 +143,11 @@ def group_scores(run: str, benchmark: str) -> list[dict[str, Any]]:
 
 def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:
     """SlamError if an item occurs in what the run was trained on, as far as that is here."""
+    if spec.dpo and spec.dpo.revision == pairs.revision:
+        raise SlamError(
+            f"the run was trained to prefer what {pairs.name} prefers; score it on the held_out "
+            "part"
+        )
     for source in spec.data.sources:
         if trained := corpus_here(source):
             refuse_trained(pairs.name, pairs.items, [trained])
