@@ -236,7 +236,9 @@ def test_units_of_another_tokeniser_are_not_scored(
     assert refused in capsys.readouterr().err
     (tmp_path / "elsewhere").rename(own)
     journal = scratch.attempts(spec.id)[-1] / "events.jsonl"
-    journal.write_text(journal.read_text().replace('"tokenisers":{"own":"aaaaaaaaaaaa"},', ""))
+    noted = ',"tokenisers":{"own":"aaaaaaaaaaaa"}'
+    assert noted in journal.read_text()
+    journal.write_text(journal.read_text().replace(noted, ""))
     assert main(["score", spec.id, "--benchmark", str(other)]) == 2
     assert refused in capsys.readouterr().err
 
