@@ -257,6 +257,8 @@ def _said(sentence: str, words: list[list[int]], units: Sequence[int] = (1,)) ->
         ('{"units": [1e400]}', "line 1: units holds Infinity"),
         ('{"tokens": [1]}', "line 1: there is no field units, audio_repr or input_ids"),
         ("[1, 2]", "line 1 is no JSON object"),
+        (r'{"units": [1], "id": "\ud83d a"}', "line 1 has half of a character"),
+        (r'{"units": [1], "id": "\ud83d\ude00", "split": "x"}', "line 1: split is 'x'"),
         ('{"units": [1], "seconds": -1}', "line 1: seconds is -1: it must not be negative"),
         ('{"units": [1], "seconds": NaN}', "line 1: seconds is NaN: it must not be"),
         ('{"units": [1], "seconds": "3"}', 'line 1: seconds is "3": it must be a number'),
