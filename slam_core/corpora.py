@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +151,14 @@ def words_of(sentence: str) -> list[str]:
     return [word for word in sentence.split() if any(map(str.isalnum, word))]
 
 
+class Kind(NamedTuple):
+    """What tells units of one tokeniser from those of another, as far as it is known."""
+
+    what: str  # has them
+    inventory: int | None
+    tokeniser: str | None  # its revision
+
+
 @dataclass(frozen=True)
 class Corpus:
     """An opened corpus: memory-mapped, immutable, cheap to open and to pickle."""
@@ -173,6 +181,12 @@ class Corpus:
         return self.manifest.inventory
 
     @property
+    def kind(self) -> Kind:
+        """Of its units."""
+        made_by = self.manifest.provenance.get("tokeniser_revision")
+        return Kind(f"corpus {self.name}", self.inventory, made_by)
+
+    @property
     def eos(self) -> int:
         """The id that stands between documents (and begins a sequence)."""
         return self.inventory
@@ -185,8 +199,7 @@ class Corpus:
     @cached_property
     def _documents(self) -> dict[str, list[Document]]:
         listed: dict[str, list[Document]] = {split: [] for split in self.manifest.splits}
-        for line in (self.folder / "documents.jsonl").read_bytes().splitlines():
-            document = Document.model_validate_json(line)
+        for document in records(self.folder / "documents.jsonl", Document):
             listed[document.split].append(document)
         return listed
 
@@ -223,8 +236,7 @@ class Corpus:
         """What the documents say, by their ids; empty where the corpus has no texts."""
         if self.manifest.texts_sha256 is None:
             return {}
-        lines = (self.folder / "texts.jsonl").read_bytes().splitlines()
-        return {text.id: text for text in map(Text.model_validate_json, lines)}
+        return {text.id: text for text in records(self.folder / "texts.jsonl", Text)}
 
     def units(self, split: str) -> int:
         """Length of the split's stream."""
@@ -334,25 +346,26 @@ def one_inventory(opened: Sequence[Corpus]) -> int:
             "one run needs one tokeniser: rebuild one of them with the other's"
         )
     for corpus in opened:
-        refuse_other_tokeniser(f"corpus {corpus.name}", corpus.manifest.provenance, opened)
+        refuse_other_units(corpus.kind, (other.kind for other in opened))
     return opened[0].inventory
 
 
-def refuse_other_tokeniser(
-    what: str, provenance: Mapping[str, Any], opened: Iterable[Corpus]
+def refuse_other_units(
+    mine: Kind,
+    others: Iterable[Kind],
+    remedy: str = "they go together only if one tokeniser makes both",
 ) -> None:
-    """`UsageError` if units with this provenance are of another tokeniser than those of a corpus.
+    """`UsageError` if units are of another tokeniser than others, as far as both are known.
 
-    Two tokenisers may have equally many units, which mean other sounds. Only revisions tell, where
-    both are known.
+    Two tokenisers may have equally many units, which mean other sounds: then only revisions tell.
     """
-    made_by = provenance.get("tokeniser_revision")
-    for corpus in opened:
-        own = corpus.manifest.provenance.get("tokeniser_revision")
-        if None not in (made_by, own) and made_by != own:
+    what, inventory, tokeniser = mine
+    for other, ids, revision in others:
+        if None not in (inventory, ids) and inventory != ids:
+            raise UsageError(f"{what} has {inventory} unit ids, {other} has {ids}: {remedy}")
+        if None not in (tokeniser, revision) and tokeniser != revision:
             raise UsageError(
-                f"{what} has units of tokeniser {made_by}, corpus {corpus.name} of {own}: they go "
-                "together only if one tokeniser makes both"
+                f"{what} has units of tokeniser {tokeniser}, {other} of {revision}: {remedy}"
             )
 
 
@@ -376,6 +389,19 @@ def parsed(path: Path, kind: type[R], what: str) -> R:
         raise SlamError(
             f"{path} is no {what}: {first['msg']}{at}; copy it again or make it anew"
         ) from None
+
+
+def records(path: Path, kind: type[R]) -> Iterator[R]:
+    """The lines of a file of a corpus, one in memory at a time; SlamError at a damaged one."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError:
+                raise SlamError(
+                    f"{path}, line {number} is damaged or was edited: copy the corpus again or "
+                    "rebuild it"
+                ) from None
 
 
 @dataclass(frozen=True)

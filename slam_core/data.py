@@ -94,6 +94,12 @@ class Mix:
             for label, count, windows in zip(labels, drawn, self._windows, strict=True)
         }
 
+    @property
+    def tokenisers(self) -> dict[str, str]:
+        """The revisions of the tokenisers of its corpora, where they are known."""
+        kinds = {corpus.name: corpus.kind.tokeniser for corpus in self._corpora}
+        return {name: revision for name, revision in kinds.items() if revision}
+
     def fit(self, vocab: int) -> None:
         """`UsageError` unless a model has as many ids as the data: benchmarks of units know the end
         of a document by its being the last."""

@@ -30,6 +30,7 @@ from slam_core.prompts import Continuation, transcripts_metric
 from slam_core.provenance import pick_device
 from slam_core.tokeniser.audio import RATE, SUFFIXES, open_audio
 
+LONGEST = 30  # seconds that a Whisper hears
 Wave = npt.NDArray[np.float32]
 Speak = Callable[[Sequence[Continuation]], Iterator[Wave]]
 
@@ -148,7 +149,7 @@ def _spoken(vocoder: str, inventory: int) -> int:
 
 
 def transcripts(waves: Iterator[Wave], asr: str) -> list[str]:
-    """What a Whisper hears in waveforms at 16 kHz, each of 30 s at most."""
+    """What a Whisper hears in waveforms at 16 kHz; `UsageError` if one is longer than it hears."""
     from transformers import AutoFeatureExtractor, AutoModelForSpeechSeq2Seq, AutoTokenizer
 
     model = _loaded(AutoModelForSpeechSeq2Seq, asr, "ASR model")
@@ -156,6 +157,11 @@ def transcripts(waves: Iterator[Wave], asr: str) -> list[str]:
     tokens = _part(AutoTokenizer, asr, "tokeniser of the ASR model")
     out = []
     for wave in waves:
+        if len(wave) > LONGEST * RATE:
+            raise UsageError(
+                f"a continuation lasts {len(wave) / RATE:.1f} s, and a Whisper hears {LONGEST} s: "
+                "lower --new"
+            )
         heard = features(wave, sampling_rate=RATE, return_tensors="pt")
         with torch.inference_mode():
             ids = model.generate(heard["input_features"].to(model.device), do_sample=False)

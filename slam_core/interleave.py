@@ -129,7 +129,7 @@ class Interleaved:
             if document.id in corpus.texts and document.units
         ]
         if modality == "interleaved":
-            kept = [(document, text) for document, text in kept if None not in text.words]
+            kept = [one for one in kept if None not in one[1].words and any(one[1].words)]
         if not kept:
             raise UsageError(
                 f"corpus '{corpus.name}' has no {split} document with "

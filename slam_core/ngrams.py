@@ -23,6 +23,8 @@ from slam_core.files import write_file
 from slam_core.pair_sets import Likelihood, Pairs, open_pairs
 
 Stream = npt.NDArray[np.int64]
+# Units of a split that are looked at: sorting n-grams takes some 60 bytes of memory for each.
+MOST = 1 << 26
 
 
 class Baselines(BaseModel):
@@ -82,9 +84,11 @@ def baselines(corpus: Corpus, highest: int = 5) -> Baselines:
         held_out[f"pairs/{name}"] = units  # a set may be called as a split is
     nats = witten_bell(stream(corpus, "train"), held_out, corpus.vocab, highest)
     losses = {split: {n: float(x.mean()) for n, x in nats[split].items()} for split in splits}
+    whole = max(corpus.units(split) for split in ("train", *splits)) <= MOST
     return Baselines(
         revision=corpus.revision,
-        smoothing="interpolated Witten-Bell",
+        smoothing="interpolated Witten-Bell"
+        + ("" if whole else f" (of the first {MOST:,} units of a split)"),
         nats_per_unit=losses,
         best=min(losses["validation"], key=losses["validation"].__getitem__),
         pair_accuracy={
@@ -105,9 +109,10 @@ def remeasure(corpus: Corpus, highest: int = 5) -> Baselines:
 
 
 def stream(corpus: Corpus, split: str) -> Stream:
-    """The units of a split with EOS after every document."""
-    units = corpus.read(split, 0, corpus.units(split)).astype(np.int64)
-    return np.insert(units, corpus.starts(split)[1:], corpus.eos)
+    """The units of a split with EOS after every document; of a large one the first documents."""
+    ends = corpus.starts(split)[1:]
+    ends = ends[: max(1, int(np.searchsorted(ends, MOST, side="right")))]
+    return np.insert(corpus.read(split, 0, int(ends[-1])).astype(np.int64), ends, corpus.eos)
 
 
 def witten_bell(

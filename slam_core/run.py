@@ -189,7 +189,7 @@ def _attempt(
             spec=json.loads(spec.canonical()),
             counts=spec.counts.model_dump(),
             steps=loop.total,
-            provenance=provenance(device) | several | begun,
+            provenance=provenance(device) | {"tokenisers": mix.tokenisers} | several | begun,
         )
         for warning in (*_short(spec), *_other_positions(spec)):
             say(warning)

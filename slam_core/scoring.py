@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import Manifest, is_corpus, open_corpus, refuse_other_tokeniser
-from slam_core.errors import SlamError, UsageError
+from slam_core.corpora import Kind, Manifest, is_corpus, open_corpus, refuse_other_units
+from slam_core.errors import SlamError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.files import write_file
 from slam_core.journal import Journal
@@ -79,17 +79,26 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
 
 def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpec) -> int:
     """The run's vocabulary; `UsageError` unless a corpus or a pair set has as many units as it was
-    trained on, and of the same tokeniser, as far as their provenance and the corpora here tell."""
+    trained on, and of the same tokeniser, as far as that is known."""
     vocab = spec.model.vocab or 0
-    trained = vocab - spec.data.further_ids
-    if made.inventory != trained:
-        raise UsageError(
-            f"{what} has {made.inventory} units, run {run} was trained on {trained}: "
-            "they come from different tokenisers"
-        )
-    opened = (corpus_here(source) for source in spec.data.sources)
-    refuse_other_tokeniser(what, made.provenance, filter(None, opened))
+    kind = Kind(what, made.inventory, made.provenance.get("tokeniser_revision"))
+    own = Kind(f"run {run}", vocab - spec.data.further_ids, None)
+    refuse_other_units(kind, [own, *_trained_on(run, spec)])
     return vocab
+
+
+def _trained_on(run: str, spec: RunSpec) -> Iterator[Kind]:
+    """The units of a run's corpora: what it has noted of them, or, as early runs did not, what the
+    corpora here say."""
+    start = next(event for event in scratch.events(run) if event["event"] == "start")
+    noted: dict[str, str] | None = start["provenance"].get("tokenisers")
+    if noted is not None:
+        for name, revision in noted.items():
+            yield Kind(f"corpus {name}", None, revision)
+    else:
+        for source in spec.data.sources:
+            if corpus := corpus_here(source):
+                yield corpus.kind
 
 
 def items_file(folder: Path, benchmark: str, revision: str) -> Path:
@@ -134,6 +143,11 @@ def group_scores(run: str, benchmark: str) -> list[dict[str, Any]]:
 
 def _refuse_trained(spec: RunSpec, pairs: Pairs, say: Say) -> None:
     """SlamError if an item occurs in what the run was trained on, as far as that is here."""
+    if spec.dpo and spec.dpo.revision == pairs.revision:
+        raise SlamError(
+            f"the run was trained to prefer what {pairs.name} prefers; score it on the held_out "
+            "part"
+        )
     for source in spec.data.sources:
         if trained := corpus_here(source):
             refuse_trained(pairs.name, pairs.items, [trained])

@@ -442,6 +442,10 @@ def _resolve(spec: RunSpec) -> RunSpec:
         data = data.model_copy(update={"sources": sources})
     if data.packing == "stream":
         data = data.model_copy(update={"packing": None})
+    if data.interleave and data.interleave.method == "random":
+        span = Interleave.model_fields["span"].default  # it decides nothing there
+        interleave = data.interleave.model_copy(update={"span": span})
+        data = data.model_copy(update={"interleave": interleave})
     if data.interleave and None in (data.interleave.text_revision, data.interleave.text_size):
         text = text_tokens(data.interleave.text)
         found = {"text_revision": text.revision, "text_size": text.size}
@@ -473,13 +477,11 @@ def _resolve_dpo(dpo: Dpo | None, context: int, opened: list[corpora.Corpus]) ->
             f"preferences '{dpo.pairs}' are revision {made.revision} here, but the run was "
             f"declared with {dpo.revision}; restore that revision, or plan the run anew"
         )
-    for corpus in opened:  # before a first stage is trained for nothing
-        if made.inventory != corpus.inventory:
-            raise UsageError(
-                f"preferences '{dpo.pairs}' have {made.inventory} unit ids, corpus {corpus.name} "
-                f"has {corpus.inventory}: they come from different tokenisers"
-            )
-    corpora.refuse_other_tokeniser(f"preferences '{dpo.pairs}'", made.provenance, opened)
+    # Before a first stage is trained for nothing.
+    kind = corpora.Kind(
+        f"preferences '{dpo.pairs}'", made.inventory, made.provenance.get("tokeniser_revision")
+    )
+    corpora.refuse_other_units(kind, (corpus.kind for corpus in opened))
     return dpo.model_copy(update={"revision": made.revision, "units": found.mean_units})
 
 

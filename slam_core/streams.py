@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from slam_core.building.splits import seed_of
-from slam_core.corpora import Corpus, Document, SplitTotals, open_corpus
+from slam_core.corpora import Corpus, Document, SplitTotals, open_corpus, planned
 from slam_core.draws import Ids
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Source
@@ -96,7 +96,7 @@ def corpus_here(source: Source) -> Corpus | None:
     """The corpus of a source, None if it is not here in the revision that the spec names: one of
     the same name may be another. Shards are not read."""
     try:
-        corpus = open_corpus(source.corpus)
+        corpus = planned(source.corpus)
     except UsageError:
         return None
     return corpus if _is_of(source, corpus) else None

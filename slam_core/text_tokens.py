@@ -53,7 +53,7 @@ def text_tokens(name: str) -> TextTokens:
     except Exception as error:  # the library raises plain Exception
         raise UsageError(f"{path} is no tokenizer.json: {error}") from None
     return TextTokens(
-        size=tokenizer.get_vocab_size(),
+        size=1 + max(tokenizer.get_vocab().values()),  # ids may have gaps
         revision=hashlib.sha256(content).hexdigest()[:12],
         encode=lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
         decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False),

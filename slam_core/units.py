@@ -14,11 +14,8 @@ recording depend neither on the blocks that it is read in, nor on what is encode
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -71,19 +68,13 @@ class Tokeniser:
 
     @property
     def inventory(self) -> int:
-        """Number of unit ids: K, and PAUSE if there is a gate."""
-        return self.config.units + (self.config.gate is not None)
+        """Number of unit ids, PAUSE included if there is one."""
+        return self.config.inventory
 
-    @cached_property
+    @property
     def revision(self) -> str:
-        """12 hex digits over what decides the units: weights, layer, gate or windows."""
-        config = self.config
-        decides = {**config.encoder.decides(), "gate": config.gate and config.gate.model_dump()}
-        if config.gate is None:
-            decides["window"] = config.window.model_dump()
-        decides["sha256"] = config.sha256
-        written = json.dumps(decides, separators=(",", ":"))
-        return hashlib.sha256(written.encode()).hexdigest()[:12]
+        """What corpora of its units record."""
+        return self.config.revision
 
     def encode(self, wave: Wave) -> Units:
         """(samples,) float32 at 16 kHz -> `config.rate` units a second, not de-duplicated."""

@@ -23,7 +23,7 @@ from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.utterances import Place, Utterance
 from slam_core.tokeniser.codebook import k_means
-from slam_core.units import Tokeniser
+from slam_core.units import DEFAULT, Tokeniser
 
 CLIPS = sorted((EMBEDDED / "clips").glob("*.wav"))
 
@@ -102,8 +102,15 @@ def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Pat
     ]
     assert made.documents("train")[0].seconds <= 2.3
     assert list(made.manifest.provenance["skipped"]) == ["four"]
+    measured = (out / "ngrams.json").read_bytes()
+    (out / "ngrams.json").unlink()  # as a kill leaves it that comes between the two files
+    again = corpus("build", source, "--out", out, "--layout", "manifest")
+    assert "already built" in again.output
+    assert (out / "ngrams.json").read_bytes() == measured
+    source.write_text(source.read_text().replace("carl", "dora"))
     again = corpus("build", source, "--out", out, "--layout", "manifest")
     assert isinstance(again.exception, UsageError)
+    assert "other sources or settings" in str(again.exception)
     other = corpus("build", source, "--out", tmp_path / "x", "--layout", "timit")
     assert "no layout 'timit'" in str(other.exception)
 
@@ -153,6 +160,17 @@ def test_what_did_not_change_is_kept(tmp_path: Path) -> None:
     ]
     assert sources[0] == sources[1]
     assert sources[0].sha256 != sources[2].sha256
+
+
+def test_one_build_at_a_time_works_on_a_corpus(recordings: Path, tmp_path: Path) -> None:
+    """Who ended first would remove what the other has encoded."""
+    settings = build.Settings(DEFAULT, None)
+    with build.Plan([], settings, tmp_path / "out", "").claimed():
+        refused = corpus("build", recordings, "--out", tmp_path / "out")
+        assert isinstance(refused.exception, UsageError)
+        assert "another process is building" in str(refused.exception)
+    assert not (tmp_path / ".out.work").exists()
+    assert corpus("build", recordings, "--out", tmp_path / "out").exit_code == 0
 
 
 def test_another_source_is_not_written_over(recordings: Path, tmp_path: Path) -> None:

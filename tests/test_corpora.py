@@ -330,3 +330,34 @@ def test_embedded_corpora_are_whole(name: str) -> None:
     for manifest in corpus.folder.glob("preferences/*/*/pairs.json"):
         pairs = open_pairs(manifest.parent)
         assert len({item.id for item in pairs.items}) == len(pairs) > 50
+
+
+def test_of_a_large_corpus_the_first_documents_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to whole documents, and at least one; as if there were no others."""
+    rng = np.random.default_rng(0)
+    made = [
+        Spoken(f"{split}{i}", split, deduplicate(rng.integers(0, 4, 200)), 30.0, "anna")
+        for split in ("train", "validation")
+        for i in range(3)
+    ]
+    write(tmp_path / "all", made, inventory=4)
+    write(tmp_path / "two", [made[0], made[1], made[3], made[4]], inventory=4)
+    write(tmp_path / "one", [made[0], made[3]], inventory=4)
+    fewer = {n: baselines(open_corpus(tmp_path / n)) for n in ("one", "two")}
+    whole = open_corpus(tmp_path / "all")
+    assert baselines(whole).smoothing == "interpolated Witten-Bell"
+    for most, name in ((400, "two"), (100, "one")):
+        monkeypatch.setattr("slam_core.ngrams.MOST", most)
+        found = baselines(whole)
+        assert found.nats_per_unit == fewer[name].nats_per_unit
+        assert found.smoothing.endswith(f"(of the first {most} units of a split)")
+
+
+def test_a_damaged_list_of_documents_is_named(tmp_path: Path) -> None:
+    write(tmp_path, [Spoken("a", "train", np.array([1, 2], np.uint16), 1.0, "anna")])
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SlamError, match=r"documents\.jsonl, line 1 is damaged or was edited: copy"):
+        open_corpus(tmp_path).documents("train")

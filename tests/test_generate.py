@@ -151,7 +151,7 @@ def test_a_wrong_request_is_one_sentence(
 
 def test_a_judge_knows_the_same_units(world: tuple[str, str, Path]) -> None:
     _, judge, _ = world
-    with pytest.raises(UsageError, match=f"which it would judge, has 501 units, run {judge} was"):
+    with pytest.raises(UsageError, match=f"would judge, has 501 unit ids, run {judge} has"):
         judged_by(judge, open_corpus("tales"))
 
 

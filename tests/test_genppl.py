@@ -57,6 +57,8 @@ def test_from_units_to_perplexity(
     monkeypatch.setattr("slam_core.genppl.transcripts", lambda waves, asr: [texts[0], ""])
     with pytest.raises(SlamError, match="1 of 2 continuations have words: too few"):
         judge.values(silent)
+    with pytest.raises(UsageError, match=r"lasts 30\.5 s, and a Whisper hears 30 s: lower --new"):
+        transcripts(iter([np.zeros(488_000, np.float32)]), str(models / "asr"))
     assert said == ["1 of 2 continuations have no words and are left out"]
 
     # The same through files: PCM of 16 bits is close enough to hear the same.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -292,3 +293,30 @@ def test_text_rows_are_taken_over_with_their_own_tokeniser_alone(slam_out: Path)
     bytes_ = spec.but({"data.interleave": {"text": "bytes"}, "model.vocab": None})
     with pytest.raises(SlamError, match="is not the tokeniser of 'text-lms/qwen2'"):
         execute(bytes_, say=lambda text: None)
+
+
+def test_a_document_without_words_is_left_out(tmp_path: Path) -> None:
+    """Units that nobody's words take: a sentence of signs alone."""
+    units = np.arange(9, dtype=np.uint16)
+    texts = {
+        "signs": Text(id="signs", sentences=("& !",), words=((),)),
+        "words": Text(id="words", sentences=("A girl",), words=(((0, 4), (4, 9)),)),
+    }
+    made = [Spoken(id, "train", units, 1.0, "a", text=text) for id, text in texts.items()]
+    about = {"inventory": 21, "rate": 25.0, "tokeniser": "none", "provenance": {}}
+    write_corpus(tmp_path / "c", made, name="c", **about)  # type: ignore[arg-type]
+    source = interleaved(tmp_path / "c", Interleave(speech=1.0), 0)
+    assert [document.id for document in source.documents] == ["words"]
+    assert source.epoch(0).length == len(source.ids(0, 0))
+
+
+def test_ids_of_text_may_have_gaps(tmp_path: Path) -> None:
+    """Some tokenizer.json leave ids out: a text token must not be taken for EOS."""
+    words = {"<unk>": 0, "a": 1, "girl": 7}
+    model = {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}
+    splits = {"type": "Whitespace"}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "model": model, "pre_tokenizer": splits}))
+    tokens = text_tokens(str(path))
+    assert list(tokens.words(["girl"])) == [[7]]
+    assert tokens.size == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -365,3 +366,25 @@ def test_a_killed_write_leaves_no_manifest_over_other_data(
     with pytest.raises(KeyboardInterrupt):
         write_pairs(tmp_path / "x", made(4), **settings)
     assert not (tmp_path / "x" / "pairs.json").exists()
+
+
+def test_what_preferences_lack_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: pairs.Reader
+) -> None:
+    monkeypatch.setattr("slam_core.commands.preferences.open_reader", letters)
+    documents = [
+        spoken(reader, s, s, "ek", *more) for s, more in (("train", ["cd"]), ("validation", []))
+    ]
+    for name, some in (("whole", documents), ("train", documents[:1])):
+        write_corpus(tmp_path / name, some, name=name, **SETTINGS)
+    said = spoken(reader, "v", "validation", "ek", "cd")
+    untold = [replace(one, sentences=()) for one in (documents[0], said)]
+    write_corpus(tmp_path / "untold", untold, name="untold", **SETTINGS)
+    monkeypatch.setattr(Letters, "read", None)
+    for name, complaint in (
+        ("train", "corpus train has no split 'validation'; it has train"),
+        ("whole", "every text of validation in whole is of one sentence"),
+        ("untold", "untold tells where 0 sentences of 'v' lie"),
+    ):
+        refused = CliRunner().invoke(preferences.app, ["consistency", str(tmp_path / name)])
+        assert complaint in str(refused.exception)

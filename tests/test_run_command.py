@@ -222,13 +222,25 @@ def test_units_of_another_tokeniser_are_not_scored(
         made = {"tokeniser_revision": revision}
         write_pairs(other / "pairs" / name, one, provenance=made, **settings)  # type: ignore[arg-type]
     execute(spec, say=print)
+    refused = "has units of tokeniser bbbbbbbbbbbb, corpus own of aaaa"
     for benchmark in (other, other / "pairs" / "p"):
         assert main(["score", spec.id, "--benchmark", str(benchmark)]) == 2
-        assert "has units of tokeniser bbbbbbbbbbbb, corpus own of aaaa" in capsys.readouterr().err
+        assert refused in capsys.readouterr().err
     asked = ["--corpus", str(other), "--units", "5", "--new", "5"]
     assert main(["generate", spec.id, *asked]) == 2
     assert "has units of tokeniser bbbbbbbbbbbb" in capsys.readouterr().err
     assert main(["score", spec.id, "--benchmark", str(other / "pairs" / "q")]) == 0
+    # The run has noted it, so the corpus may be elsewhere; early runs had not.
+    own.rename(tmp_path / "elsewhere")
+    assert main(["score", spec.id, "--benchmark", str(other)]) == 2
+    assert refused in capsys.readouterr().err
+    (tmp_path / "elsewhere").rename(own)
+    journal = scratch.attempts(spec.id)[-1] / "events.jsonl"
+    noted = ',"tokenisers":{"own":"aaaaaaaaaaaa"}'
+    assert noted in journal.read_text()
+    journal.write_text(journal.read_text().replace(noted, ""))
+    assert main(["score", spec.id, "--benchmark", str(other)]) == 2
+    assert refused in capsys.readouterr().err
 
 
 def test_a_score_cut_short_is_completed(

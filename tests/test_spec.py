@@ -195,3 +195,11 @@ def test_recipes_follow_the_paper() -> None:
     assert spec.counts.total == 308_845_568
     assert spec.data.batch == 256 * 2050
     assert spec.optim == Optim(lr=5e-4, weight_decay=0.1, warmup=0.01, floor=0.1)
+
+
+def test_a_span_decides_nothing_where_words_are_drawn_one_by_one() -> None:
+    drawn = [PINNED.but({"data.interleave": {"method": "random", "span": n}}) for n in (3, 10)]
+    assert drawn[0].id == drawn[1].id
+    assert resolve(drawn[0]) == resolve(resolve(drawn[0]))
+    spans = [PINNED.but({"data.interleave": {"method": "span", "span": n}}) for n in (3, 10)]
+    assert spans[0].id != spans[1].id

@@ -23,7 +23,7 @@ from slam_core.journal import Journal
 from slam_core.pair_sets import Pair, write_pairs
 from slam_core.results import fold
 from slam_core.run import execute
-from slam_core.scoring import finished, load
+from slam_core.scoring import finished, load, score
 from slam_core.spec import RunSpec, resolve
 from slam_core.training.checkpoints import checkpoints
 from slam_core.training.limits import Limits
@@ -74,6 +74,8 @@ def test_the_second_stage_starts_from_the_first(
     progress = [e for e in Journal(attempt).events() if e["event"] == "progress"]
     assert progress[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
     assert progress[0]["reward_margin"] == pytest.approx(0, abs=1e-3)
+    with pytest.raises(SlamError, match=r"prefer what pairs/ends/train prefers; score it on the h"):
+        score(spec.id, two_stages.dpo.pairs if two_stages.dpo else "", say=quiet)
     assert progress[-1]["loss"] < 0.6
     assert progress[-1]["reward_accuracy"] > 0.8
     curve = fold(spec.id, attempt.name, Journal(attempt).events())[1]
@@ -205,7 +207,7 @@ def test_preferences_of_other_units_are_refused_before_the_first_stage(
     two_stages: RunSpec, tmp_path: Path
 ) -> None:
     other = write_tiny_corpus(tmp_path / "more", inventory=30)
-    with pytest.raises(UsageError, match="have 21 unit ids, corpus more has 30"):
+    with pytest.raises(UsageError, match="has 21 unit ids, corpus more has 30"):
         resolve(two_stages.but({"data.sources.0.corpus": str(other)}))
     assert two_stages.dpo is not None
     one = Pair("p", *(np.array([k], np.uint16) for k in range(3)))

@@ -257,6 +257,8 @@ def _said(sentence: str, words: list[list[int]], units: Sequence[int] = (1,)) ->
         ('{"units": [1e400]}', "line 1: units holds Infinity"),
         ('{"tokens": [1]}', "line 1: there is no field units, audio_repr or input_ids"),
         ("[1, 2]", "line 1 is no JSON object"),
+        (r'{"units": [1], "id": "\ud83d a"}', "line 1 has half of a character"),
+        (r'{"units": [1], "id": "\ud83d\ude00", "split": "x"}', "line 1: split is 'x'"),
         ('{"units": [1], "seconds": -1}', "line 1: seconds is -1: it must not be negative"),
         ('{"units": [1], "seconds": NaN}', "line 1: seconds is NaN: it must not be"),
         ('{"units": [1], "seconds": "3"}', 'line 1: seconds is "3": it must be a number'),
@@ -311,3 +313,16 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     assert len(list(read_documents(bom, Reading(INVENTORY, 25.0)))) == 2
     with pytest.raises(UsageError, match=r"is no \.jsonl file and no folder with some"):
         list(read_documents(tmp_path / "nothing", Reading(INVENTORY, 25.0)))
+
+
+def test_a_kill_before_the_losses_is_told(tmp_path: Path) -> None:
+    lines = [{"id": s, "split": s, "units": [1, 1, 2]} for s in ("train", "validation")]
+    source, out = written(tmp_path / "own.jsonl", lines), tmp_path / "c"
+    imported(source, out)
+    with pytest.raises(UsageError, match=r"holds a corpus: give another --out or remove it$"):
+        imported(source, out)
+    (out / "ngrams.json").unlink()
+    with pytest.raises(UsageError, match="are missing: `python -m slam_core corpus ngrams /"):
+        imported(source, out)
+    assert command("ngrams", out).exit_code == 0
+    assert (out / "ngrams.json").is_file()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from slam_core.__main__ import app
 from slam_core.building.unit_files import find_audio, held
-from slam_core.corpora import EMBEDDED, open_corpus
+from slam_core.corpora import EMBEDDED, iterate, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.tokeniser.audio import open_audio
 from slam_core.tokeniser.codebook import read_centroids, speech_features
@@ -259,6 +259,58 @@ def test_what_is_encoded_becomes_a_corpus(mfcc: Path, tmp_path: Path) -> None:
     assert made.provenance["tokeniser_revision"] == Tokeniser.load(mfcc).revision
 
 
+def test_units_are_grouped_by_the_tokeniser_that_made_them(mfcc: Path, tmp_path: Path) -> None:
+    """Whatever an import calls it; another fit, called the same, has other units."""
+    shutil.copytree(CLIPS, tmp_path / "audio" / "train")
+    command("encode", tmp_path / "audio", "--tokeniser", mfcc, "--out", tmp_path / "u.jsonl")
+    units, out = str(tmp_path / "u.jsonl"), str(tmp_path / "c")
+    known = ("--inventory", "20", "--rate", "50", "--tokeniser", "ours")
+    done = CliRunner().invoke(app, ["corpus", "import", units, "--out", out, *known])
+    assert done.exit_code == 0, done.output
+    group = ("coarse", out, "--k", 5, "--out", tmp_path / "k5.json", "--tokeniser")
+    command(*group, mfcc)
+    revision = Tokeniser.load(mfcc).revision
+    assert json.loads((tmp_path / "k5.json").read_text())["of"] == revision
+    how = ("--encoder", "mfcc-50hz", "--no-gate", "--k", 20, "--seed", 1, "--name", "mfcc")
+    command("fit", CLIPS, *how, "--out", tmp_path / "t")
+    with pytest.raises(UsageError, match=f"units of tokeniser {revision}, the tokeniser mfcc of"):
+        command(*group, tmp_path / "t")
+
+
+def test_build_and_encode_with_import_hear_the_same(tmp_path: Path) -> None:
+    """Of one folder: units without silence at the ends, seconds, speakers and splits."""
+    audio, gap = tmp_path / "audio", np.zeros(SECOND, np.float32)
+    places = {"train/anna": "sense-1", "train/carl": "sense-2", "val/bob": "sense-3"}
+    for where, name in places.items():
+        (audio / where).mkdir(parents=True)
+        padded = [gap, *open_audio(CLIPS / f"{name}.wav").blocks(), gap]
+        write_wav(audio / where / f"{name}.wav", np.concatenate(padded))
+    write_wav(audio / "train" / "silent.wav", gap)
+    said = command("encode", audio, "--out", tmp_path / "u.jsonl")
+    assert "silent.wav holds no speech" in said
+    known = ("--inventory", "501", "--rate", "25", "--tokeniser", "m")
+    ways = {
+        "built": ("build", str(audio)),
+        "imported": ("import", str(tmp_path / "u.jsonl"), *known),
+    }
+    found = {}
+    for name, way in ways.items():
+        done = CliRunner().invoke(app, ["corpus", *way, "--out", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+        made = open_corpus(tmp_path / name)
+        found[name] = [
+            (split, Path(d.id).name, d.speaker, d.seconds, units.tolist())
+            for split in ("train", "validation")
+            for d, units in iterate(made, split)
+        ]
+    assert found["built"] == found["imported"]
+    assert [one[:3] for one in found["built"]] == [
+        ("train", "sense-1", "anna"),
+        ("train", "sense-2", "carl"),
+        ("validation", "sense-3", "bob"),
+    ]
+
+
 def test_encode_goes_on_where_it_was_killed(mfcc: Path, tmp_path: Path) -> None:
     out = tmp_path / "units.jsonl"
     command("encode", CLIPS, "--tokeniser", mfcc, "--out", out)
@@ -273,7 +325,7 @@ def test_encode_goes_on_where_it_was_killed(mfcc: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == whole
     line = json.loads(lines[0])
     assert line["rate"] == 50
-    assert len(line["units"]) == int(line["seconds"] * 50)
+    assert len(line["units"]) == round(line["seconds"] * 50)
     out.write_bytes(whole + bytes(50))  # a power cut
     command("encode", CLIPS, "--tokeniser", mfcc, "--out", out)
     assert out.read_bytes() == whole

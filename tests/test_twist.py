@@ -105,6 +105,17 @@ def test_files_as_the_hub_has_them(
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_other_copies_beside_the_weights_are_passed_over(text_lm: Path, tmp_path: Path) -> None:
+    """As transformers does, of folders with Mistral's own layout, other precisions, adapters."""
+    folder = shutil.copytree(text_lm, tmp_path / "text")
+    other = {
+        name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()
+    }
+    save_file(other, folder / "consolidated.safetensors")
+    assert pretrained.weight_files(folder) == [folder / "model.safetensors"]
+    assert pretrained.checksum(str(folder)) == pretrained.checksum(str(text_lm))
+
+
 def test_fresh_rows_are_the_familys_own_and_the_seeds(text_lm: Path) -> None:
     spec = warm(text_lm, init={"source": str(text_lm), "embeddings": "fresh"})
     cold = build(resolve(spec).model, 16, seed=0)

@@ -16,7 +16,9 @@ from slam_core.__main__ import app
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats import librivox
 from slam_core.formats.layouts import utterances
-from slam_core.formats.utterances import Audio, survey
+from slam_core.formats.utterances import Audio, open_excerpt, survey
+from slam_core.tokeniser import audio
+from slam_core.tokeniser.audio import open_audio
 
 RATE = 16_000
 
@@ -286,3 +288,30 @@ def test_an_excerpt_outside_its_file_is_named(tmp_path: Path) -> None:
         list(utterances("manifest", str(path)))
     with pytest.raises(UsageError, match="no layout 'kaldi': there are librispeech"):
         list(utterances("kaldi", "x"))
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_an_excerpt_of_a_long_file_reads_no_more_than_itself(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A book of an hour is cut into hundreds: its beginning is not read for each of them."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 100 * RATE)
+    path = tmp_path / f"book.{kind}"
+    _ = flac(path, samples) if kind == "flac" else write_wav(path, samples)
+    whole = heard(open_audio(path))
+    read: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        for block in reading(*arguments):
+            read.append(len(block))
+            yield block
+
+    reading = audio._read
+    monkeypatch.setattr(audio, "_read", counted)
+    part = heard(open_excerpt(path, 70.123, 75.5))
+    assert np.array_equal(part, whole[round(70.123 * RATE) : round(75.5 * RATE)])
+    assert sum(read) <= 30 * RATE
+    slow = write_wav(tmp_path / "slow.wav", samples[: 60 * RATE], 8_000)
+    assert np.array_equal(
+        heard(open_excerpt(slow, 70.0, 71.0)), heard(open_audio(slow))[70 * RATE : 71 * RATE]
+    )

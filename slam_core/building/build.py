@@ -8,6 +8,7 @@ tokeniser and the voice alone, so neither --jobs nor an interruption changes a c
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing.process import BaseProcess
@@ -386,16 +388,36 @@ class Plan:
         todo = ((source, self.cached(source)) for source in self.sources)
         return sorted((job for job in todo if not job[1].exists()), key=lambda job: -job[0].size)
 
-    def finished(self) -> Manifest | None:
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """UsageError if another build is at work in the cache: who ends first removes it."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.work, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            raise UsageError(
+                f"another process is building {self.out}: wait for its end, or give another --out"
+            ) from None
+        except OSError:
+            pass  # not every file system has locks
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self.work.rmdir()  # if there is nothing to keep
+            os.close(folder)
+
+    def finished(self) -> Manifest:
         """The manifest if `out` holds this very corpus; UsageError if it holds another."""
-        if not (self.out / "corpus.json").exists():
-            return None
         manifest = open_corpus(self.out).manifest
         if manifest.provenance.get("inputs") != self.digest:
             raise UsageError(
                 f"{self.out} holds a corpus of other sources or settings "
                 f"(revision {manifest.revision}): give another --out or remove it"
             )
+        shutil.rmtree(self.work, ignore_errors=True)  # where a kill came before `assemble` did
         return manifest
 
     def assemble(self, name: str, skipped: dict[str, str], left_out: dict[str, str]) -> Manifest:

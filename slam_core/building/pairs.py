@@ -288,12 +288,11 @@ def consistency(
     known, one a document. The same words on both sides, so only the voice can tell; `group` names
     the two speakers. A document of one sentence is passed over.
     """
-    found = _documents(corpus, splits)
-    if not corpus.texts.keys() & found.keys():
+    if not corpus.texts:
         raise UsageError(f"{corpus.name} keeps no texts: build it with --keep-text")
     found = {
         id: d
-        for id, d in found.items()
+        for id, d in _documents(corpus, splits).items()
         if id in corpus.texts and len(corpus.texts[id].sentences) > 1
     }
     if not found:
@@ -317,6 +316,11 @@ def consistency(
 def cut(corpus: Corpus, document: Document, first: int, last: int, *, pause: bool = False) -> Units:
     """Sentences [first, last) of a document, with the PAUSE after them, if any, if asked."""
     spans = document.spans
+    if last > len(spans):
+        raise SlamError(
+            f"{corpus.name} tells where {len(spans)} sentences of {document.id!r} lie, and the one "
+            f"after {last - 1} is asked for: build it from texts, or import it with `sentences`"
+        )
     start, stop = spans[first][0], spans[last - 1][1]
     if pause:
         stop = next((low for low, high in spans[last:] if high > low), stop)

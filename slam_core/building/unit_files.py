@@ -1,7 +1,9 @@
 """Units of a folder of recordings, as lines that are appended to a file while they are made.
 
-A line is {"id", "units", "seconds", "rate", "tokeniser_revision"}: the units with their
-repetitions, `rate` of them a second. `python -m slam_core corpus import` reads it.
+A line is {"id", "units", "seconds", "rate", "speaker", "tokeniser_revision"}, and the split where
+a top folder is named after one: the units with their repetitions, `rate` of them a second, without
+silence at the ends. `python -m slam_core corpus import` reads it, and gets what `corpus build`
+gives of the same folder.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from slam_core.bits import Units
-from slam_core.building.splits import id_of
+from slam_core.building.build import trimmed
+from slam_core.building.splits import id_of, named
 from slam_core.errors import SlamError, UsageError
 from slam_core.journal import append_lines
 from slam_core.tokeniser.audio import SUFFIXES, Recording, open_audio
@@ -134,6 +137,16 @@ def _no_units(out: Path) -> UsageError:
     return UsageError(f"{out} is no file of units that `encode` has written: give another --out")
 
 
+def without_silence(tokeniser: Tokeniser, outcome: Outcome) -> Outcome:
+    """An outcome without pauses at the ends of its units."""
+    id, recording, units = outcome
+    if recording and not isinstance(units, SlamError):
+        units = trimmed(units, tokeniser.pause)
+        if not len(units):
+            units = SlamError(f"{recording.path} holds no speech: remove it")
+    return id, recording, units
+
+
 def append(out: Path, tokeniser: Tokeniser, batch: Iterable[Outcome]) -> None:
     """Append what could be encoded, durably and in whole lines."""
     append_lines(
@@ -142,11 +155,20 @@ def append(out: Path, tokeniser: Tokeniser, batch: Iterable[Outcome]) -> None:
             {
                 "id": id,
                 "units": units.tolist(),
-                "seconds": round(recording.seconds, 3),
+                "seconds": round(len(units) / tokeniser.config.rate, 3),
                 "rate": tokeniser.config.rate,
+                **_folders(id),
                 "tokeniser_revision": tokeniser.revision,
             }
-            for id, recording, units in batch
-            if recording and not isinstance(units, SlamError)
+            for id, _, units in batch
+            if not isinstance(units, SlamError)
         ],
     )
+
+
+def _folders(id: str) -> dict[str, str]:
+    """What the folders of a recording tell, as in a build: its speaker and maybe its split."""
+    top, _, inside = id.partition("/")
+    split = named(top) if inside else ""
+    speaker = (inside if split else id).rpartition("/")[0] or "unknown"
+    return {"speaker": speaker} | ({"split": split} if split else {})

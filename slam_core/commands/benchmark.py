@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from slam_core.corpora import Corpus, open_corpus
+from slam_core.corpora import Corpus, Kind, open_corpus, refuse_other_units
 from slam_core.errors import UsageError
 from slam_core.files import sha256_of
 from slam_core.leaks import refuse_trained
@@ -154,19 +154,13 @@ def open_reader(corpus: str, tokeniser: str | None, cast: str) -> Reader:
 
     torch.set_num_threads(1)  # as in `corpus build`: the same units from the same audio
     encoder = Tokeniser.load(tokeniser or DEFAULT)
-    opened = open_corpus(corpus)
-    if opened.inventory != encoder.inventory:
-        raise UsageError(
-            f"{corpus} has {opened.inventory} unit ids, the tokeniser {encoder.config.name} has "
-            f"{encoder.inventory}: give the folder of the corpus' own as --tokeniser; what was "
-            "coarsened takes the sets of the corpus that it was made from"
-        )
-    made_by = opened.manifest.provenance.get("tokeniser_revision")
-    if made_by not in (None, encoder.revision):
-        raise UsageError(
-            f"{corpus} was made with tokeniser {made_by}, this one is {encoder.revision}: give the "
-            "folder of that tokeniser as --tokeniser"
-        )
+    kind = Kind(f"the tokeniser {encoder.config.name}", encoder.inventory, encoder.revision)
+    refuse_other_units(
+        open_corpus(corpus).kind,
+        [kind],
+        "give the folder of the corpus' own as --tokeniser; what was coarsened takes the sets of "
+        "the corpus that it was made from",
+    )
     return Reader(encoder, Cast(cast))
 
 

@@ -127,8 +127,7 @@ def texts(
     if (source is None) == (stories is None):
         raise UsageError("give a folder of .txt files or --stories N, one of the two")
     check_shares(val_share, test_share)
-    if (out / "corpus.json").exists():
-        raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    refuse_corpus(out)
     left_out: dict[str, str] = {}
     if source is None:
         found = story_sources((1, 2, 3), stories or 0, None, val_share, test_share)
@@ -174,15 +173,29 @@ def _build(
     stream: Iterator[Source] | None = None,
 ) -> None:
     """Encode what is missing, of the plan or of a stream, and assemble the corpus."""
-    from slam_core.building.build import encode_all
-
-    if not stream and (done := plan.finished()):
+    if (plan.out / "corpus.json").exists():
+        for _ in plan.passing(stream or ()):
+            pass  # only the whole stream tells what the corpus would be of
+        done = plan.finished()
         say(f"{plan.out} is already built from these sources: revision {done.revision}")
         if not (plan.out / "ngrams.json").is_file():  # it was killed before
             finish(plan.out, done)
         return
-    if (plan.out / "corpus.json").exists():
-        raise UsageError(f"{plan.out} holds a corpus: give another --out or remove it")
+    with plan.claimed():
+        manifest = _encode(plan, name, jobs, strict, left_out or {}, stream)
+    finish(plan.out, manifest)
+
+
+def _encode(
+    plan: Plan,
+    name: str,
+    jobs: int,
+    strict: bool,
+    left_out: dict[str, str],
+    stream: Iterator[Source] | None,
+) -> Manifest:
+    from slam_core.building.build import encode_all
+
     skipped: dict[str, str] = {}
     if stream:
         say(f"a stream of documents; writing {plan.out}")
@@ -208,8 +221,7 @@ def _build(
         )
     if len(skipped) == total:
         raise SlamError(f"none of the {total} files can be used (see above)")
-    manifest = plan.assemble(name, dict(sorted(skipped.items())), left_out or {})
-    finish(plan.out, manifest)
+    return plan.assemble(name, dict(sorted(skipped.items())), left_out)
 
 
 def _say_conversions(paths: Iterable[Path]) -> None:
@@ -225,9 +237,23 @@ def _say_conversions(paths: Iterable[Path]) -> None:
             say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
 
 
+def refuse_corpus(out: Path) -> None:
+    """`UsageError` if a folder holds a corpus, with what a kill may have left undone."""
+    if not (out / "corpus.json").exists():
+        return
+    undone = ""
+    if _measurable(open_corpus(out).manifest) and not (out / "ngrams.json").is_file():
+        undone = f"; its n-gram losses are missing: `python -m slam_core corpus ngrams {out}`"
+    raise UsageError(f"{out} holds a corpus: give another --out or remove it{undone}")
+
+
+def _measurable(manifest: Manifest) -> bool:
+    return {"train", "validation"} <= manifest.splits.keys()
+
+
 def finish(out: Path, manifest: Manifest) -> None:
     """Measure the n-grams of a new corpus, if it has splits to measure them on."""
-    if {"train", "validation"} <= manifest.splits.keys():
+    if _measurable(manifest):
         measured = remeasure(open_corpus(out))
         say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
     say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")

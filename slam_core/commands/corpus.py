@@ -15,7 +15,7 @@ from rich.table import Table
 
 from slam_core.building.splits import check_shares
 from slam_core.commands import build as building
-from slam_core.commands.build import finish
+from slam_core.commands.build import finish, refuse_corpus
 from slam_core.corpora import Corpus, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
@@ -54,8 +54,7 @@ def import_(
     (frames of each unit), and what `export` writes of texts and their words. Of several files,
     those named after a split are one. Repetitions are removed.
     """
-    if (out / "corpus.json").exists():
-        raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    refuse_corpus(out)
     encoded = read_documents(source, Reading(inventory, rate, unit_rate, val_share, test_share))
     check_shares(val_share, test_share)
     record: dict[str, Any] = {"made_by": "python -m slam_core corpus import"}
@@ -183,8 +182,7 @@ def coarsen(
     found = coarse.fitting(corpus, given)
     to, k = found.units, found.k
     inventory = k + 1 if to[-1] == k else k  # with PAUSE or without
-    if (out / "corpus.json").exists():
-        raise UsageError(f"{out} holds a corpus: give another --out or remove it")
+    refuse_corpus(out)
     made_by = corpus.manifest.provenance.get("tokeniser_revision")
     record = {
         "made_by": f"python -m slam_core corpus coarsen {corpus.name} --out {out.name} "

@@ -14,7 +14,7 @@ from slam_core.commands.benchmark import LikelihoodOption
 from slam_core.commands.benchmark import app as benchmarks
 from slam_core.commands.corpus import app as corpus_app
 from slam_core.commands.corpus import say
-from slam_core.corpora import SPLITS, is_corpus, open_corpus, refuse_other_tokeniser
+from slam_core.corpora import SPLITS, Kind, is_corpus, open_corpus, refuse_other_units
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Likelihood, PairsManifest, write_pairs
 
@@ -105,13 +105,9 @@ def import_benchmark(
     source = source_of(folder, out, tokeniser, units, inventory)
     home = out.resolve().parent
     if home.name == "pairs" and is_corpus(home.parent):
-        corpus = open_corpus(home.parent)
-        if corpus.inventory != source.inventory:
-            raise UsageError(
-                f"{out} would have {source.inventory} unit ids, corpus {corpus.name} has "
-                f"{corpus.inventory}: give the --tokeniser that made the corpus, or another --out"
-            )
-        refuse_other_tokeniser(str(out), source.record, [corpus])
+        kind = Kind(str(out), source.inventory, source.record.get("tokeniser_revision"))
+        remedy = "give the --tokeniser that made the corpus, or another --out"
+        refuse_other_units(kind, [open_corpus(home.parent).kind], remedy)
     pairs = in_units(audio_pairs(layout, folder, source.names), source.units_of, source.pause)
     manifest = write_pairs(
         out,

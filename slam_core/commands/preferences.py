@@ -30,7 +30,7 @@ from slam_core.commands.benchmark import (
 )
 from slam_core.commands.corpus import say
 from slam_core.commands.formats import counted, tell_pairs
-from slam_core.corpora import Corpus, open_corpus, refuse_other_tokeniser
+from slam_core.corpora import Corpus, Kind, open_corpus, refuse_other_units
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import replacing
 from slam_core.formats import slamkit
@@ -135,7 +135,7 @@ def endings(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made: Iterator[Preference] = (
         Preference(pair, pair.id, split, _story(opened, pair.id.partition(":")[0]))
-        for split, most in _parts(limit, held_out)
+        for split, most in _parts(opened, limit, held_out)
         for pair in watched(endings(opened, kind, reader, (split,), most))
     )
     command = f"endings {opened.name} --kind {kind} --limit {limit}{_said(held_out)}"
@@ -162,7 +162,7 @@ def consistency(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = (
         Preference(pair, pair.id, split)
-        for split, most in _parts(limit, held_out)
+        for split, most in _parts(opened, limit, held_out)
         for pair in watched(consistency(opened, reader, (split,), most))
     )
     command = f"consistency {opened.name} --limit {limit}{_said(held_out)}"
@@ -171,9 +171,13 @@ def consistency(
     )
 
 
-def _parts(limit: int, held_out: int | None) -> tuple[tuple[str, int], tuple[str, int]]:
-    """The splits that preferences are made of, and how many of each."""
-    return ("train", limit), ("validation", held_out or -(-limit // 10))
+def _parts(corpus: Corpus, limit: int, held_out: int | None) -> list[tuple[str, int]]:
+    """The splits that preferences are made of, and how many of each: what is held out first, so
+    that its faults show before hours of the other are read."""
+    parts = [("validation", held_out or -(-limit // 10)), ("train", limit)]
+    for split, _ in parts:
+        corpus.documents(split)  # UsageError if there is none
+    return parts
 
 
 def _said(held_out: int | None) -> str:
@@ -231,12 +235,9 @@ def import_(
         from slam_core.benchmarks.encode import source_of
 
         encoder = source_of(source, folder, tokeniser)
-        if encoder.inventory != opened.inventory:
-            raise UsageError(
-                f"the tokeniser has {encoder.inventory} unit ids, corpus {opened.name} has "
-                f"{opened.inventory}: give the --tokeniser that made the corpus"
-            )
-        refuse_other_tokeniser(str(folder), encoder.record, [opened])
+        kind = Kind("the tokeniser", encoder.inventory, encoder.record["tokeniser_revision"])
+        remedy = "give the --tokeniser that made the corpus"
+        refuse_other_units(kind, [opened.kind], remedy)
         record |= encoder.record
         found = counted(_heard(source, encoder))
     if max_auto_bleu is not None:

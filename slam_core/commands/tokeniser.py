@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from slam_core.commands.progress import watched
-from slam_core.corpora import open_corpus
+from slam_core.corpora import Kind, open_corpus, refuse_other_units
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
 from slam_core.tokeniser.config import (
@@ -126,11 +126,12 @@ def encode(
 ) -> None:
     """Write the units of every recording to a file of lines; run again, it goes on.
 
-    Units are not de-duplicated: `rate` of them are a second. `corpus import` reads the file.
+    Units are not de-duplicated: `rate` of them are a second. Silence at the ends is left out, and
+    folders tell speakers and splits, as in `corpus build`. `corpus import` reads the file.
     """
     import torch
 
-    from slam_core.building.unit_files import append, find_audio, held
+    from slam_core.building.unit_files import append, find_audio, held, without_silence
 
     torch.set_num_threads(1)
     encoder = _load(tokeniser)
@@ -140,7 +141,8 @@ def encode(
     out.parent.mkdir(parents=True, exist_ok=True)
     say(f"{len(files)} recordings, {len(files) - len(todo)} of them in {out}")
     bad = 0
-    for batch in _watched(encoder, todo):
+    for heard in _watched(encoder, todo):
+        batch = [without_silence(encoder, one) for one in heard]
         for id, _, units in batch:
             if isinstance(units, SlamError):
                 bad += 1
@@ -218,18 +220,15 @@ def coarse(
     opened = open_corpus(corpus)
     folder = tokeniser_folder(tokeniser)
     config = read_config(folder)
-    if opened.manifest.tokeniser != config.name:
-        raise UsageError(
-            f"{opened.name} has units of {opened.manifest.tokeniser}, not of {config.name}: "
-            "give a corpus that this tokeniser made"
-        )
+    kind = Kind(f"the tokeniser {config.name}", config.inventory, config.revision)
+    refuse_other_units(opened.kind, [kind], "give the folder of the corpus' own as --tokeniser")
     units = opened.read("train", 0, opened.units("train"))
     counts = np.bincount(units, minlength=config.units)[: config.units]
     centroids = load_file(folder / "codebook.safetensors")["centroids"]
     groups = coarse_map(centroids, counts, k, seed)
     made = {
         "k": k,
-        "of": opened.manifest.provenance.get("tokeniser_revision"),
+        "of": config.revision,
         "made_by": f"python -m slam_core tokeniser coarse {corpus} --k {k} --seed {seed}",
         "how": "k-means on the centroids, weighted with the counts of the de-duplicated units in "
         "train; the best of 100 k-means++ starts",

@@ -91,8 +91,10 @@ def find(source: str, revision: str | None = None) -> Path:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors of a checkpoint; `SlamError` if it has none, or not all."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if whole.is_file():  # others beside it are copies in another precision or layout, or adapters
+        files = [whole]
+    elif index.is_file():
         names = sorted(set(_json(index).get("weight_map", {}).values()))
         files = [folder / Path(name).name for name in names]
     else:

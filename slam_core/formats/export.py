@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from slam_core.bits import Units
-from slam_core.corpora import Corpus, Document, Text
+from slam_core.corpora import Corpus, Document, Text, records
 from slam_core.errors import UsageError
 from slam_core.files import replacing
 from slam_core.formats import slamkit
@@ -33,24 +33,15 @@ def unpacked(corpus: Corpus) -> Iterator[Unpacked]:
     """The documents of a corpus, in the order in which they were written."""
     durations = durations_of(corpus)
     tokeniser = corpus.manifest.provenance.get("tokeniser_revision")
-    texts = _texts(corpus)
+    known = corpus.manifest.texts_sha256 is not None
+    texts = records(corpus.folder / "texts.jsonl", Text) if known else iter(())
     text = next(texts, None)
-    with (corpus.folder / "documents.jsonl").open("rb") as lines:
-        for line in lines:
-            document = Document.model_validate_json(line)
-            span = document.split, document.start, document.start + document.units
-            told = durations.read(*span) if durations else None
-            said = text if text and text.id == document.id else None
-            yield Unpacked(document, corpus.read(*span), told, said, tokeniser)
-            text = next(texts, None) if said else text
-
-
-def _texts(corpus: Corpus) -> Iterator[Text]:
-    """What the documents say, in their order."""
-    if corpus.manifest.texts_sha256 is not None:
-        with (corpus.folder / "texts.jsonl").open("rb") as lines:
-            for line in lines:
-                yield Text.model_validate_json(line)
+    for document in records(corpus.folder / "documents.jsonl", Document):
+        span = document.split, document.start, document.start + document.units
+        told = durations.read(*span) if durations else None
+        said = text if text and text.id == document.id else None
+        yield Unpacked(document, corpus.read(*span), told, said, tokeniser)
+        text = next(texts, None) if said else text
 
 
 def export(corpus: Corpus, to: str, out: Path) -> list[Path]:

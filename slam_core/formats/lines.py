@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from slam_core.corpora import SPLITS
 from slam_core.errors import SlamError, UsageError
 
 Record = Mapping[str, Any]
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # an escaped surrogate, which should have its other half
 
 
 class Named(Protocol):
@@ -58,6 +60,11 @@ def _object(line: bytes, where: str) -> Record:
         raise SlamError(f"{where} is no JSON ({error}): mend or remove it") from None
     if not isinstance(found, dict):
         raise SlamError(f"{where} is no JSON object {{...}}: mend or remove it")
+    if _HALF.search(line):
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise SlamError(f"{where} has half of a character: mend or remove it") from None
     return found
 
 

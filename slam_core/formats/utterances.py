@@ -87,9 +87,11 @@ class Excerpt:
         return self.recording.converted
 
     def blocks(self) -> Iterator[Wave]:
-        """Mono float32 at 16 kHz; what comes after the excerpt is not read."""
-        low, high, at = round(self.start * RATE), round(self.end * RATE), 0
-        for block in self.recording.blocks():
+        """Mono float32 at 16 kHz; what comes after the excerpt, and where that can be what comes
+        before, is not read."""
+        low, high = round(self.start * RATE), round(self.end * RATE)
+        at = low if self.recording.seekable else 0
+        for block in self.recording.blocks(at):
             if at >= high:
                 return
             part = block[max(0, low - at) : high - at]

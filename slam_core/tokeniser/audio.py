@@ -51,13 +51,19 @@ class Recording:
         resampled = [f"{self.rate} Hz resampled"] if self.rate != RATE else []
         return ", ".join(mixed + resampled)
 
-    def blocks(self) -> Iterator[Wave]:
-        """Mono float32 at 16 kHz in blocks of about 30 s; SlamError if the file ends early."""
-        return resampled(self._mono(), self.rate)
+    @property
+    def seekable(self) -> bool:
+        """Whether reading may begin at any sample and gives the same as from the beginning."""
+        return self.rate == RATE and self.path.suffix.lower() in (".wav", ".flac")
 
-    def _mono(self) -> Iterator[Wave]:
-        read = 0
-        for block in _read(self):
+    def blocks(self, start: int = 0) -> Iterator[Wave]:
+        """Mono float32 at 16 kHz in blocks of about 30 s; SlamError if the file ends early. A
+        `start` other than 0 is a sample of a `seekable` file."""
+        return resampled(self._mono(start), self.rate)
+
+    def _mono(self, start: int) -> Iterator[Wave]:
+        read = start
+        for block in _read(self, start):
             if not np.isfinite(block).all():
                 raise SlamError(f"{self.path} has samples that are no numbers: export it again")
             read += len(block)
@@ -116,16 +122,19 @@ def _check_riff_size(path: Path, content: bytes | None) -> None:
         )
 
 
-def _read(recording: Recording) -> Iterator[npt.NDArray[np.float32]]:
+def _read(recording: Recording, start: int) -> Iterator[npt.NDArray[np.float32]]:
     """(samples, channels) float32 blocks at the file's own rate."""
     block = _BLOCK * recording.rate
     if soundfile is None:
         with wave.open(_file(recording.path, recording.content)) as file:
+            file.setpos(start)
             while content := file.readframes(block):
                 yield _pcm(content, file.getsampwidth()).reshape(-1, recording.channels)
         return
     try:
         with soundfile.SoundFile(_file(recording.path, recording.content)) as file:
+            if start:
+                file.seek(start)
             while len(samples := file.read(block, dtype="float32", always_2d=True)):
                 yield samples
     except RuntimeError as error:

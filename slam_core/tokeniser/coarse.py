@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from slam_core.bits import Units, deduplicate
-from slam_core.corpora import EMBEDDED, SPLITS, Corpus, Spoken, digest, iterate
+from slam_core.corpora import (
+    EMBEDDED,
+    SPLITS,
+    Corpus,
+    Kind,
+    Spoken,
+    digest,
+    iterate,
+    refuse_other_units,
+)
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Pair, Pairs
 
@@ -55,12 +64,8 @@ def read_map(path: Path) -> Map:
 
 def fitting(corpus: Corpus, found: Map) -> Map:
     """The map for a corpus, which may have no PAUSE; `UsageError` if it is of another tokeniser."""
-    made_by = corpus.manifest.provenance.get("tokeniser_revision")
-    if found.of and made_by and found.of != made_by:
-        raise UsageError(
-            f"the map is of tokeniser {found.of}, and {corpus.name} has units of {made_by}: give a "
-            "map that `tokeniser coarse` made for that one"
-        )
+    remedy = "give a map that `tokeniser coarse` made for that one"
+    refuse_other_units(Kind("what the map is for", None, found.of), [corpus.kind], remedy)
     without_pause = corpus.inventory == found.units.size - 1
     return replace(found, units=found.units[:-1]) if without_pause else found
 

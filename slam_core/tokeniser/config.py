@@ -7,6 +7,8 @@ transformer blocks that the audio passes, and how many frames are averaged into 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +82,21 @@ class Config(_Frozen):
     sha256: dict[str, str]  # of the weight files in the folder
     licence: str
     provenance: dict[str, Any]
+
+    @property
+    def inventory(self) -> int:
+        """Number of unit ids: K, and PAUSE if there is a gate."""
+        return self.units + (self.gate is not None)
+
+    @property
+    def revision(self) -> str:
+        """12 hex digits over what decides the units: weights, layer, gate or windows."""
+        decides = {**self.encoder.decides(), "gate": self.gate and self.gate.model_dump()}
+        if self.gate is None:
+            decides["window"] = self.window.model_dump()
+        decides["sha256"] = self.sha256
+        written = json.dumps(decides, separators=(",", ":"))
+        return hashlib.sha256(written.encode()).hexdigest()[:12]
 
     @property
     def cut(self) -> Gate | Window:
