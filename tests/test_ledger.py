@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -170,6 +171,23 @@ def test_a_torn_journal_is_mended_and_a_copy_kept(grid: Grid, tmp_path: Path) ->
         whole + b'{"op_code":4,"wor',
         whole + b"\0" * 64,
     ]
+
+
+def test_a_line_that_another_process_is_writing_is_not_cut_off(slam_out: Path) -> None:
+    path = slam_out / "journal.log"
+    journal(path).create_new_study([StudyDirection.MINIMIZE], "before")
+    lock, before = JournalFileSymlinkLock(str(path)), path.read_bytes()
+    lock.acquire()
+    with path.open("ab", buffering=0) as writer:
+        writer.write(before[:9])
+        other = threading.Thread(target=journal, args=[path])
+        other.start()
+        other.join(0.3)
+        writer.write(before[9:])
+    lock.release()
+    other.join()
+    assert path.read_bytes() == 2 * before
+    assert not list(path.parent.glob("journal.log.torn-*"))
 
 
 @pytest.mark.timeout(60)
