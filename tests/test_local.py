@@ -406,7 +406,7 @@ def test_outcomes_are_read_from_the_journal_not_from_exit_codes(toy: Toy) -> Non
 
 
 def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 4)
+    monkeypatch.setattr(local, "_installed_gpus", lambda: [""] * 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert gpus() == ["0", "1", "2", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3,-1,0")
@@ -431,8 +431,31 @@ def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch)
         assert gpus() == seen
 
 
+def test_a_gpu_has_one_claim_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By number, by UUID or its beginning; and what two jobs on a node call 0 may be two GPUs."""
+    uuids = "GPU-8f3a2b1c-0000-0001", "GPU-77770000-0000-0002"
+    smi = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def claims(visible: str, *there: str) -> list[str]:
+        lines = [f"echo 'GPU {k}: H100 (UUID: {uuid})'" for k, uuid in enumerate(there)]
+        smi.write_text("\n".join(["#!/bin/sh", *lines, "echo '  MIG 1g.10gb Device 0: (UUID: M)'"]))
+        smi.chmod(0o755)
+        local._installed_gpus.cache_clear()
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        return [slot.parts[0] for slot in Local(per_gpu=1).slots()]
+
+    assert claims("0,1", *uuids) == ["GPU-8f3a2b1c-0", "GPU-77770000-0"]
+    assert claims("GPU-7777,GPU-8f3a2b1c-0000-0001", *uuids) == claims("1,0", *uuids)
+    assert claims("0", *uuids[1:]) == claims("1", *uuids)
+    assert claims("MIG-0a", *uuids) == ["MIG-0a-0"]
+    local._installed_gpus.cache_clear()
+
+
 def test_two_runs_may_share_a_gpu_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 2)
+    monkeypatch.setattr(local, "_installed_gpus", lambda: [""] * 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     slots = Local(3).slots()
     assert [slot.name for slot in slots] == ["gpu0-0", "gpu1-0", "gpu0-1"]
@@ -444,10 +467,10 @@ def test_a_run_of_several_processes_takes_as_many_gpus_or_cores(
     monkeypatch.setattr(local, "cores", lambda: 5)
     pairs = Local(resources=Resources(threads=1, processes=2, zero=1))
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_installed_gpus", lambda: 0)
+        patch.setattr(local, "_installed_gpus", list)
         assert [slot.parts for slot in pairs.slots()] == [("cpu0", "cpu1"), ("cpu2", "cpu3")]
         assert "2 runs at a time, 2 processes each, ZeRO 1" in pairs.describe()
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 5)
+    monkeypatch.setattr(local, "_installed_gpus", lambda: [""] * 5)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     found = {slot.name: slot.environment["CUDA_VISIBLE_DEVICES"] for slot in pairs.slots()}
     assert found == {"gpu0-0+gpu1-0": "0,1", "gpu2-0+gpu3-0": "2,3"}
@@ -480,7 +503,7 @@ def test_idle_cores_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 0)
+    monkeypatch.setattr(local, "_installed_gpus", list)
     monkeypatch.setattr(local, "cores", lambda: 8)
     assert Local().width == 8
     two = Local(resources=Resources(threads=2))

@@ -220,7 +220,7 @@ def test_wrong_numbers_are_refused(gpu: Callable[[float], None]) -> None:
 
 
 def test_sharing_gpus_takes_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 0)
+    monkeypatch.setattr(local, "_installed_gpus", list)
     with pytest.raises(UsageError, match="goes with GPUs and none is visible"):
         Local(per_gpu=2)
 
