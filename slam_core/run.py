@@ -140,11 +140,10 @@ def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
         return [state, last.name]
     if last and state == "failed" and not retry:
         raise SlamError(
-            f"run {spec.id} failed before ({_reason(last)}); "
-            "mend the cause and say --retry for a new attempt"
+            f"run {spec.id} failed before ({_reason(last)}); mend the cause and say --retry: it "
+            "goes on from its last checkpoint"
         )
-    attempt = last if last and state != "failed" else scratch.new_attempt(spec.id)
-    return ["running", attempt.name]
+    return ["running", (last or scratch.new_attempt(spec.id)).name]
 
 
 def _attempt(

@@ -68,8 +68,7 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
         return 0
     if state == "failed" and not retry:
         return 1
-    fresh = not tried or state == "failed"
-    folder = scratch.new_attempt(spec.id) if fresh else tried[-1]
+    folder = tried[-1] if tried else scratch.new_attempt(spec.id)
     journal, saved = Journal(folder), folder / "saved"
     scratch.forget_stop(folder)
     excess = abs(math.log10(spec.optim.lr) + 2)
