@@ -45,7 +45,7 @@ class Submitter:
     door: str
 
     @cached_property
-    def code(self) -> Path | None:
+    def code(self) -> Path:
         return snapshot()
 
     def submit(self, jobs: Sequence[Job], at_a_time: int | None) -> list[Task]:
@@ -119,9 +119,8 @@ class Submitter:
         yield "export " + " ".join(f"{name}={threads}" for name in THREADS)
         # Of some versions srun does not take this over from sbatch.
         yield "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}"
-        if self.code is not None:
-            path = shlex.quote(str(self.code))
-            yield f"export PYTHONSAFEPATH=1 PYTHONPATH={path}${{PYTHONPATH:+:$PYTHONPATH}}"
+        path = shlex.quote(str(self.code))
+        yield f"export PYTHONSAFEPATH=1 PYTHONPATH={path}${{PYTHONPATH:+:$PYTHONPATH}}"
 
 
 @contextmanager
