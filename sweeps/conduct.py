@@ -44,7 +44,14 @@ def conduct(
         bars = console.is_terminal and say is aloud
         view = Bars(search.name, handed, console) if bars else Lines(search.name, handed, say)
         driver = Driver(
-            search, wanted, Facts(results), points(search, results), ledger, view, handed, retry
+            search,
+            wanted,
+            Facts(results, search),
+            points(search, results),
+            ledger,
+            view,
+            handed,
+            retry,
         )
         say(
             f"{search.name}: {driver.over} of {wanted} trials over; {search.sampler} over "

@@ -83,7 +83,7 @@ def distribution(part: Distribution) -> BaseDistribution:
 
 def keep(study: Study, results: Path, ledger: Ledger) -> list[str]:
     """Make `ledger` say what the facts say of a study; the states of its points."""
-    found, facts = points(study, results), Facts(results)
+    found, facts = points(study, results), Facts(results, study)
     corpus = objective(study, found)
     outcomes = {point.key: facts.outcome(point, corpus) for point in found}
     ledger.write(found, outcomes, f"validation NLL on {corpus}, nats per unit")
@@ -96,7 +96,7 @@ def importances(study: Study, results: Path) -> dict[str, float]:
     PED-ANOVA (Watanabe et al. 2023), which also takes conditional fields. `SlamError` if fewer than
     four trials are done.
     """
-    found, facts = points(study, results), Facts(results)
+    found, facts = points(study, results), Facts(results, study)
     corpus = objective(study, found)
     trials = [frozen(point, facts.outcome(point, corpus)) for point in found]
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]

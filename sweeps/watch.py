@@ -70,6 +70,7 @@ class Tail:
         attempt = scratch.latest(self.run)
         if attempt and attempt != self._attempt:
             self._attempt, self._offset, self.progress = attempt, 0, Progress()
+            self.state, self.by = "missing", ""
         if self._attempt is None:
             return self.progress
         try:
