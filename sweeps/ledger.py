@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import optuna
 from optuna.distributions import (
@@ -132,9 +133,9 @@ class Ledger:
 
     @property
     def option(self) -> str:
-        """The storage as a command may repeat it."""
+        """The storage as a command may repeat it, quoted."""
         secret = self._file is None and self.where != self._url
-        return '"$SLAM_STORAGE"' if secret else self.where
+        return '"$SLAM_STORAGE"' if secret else quote(self.where)
 
     @property
     def dashboard(self) -> str:
@@ -223,7 +224,8 @@ class Ledger:
 
     def _start_again(self) -> None:
         self._storage.delete_study(self._id)
-        if self._file and not self._storage.get_all_studies():
+        # A file that was asked for may be other studies', too, which write to it as they like.
+        if self._file and self._url is None:
             self._file.unlink(missing_ok=True)
             self._opened = None
         self._open()
