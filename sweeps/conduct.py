@@ -69,7 +69,7 @@ def conduct(
     for line in summary(search, driver.complete(), driver.outcomes):
         say(line)
     if driver.stopped:
-        say(f"go on with: {command}")
+        say(f"go on with: {command}{' --retry' if retry else ''}")
         return 75
     if driver.over < wanted and driver.exhausted:
         say(f"no new point was found after {driver.over} trials: the space is tried out")

@@ -79,6 +79,7 @@ def launch(
     ends = [ending.state for ending in endings.values()]
     stopped = any(ending.state == "done" and ending.reason for ending in endings.values())
     again = f"go on with: {command}" if command else "go on: launch it again"
+    again += " --retry" if command and retry else ""
     if len(ends) < len(jobs) or "interrupted" in ends or stopped:
         say(again)
         return 75

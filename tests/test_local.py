@@ -195,6 +195,15 @@ def test_a_failure_is_told_at_once_and_only_retried_on_request(toy: Toy) -> None
     assert len(scratch.attempts(first)) == 1
 
 
+def test_a_retry_that_is_stopped_goes_on_as_one(toy: Toy) -> None:
+    """Without the word, what it did not get to would be skipped as failed."""
+    first, second = toy.ids(2)
+    toy.act(first, fail="the corpus is damaged")
+    toy.act(second, kill=99)
+    assert toy.launch(2, retry=True) == 75
+    assert toy.said[-1] == "go on with: again --retry"
+
+
 def test_a_failure_without_a_word_names_code_and_log(toy: Toy) -> None:
     (run,) = toy.ids(1)
     toy.act(run, mute=True)
