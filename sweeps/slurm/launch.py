@@ -137,16 +137,18 @@ class Launch:
         state, end = scratch.state(one.job.run), one.task.batch.end(one.task.index)
         one.over = one.over or time.monotonic()
         late = time.monotonic() - one.over > UNSEEN
-        if end and end.code == 0 and state not in ENDED and not late:
+        well = end.code == 0 if end else task is not None and task.state == "COMPLETED"
+        if well and state not in ENDED and not late:
             return  # the folder of a network file system may be listed as it was
         del self.sent[one.job.run]
-        self._reap(one, state, end, _how(task))
+        self._reap(one, state, end, task)
 
-    def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
+    def _reap(self, one: _Sent, state: State, end: End | None, task: Task | None) -> None:
         job = one.job
+        how = _how(one.task.job, task) if end is None and state not in ENDED else ""
         if state in ENDED:
             self.jobs.end(job, Ending(state))
-        elif end is None and how == "CANCELLED":
+        elif how == "CANCELLED":
             self._cancelled[job.run] = one.task.job
             self.jobs.waiting.append(job)
         elif state == "running":
@@ -248,9 +250,9 @@ class Launch:
                 shutil.rmtree(batch.home, ignore_errors=True)
 
 
-def _how(task: Task | None) -> str:
+def _how(job: str, task: Task | None) -> str:
     if task is None:
-        return "VANISHED"
+        return control.fate(job)
     return "NOT STARTED BY ITS NODE" if task.stuck else task.state
 
 

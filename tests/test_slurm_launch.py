@@ -1,0 +1,83 @@
+"""How a launch on SLURM reads what it is told; the commands of SLURM are stood in for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from slam_core import scratch
+from slam_core.journal import Journal
+from slam_core.spec import RunSpec
+from sweeps.place import Ending, Job
+from sweeps.slurm import control, launch
+from sweeps.slurm.batch import Batch, Order, new_batch
+from sweeps.slurm.control import Limits, Silent, Task
+from sweeps.watch import Lines
+
+
+@pytest.fixture
+def lost(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], Ending]:
+    """How a run ends whose job SLURM lists as given (not at all: ""), and its accounting as given
+    (there is none: "")."""
+    job, batches = Job(tiny_spec.id, "toy", tiny_spec, 1.0), list[Batch]()
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        order = Order("door", str(slam_out), ".", 0, (job.run,), ((),))
+        batches.append(new_batch(order))
+        return [Task(str(len(batches)), batches[-1], "PENDING", "", "")]
+
+    def end(listed: str, accounted: str) -> Ending:
+        def ask(*command: str) -> str:
+            if command[0] == "sacct" and not accounted:
+                raise Silent("SLURM does not answer: Slurm accounting storage is disabled")
+            if command[0] == "sacct":
+                return f"{accounted}\n"
+            rows = [f"{k + 1}|{listed}||None|{one.name}\n" for k, one in enumerate(batches)]
+            return "".join(rows) if listed else ""
+
+        monkeypatch.setattr(control, "ask", ask)
+        monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+        monkeypatch.setattr(launch, "POLL", 0.01)
+        lines = Lines("toy", [job], lambda text: None)
+        return launch.Launch([job], lines, submit, 1, None, 0.0, False).work()[job.run]
+
+    return end
+
+
+@pytest.mark.parametrize("listed", ["CANCELLED", ""])
+def test_a_cancelled_job_is_not_submitted_again_though_slurm_has_forgotten_it(
+    lost: Callable[[str, str], Ending], listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    assert lost(listed, "CANCELLED by 1000") == Ending("interrupted", "job 1 was cancelled")
+
+
+def test_a_job_of_which_nothing_is_known_is_tried_again(
+    lost: Callable[[str, str], Ending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    assert lost("", "").reason == "killed 3 times, last: job 3 vanished"
+    assert lost("", "NODE_FAIL").reason == "killed 3 times, last: job 6 node fail"
+
+
+def test_a_completed_job_is_given_time_to_be_seen_on_a_network_file_system(
+    lost: Callable[[str, str], Ending], tiny_spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal and its last word, of which another host may be shown none for a while."""
+    looks = 0
+    state = scratch.state
+
+    def seen(run: str) -> str:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            Journal(scratch.new_attempt(run)).write("done")
+        return state(run)
+
+    monkeypatch.setattr(scratch, "state", seen)
+    assert lost("COMPLETED", "") == Ending("done")
+    assert len(list((scratch.root() / "slurm").iterdir())) <= 1
