@@ -425,6 +425,7 @@ def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch)
     assert place.width == 2
     # More slots, for those that pay, take the GPUs in turn.
     visible = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in place.slots()]
+    assert "CUDA_DEVICE_ORDER" not in place.slots()[0].environment
     assert visible == MOST * ["2", "3"]
     runs = toy.ids(2)
     for run in runs:
@@ -469,6 +470,8 @@ def test_two_runs_may_share_a_gpu_on_request(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     slots = Local(3).slots()
     assert [slot.name for slot in slots] == ["gpu0-0", "gpu1-0", "gpu0-1"]
+    # As the driver counts them, which is asked for their memory.
+    assert slots[0].environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_a_run_of_several_processes_takes_as_many_gpus_or_cores(
