@@ -29,7 +29,7 @@ from sweeps import door, endings, local, queue, studies, watch
 from sweeps.__main__ import main
 from sweeps.company import MOST
 from sweeps.grid import Grid, IsoFlop
-from sweeps.launch import cancel, launch
+from sweeps.launch import cancel, launch, presence
 from sweeps.ledger import Ledger
 from sweeps.local import Local, gpus
 from sweeps.place import Ending, Job, Resources
@@ -145,6 +145,24 @@ def test_limit_takes_the_first_declared_and_names_what_goes_on(toy: Toy) -> None
     assert toy.launch(3, limit=1) == 0
     assert toy.said[-1] == "go on with: again"
     assert [scratch.state(run) for run in toy.ids(3)] == ["done", "missing", "missing"]
+
+
+def test_a_launch_that_leaves_as_another_comes_is_no_trouble(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = scratch.run_folder("launches/toy/elsewhere-1")
+    left.mkdir(parents=True)
+    holder = scratch.holder
+
+    def leaving(name: str) -> dict[str, Any] | None:
+        if left.exists():
+            left.rmdir()
+        return holder(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scratch, "holder", leaving)
+        with presence("toy") as others:
+            assert others == []
 
 
 def test_longest_runs_go_first(toy: Toy) -> None:
