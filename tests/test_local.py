@@ -608,3 +608,9 @@ def test_without_a_terminal_a_line_is_said_now_and_then(
     toy.act(run, steps=40, pause=0.03)
     toy.launch(1)
     assert any(line.startswith("toy: 0 of 1 ended; seed=0 step ") for line in toy.said)
+    many = Lines("toy", [], toy.said.append)  # a cluster runs hundreds
+    for k in range(300):
+        many.started(Job(f"{k:012}", f"seed={k}", toy.base, 1.0), "there")
+    monkeypatch.setattr(watch, "EVERY", 0.0)
+    many.tick()
+    assert toy.said[-1].endswith("seed=7 step 0; 292 more")
