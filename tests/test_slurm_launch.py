@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 from slam_core import scratch
 from slam_core.journal import Journal
 from slam_core.spec import RunSpec
-from sweeps.place import Ending, Job
+from sweeps.place import Ending, Job, Resources
 from sweeps.slurm import control, launch
 from sweeps.slurm.batch import Batch, Order, new_batch
 from sweeps.slurm.control import Limits, Silent, Task
+from sweeps.slurm.request import Request
+from sweeps.slurm.submit import Submitter
 from sweeps.watch import Lines
 
 
@@ -46,6 +49,20 @@ def lost(
         return launch.Launch([job], lines, submit, 1, None, 0.0, False).work()[job.run]
 
     return end
+
+
+@pytest.mark.parametrize(("above", "given", "code"), [(0o755, 0, 0), (0o2755, 0, 0), (0o755, 5, 1)])
+def test_a_job_starts_in_a_folder_of_its_user_alone(
+    above: int, given: int, code: int, slam_out: Path
+) -> None:
+    """Also below one of a project, whose group it is then of."""
+    (slam_out / "slurm").mkdir(parents=True)
+    (slam_out / "slurm").chmod(above)
+    batch = new_batch(Order("door", str(slam_out), ".", 0, (), ()))
+    batch.home.chmod(batch.home.stat().st_mode | given)
+    refusal, *_ = Submitter(Request(), Resources(), "door")._setup(batch)
+    told = subprocess.run(["bash", "-c", refusal], capture_output=True, text=True)
+    assert (told.returncode, bool(told.stderr)) == (code, bool(code))
 
 
 @pytest.mark.parametrize("listed", ["CANCELLED", ""])

@@ -111,9 +111,10 @@ class Submitter:
 
     def _setup(self, batch: Batch) -> Iterator[str]:
         home = shlex.quote(str(batch.home))
+        # In front of 700 stands 2 where a folder above hands its group down.
         yield (
-            f'[ "$(stat -Lc %u:%a {home})" = "$(id -u):700" ] || '
-            f"{{ echo {home} is not this user\\'s alone >&2; exit 1; }}"
+            f'case "$(stat -Lc %u:%a {home})" in "$(id -u):700"|"$(id -u):2700") ;; '
+            f"*) echo {home} is not this user\\'s alone >&2; exit 1;; esac"
         )
         threads = self.resources.threads or "${SLURM_CPUS_PER_TASK:-1}"
         yield "export " + " ".join(f"{name}={threads}" for name in THREADS)
