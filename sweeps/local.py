@@ -117,8 +117,9 @@ class Local:
             common["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         devices, each = gpus(), self.resources.processes
         if not devices:
+            size = each * self.threads
             return [
-                Slot(tuple(f"cpu{k * each + j}" for j in range(each)), common)
+                Slot(tuple(f"cpu{k * size + j}" for j in range(size)), common)
                 for k in range(self.width)
             ]
         if each > len(devices):

@@ -32,15 +32,15 @@ POLL = 0.2  # seconds between looks at the journals and at runs held elsewhere
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one run: a part of this host for each of its processes. The names of the parts are
-    the same for every launch on this host."""
+    """Room for one run: a GPU's share for each of its processes, or a core for each thread. The
+    names of these parts are the same for every launch on this host."""
 
     parts: tuple[str, ...]
     environment: dict[str, str]
 
     @property
     def name(self) -> str:
-        return "+".join(self.parts)
+        return "+".join(self.parts[:4]) + ("+..." if len(self.parts) > 4 else "")
 
     @property
     def claims(self) -> tuple[str, ...]:

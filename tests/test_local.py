@@ -540,6 +540,9 @@ def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     two = Local(resources=Resources(threads=2))
     assert two.width == 4
     assert two.slots()[0].environment["OMP_NUM_THREADS"] == "2"
+    # Each launch sees which cores another has, whatever threads their runs have.
+    assert [slot.parts for slot in two.slots()[:2]] == [("cpu0", "cpu1"), ("cpu2", "cpu3")]
+    assert Local(resources=Resources(threads=8)).slots()[0].name == "cpu0+cpu1+cpu2+cpu3+..."
 
 
 def test_status_shows_progress_and_reasons(
