@@ -175,11 +175,13 @@ class Queue:
         beside = [one for one in self.running.values() if one.slot.gpu == slot.gpu]
         if beside and self.alone & {job.run, *(one.job.run for one in beside)}:
             return False
+        if not self._pays(slot, beside, others):
+            return False  # the driver need not be asked
         fits = self.memory.room(slot.gpu, [one.tail.look().memory for one in beside])
         if self.memory.lack and not self._lacking:
             self.watcher.note(f"waiting with the next run: {self.memory.lack}")
         self._lacking = bool(self.memory.lack)
-        return fits and self._pays(slot, beside, others)
+        return fits
 
     def _pays(self, slot: Slot, beside: Sequence[_Child], others: int) -> bool:
         if self.company is None or slot.gpu is None:
