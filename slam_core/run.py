@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,16 @@ from slam_core.dpo import Preferences, reference_logps
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import validation
 from slam_core.files import write_file
-from slam_core.journal import ENDED, OUT_OF_MEMORY, PASSING, Journal, State, Unwritten, state_of
+from slam_core.journal import (
+    ENDED,
+    OUT_OF_MEMORY,
+    PASSING,
+    TROUBLE,
+    Journal,
+    State,
+    Unwritten,
+    state_of,
+)
 from slam_core.models import build, count_parameters
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
@@ -97,6 +106,9 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
             if state_of(journal.events(), held=False) in ENDED:
                 raise  # of what came after the end, a sentence that nobody reads
             if _passing(error):
+                with suppress(SlamError):  # a disk may refuse this, too
+                    trouble = f"{TROUBLE} ({type(error).__name__}: {error})"[:1000]
+                    journal.write("stopped", reason=trouble)
                 raise SlamError(
                     f"run {spec.id} was interrupted ({type(error).__name__}: {error}); run it "
                     "again: it goes on from its last checkpoint"

@@ -19,7 +19,7 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.journal import ENDED, OUT_OF_MEMORY
+from slam_core.journal import ENDED, OUT_OF_MEMORY, TROUBLE
 from sweeps.company import Company
 from sweeps.endings import Mark, last_words, mark, stop_reason
 from sweeps.jobs import RETRIES, Jobs
@@ -217,6 +217,8 @@ class Queue:
             self._again(job, f"killed by {how}", starved)
         elif OUT_OF_MEMORY in reasons:
             self._again(job, "stopped", starved=True)
+        elif trouble := next((why for why in reasons if why and why.startswith(TROUBLE)), ""):
+            self._again(job, trouble, starved=False)
         elif code == 75:
             if all(reason is None for reason in reasons):
                 jobs.waiting.insert(0, job)  # its slot was taken in between

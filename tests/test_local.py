@@ -189,6 +189,17 @@ def test_a_killed_run_is_started_again_and_resumes(toy: Toy) -> None:
     assert toy.text().count("interrupted: killed by SIGKILL; again") == 2
 
 
+def test_a_run_that_its_machine_let_down_is_started_again(toy: Toy) -> None:
+    first, second = toy.ids(2)
+    toy.act(first, trouble=2)
+    toy.act(second, trouble=99)
+    assert toy.launch(2) == 75
+    assert (scratch.state(first), toy.tries(first), toy.tries(second)) == ("done", 3, 3)
+    said = "trouble of the machine (OSError: [Errno 116] Stale file handle)"
+    assert toy.text().count(f"interrupted: {said}; again") == 4
+    assert f"{said} 3 times" in toy.text()
+
+
 def test_a_run_that_is_killed_again_and_again_is_given_up(toy: Toy) -> None:
     first, second = toy.ids(2)
     toy.act(first, kill=99)

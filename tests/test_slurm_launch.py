@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from slam_core import scratch
-from slam_core.journal import Journal
+from slam_core.journal import TROUBLE, Journal
 from slam_core.spec import RunSpec
 from sweeps.place import Ending, Job, Resources
 from sweeps.slurm import control, launch
-from sweeps.slurm.batch import Batch, Order, new_batch
+from sweeps.slurm.batch import Batch, End, Order, new_batch
 from sweeps.slurm.control import Limits, Silent, Task
 from sweeps.slurm.request import Request
 from sweeps.slurm.submit import Submitter
@@ -25,12 +25,14 @@ def lost(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str, str], Ending]:
     """How a run ends whose job SLURM lists as given (not at all: ""), and its accounting as given
-    (there is none: "")."""
+    (there is none: ""). One that has been begun before leaves with code 1."""
     job, batches = Job(tiny_spec.id, "toy", tiny_spec, 1.0), list[Batch]()
 
     def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
         order = Order("door", str(slam_out), ".", 0, (job.run,), ((),))
         batches.append(new_batch(order))
+        if scratch.attempts(job.run):
+            batches[-1].write_end(0, End(1))
         return [Task(str(len(batches)), batches[-1], "PENDING", "", "")]
 
     def end(listed: str, accounted: str) -> Ending:
@@ -79,6 +81,16 @@ def test_a_job_of_which_nothing_is_known_is_tried_again(
     monkeypatch.setattr(launch, "UNSEEN", 0.0)
     assert lost("", "").reason == "killed 3 times, last: job 3 vanished"
     assert lost("", "NODE_FAIL").reason == "killed 3 times, last: job 6 node fail"
+
+
+def test_a_job_that_its_machine_let_down_is_submitted_again(
+    lost: Callable[[str, str], Ending], tiny_spec: RunSpec
+) -> None:
+    journal = Journal(scratch.new_attempt(tiny_spec.id))
+    journal.write("stopped", reason=f"{TROUBLE} (OSError: [Errno 116] Stale file handle)")
+    ending = lost("FAILED", "")
+    assert ending.reason == "killed 3 times, last: job 3 met trouble of its machine"
+    assert ending.lost
 
 
 def test_a_completed_job_is_given_time_to_be_seen_on_a_network_file_system(

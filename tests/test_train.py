@@ -27,7 +27,7 @@ from slam_core.data import Mix
 from slam_core.decoder.likelihood import unit_nll
 from slam_core.errors import Interrupted, SlamError
 from slam_core.evaluate import validation
-from slam_core.journal import Journal
+from slam_core.journal import TROUBLE, Journal
 from slam_core.models import build
 from slam_core.optim import OPTIMISERS
 from slam_core.provenance import device_name
@@ -225,6 +225,9 @@ def test_what_the_machine_does_is_no_failure_of_the_run(
     with pytest.raises(SlamError, match=r"was interrupted .* goes on from its last checkpoint"):
         execute(tiny_spec, limits=Limits(save_every=0.0), say=quiet)
     assert scratch.state(tiny_spec.id) == "interrupted"
+    assert scratch.events(tiny_spec.id)[-1]["reason"].startswith(
+        f"{TROUBLE} ({type(error).__name__}"
+    )
     monkeypatch.setattr(train, "Prefetch", Prefetch)
     execute(tiny_spec, say=quiet)
     assert len(scratch.attempts(tiny_spec.id)) == 1

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
-from slam_core.journal import ENDED, State
-from sweeps.endings import last_words, pruned
+from slam_core.journal import ENDED, TROUBLE, State
+from sweeps.endings import last_words, pruned, stop_reason
 from sweeps.jobs import RETRIES, Jobs
 from sweeps.place import Ending, Job, Watcher
 from sweeps.queue import stop_requests
@@ -164,6 +164,8 @@ class Launch:
             self.jobs.end(job, Ending("interrupted", "pruned; its state is saved"))
         elif end.code == 75:
             self.jobs.waiting.append(job)  # another process had it, and has left it
+        elif (stop_reason(job.run, ("", 0)) or "").startswith(TROUBLE):
+            self._killed(one, "met trouble of its machine")
         else:
             self.jobs.end(job, Ending("failed", last_words(job.run, end.code)))
 
