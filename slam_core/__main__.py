@@ -34,7 +34,7 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a field: optim.lr=3e-4.")
     ] = None,
-    retry: Annotated[bool, typer.Option(help="New attempt after a failed one.")] = False,
+    retry: Annotated[bool, typer.Option(help="Go on with a run that failed.")] = False,
     micro_batch: Annotated[int, typer.Option(min=1, help="Units a forward pass at most.")] = 65_536,
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
     processes: Annotated[

@@ -133,8 +133,9 @@ class Unwritten(Journal):
         del event, fields
 
 
-# The reason of a `stopped` event that nobody asked for.
+# Reasons of a `stopped` event that nobody asked for; the second one says what it was behind it.
 OUT_OF_MEMORY = "out of memory"
+TROUBLE = "trouble of the machine"
 ENDS: dict[str, State] = {"done": "done", "diverged": "diverged", "failed": "failed"}
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,11 +25,20 @@ from slam_core.dpo import Preferences, reference_logps
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import validation
 from slam_core.files import write_file
-from slam_core.journal import ENDED, OUT_OF_MEMORY, PASSING, Journal, State, Unwritten, state_of
+from slam_core.journal import (
+    ENDED,
+    OUT_OF_MEMORY,
+    PASSING,
+    TROUBLE,
+    Journal,
+    State,
+    Unwritten,
+    state_of,
+)
 from slam_core.models import build, count_parameters
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import in_words
+from slam_core.results import Spent, in_words
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import validated_rate
 from slam_core.train import Diverged, Loop
@@ -50,7 +59,7 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
 
     Resumes the latest attempt. `Interrupted` after a stop signal (state saved), `Busy` if another
     process has the run, `SlamError` if an earlier attempt failed and `retry` is not given. A run of
-    two stages brings its parent to its end first.
+    two stages brings its parent to its end first, and diverges if that does.
     """
     spec, limits = resolve(spec), limits or Limits()
     with joined(spec.id) as world:
@@ -59,11 +68,8 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
         if parent is not None and world.lead(lambda: scratch.state(spec.id) not in ENDED):
             first = _first_stage(parent, *how)
             gc.collect()  # compiled code keeps the parent's model until then
-            if first != "done":
-                raise SlamError(
-                    f"run {spec.id} starts from run {parent.id}, which {first}; change what the "
-                    "two share"
-                )
+            if first == "diverged":
+                return cast(State, world.lead(lambda: _follow(parent, spec, retry, say)))
         return _one_run(spec, *how)
 
 
@@ -100,6 +106,9 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
             if state_of(journal.events(), held=False) in ENDED:
                 raise  # of what came after the end, a sentence that nobody reads
             if _passing(error):
+                with suppress(SlamError):  # a disk may refuse this, too
+                    trouble = f"{TROUBLE} ({type(error).__name__}: {error})"[:1000]
+                    journal.write("stopped", reason=trouble)
                 raise SlamError(
                     f"run {spec.id} was interrupted ({type(error).__name__}: {error}); run it "
                     "again: it goes on from its last checkpoint"
@@ -130,6 +139,19 @@ def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say, world: 
             time.sleep(1)
 
 
+def _follow(parent: RunSpec, spec: RunSpec, retry: bool, say: Say) -> str:
+    """The end of a run whose first stage diverged: so did it, before its first step."""
+    with ExitStack() as held:
+        state, attempt = _open(spec, retry, held)
+        if state == "running":
+            journal, state = Journal(scratch.run_folder(spec.id) / attempt), "diverged"
+            _start(spec, journal, provenance(pick_device()) | _heritage(parent))
+            nothing = Spent(steps=0, tokens=0, seconds=0.0)
+            journal.write("diverged", spent=nothing.model_dump())
+    say(f"run {spec.id} {state}: run {parent.id}, which it starts from, diverged")
+    return state
+
+
 def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
     """Claim the run for as long as `held` lasts: its state, `running` from here on if there is
     anything to do, and the attempt to work on."""
@@ -140,11 +162,10 @@ def _open(spec: RunSpec, retry: bool, held: ExitStack) -> list[str]:
         return [state, last.name]
     if last and state == "failed" and not retry:
         raise SlamError(
-            f"run {spec.id} failed before ({_reason(last)}); "
-            "mend the cause and say --retry for a new attempt"
+            f"run {spec.id} failed before ({_reason(last)}); mend the cause and say --retry: it "
+            "goes on from its last checkpoint"
         )
-    attempt = last if last and state != "failed" else scratch.new_attempt(spec.id)
-    return ["running", attempt.name]
+    return ["running", (last or scratch.new_attempt(spec.id)).name]
 
 
 def _attempt(
@@ -183,14 +204,8 @@ def _attempt(
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step, **several)
     else:
-        world.lead(lambda: _note_spec(spec, folder))
-        journal.write(
-            "start",
-            spec=json.loads(spec.canonical()),
-            counts=spec.counts.model_dump(),
-            steps=loop.total,
-            provenance=provenance(device) | {"tokenisers": mix.tokenisers} | several | begun,
-        )
+        noted = provenance(device) | {"tokenisers": mix.tokenisers} | several | begun
+        world.lead(lambda: _start(spec, journal, noted))
         for warning in (*_short(spec), *_other_positions(spec)):
             say(warning)
             journal.write("note", text=warning)
@@ -210,16 +225,21 @@ def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str,
     """Give a fresh model the weights that its run starts from. `parent`: the run they are of, and
     what that spent; nothing where they are drawn, or those of a file."""
     if spec.parent is not None:
-        # Not by its claim: another child may hold that, to see that it is done.
-        where = scratch.attempts(spec.parent.id)[-1]
-        load_weights(model, last_checkpoint(where))
-        done = next(e for e in Journal(where).backwards() if e["event"] == "done")
-        spent = {name: done["spent"][name] for name in ("tokens", "seconds")}
-        return {"parent": {"run": spec.parent.id, "attempt": where.name, **spent}}
+        load_weights(model, last_checkpoint(scratch.attempts(spec.parent.id)[-1]))
+        return _heritage(spec.parent)
     if spec.model.init and (spec.dpo or not checkpoints(folder)):
         how = spec.data.interleave
         warm_start(model, spec.model, mix.text_ids, how.text_revision if how else None)
     return {}
+
+
+def _heritage(parent: RunSpec) -> dict[str, Any]:
+    """What a run says of the first of its two stages."""
+    # Not by its claim: another child may hold that, to see that it has ended.
+    where = scratch.attempts(parent.id)[-1]
+    end = next(e for e in Journal(where).backwards() if e["event"] in ENDED)
+    spent = {name: end["spent"][name] for name in ("tokens", "seconds")}
+    return {"parent": {"run": parent.id, "attempt": where.name, **spent}}
 
 
 def _short(spec: RunSpec) -> Iterator[str]:
@@ -290,8 +310,10 @@ def _preferences(
     return choices, Preferences(reference, dpo.loss, dpo.beta, per_unit=dpo.per_unit)
 
 
-def _note_spec(spec: RunSpec, folder: Path) -> None:
-    write_file(folder / "spec.json", f"{spec.canonical()}\n".encode())
+def _start(spec: RunSpec, journal: Journal, made: dict[str, Any]) -> None:
+    tree, counts = spec.canonical(), spec.counts.model_dump()
+    write_file(journal.path.parent / "spec.json", f"{tree}\n".encode())
+    journal.write("start", spec=json.loads(tree), counts=counts, steps=spec.steps, provenance=made)
 
 
 def _finish(

@@ -3,7 +3,8 @@
     $SLAM_OUT/<run>/claim              held by the process that works on the run
     $SLAM_OUT/<run>/<attempt>/         spec.json events.jsonl checkpoint-<step>/{...,DONE}
 
-An attempt is resumed until it comes to an end; a new one starts after a failure, on request.
+An attempt is resumed until it comes to an end; after a failure, on request. Of a run tried on
+several machines, each has its own.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def search(
 
     place, ledger = where.place(), ledger_of(name, storage)
     said = options({"trials": trials}) + where.said
-    said += options({"storage": ledger.option if storage else None})
+    said += [f"--storage {ledger.option}"] if storage else []
     raise typer.Exit(
         conduct(
             chosen,

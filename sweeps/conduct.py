@@ -44,7 +44,14 @@ def conduct(
         bars = console.is_terminal and say is aloud
         view = Bars(search.name, handed, console) if bars else Lines(search.name, handed, say)
         driver = Driver(
-            search, wanted, Facts(results), points(search, results), ledger, view, handed, retry
+            search,
+            wanted,
+            Facts(results, search),
+            points(search, results),
+            ledger,
+            view,
+            handed,
+            retry,
         )
         say(
             f"{search.name}: {driver.over} of {wanted} trials over; {search.sampler} over "
@@ -62,7 +69,7 @@ def conduct(
     for line in summary(search, driver.complete(), driver.outcomes):
         say(line)
     if driver.stopped:
-        say(f"go on with: {command}")
+        say(f"go on with: {command}{' --retry' if retry else ''}")
         return 75
     if driver.over < wanted and driver.exhausted:
         say(f"no new point was found after {driver.over} trials: the space is tried out")

@@ -24,7 +24,7 @@ from sweeps.search import Search
 from sweeps.watch import Lines
 
 LOOK = 1.0  # seconds between looks at the journals of running trials
-RETRIES = 2  # new attempts at a run that failed
+RETRIES = 2  # new starts of a run that failed
 GIVE_UP = 3  # trials lost in a row, after which no more are asked for
 
 

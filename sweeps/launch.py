@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 from rich.console import Console
 
 from slam_core import scratch
-from slam_core.errors import SlamError
 from slam_core.journal import OVER
 from sweeps.collect import collect
 from sweeps.endings import last_words
@@ -79,6 +78,7 @@ def launch(
     ends = [ending.state for ending in endings.values()]
     stopped = any(ending.state == "done" and ending.reason for ending in endings.values())
     again = f"go on with: {command}" if command else "go on: launch it again"
+    again += " --retry" if command and retry else ""
     if len(ends) < len(jobs) or "interrupted" in ends or stopped:
         say(again)
         return 75
@@ -209,18 +209,13 @@ def presence(study: str) -> Iterator[list[dict[str, Any]]]:
         holder = scratch.holder(name)
         if holder is not None:
             others.append(holder)
-        elif time.time() - scratch.run_folder(name).stat().st_mtime > 60:
+            continue
+        with suppress(FileNotFoundError):  # it has just left by itself
             # Left behind by a kill; a younger one may be about to take its claim.
-            _leave(name)
+            if time.time() - scratch.run_folder(name).stat().st_mtime > 60:
+                _leave(name)
     mine = f"launches/{study}/{socket.gethostname()}-{os.getpid()}"
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(scratch.claim(mine))
-        except OSError as error:
-            raise SlamError(
-                f"cannot write below {scratch.root()}: {error.strerror}; free some space, or set "
-                "SLAM_OUT to another folder"
-            ) from None
+    with scratch.claim(mine):
         try:
             yield others
         finally:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import optuna
 from optuna.distributions import (
@@ -83,7 +84,7 @@ def distribution(part: Distribution) -> BaseDistribution:
 
 def keep(study: Study, results: Path, ledger: Ledger) -> list[str]:
     """Make `ledger` say what the facts say of a study; the states of its points."""
-    found, facts = points(study, results), Facts(results)
+    found, facts = points(study, results), Facts(results, study)
     corpus = objective(study, found)
     outcomes = {point.key: facts.outcome(point, corpus) for point in found}
     ledger.write(found, outcomes, f"validation NLL on {corpus}, nats per unit")
@@ -96,7 +97,7 @@ def importances(study: Study, results: Path) -> dict[str, float]:
     PED-ANOVA (Watanabe et al. 2023), which also takes conditional fields. `SlamError` if fewer than
     four trials are done.
     """
-    found, facts = points(study, results), Facts(results)
+    found, facts = points(study, results), Facts(results, study)
     corpus = objective(study, found)
     trials = [frozen(point, facts.outcome(point, corpus)) for point in found]
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -132,9 +133,9 @@ class Ledger:
 
     @property
     def option(self) -> str:
-        """The storage as a command may repeat it."""
+        """The storage as a command may repeat it, quoted."""
         secret = self._file is None and self.where != self._url
-        return '"$SLAM_STORAGE"' if secret else self.where
+        return '"$SLAM_STORAGE"' if secret else quote(self.where)
 
     @property
     def dashboard(self) -> str:
@@ -223,7 +224,8 @@ class Ledger:
 
     def _start_again(self) -> None:
         self._storage.delete_study(self._id)
-        if self._file and not self._storage.get_all_studies():
+        # A file that was asked for may be other studies', too, which write to it as they like.
+        if self._file and self._url is None:
             self._file.unlink(missing_ok=True)
             self._opened = None
         self._open()

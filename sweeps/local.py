@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -33,6 +34,7 @@ THREADS = (
     "OPENBLAS_NUM_THREADS",
     "TORCHINDUCTOR_COMPILE_THREADS",
 )
+BRIEF = len("GPU-01234567")  # of a UUID, enough to tell the GPUs of a host apart
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,15 @@ class Local:
     def slots(self) -> list[Slot]:
         # Each says that it is a world of its own, whatever the launcher was started by.
         common = dict.fromkeys(THREADS, str(self.threads)) | {"WORLD_SIZE": "1", "RANK": "0"}
+        if "CUDA_VISIBLE_DEVICES" not in os.environ:
+            # Our numbers are the driver's, by which it is asked for memory; CUDA's own begin with
+            # the fastest.
+            common["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         devices, each = gpus(), self.resources.processes
         if not devices:
+            size = each * self.threads
             return [
-                Slot(tuple(f"cpu{k * each + j}" for j in range(each)), common)
+                Slot(tuple(f"cpu{k * size + j}" for j in range(size)), common)
                 for k in range(self.width)
             ]
         if each > len(devices):
@@ -120,7 +127,7 @@ class Local:
         groups = [devices[k : k + each] for k in range(0, len(devices) - each + 1, each)]
         return [
             Slot(
-                tuple(f"gpu{device}-{k // len(groups)}" for device in groups[k % len(groups)]),
+                tuple(f"{_name(gpu)}-{k // len(groups)}" for gpu in groups[k % len(groups)]),
                 {**common, "CUDA_VISIBLE_DEVICES": ",".join(groups[k % len(groups)])},
             )
             for k in range(self._most)
@@ -181,7 +188,7 @@ class Local:
 
 def gpus() -> list[str]:
     """Ids of the GPUs that a child may see, without importing torch."""
-    visible, count = os.environ.get("CUDA_VISIBLE_DEVICES"), _installed_gpus()
+    visible, count = os.environ.get("CUDA_VISIBLE_DEVICES"), len(_installed_gpus())
     if visible is None or count == 0:
         return [str(k) for k in range(count)]
     named = [part.strip() for part in visible.split(",")]
@@ -194,13 +201,23 @@ def _is_device(part: str, count: int) -> bool:
     return int(part) < count if part.isdecimal() else part.startswith(("GPU-", "MIG-"))
 
 
+def _name(gpu: str) -> str:
+    """One name for a GPU, whatever an environment calls it. In two jobs of a node the number 0 may
+    be two GPUs, and a UUID may be cut short."""
+    known = _installed_gpus()
+    if gpu.isdecimal():
+        return known[int(gpu)][:BRIEF] or f"gpu{gpu}"
+    return next((uuid[:BRIEF] for uuid in known if uuid.startswith(gpu)), gpu)
+
+
 @lru_cache
-def _installed_gpus() -> int:
+def _installed_gpus() -> list[str]:
+    """UUIDs of the GPUs there are; empty ones where the driver does not say."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
-        return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+        return re.findall(r"(?m)^GPU .*?(?:\(UUID: (GPU-[^)]*)\))?$", listed.stdout)
     except (OSError, subprocess.TimeoutExpired):
-        return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+        return [""] * len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def cores() -> int:

@@ -37,9 +37,9 @@ class Job:
     """One run to bring to its end. `label` is for people; `cost` compares it with the other jobs
     of its list, in any unit: dear ones start first.
 
-    `retry`: start a new attempt if the latest failed. `after`: the run of the same list whose
-    first steps, or whose model, this one takes over, once they are done; begun earlier it is right,
-    only dearer. `words`: what its door is told besides how to run it.
+    `retry`: go on if it failed. `after`: the run of the same list whose first steps, or whose
+    model, this one takes over, once they are done; begun earlier it is right, only dearer. `words`:
+    what its door is told besides how to run it.
     """
 
     run: str

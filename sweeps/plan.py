@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slam_core import scratch
 from slam_core.corpora import planned as opened
 from slam_core.journal import OVER, Standing
-from slam_core.results import Result, excluded, latest
 from slam_core.spec import RunSpec, resolve
-from sweeps.endings import pruned
 from sweeps.grid import Study
-from sweeps.search import Search, runs_of
+from sweeps.points import Facts
+from sweeps.search import runs_of
 from sweeps.sharing import Saving, had, reused
 from sweeps.table import brief, duration, scientific, table
 from sweeps.times import Measured, Times
@@ -175,35 +173,15 @@ def plan(
     for label, spec in runs_of(study, results).items():
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
-    known = latest(results, Result)
-    states, shared = _states(specs, known, excluded(results)), reused(specs)
-    if isinstance(study, Search):  # to another study it is a run like others, to be gone on with
-        cut = [run for run, state in states.items() if state == "interrupted" and pruned(run)]
-        states |= dict.fromkeys(cut, "pruned")
+    facts, shared = Facts(results, study), reused(specs)
+    known = facts.results
     times = times or Measured(known.values())
     runs = tuple(
-        _planned(run, tuple(labels[run]), spec, shared.get(run, 0), states[run], times, price)
+        _planned(run, tuple(labels[run]), spec, shared.get(run, 0), facts.state(run), times, price)
         for run, spec in specs.items()
     )
     saved = had([known[run] for run in specs if run in known])
     return Plan(study.name, runs, times.basis(), price, saved)
-
-
-def _states(
-    runs: Iterable[str], results: Mapping[str, Result], gone: Collection[str]
-) -> dict[str, Standing]:
-    """Run id -> state. A collected result stands, though its scratch folder be gone; else what the
-    folder says."""
-    here = set(scratch.known_runs())
-
-    def state(run: str) -> Standing:
-        if run in results:
-            return results[run].state
-        if run in gone:
-            return "excluded"
-        return scratch.state(run) if run in here else "missing"
-
-    return {run: state(run) for run in runs}
 
 
 def census(states: Iterable[str], what: str = "runs") -> str:

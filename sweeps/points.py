@@ -6,14 +6,14 @@ A point is what replicates over seeds share. Both are functions of the declarati
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from slam_core import scratch
-from slam_core.journal import OVER, Journal, Standing
+from slam_core.journal import ENDED, OVER, Journal, Standing, State
 from slam_core.results import Curve, Result, curve_of, excluded, fold, latest
 from slam_core.spec import RunSpec
 from sweeps.endings import pruned
@@ -76,11 +76,13 @@ def objective(study: Study, found: Sequence[Point]) -> str:
 
 
 class Facts:
-    """What results and $SLAM_OUT say of runs. Results are read once, journals at every look."""
+    """What results and $SLAM_OUT say of a study's runs, or of any. Results are read once, journals
+    at every look."""
 
-    def __init__(self, results: Path):
+    def __init__(self, results: Path, study: Study | None):
         self.results = latest(results, Result)
-        self._excluded = excluded(results)
+        self.excluded = excluded(results)
+        self._search = isinstance(study, Search)
         self._curves: dict[str, Curve] | None = None
         self._folder = results
 
@@ -105,23 +107,25 @@ class Facts:
                 return one
         return states.pop() if len(states) == 1 else "interrupted"
 
-    def state(self, run: str) -> Standing:
-        """A run's state, where `pruned` is an interruption that the pruner asked for."""
+    def state(self, run: str, here: Callable[[str], State] = scratch.state) -> Standing:
+        """A collected result stands, though its scratch folder be gone; else what the folder says
+        (`here`). What a search has pruned is to another study a run like others, to be gone on
+        with."""
         if run in self.results:
             return self.results[run].state
-        if run in self._excluded:
+        if run in self.excluded:
             return "excluded"
-        state = scratch.state(run)
-        return "pruned" if state == "interrupted" and pruned(run) else state
+        state = here(run)
+        return "pruned" if self._search and state == "interrupted" and pruned(run) else state
 
     def _fold(self, run: str) -> None:
         """Take in a result that has not been collected yet."""
-        if run in self.results or run in self._excluded:
+        if self.state(run) not in ENDED or run in self.results:
             return
-        if attempt := scratch.latest(run):
-            result, _ = fold(run, attempt.name, Journal(attempt).events())
-            if result is not None:
-                self.results[run] = result
+        attempt = scratch.attempts(run)[-1]
+        result, _ = fold(run, attempt.name, Journal(attempt).events())
+        if result is not None:
+            self.results[run] = result
 
     def _losses(self, point: Point) -> dict[int, float]:
         by_run = [self.tenths(run, spec) for run, spec in point.runs.items()]

@@ -19,7 +19,7 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.errors import SlamError
-from slam_core.journal import ENDED, OUT_OF_MEMORY
+from slam_core.journal import ENDED, OUT_OF_MEMORY, TROUBLE
 from sweeps.company import Company
 from sweeps.endings import Mark, last_words, mark, stop_reason
 from sweeps.jobs import RETRIES, Jobs
@@ -32,15 +32,15 @@ POLL = 0.2  # seconds between looks at the journals and at runs held elsewhere
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one run: a part of this host for each of its processes. The names of the parts are
-    the same for every launch on this host."""
+    """Room for one run: a GPU's share for each of its processes, or a core for each thread. The
+    names of these parts are the same for every launch on this host."""
 
     parts: tuple[str, ...]
     environment: dict[str, str]
 
     @property
     def name(self) -> str:
-        return "+".join(self.parts)
+        return "+".join(self.parts[:4]) + ("+..." if len(self.parts) > 4 else "")
 
     @property
     def claims(self) -> tuple[str, ...]:
@@ -175,11 +175,13 @@ class Queue:
         beside = [one for one in self.running.values() if one.slot.gpu == slot.gpu]
         if beside and self.alone & {job.run, *(one.job.run for one in beside)}:
             return False
+        if not self._pays(slot, beside, others):
+            return False  # the driver need not be asked
         fits = self.memory.room(slot.gpu, [one.tail.look().memory for one in beside])
         if self.memory.lack and not self._lacking:
             self.watcher.note(f"waiting with the next run: {self.memory.lack}")
         self._lacking = bool(self.memory.lack)
-        return fits and self._pays(slot, beside, others)
+        return fits
 
     def _pays(self, slot: Slot, beside: Sequence[_Child], others: int) -> bool:
         if self.company is None or slot.gpu is None:
@@ -215,6 +217,8 @@ class Queue:
             self._again(job, f"killed by {how}", starved)
         elif OUT_OF_MEMORY in reasons:
             self._again(job, "stopped", starved=True)
+        elif trouble := next((why for why in reasons if why and why.startswith(TROUBLE)), ""):
+            self._again(job, trouble, starved=False)
         elif code == 75:
             if all(reason is None for reason in reasons):
                 jobs.waiting.insert(0, job)  # its slot was taken in between

@@ -17,42 +17,38 @@ from slam_core.errors import SlamError
 PACKAGES = ("slam_core", "sweeps", "ablations")
 # Linked, not copied: some 50 MB, and a run refuses data of another checksum than its spec names.
 LINKED = Path("slam_core", "embedded")
+ABOUT = Path("snapshot.json")  # what `slam_core.provenance` says of it
 
 
-def snapshot() -> Path | None:
-    """A folder to import the suite from, below $SLAM_OUT; one for each state of the code.
-
-    Holds the files that git tracks, or would: not the ignored ones. None if the code is not a
-    checkout: an installed package does not change under a job.
-    """
-    checkout = Path(slam_core.__file__).resolve().parents[1]
-    listed = _git(checkout, "ls-files", "-z", "-co", "--exclude-standard", "--", *PACKAGES)
-    names = sorted(Path(name) for name in set((listed or "").split("\0")) if name)
-    if Path("slam_core", "__init__.py") not in names:
-        return None
-    commit = _git(checkout, "rev-parse", "HEAD")
-    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+def snapshot() -> Path:
+    """A folder to import the suite from, below $SLAM_OUT; one for each state of the code."""
+    home = Path(slam_core.__file__).resolve().parents[1]
+    if (home / ABOUT).is_file():
+        return home  # it is one
+    commit = _git(home, "rev-parse", "HEAD")
+    changed = _git(home, "status", "--porcelain", "--untracked-files=no")
     about = {"commit": commit and commit.strip(), "modified": bool(changed)}
-    files = {Path("snapshot.json"): json.dumps(about).encode()}
-    for name in names:
-        if LINKED not in name.parents and (checkout / name).is_file():
-            files[name] = (checkout / name).read_bytes()
+    files = {ABOUT: json.dumps(about).encode()}
+    for path in (path for package in PACKAGES for path in (home / package).rglob("*")):
+        name = path.relative_to(home)
+        if path.is_file() and LINKED not in name.parents and "__pycache__" not in name.parts:
+            files[name] = path.read_bytes()
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     folder = (scratch.root() / "code" / digest.hexdigest()[:12]).resolve()
     if not folder.is_dir():
-        _write(folder, files, checkout)
+        _write(folder, files, home)
     return folder
 
 
-def _write(folder: Path, files: dict[Path, bytes], checkout: Path) -> None:
+def _write(folder: Path, files: dict[Path, bytes], home: Path) -> None:
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         for name, content in files.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             (draft / name).write_bytes(content)
-        (draft / LINKED).symlink_to(checkout / LINKED)
+        (draft / LINKED).symlink_to(home / LINKED)
         draft.rename(folder)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

@@ -14,13 +14,14 @@ from rich.live import Live
 from rich.text import Text
 
 from slam_core import scratch
-from slam_core.journal import ENDED, OVER, PRUNER, Standing
-from slam_core.results import FILES, Exclusion, Result, excluded, latest
+from slam_core.journal import ENDED, OVER, PRUNER, Standing, State
+from slam_core.results import FILES, Exclusion, Result
 from sweeps.endings import last_words
 from sweeps.grid import Study
 from sweeps.launch import launches_of
 from sweeps.memory import GIB
 from sweeps.plan import census
+from sweeps.points import Facts
 from sweeps.search import Search, runs_of
 from sweeps.slurm import control as slurm_control
 from sweeps.slurm.control import Task
@@ -120,19 +121,18 @@ class Looks:
         self._seen: list[list[str]] = []  # run folders, at the last two looks
         self._tails: dict[str, Tail] = {}
         self._stamp: list[tuple[int, int] | None] = []
-        self._ended: dict[str, Result] = {}
-        self._excluded: dict[str, str] = {}
+        self._known: set[str] = set()  # runs that have a folder
         self._jobs: dict[str, Task] = {}
 
     def look(self) -> Report:
         self._read_results()
         here = scratch.known_runs()
-        known = set(here)
+        self._known = set(here)
         self._read_study(here)
         labels = dict.fromkeys(here, "") if self.study is None else self._labels
         queued = slurm_control.queued()
         self._jobs = {run: queued[run] for run in queued.keys() & labels.keys()}
-        runs = tuple(self._status(run, label, run in known) for run, label in labels.items())
+        runs = tuple(self._status(run, label) for run, label in labels.items())
         return Report(runs, self._eta(runs))
 
     def _read_study(self, here: list[str]) -> None:
@@ -161,31 +161,35 @@ class Looks:
     def _read_results(self) -> None:
         stamp = [_stamp(self.results / FILES[kind]) for kind in (Result, Exclusion)]
         if stamp != self._stamp:
-            self._ended, self._excluded = latest(self.results, Result), excluded(self.results)
-            self._stamp = stamp
+            self._facts, self._stamp = Facts(self.results, self.study), stamp
 
-    def _status(self, run: str, label: str, here: bool) -> Status:
-        """A collected result stands, though its scratch folder be gone."""
-        if run in self._ended:
-            result = self._ended[run]
-            return Status(run, label, result.state, _stood(result), "")
-        if run in self._excluded:
-            return Status(run, label, "excluded", Progress(), self._excluded[run])
-        if not here:
-            return Status(run, label, "missing", Progress(), "")
-        tail = self._tails.setdefault(run, Tail(run))
-        running = scratch.holder(run) is not None
-        progress = tail.look()
-        if running and tail.state in ENDED:
+    def _status(self, run: str, label: str) -> Status:
+        facts, reason = self._facts, str(self._jobs.get(run, ""))
+        state = facts.state(run, self._here)
+        if run in facts.results:
+            return Status(run, label, state, _stood(facts.results[run]), "")
+        if state == "excluded":
+            return Status(run, label, state, Progress(), facts.excluded[run])
+        if run not in self._known:
+            return Status(run, label, state, Progress(), reason)
+        tail = self._tails[run]
+        progress = tail.progress
+        if state == "running" and tail.state in ENDED:
             progress = replace(progress, rate=None, flops=None, mfu=None, data_wait=None)
-            return Status(run, label, "running", progress, "being scored")
-        state: Standing = "running" if running else tail.state
-        reason = str(self._jobs.get(run, ""))
-        if state == "failed":
+            reason = "being scored"
+        elif state == "failed":
             reason = last_words(run)
         elif state == "interrupted" and tail.by == PRUNER:
-            state, reason = ("pruned", "") if isinstance(self.study, Search) else (state, "pruned")
+            reason = "pruned"
         return Status(run, label, state, progress, reason)
+
+    def _here(self, run: str) -> State:
+        """The state that a run's folder tells."""
+        if run not in self._known:
+            return "missing"
+        held, tail = scratch.holder(run) is not None, self._tails.setdefault(run, Tail(run))
+        tail.look()
+        return "running" if held else tail.state
 
     def _eta(self, runs: Sequence[Status]) -> float | None:
         """What is left in units times parameters, over what the running runs do of it a second."""

@@ -43,15 +43,18 @@ def journal(path: Path) -> BaseStorage:
     # The lock is a link to the path as it is said, and Optuna takes over none that leads nowhere.
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    _mend(path)
     lock = JournalFileSymlinkLock(str(path), grace_period=GRACE)
+    if path.exists():
+        lock.acquire()  # what a live writer has written half of is not torn
+        try:
+            _mend(path)
+        finally:
+            lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 def _mend(path: Path) -> None:
     """Cut a journal at the first line that a kill or a full disk has torn, and keep a copy."""
-    if not path.exists():
-        return
     whole = 0
     content = path.read_bytes()
     for line in content.splitlines(keepends=True):

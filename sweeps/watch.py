@@ -20,6 +20,7 @@ from sweeps.place import Ending, Job
 from sweeps.table import brief, duration
 
 EVERY = 60.0  # seconds between status lines where there is no terminal
+SOME = 8  # runs that such a line tells of
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Tail:
         attempt = scratch.latest(self.run)
         if attempt and attempt != self._attempt:
             self._attempt, self._offset, self.progress = attempt, 0, Progress()
+            self.state, self.by = "missing", ""
         if self._attempt is None:
             return self.progress
         try:
@@ -161,8 +163,9 @@ class Lines:
 
     def tick(self) -> None:
         if time.monotonic() - self._said > EVERY and self.tails:
-            at = "; ".join(f"{job.label} {tail.look()}" for job, tail, _ in self.tails.values())
-            self.note(f"{self.name}: {self.count} of {len(self.jobs)} ended; {at}")
+            at = [f"{job.label} {tail.look()}" for job, tail, _ in self.tails.values()]
+            at[SOME:] = [f"{len(at) - SOME} more"] if len(at) > SOME else []
+            self.note(f"{self.name}: {self.count} of {len(self.jobs)} ended; {'; '.join(at)}")
 
 
 class Bars(Lines):

@@ -4,9 +4,9 @@ What a run does is in `act.json` of its folder, or for all runs in $STAND_IN: `s
 seconds a step, `kill` (the first so many tries die by SIGKILL at half way), `fail` (a sentence),
 `mute` (exit 1 without a word), `meet` (a run that must have begun before this one cools down),
 `memory` (bytes it says it holds), `flops` (a second, it says), `starve` (the first so many tries
-find no memory on the GPU), `stage` (a run that is its first stage, and is asked to stop), `oom` (a
-memory cgroup in which the first try takes more than there is), `after` (seconds of work once it is
-done).
+find no memory on the GPU), `trouble` (the first so many tries meet a network file system that is
+gone), `stage` (a run that is its first stage, and is asked to stop), `oom` (a memory cgroup in
+which the first try takes more than there is), `after` (seconds of work once it is done).
 Losses are the lower, the nearer the learning rate is to 0.01.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
-from slam_core.journal import OUT_OF_MEMORY, Journal, state_of
+from slam_core.journal import OUT_OF_MEMORY, TROUBLE, Journal, state_of
 from slam_core.spec import read_spec, resolve
 from slam_core.training import prefix
 
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
         "meet": "",
         "memory": 0,
         "starve": 0,
+        "trouble": 0,
         "oom": "",
         "flops": None,
         "after": 0.0,
@@ -68,8 +69,7 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
         return 0
     if state == "failed" and not retry:
         return 1
-    fresh = not tried or state == "failed"
-    folder = scratch.new_attempt(spec.id) if fresh else tried[-1]
+    folder = tried[-1] if tried else scratch.new_attempt(spec.id)
     journal, saved = Journal(folder), folder / "saved"
     scratch.forget_stop(folder)
     excess = abs(math.log10(spec.optim.lr) + 2)
@@ -108,6 +108,9 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
             os.kill(os.getpid(), signal.SIGKILL)
         if count <= act["starve"]:
             journal.write("stopped", reason=OUT_OF_MEMORY)
+            return 1
+        if count <= act["trouble"]:
+            journal.write("stopped", reason=f"{TROUBLE} (OSError: [Errno 116] Stale file handle)")
             return 1
         if act["oom"] and count == 1:
             (Path(act["oom"]) / "cgroup.procs").write_text(str(os.getpid()))

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -170,6 +171,60 @@ def test_a_torn_journal_is_mended_and_a_copy_kept(grid: Grid, tmp_path: Path) ->
         whole + b'{"op_code":4,"wor',
         whole + b"\0" * 64,
     ]
+
+
+def test_a_line_that_another_process_is_writing_is_not_cut_off(slam_out: Path) -> None:
+    path = slam_out / "journal.log"
+    journal(path).create_new_study([StudyDirection.MINIMIZE], "before")
+    lock, before = JournalFileSymlinkLock(str(path)), path.read_bytes()
+    lock.acquire()
+    with path.open("ab", buffering=0) as writer:
+        writer.write(before[:9])
+        other = threading.Thread(target=journal, args=[path])
+        other.start()
+        other.join(0.3)
+        writer.write(before[9:])
+    lock.release()
+    other.join()
+    assert path.read_bytes() == 2 * before
+    assert not list(path.parent.glob("journal.log.torn-*"))
+
+
+def test_a_file_that_studies_share_is_not_taken_from_the_others(
+    tiny_spec: RunSpec, slam_out: Path, tmp_path: Path
+) -> None:
+    """One that has to start again does not remove what another is about to write to."""
+    shared = tmp_path / "ours.log"
+    grid = Grid(name="grid", base=tiny_spec, cross={"optim.lr": (1e-3, 3e-3)})
+    first, _ = grid.runs().values()
+    finish(first, 2.0)
+    keep(grid, tmp_path, Ledger("grid", str(shared)))
+    other = journal(shared)
+    shutil.rmtree(scratch.run_folder(first.id))
+    keep(grid, tmp_path, Ledger("grid", str(shared)))
+    other.create_new_study([StudyDirection.MINIMIZE], "other")
+    assert [one.study_name for one in journal(shared).get_all_studies()] == ["grid", "other"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        ("sqlite:///ledger.db?password=geheim", '--storage "$SLAM_STORAGE"'),
+        ("my ledger.log", "--storage 'my ledger.log'"),
+    ],
+)
+def test_the_next_command_names_the_storage_as_a_shell_reads_it(
+    storage: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def conduct(*given: Any, command: str, **how: Any) -> int:
+        told.append(command)
+        return 0
+
+    monkeypatch.setattr("sweeps.conduct.conduct", conduct)
+    assert main(["search", "demo-rates", "--on", "local", "--storage", storage]) == 0
+    assert told == [f"python -m sweeps search demo-rates --on local {said}"]
 
 
 @pytest.mark.timeout(60)

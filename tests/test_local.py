@@ -29,7 +29,7 @@ from sweeps import door, endings, local, queue, studies, watch
 from sweeps.__main__ import main
 from sweeps.company import MOST
 from sweeps.grid import Grid, IsoFlop
-from sweeps.launch import cancel, launch
+from sweeps.launch import cancel, launch, presence
 from sweeps.ledger import Ledger
 from sweeps.local import Local, gpus
 from sweeps.place import Ending, Job, Resources
@@ -147,6 +147,24 @@ def test_limit_takes_the_first_declared_and_names_what_goes_on(toy: Toy) -> None
     assert [scratch.state(run) for run in toy.ids(3)] == ["done", "missing", "missing"]
 
 
+def test_a_launch_that_leaves_as_another_comes_is_no_trouble(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = scratch.run_folder("launches/toy/elsewhere-1")
+    left.mkdir(parents=True)
+    holder = scratch.holder
+
+    def leaving(name: str) -> dict[str, Any] | None:
+        if left.exists():
+            left.rmdir()
+        return holder(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scratch, "holder", leaving)
+        with presence("toy") as others:
+            assert others == []
+
+
 def test_longest_runs_go_first(toy: Toy) -> None:
     study = Grid(name="toy", base=toy.base, cross={"budget.amount": (10, 30, 20)})
     place = Local(1, door="stand_in_door", preload=())
@@ -171,6 +189,17 @@ def test_a_killed_run_is_started_again_and_resumes(toy: Toy) -> None:
     assert toy.text().count("interrupted: killed by SIGKILL; again") == 2
 
 
+def test_a_run_that_its_machine_let_down_is_started_again(toy: Toy) -> None:
+    first, second = toy.ids(2)
+    toy.act(first, trouble=2)
+    toy.act(second, trouble=99)
+    assert toy.launch(2) == 75
+    assert (scratch.state(first), toy.tries(first), toy.tries(second)) == ("done", 3, 3)
+    said = "trouble of the machine (OSError: [Errno 116] Stale file handle)"
+    assert toy.text().count(f"interrupted: {said}; again") == 4
+    assert f"{said} 3 times" in toy.text()
+
+
 def test_a_run_that_is_killed_again_and_again_is_given_up(toy: Toy) -> None:
     first, second = toy.ids(2)
     toy.act(first, kill=99)
@@ -191,7 +220,17 @@ def test_a_failure_is_told_at_once_and_only_retried_on_request(toy: Toy) -> None
     assert toy.said[-1] == "mend the cause, then: again --retry"
     assert toy.tries(first) == 1
     assert toy.launch(2, retry=True) == 0
-    assert len(scratch.attempts(first)) == 2
+    assert events(first).count("failed") == 1
+    assert len(scratch.attempts(first)) == 1
+
+
+def test_a_retry_that_is_stopped_goes_on_as_one(toy: Toy) -> None:
+    """Without the word, what it did not get to would be skipped as failed."""
+    first, second = toy.ids(2)
+    toy.act(first, fail="the corpus is damaged")
+    toy.act(second, kill=99)
+    assert toy.launch(2, retry=True) == 75
+    assert toy.said[-1] == "go on with: again --retry"
 
 
 def test_a_failure_without_a_word_names_code_and_log(toy: Toy) -> None:
@@ -406,7 +445,7 @@ def test_outcomes_are_read_from_the_journal_not_from_exit_codes(toy: Toy) -> Non
 
 
 def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 4)
+    monkeypatch.setattr(local, "_installed_gpus", lambda: [""] * 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert gpus() == ["0", "1", "2", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3,-1,0")
@@ -415,6 +454,7 @@ def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch)
     assert place.width == 2
     # More slots, for those that pay, take the GPUs in turn.
     visible = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in place.slots()]
+    assert "CUDA_DEVICE_ORDER" not in place.slots()[0].environment
     assert visible == MOST * ["2", "3"]
     runs = toy.ids(2)
     for run in runs:
@@ -431,11 +471,36 @@ def test_gpus_are_shared_out_one_each(toy: Toy, monkeypatch: pytest.MonkeyPatch)
         assert gpus() == seen
 
 
+def test_a_gpu_has_one_claim_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By number, by UUID or its beginning; and what two jobs on a node call 0 may be two GPUs."""
+    uuids = "GPU-8f3a2b1c-0000-0001", "GPU-77770000-0000-0002"
+    smi = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def claims(visible: str, *there: str) -> list[str]:
+        lines = [f"echo 'GPU {k}: H100 (UUID: {uuid})'" for k, uuid in enumerate(there)]
+        smi.write_text("\n".join(["#!/bin/sh", *lines, "echo '  MIG 1g.10gb Device 0: (UUID: M)'"]))
+        smi.chmod(0o755)
+        local._installed_gpus.cache_clear()
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        return [slot.parts[0] for slot in Local(per_gpu=1).slots()]
+
+    assert claims("0,1", *uuids) == ["GPU-8f3a2b1c-0", "GPU-77770000-0"]
+    assert claims("GPU-7777,GPU-8f3a2b1c-0000-0001", *uuids) == claims("1,0", *uuids)
+    assert claims("0", *uuids[1:]) == claims("1", *uuids)
+    assert claims("MIG-0a", *uuids) == ["MIG-0a-0"]
+    local._installed_gpus.cache_clear()
+
+
 def test_two_runs_may_share_a_gpu_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 2)
+    monkeypatch.setattr(local, "_installed_gpus", lambda: [""] * 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     slots = Local(3).slots()
     assert [slot.name for slot in slots] == ["gpu0-0", "gpu1-0", "gpu0-1"]
+    # As the driver counts them, which is asked for their memory.
+    assert slots[0].environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_a_run_of_several_processes_takes_as_many_gpus_or_cores(
@@ -444,10 +509,10 @@ def test_a_run_of_several_processes_takes_as_many_gpus_or_cores(
     monkeypatch.setattr(local, "cores", lambda: 5)
     pairs = Local(resources=Resources(threads=1, processes=2, zero=1))
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_installed_gpus", lambda: 0)
+        patch.setattr(local, "_installed_gpus", list)
         assert [slot.parts for slot in pairs.slots()] == [("cpu0", "cpu1"), ("cpu2", "cpu3")]
         assert "2 runs at a time, 2 processes each, ZeRO 1" in pairs.describe()
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 5)
+    monkeypatch.setattr(local, "_installed_gpus", lambda: [""] * 5)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     found = {slot.name: slot.environment["CUDA_VISIBLE_DEVICES"] for slot in pairs.slots()}
     assert found == {"gpu0-0+gpu1-0": "0,1", "gpu2-0+gpu3-0": "2,3"}
@@ -480,12 +545,15 @@ def test_idle_cores_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 0)
+    monkeypatch.setattr(local, "_installed_gpus", list)
     monkeypatch.setattr(local, "cores", lambda: 8)
     assert Local().width == 8
     two = Local(resources=Resources(threads=2))
     assert two.width == 4
     assert two.slots()[0].environment["OMP_NUM_THREADS"] == "2"
+    # Each launch sees which cores another has, whatever threads their runs have.
+    assert [slot.parts for slot in two.slots()[:2]] == [("cpu0", "cpu1"), ("cpu2", "cpu3")]
+    assert Local(resources=Resources(threads=8)).slots()[0].name == "cpu0+cpu1+cpu2+cpu3+..."
 
 
 def test_status_shows_progress_and_reasons(
@@ -554,3 +622,9 @@ def test_without_a_terminal_a_line_is_said_now_and_then(
     toy.act(run, steps=40, pause=0.03)
     toy.launch(1)
     assert any(line.startswith("toy: 0 of 1 ended; seed=0 step ") for line in toy.said)
+    many = Lines("toy", [], toy.said.append)  # a cluster runs hundreds
+    for k in range(300):
+        many.started(Job(f"{k:012}", f"seed={k}", toy.base, 1.0), "there")
+    monkeypatch.setattr(watch, "EVERY", 0.0)
+    many.tick()
+    assert toy.said[-1].endswith("seed=7 step 0; 292 more")

@@ -220,7 +220,7 @@ def test_wrong_numbers_are_refused(gpu: Callable[[float], None]) -> None:
 
 
 def test_sharing_gpus_takes_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_installed_gpus", lambda: 0)
+    monkeypatch.setattr(local, "_installed_gpus", list)
     with pytest.raises(UsageError, match="goes with GPUs and none is visible"):
         Local(per_gpu=2)
 
@@ -236,10 +236,13 @@ def test_how_many_runs_pay_is_found_out(gpu: Callable[[float], None], toy: Toy) 
     assert overlaps(toy.ids(4)) >= 2
 
 
-def test_budgets_in_seconds_are_spent_alone(gpu: Callable[[float], None], toy: Toy) -> None:
+def test_budgets_in_seconds_are_spent_alone(
+    gpu: Callable[[float], None], toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     toy.base = toy.base.but({"budget": {"amount": 3, "unit": "seconds", "device": "any"}})
     for run in toy.ids(2):
         toy.act(run, steps=20, pause=0.05, memory=1, flops=1e12)
+    monkeypatch.setattr(memory, "free_on_gpu", lambda gpu: pytest.fail("nobody wants to know"))
     assert launched(toy, 2, Local(door="stand_in_door", preload=())) == 0
     assert overlaps(toy.ids(2)) == 0
 

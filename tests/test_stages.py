@@ -21,7 +21,7 @@ from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.journal import Journal
 from slam_core.pair_sets import Pair, write_pairs
-from slam_core.results import fold
+from slam_core.results import Result, fold, latest
 from slam_core.run import execute
 from slam_core.scoring import finished, load, score
 from slam_core.spec import RunSpec, resolve
@@ -185,11 +185,21 @@ def test_preferences_alone_need_trained_weights(two_stages: RunSpec) -> None:
         two_stages.but({"dpo.fraction": 1.0})
 
 
-def test_a_diverged_first_stage_is_said(two_stages: RunSpec, slam_out: Path) -> None:
+def test_a_run_whose_first_stage_diverged_has_diverged(
+    two_stages: RunSpec, slam_out: Path, tmp_path: Path
+) -> None:
     wild = two_stages.but({"optim.lr": 1e9, "optim.clip": 0.0})
+    study, said = Grid(name="wild", base=wild, cross={"dpo.beta": (0.1,)}), list[str]()
+    for _ in range(2):
+        assert execute(wild, say=said.append) == "diverged"
+        assert plan(study, tmp_path).census() == "2 runs: 2 diverged"
     assert wild.parent is not None
-    with pytest.raises(SlamError, match=rf"starts from run {wild.parent.id}, which diverged"):
-        execute(wild, say=quiet)
+    assert f"run {wild.id} diverged: run {wild.parent.id}, which it starts from, diverged" in said
+    assert launch(study, Local(workers=1), tmp_path, say=said.append) == 0
+    result = latest(tmp_path, Result)[wild.id]
+    assert (result.spent.tokens, result.validation) == (0, {})
+    assert result.provenance["parent"]["run"] == wild.parent.id
+    assert result.provenance["parent"]["tokens"] > 0
 
 
 def test_changed_preferences_are_refused(two_stages: RunSpec, slam_out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -14,7 +15,8 @@ import pytest
 
 from slam_core import scratch
 from slam_core.journal import Journal
-from slam_core.spec import RunSpec
+from slam_core.results import Exclusion, merge
+from slam_core.spec import RunSpec, resolve
 from sweeps import status, studies
 from sweeps.__main__ import main
 from sweeps.collect import collect
@@ -22,6 +24,7 @@ from sweeps.door import write_down
 from sweeps.grid import Grid
 from sweeps.launch import presence
 from sweeps.plan import plan
+from sweeps.points import Facts, points
 from sweeps.search import Search
 from sweeps.space import OneOf
 from sweeps.status import Looks
@@ -36,7 +39,7 @@ def study(tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def begin(spec: RunSpec) -> Journal:
     journal = Journal(scratch.new_attempt(spec.id))
-    told = {"spec": spec.model_dump(mode="json"), "counts": spec.counts.model_dump()}
+    told = {"spec": json.loads(resolve(spec).canonical()), "counts": spec.counts.model_dump()}
     journal.write("start", steps=spec.steps, provenance={}, **told)
     return journal
 
@@ -94,6 +97,63 @@ def test_what_a_run_is_at_is_said(study: Grid, tmp_path: Path) -> None:
     assert ended.progress.params == specs[3].counts.total
     journals[1].write("resume", step=60)  # and killed, not pruned again
     assert looks.look().runs[1].reason == ""
+
+
+def test_plan_status_and_ledger_tell_the_same_state(study: Grid, tmp_path: Path) -> None:
+    """Whatever a run has been through, and whoever has looked before."""
+    rates = tuple(0.01 * k for k in range(1, 17))
+    grid = Grid(name="grid", base=study.base, cross={"optim.lr": rates})
+    search = Search(name="rates", base=study.base, space={"optim.lr": OneOf(values=rates)})
+    *specs, untouched = grid.runs().values()
+    wanted: dict[str, str] = {}
+
+    def expect(state: str) -> RunSpec:
+        spec = specs[len(wanted)]
+        write_down(spec.id, spec)
+        wanted[spec.id] = state
+        return spec
+
+    def end(journal: Journal, how: str) -> Journal:
+        spent = {"steps": 60, "tokens": 3840, "seconds": 60.0}
+        journal.write(how, spent=spent, validation={}, error="SlamError: the model melted")
+        return journal
+
+    for state, how in (("done", "done"), ("diverged", "diverged"), ("excluded", "done")):
+        end(begin(expect(state)), how)
+    collect(tmp_path)
+    first, _, gone = wanted
+    shutil.rmtree(scratch.attempts(first)[0])
+    attempt = scratch.attempts(gone)[0].name
+    exclusion = Exclusion(run=gone, attempt=attempt, reason="wrong", date="2026-01-01")
+    merge(tmp_path, [exclusion], Exclusion)
+    for how in ("done", "diverged", "failed"):  # not collected
+        end(begin(expect(how)), how)
+    end(begin(expect("interrupted")), "failed").write("resume", step=0)
+    with begin(expect("interrupted")).path.open("a") as torn:
+        torn.write('{"event":"don')
+    begin(expect("interrupted")).write("stopped", by="SIGTERM")
+    begin(expect("pruned")).write("stopped", by="pruner")
+    expect("missing")
+    scratch.new_attempt(expect("missing").id)
+    with ExitStack() as held:
+        held.enter_context(scratch.claim(expect("running").id))
+        for how in ("stopped", "done"):  # gone on with; being scored
+            end(begin(running := expect("running")), how)
+            held.enter_context(scratch.claim(running.id))
+        assert len(wanted) == len(specs)
+        as_runs = {run: "interrupted" if one == "pruned" else one for run, one in wanted.items()}
+        for one, told in ((search, wanted), (grid, {**as_runs, untouched.id: "missing"})):
+            looks, facts = Looks(one, tmp_path), Facts(tmp_path, one)
+            for _ in range(2):
+                assert {run.id: run.state for run in looks.look().runs} == told
+                assert {run.id: run.state for run in plan(one, tmp_path).runs} == told
+                assert {run: facts.state(run) for run in told} == told
+                outcomes = {
+                    run: facts.outcome(point, "tiny").state
+                    for point in points(one, tmp_path)
+                    for run in point.runs
+                }
+                assert outcomes == told
 
 
 def test_a_search_shows_new_trials_and_a_pruned_one_leaves_nothing_to_do(

@@ -27,7 +27,7 @@ from slam_core.data import Mix
 from slam_core.decoder.likelihood import unit_nll
 from slam_core.errors import Interrupted, SlamError
 from slam_core.evaluate import validation
-from slam_core.journal import Journal
+from slam_core.journal import TROUBLE, Journal
 from slam_core.models import build
 from slam_core.optim import OPTIMISERS
 from slam_core.provenance import device_name
@@ -225,6 +225,9 @@ def test_what_the_machine_does_is_no_failure_of_the_run(
     with pytest.raises(SlamError, match=r"was interrupted .* goes on from its last checkpoint"):
         execute(tiny_spec, limits=Limits(save_every=0.0), say=quiet)
     assert scratch.state(tiny_spec.id) == "interrupted"
+    assert scratch.events(tiny_spec.id)[-1]["reason"].startswith(
+        f"{TROUBLE} ({type(error).__name__}"
+    )
     monkeypatch.setattr(train, "Prefetch", Prefetch)
     execute(tiny_spec, say=quiet)
     assert len(scratch.attempts(tiny_spec.id)) == 1
@@ -326,12 +329,21 @@ def test_a_finished_run_leaves_no_model_behind(
         gc.enable()
 
 
-def test_a_failure_is_recorded_and_retried_on_request_only(
+def test_a_failure_is_recorded_and_gone_on_from_on_request_only(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    execute(tiny_spec, say=quiet)
+    whole = outcome(tiny_spec.id)[1]
+    shutil.rmtree(scratch.run_folder(tiny_spec.id))
+
     def broken(*arguments: object) -> None:
         raise SlamError("the model melted; cool it")
 
+    with monkeypatch.context() as patch:
+        patch.setattr("slam_core.train.Prefetch", StopAt)
+        patch.setattr(StopAt, "at", 20)
+        with pytest.raises(Interrupted):
+            execute(tiny_spec, say=quiet)
     with monkeypatch.context() as patch:
         patch.setattr("slam_core.run.build", broken)
         with pytest.raises(SlamError, match="melted"):
@@ -339,8 +351,11 @@ def test_a_failure_is_recorded_and_retried_on_request_only(
     assert scratch.state(tiny_spec.id) == "failed"
     with pytest.raises(SlamError, match=r"failed before .*melted.*--retry"):
         execute(tiny_spec, say=quiet)
-    assert execute(tiny_spec, retry=True, say=quiet) == "done"
-    assert len(scratch.attempts(tiny_spec.id)) == 2
+    said: list[str] = []
+    assert execute(tiny_spec, retry=True, say=said.append) == "done"
+    assert "goes on at step 21 of 60" in said[0]
+    assert len(scratch.attempts(tiny_spec.id)) == 1
+    assert outcome(tiny_spec.id)[1] == whole
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(

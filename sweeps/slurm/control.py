@@ -1,6 +1,6 @@
 """Asking SLURM: which jobs of ours there are, its limits, what it has; and cancelling.
 
-`squeue` and `scontrol` only, so that a cluster without accounting (slurmdbd) will do.
+By `squeue` and `scontrol`, so that a cluster without accounting (slurmdbd) will do.
 """
 
 from __future__ import annotations
@@ -110,6 +110,16 @@ def tasks() -> list[Task]:
         if batch := batches[name]:
             found.append(Task(job, batch, state, nodes, reason))
     return found
+
+
+def fate(job: str) -> str:
+    """The state in which a job ended that SLURM does not list any more; `VANISHED` where there is
+    no accounting to ask."""
+    try:
+        said = ask("sacct", "-nXP", "-j", job, "-o", "State").split()
+    except Silent:
+        said = []
+    return said[0] if said and said[0] in OVER else "VANISHED"
 
 
 def queued() -> dict[str, Task]:

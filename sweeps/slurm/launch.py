@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
-from slam_core.journal import ENDED, State
-from sweeps.endings import last_words, pruned
+from slam_core.journal import ENDED, TROUBLE, State
+from sweeps.endings import last_words, pruned, stop_reason
 from sweeps.jobs import RETRIES, Jobs
 from sweeps.place import Ending, Job, Watcher
 from sweeps.queue import stop_requests
@@ -137,16 +137,18 @@ class Launch:
         state, end = scratch.state(one.job.run), one.task.batch.end(one.task.index)
         one.over = one.over or time.monotonic()
         late = time.monotonic() - one.over > UNSEEN
-        if end and end.code == 0 and state not in ENDED and not late:
+        well = end.code == 0 if end else task is not None and task.state == "COMPLETED"
+        if well and state not in ENDED and not late:
             return  # the folder of a network file system may be listed as it was
         del self.sent[one.job.run]
-        self._reap(one, state, end, _how(task))
+        self._reap(one, state, end, task)
 
-    def _reap(self, one: _Sent, state: State, end: End | None, how: str) -> None:
+    def _reap(self, one: _Sent, state: State, end: End | None, task: Task | None) -> None:
         job = one.job
+        how = _how(one.task.job, task) if end is None and state not in ENDED else ""
         if state in ENDED:
             self.jobs.end(job, Ending(state))
-        elif end is None and how == "CANCELLED":
+        elif how == "CANCELLED":
             self._cancelled[job.run] = one.task.job
             self.jobs.waiting.append(job)
         elif state == "running":
@@ -162,6 +164,8 @@ class Launch:
             self.jobs.end(job, Ending("interrupted", "pruned; its state is saved"))
         elif end.code == 75:
             self.jobs.waiting.append(job)  # another process had it, and has left it
+        elif (stop_reason(job.run, ("", 0)) or "").startswith(TROUBLE):
+            self._killed(one, "met trouble of its machine")
         else:
             self.jobs.end(job, Ending("failed", last_words(job.run, end.code)))
 
@@ -248,9 +252,9 @@ class Launch:
                 shutil.rmtree(batch.home, ignore_errors=True)
 
 
-def _how(task: Task | None) -> str:
+def _how(job: str, task: Task | None) -> str:
     if task is None:
-        return "VANISHED"
+        return control.fate(job)
     return "NOT STARTED BY ITS NODE" if task.stuck else task.state
 
 

@@ -45,7 +45,7 @@ class Submitter:
     door: str
 
     @cached_property
-    def code(self) -> Path | None:
+    def code(self) -> Path:
         return snapshot()
 
     def submit(self, jobs: Sequence[Job], at_a_time: int | None) -> list[Task]:
@@ -111,17 +111,17 @@ class Submitter:
 
     def _setup(self, batch: Batch) -> Iterator[str]:
         home = shlex.quote(str(batch.home))
+        # In front of 700 stands 2 where a folder above hands its group down.
         yield (
-            f'[ "$(stat -Lc %u:%a {home})" = "$(id -u):700" ] || '
-            f"{{ echo {home} is not this user\\'s alone >&2; exit 1; }}"
+            f'case "$(stat -Lc %u:%a {home})" in "$(id -u):700"|"$(id -u):2700") ;; '
+            f"*) echo {home} is not this user\\'s alone >&2; exit 1;; esac"
         )
         threads = self.resources.threads or "${SLURM_CPUS_PER_TASK:-1}"
         yield "export " + " ".join(f"{name}={threads}" for name in THREADS)
         # Of some versions srun does not take this over from sbatch.
         yield "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}"
-        if self.code is not None:
-            path = shlex.quote(str(self.code))
-            yield f"export PYTHONSAFEPATH=1 PYTHONPATH={path}${{PYTHONPATH:+:$PYTHONPATH}}"
+        path = shlex.quote(str(self.code))
+        yield f"export PYTHONSAFEPATH=1 PYTHONPATH={path}${{PYTHONPATH:+:$PYTHONPATH}}"
 
 
 @contextmanager

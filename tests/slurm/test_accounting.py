@@ -12,6 +12,7 @@ from slam_core.errors import SlamError
 from slam_core.spec import RunSpec
 from slurm.conftest import own_cluster
 from slurm.toys import Toy, pythonpath
+from sweeps.slurm.control import fate
 
 LIMIT = 3
 
@@ -41,5 +42,7 @@ def test_a_limit_on_submitted_jobs_is_lived_with(
     assert sum(sizes) == 7
     assert max(sizes) <= LIMIT
     assert [toy.tries(run) for run in toy.ids(7)] == [1] * 7
+    first = next(line.split()[-1] for line in toy.said if line.startswith("submitted"))
+    assert fate(f"{first}_0") == "COMPLETED"
     with pytest.raises(SlamError, match=r"sbatch refuses: .*account"):
         toy.launch(8, toy.place("account=nobody"))

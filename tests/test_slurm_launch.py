@@ -1,0 +1,112 @@
+"""How a launch on SLURM reads what it is told; the commands of SLURM are stood in for."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from slam_core import scratch
+from slam_core.journal import TROUBLE, Journal
+from slam_core.spec import RunSpec
+from sweeps.place import Ending, Job, Resources
+from sweeps.slurm import control, launch
+from sweeps.slurm.batch import Batch, End, Order, new_batch
+from sweeps.slurm.control import Limits, Silent, Task
+from sweeps.slurm.request import Request
+from sweeps.slurm.submit import Submitter
+from sweeps.watch import Lines
+
+
+@pytest.fixture
+def lost(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], Ending]:
+    """How a run ends whose job SLURM lists as given (not at all: ""), and its accounting as given
+    (there is none: ""). One that has been begun before leaves with code 1."""
+    job, batches = Job(tiny_spec.id, "toy", tiny_spec, 1.0), list[Batch]()
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        order = Order("door", str(slam_out), ".", 0, (job.run,), ((),))
+        batches.append(new_batch(order))
+        if scratch.attempts(job.run):
+            batches[-1].write_end(0, End(1))
+        return [Task(str(len(batches)), batches[-1], "PENDING", "", "")]
+
+    def end(listed: str, accounted: str) -> Ending:
+        def ask(*command: str) -> str:
+            if command[0] == "sacct" and not accounted:
+                raise Silent("SLURM does not answer: Slurm accounting storage is disabled")
+            if command[0] == "sacct":
+                return f"{accounted}\n"
+            rows = [f"{k + 1}|{listed}||None|{one.name}\n" for k, one in enumerate(batches)]
+            return "".join(rows) if listed else ""
+
+        monkeypatch.setattr(control, "ask", ask)
+        monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+        monkeypatch.setattr(launch, "POLL", 0.01)
+        lines = Lines("toy", [job], lambda text: None)
+        return launch.Launch([job], lines, submit, 1, None, 0.0, False).work()[job.run]
+
+    return end
+
+
+@pytest.mark.parametrize(("above", "given", "code"), [(0o755, 0, 0), (0o2755, 0, 0), (0o755, 5, 1)])
+def test_a_job_starts_in_a_folder_of_its_user_alone(
+    above: int, given: int, code: int, slam_out: Path
+) -> None:
+    """Also below one of a project, whose group it is then of."""
+    (slam_out / "slurm").mkdir(parents=True)
+    (slam_out / "slurm").chmod(above)
+    batch = new_batch(Order("door", str(slam_out), ".", 0, (), ()))
+    batch.home.chmod(batch.home.stat().st_mode | given)
+    refusal, *_ = Submitter(Request(), Resources(), "door")._setup(batch)
+    told = subprocess.run(["bash", "-c", refusal], capture_output=True, text=True)
+    assert (told.returncode, bool(told.stderr)) == (code, bool(code))
+
+
+@pytest.mark.parametrize("listed", ["CANCELLED", ""])
+def test_a_cancelled_job_is_not_submitted_again_though_slurm_has_forgotten_it(
+    lost: Callable[[str, str], Ending], listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    assert lost(listed, "CANCELLED by 1000") == Ending("interrupted", "job 1 was cancelled")
+
+
+def test_a_job_of_which_nothing_is_known_is_tried_again(
+    lost: Callable[[str, str], Ending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    assert lost("", "").reason == "killed 3 times, last: job 3 vanished"
+    assert lost("", "NODE_FAIL").reason == "killed 3 times, last: job 6 node fail"
+
+
+def test_a_job_that_its_machine_let_down_is_submitted_again(
+    lost: Callable[[str, str], Ending], tiny_spec: RunSpec
+) -> None:
+    journal = Journal(scratch.new_attempt(tiny_spec.id))
+    journal.write("stopped", reason=f"{TROUBLE} (OSError: [Errno 116] Stale file handle)")
+    ending = lost("FAILED", "")
+    assert ending.reason == "killed 3 times, last: job 3 met trouble of its machine"
+    assert ending.lost
+
+
+def test_a_completed_job_is_given_time_to_be_seen_on_a_network_file_system(
+    lost: Callable[[str, str], Ending], tiny_spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal and its last word, of which another host may be shown none for a while."""
+    looks = 0
+    state = scratch.state
+
+    def seen(run: str) -> str:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            Journal(scratch.new_attempt(run)).write("done")
+        return state(run)
+
+    monkeypatch.setattr(scratch, "state", seen)
+    assert lost("COMPLETED", "") == Ending("done")
+    assert len(list((scratch.root() / "slurm").iterdir())) <= 1
