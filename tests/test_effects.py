@@ -251,14 +251,28 @@ def test_five_pairs_cannot_convince_sign_flips() -> None:
     assert only(runs, Plan(test="t")).status == "ok"
 
 
-def test_differences_without_noise_are_doubted() -> None:
+@pytest.mark.parametrize("apart", [0, 10])
+def test_differences_that_are_all_the_same_show_nothing(apart: int) -> None:
+    """Losses in two digits: .01 lower in both pairs, which was better with p = 0."""
+    levels = {"base": (3.11, 2.91), "warm": (3.10, 2.90)}
+    if apart:  # without pairs: seeds that agree
+        levels = {"base": (3.11, 3.11), "warm": (3.10, 3.10)}
     runs = [
-        Row(arm, "s", k, 2.0 - 0.5 * (arm == "warm")) for arm in ("base", "warm") for k in (0, 1)
+        Row(arm, "s", k + apart * (arm == "warm"), value)
+        for arm, values in levels.items()
+        for k, value in enumerate(values)
     ]
-    effect = only(runs, Plan(test="t"))
-    assert effect.difference == (-0.5, -0.5, -0.5)
-    assert effect.status == "weak"
-    assert "all pairs differ by the same" in effect.message
+    for plan in (Plan(test="t"), Plan()):
+        effect = only(runs, plan)
+        assert (effect.status, effect.verdict) == ("too few", "not shown")
+        assert effect.difference.value == pytest.approx(-0.01)
+        assert all(map(math.isnan, (*effect.difference[1:], effect.p, effect.detectable)))
+        assert effect.message == (
+            "warm differs from base by -0.01, but by the same every time, which tells nothing of "
+            "the noise, so there is no interval: are values copied, or rounded?"
+        )
+    same = only([row._replace(value=2.0) for row in runs], Plan(test="t"))
+    assert (same.difference, same.p) == ((0, 0, 0), 1)
 
 
 @settings(max_examples=25, deadline=None)

@@ -321,6 +321,12 @@ class _Match:
         return np.concatenate(ours), np.concatenate(theirs)
 
     @property
+    def several(self) -> bool:
+        """Whether there are enough runs to tell the noise, if they differ."""
+        sides = [len(side) for both in self.samples.values() for side in both]
+        return sum(sides) > 2 if self.paired else min(sides) > 1
+
+    @property
     def mean(self) -> Mean:
         if not self.paired:
             return Mean.of_differences(list(self.samples.values()))
@@ -370,10 +376,13 @@ class _Match:
             message = f"{self.arm} and {self.baseline} were run in no setting together: add one"
             return replace(effect, message=message)
         if math.isnan(mean.se):
-            message = (
-                f"{self.arm} differs from {self.baseline} by {mean.value:+.3g}, but single runs "
-                "tell nothing of the noise, so there is no interval: add seeds"
-            )
+            why = "single runs tell nothing of the noise, so there is no interval: add seeds"
+            if self.several:
+                why = (
+                    "by the same every time, which tells nothing of the noise, so there is no "
+                    "interval: are values copied, or rounded?"
+                )
+            message = f"{self.arm} differs from {self.baseline} by {mean.value:+.3g}, but {why}"
             return replace(effect, message=message)
         cautions = self._cautions(effect, plan, tests)
         limit = plan.items.limit(*(side.mean() for side in self.values)) if plan.items else ""
@@ -393,8 +402,6 @@ class _Match:
             cautions.append(f"runs that came to no value: {self.lost}, which may flatter an arm")
         if not self.paired:
             cautions.append("seeds are not shared, so runs are not paired (Welch)")
-        elif self.mean.se <= 1e-12 * abs(self.mean.value):
-            cautions.append("all pairs differ by the same, so there is no noise to judge by")
         least = 2.0 ** (1 - effect.runs) * (tests if plan.correction == "holm" else 1)
         if self.paired and plan.test == "sign flips" and least > 1 - plan.level:
             cautions.append(
