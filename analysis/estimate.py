@@ -124,10 +124,6 @@ def _chinchilla(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] |
 def _other(module: Any, fitted: Any, unknowns: int, points: Points, options: Options) -> Any:
     """A fit of a form of so many unknowns that is refitted by its module, with its bootstrap on
     drawn runs."""
-    if options.scheme not in ("smooth", "runs", "hierarchical"):
-        raise UsageError(
-            f"--law {options.law} is drawn smooth, by runs or hierarchical, not {options.scheme}"
-        )
     if not options.replicates:
         return fitted, None
     weights = bootstrap.draws(points, options.replicates, options.seed, options.scheme, unknowns)

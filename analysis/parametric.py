@@ -209,46 +209,26 @@ def fit(
     )
 
 
-def refit(
-    points: Points,
-    fitted: ParametricFit,
-    weights: Floats | None = None,
-    losses: Floats | None = None,
-) -> tuple[list[Law], Bools]:
-    """The law for each of many re-weighted, or re-drawn, versions of the points.
+def refit(points: Points, fitted: ParametricFit, weights: Floats) -> tuple[list[Law], Bools]:
+    """The law for each of many re-weighted versions of the points, `weights` (replicates, points).
 
-    `weights` or `losses` are (replicates, points). Each replicate starts from the fit and from the
-    other optima of its points, and keeps the best end. Returns the laws and which converged.
+    Each replicate starts from the fit and from the other optima of its points, and keeps the best
+    end. Returns the laws and which converged.
     """
-    if (weights is None) == (losses is None):
-        raise ValueError("refit takes either weights or losses")
     surface, z = Surface.of(points)
     free = surface.constrained(fitted.tied, fitted.entropy)
-    w = np.ones(len(points)) if weights is None else weights
-    w = w if fitted.weights is None else w * fitted.weights
-    z = z if losses is None else np.log(losses) - surface.centre[2]
+    w = weights if fitted.weights is None else weights * fitted.weights
     starts = free.phi(np.array([surface.theta(law) for law in (fitted.law, *fitted.others)]))
-    many = max(w.shape[0] if w.ndim == 2 else 1, z.shape[0] if z.ndim == 2 else 1)
+    many = len(w)
     runs = [descend(free.model, np.tile(start, (many, 1)), z, w, fitted.loss) for start in starts]
     best = np.argmin([objective for _, objective, _ in runs], axis=0)
     phi, _, converged = (np.stack(part)[best, np.arange(many)] for part in zip(*runs, strict=True))
     lost = np.flatnonzero(~converged)
     if lost.size:  # through rounder losses
-        rows = [a if a.ndim == 1 else a[lost] for a in (z, w)]
-        again = rounded(free.model, phi[lost], rows[0], fitted.loss, rows[1])
+        again = rounded(free.model, phi[lost], z, fitted.loss, w[lost])
         if again is not None:
             phi[lost], converged[lost] = again[0], again[2]
     return surface.laws(free.theta(phi)), converged
-
-
-def leverage(points: Points, fitted: ParametricFit) -> Floats:
-    """(points,) share of each ln L in its own fitted value, at most 0.95: the diagonal of the hat
-    matrix of the linearised law."""
-    surface, _ = Surface.of(points)
-    free = surface.constrained(fitted.tied, fitted.entropy)
-    slopes = free.model.at(free.phi(surface.theta(fitted.law)[None])).slopes()[0]
-    q, _ = np.linalg.qr(slopes.T)
-    return np.asarray(np.minimum((q**2).sum(1), 0.95))
 
 
 def objective(law: Law, points: Points, loss: Loss | None = None) -> float:

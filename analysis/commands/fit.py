@@ -61,7 +61,7 @@ def fit(
     unigram: Annotated[float | None, typer.Option(help="Entropy of the units, nats.")] = None,
     bootstrap: Replicates = 1000,
     resample: Annotated[
-        str, typer.Option(help="Approach 3: smooth, runs, hierarchical, residual.")
+        str, typer.Option(help="Approach 3: smooth, runs, hierarchical.")
     ] = "smooth",
     seed: Seed = 0,
     results: Results = RESULTS,

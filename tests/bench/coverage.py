@@ -142,7 +142,7 @@ def main() -> None:
     for points, design in DESIGNS.items():
         # One seed a cell: hierarchical would draw the sizes, of which there are few.
         asked = [("parametric", scheme) for scheme in SCHEMES if scheme != "hierarchical"]
-        asked.append(("isoflop", "residual"))
+        asked.append(("isoflop", "smooth"))
         for estimator, scheme in asked:
             if (points, estimator) == (16, "isoflop"):
                 design = smallest_isoflop
@@ -157,7 +157,7 @@ def main() -> None:
                 world = World(DEMO_LAW, DEMO, *demo_like(seeds, factor), own)
                 sizes = f"within {factor:g} times N*" if factor else "the demo's"
                 about = {"sizes": sizes, "seeds": text}
-                rows.append(row(world, "isoflop", "residual", given) | about)
+                rows.append(row(world, "isoflop", "smooth", given) | about)
                 print(rows[-1], flush=True)
     rows.sort(key=lambda row: (row["law"] == DEMO, -row["points"] * (row["law"] != DEMO)))  # stable
     store("coverage", f"python tests/bench/coverage.py {' '.join(sys.argv[1:])}", rows)
