@@ -56,6 +56,7 @@ def from_file(
     were taken. Several rows under one label are the training curve of one run. Amounts may be
     written 85M or 1.3B. `where` keeps the rows whose cells are those given; `scores` names columns
     of accuracies, as shares or per cent. Where the loss is not needed and there is none, it is 1.
+    A row that repeats another in every cell is no run of its own and left out, which is noted.
 
     A column named as a perplexity is one: the loss is its logarithm.
 
@@ -72,6 +73,13 @@ def from_file(
         placed = {at: row for at, row in placed.items() if str(row.get(column)) == cell}
         if not placed:
             raise UsageError(f"{path}: no row has {column} = {cell}; there are {', '.join(there)}")
+    first = {repr(sorted(row.items())): at for at, row in reversed(placed.items())}
+    if copies := len(placed) - len(first):
+        placed = {at: placed[at] for at in sorted(first.values())}
+        read.append(
+            f"{copies} rows left out (they repeat another in every column; runs of other seeds "
+            "that agree take a column of seeds)"
+        )
     found = recognised(path, header, columns or {})
     for role in ("n", "loss") if loss_needed else ("n",):
         if role not in found:
@@ -302,7 +310,7 @@ def _runs(
     """Labels, the run of each point, whether it ends its run, and notes."""
     same = Counter(zip(n, d, loss, strict=True))
     twice = sum(count - 1 for count in same.values())
-    notes = [f"{twice} rows repeat another to the digit: each counts"] if twice else []
+    notes = [f"{twice} rows have the N, D and loss of another: each counts"] if twice else []
     if len(set(named)) == len(named):
         return named, (), (), notes
     last: dict[str, float] = {}

@@ -596,12 +596,26 @@ def test_curves_of_an_unknown_schedule_are_doubted(tmp_path: Path) -> None:
     assert "may be among them" not in " ".join(from_file(table(path, ends)).notes)
 
 
-def test_rows_that_repeat_another_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_rows_that_repeat_another_are_one_run(tmp_path: Path, suffix: str) -> None:
     other = PLAIN | {"loss": "3.4"}
-    some = from_file(table(tmp_path / "a.csv", [PLAIN, PLAIN, other, PLAIN]))
-    assert len(some) == 4
-    assert some.notes[-1] == "2 rows repeat another to the digit: each counts"
-    assert len(from_file(table(tmp_path / "a.csv", [PLAIN, other])).notes) == 1
+    path, rows = tmp_path / f"a.{suffix}", [PLAIN, PLAIN, other, PLAIN]
+    if suffix == "csv":
+        table(path, rows)
+    else:
+        numbers = [{key: float(cell) for key, cell in row.items()} for row in rows]
+        write(path, json.dumps([numbers[0], dict(reversed(numbers[1].items())), *numbers[2:]]))
+    some = from_file(path)
+    assert some.loss.tolist() == [3.5, 3.4]
+    assert some.notes[1] == (
+        "2 rows left out (they repeat another in every column; runs of other seeds that agree "
+        "take a column of seeds)"
+    )
+    assert len(from_file(table(tmp_path / "b.csv", [PLAIN, other])).notes) == 1
+    seeds = [PLAIN | {"seed": seed} for seed in "01"]
+    some = from_file(table(tmp_path / "c.csv", [*seeds, other | {"seed": "0"}]))
+    assert len(some) == 3
+    assert some.notes[-1] == "1 rows have the N, D and loss of another: each counts"
 
 
 def test_epochs_give_the_distinct_units(tmp_path: Path) -> None:
