@@ -35,6 +35,7 @@ SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 FEW = 5_000  # parameters, or units: no run has so few
 # Roles whose cells may be written 85M or 1.3B.
 _WITH_SUFFIX = ("n", "d", "c", "unique", "text", "seconds")
+_DECIMAL_COMMA = re.compile(r"(\s*[+-]?\d+),(\d+(?:e[+-]?\d+)?\s*[a-z]?\s*)", re.IGNORECASE)
 _BELIEVED = (0.1, 10.0)  # of C/(6ND): no way of counting is further off
 
 Row = Mapping[str, Any]
@@ -203,6 +204,8 @@ def _rows(path: Path) -> tuple[dict[int, Row], list[str]]:
                 notes.append(f"{path.name} looks separated by semicolons, and is read so")
             reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
             for row in reader:
+                if delimiter == ";":  # then spreadsheets write 3,5
+                    row = {name: _with_point(cell) for name, cell in row.items()}
                 rows[skipped + reader.line_num] = row
             twice = [name for name, k in Counter(reader.fieldnames).items() if name and k > 1]
             if twice:
@@ -229,6 +232,12 @@ def _uncommented(text: str) -> tuple[int, str]:
     if 0 < many < len(lines) and any(map(_is_number, re.split(r"[,;\t]", lines[many]))):
         many -= 1  # rows follow: the last comment is the header, as `numpy.savetxt` writes it
     return many, "".join(lines[many:])
+
+
+def _with_point(cell: Any) -> Any:
+    """A cell, with a point for a decimal comma."""
+    found = _DECIMAL_COMMA.fullmatch(cell) if isinstance(cell, str) else None
+    return f"{found[1]}.{found[2]}" if found else cell
 
 
 def _is_number(cell: str) -> bool:
@@ -358,8 +367,14 @@ def _number(
             return float(written[1]) * MAGNITUDES[written[2].lower()]
         return float(str(cell or "")) * times
     except (ValueError, OverflowError):
-        where = _where(path, at)
-        raise UsageError(f"{path}, {where}: {column} is {cell!r}, not a number") from None
+        remedy = ""
+        if "," in str(cell):
+            remedy = ": write it with a decimal point, thousands without commas"
+        elif not str(cell).strip():
+            remedy = ": fill it in, or leave such rows out (--where COLUMN=VALUE keeps others)"
+        raise UsageError(
+            f"{path}, {_where(path, at)}: {column} is {cell!r}, not a number{remedy}"
+        ) from None
 
 
 def _where(path: Path, at: int) -> str:

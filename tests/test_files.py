@@ -261,7 +261,13 @@ def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path: Path, cell: s
     path = table(tmp_path / "a.csv", [PLAIN, PLAIN | {"d": cell}])
     with pytest.raises(UsageError) as caught:
         from_file(path)
-    assert str(caught.value) == f"{path}, line 3: d is {cell!r}, not a number"
+    remedy = {
+        "": ": fill it in, or leave such rows out (--where ",
+        "1,3": ": write it with a decimal",
+    }
+    said = f"{path}, line 3: d is {cell!r}, not a number{remedy.get(cell, '')}"
+    assert str(caught.value).startswith(said)
+    assert cell in remedy or str(caught.value) == said
 
 
 @pytest.mark.filterwarnings("error")
@@ -342,6 +348,14 @@ def test_semicolons_are_seen(tmp_path: Path, suffix: str) -> None:
     some = from_file(table(tmp_path / f"a{suffix}", [PLAIN, PLAIN | {"loss": "3.4"}], ";"))
     assert some.loss.tolist() == [3.5, 3.4]
     assert some.notes[1] == f"a{suffix} looks separated by semicolons, and is read so"
+    written = [("85,5M", 85.5e6), ("1,5e6", 1.5e6), (" 2000000 ", 2e6)]
+    comma = [PLAIN | {"n": n, "loss": "3,25", "label": "a,b"} for n, _ in written]
+    some = from_file(table(tmp_path / f"a{suffix}", comma, ";"), flops="6nd")
+    assert some.n.tolist() == [n for _, n in written]
+    assert some.loss.tolist() == [3.25] * 3
+    assert some.label[0].startswith("a,b")
+    with pytest.raises(UsageError, match="n is '1,000,000', not a number: write it with a decimal"):
+        from_file(table(tmp_path / f"a{suffix}", [PLAIN | {"n": "1,000,000"}], ";"))
     noted = table(tmp_path / "b.csv", [PLAIN | {"note;": "x;y"}])
     assert len(from_file(noted).notes) == 1
 
@@ -374,7 +388,7 @@ def test_ragged_rows_are_refused(tmp_path: Path) -> None:
         ("a.csv", "n,d,loss\n", "has no rows"),
         ("a.csv", "n,d,loss,loss\n1,2,3,4\n", "several columns 'loss'"),
         ("a.csv", 'n,d,loss\n"1,2,3\n', "is no CSV: unexpected end of data"),
-        ("a.csv", "n;d;loss\n1;2;3,5\n", "line 2: loss is '3,5', not a number"),
+        ("a.csv", "n;d;loss\n1;2;3,5,1\n", "line 2: loss is '3,5,1', not a number"),
         ("a.csv", "x;y\n1;2\n", "no column for n; it has x, y"),
         ("a.csv", "# n,d,loss\n", "has no rows"),
         ("a.json", "[]", "has no rows"),
