@@ -20,6 +20,7 @@ from analysis.plain import between, big, columns, five, four, show
 from analysis.points import Points
 from analysis.predict import Prediction, Priced
 
+_MOST = 20  # points of an envelope
 NOTICED = 0.05  # probability below which lack of fit is a warning
 FORMS = {
     "envelope": "envelope of the losses",
@@ -78,10 +79,13 @@ def show_fit(fits: Fits) -> None:
 
 def _show_envelope(fits: Fits, one: EnvelopeFit, found: Estimate) -> None:
     table = columns("C", "N", "D", "D/N", "L", "run")
-    for c, n, d, loss, run in list(zip(one.c, one.n, one.d, one.loss, one.run, strict=True))[:20]:
+    rows = list(zip(one.c, one.n, one.d, one.loss, one.run, strict=True))
+    for c, n, d, loss, run in rows[:_MOST]:
         cells = [big(float(x)) for x in (c, n, d)]
         table.add_row(*cells, f"{d / n:.3g}", f"{fits.unit.of(float(loss)):.4f}", run)
     show(table)
+    if len(rows) > _MOST:
+        print(f"and {len(rows) - _MOST} more points on it, in the record")
     _show_exponents(found)
 
 

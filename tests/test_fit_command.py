@@ -137,6 +137,15 @@ def test_other_laws_take_no_constraints(tmp_path: Path) -> None:
     assert "--law overtrain takes no --tied" in made["parametric"]["message"]
 
 
+def test_a_long_envelope_says_how_much_of_it_is_not_shown(tmp_path: Path) -> None:
+    best = [SPEECH.optimum(c) for c in np.geomspace(1e17, 1e21, 30)]
+    path = write(tmp_path / "e.csv", "n,d,loss", best)
+    given = ("--estimator", "envelope", "--bootstrap", 0, "--results", tmp_path)
+    _, out, _ = run("fit", path, *given)
+    assert "30 points on the envelope" in out
+    assert "and 10 more points on it, in the record" in out
+
+
 def test_gemstones_hull_to_the_last_digit(tmp_path: Path) -> None:
     path = published("gemstones_approach1", "approach1_lr_ablation_hot_477.csv")
     reference = json.loads(published("gemstones_approach1", "reference.json").read_text())
