@@ -580,7 +580,7 @@ def test_a_label_that_several_sizes_or_seeds_share_is_no_run(tmp_path: Path) -> 
 def test_seeds_of_one_cell_differ_by_rounding_at_most(
     seeds: str, d: tuple[str, ...], cells: list[list[int]], tmp_path: Path
 ) -> None:
-    rows = [{"n": "1e6", "d": units, "loss": "3"} for units in d]
+    rows = [{"n": "1e6", "d": units, "loss": f"3.{i}"} for i, units in enumerate(d)]
     for row, seed in zip(rows, seeds, strict=False):
         row["seed"] = seed
     some = from_file(table(tmp_path / "a.csv", rows))
