@@ -144,10 +144,15 @@ class Best:
     @classmethod
     def of(cls, found: Estimate, c: float) -> Best:
         """By one estimate at C FLOPs."""
+        try:
+            at = found.optimum(c)
+        except (OverflowError, ZeroDivisionError):
+            raise UsageError(
+                f"--flops {c:g}: too far from the points for an optimum to be computed"
+            ) from None
         parts = ("n", "d", "ratio", "loss")
         of_part = [attrgetter(part) for part in parts]
         intervals = [found.interval(lambda fit, get=get: get(fit.optimum(c))) for get in of_part]  # type: ignore[misc]
-        at = found.optimum(c)
         if math.isnan(at.loss):  # those replicates that have one do not speak for it
             intervals[-1] = Interval(math.nan, math.nan, LEVEL, 0, found.requested)
         return cls(at, *intervals)

@@ -43,6 +43,19 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fits]:
     return path, compute(settings.points(folder), settings)
 
 
+def test_a_budget_beyond_all_numbers_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 7, 6.0), 0.003, seed=0)
+    far = zip(some.n * 1e120, some.d * 1e120, some.loss, strict=True)
+    lines = [f"{n},{d},{loss}" for n, d, loss in far]
+    path = tmp_path / "far.csv"
+    path.write_text("\n".join(["n,d,loss", *lines]))
+    assert analysis(*asked(path, "--flops", 1e-300)) == 2
+    said = "error: --flops 1e-300: too far from the points for an optimum to be computed\n"
+    assert capsys.readouterr().err == said
+
+
 def asked(path: Path, *more: object) -> tuple[object, ...]:
     return ("predict", path, "--results", path.parent, *more)
 

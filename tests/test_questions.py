@@ -603,6 +603,17 @@ def test_a_constant_that_was_left_off_is_said(
     assert err.count("\n") == 1
 
 
+def test_what_is_not_known_of_a_forecast_is_blank(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS[:2], 7, 6.0), 0.003, seed=0)
+    lines = [list(row) for row in zip(some.n, some.d, some.loss, strict=True)]
+    path = table(tmp_path / "two.csv", "n,d,loss", lines)
+    out = said(capsys, "extrapolate", path, "--bootstrap", 40)
+    assert "approach 3 cannot be fitted" in out
+    assert "nan" not in out
+
+
 # Mistakes.
 
 MISTAKES = [
