@@ -22,6 +22,7 @@ from analysis.predict import Prediction, Priced
 
 _MOST = 20  # points of an envelope
 NOTICED = 0.05  # probability below which lack of fit is a warning
+LUCKY = "L* of approach 1 is of the luckiest runs, too low by about their noise: no interval"
 FORMS = {
     "envelope": "envelope of the losses",
     "isoflop": "parabola of each budget",
@@ -187,6 +188,8 @@ def _show_optima(fits: Fits, found: Estimate) -> None:
             between(replace(best.loss, low=low, high=high)) if has else "",
         )
     show(table)
+    if isinstance(found.fit, EnvelopeFit):
+        print(LUCKY)
     for c, best in optima.items():
         _show_fewer(best, f"at {big(c)}")
 
@@ -209,6 +212,8 @@ def show_predictions(predictions: list[Prediction], unit: str) -> None:
             p.outside or "",
         )
     show(table)
+    if any(p.by == APPROACH["envelope"] for p in predictions):
+        print(LUCKY)
     for p in predictions:
         if p.best:
             _show_fewer(p.best, f"of {p.by} at {big(p.c)}")

@@ -146,6 +146,20 @@ def test_a_long_envelope_says_how_much_of_it_is_not_shown(tmp_path: Path) -> Non
     assert "and 10 more points on it, in the record" in out
 
 
+def test_the_loss_of_an_envelope_has_no_interval(world: Path, tmp_path: Path) -> None:
+    """It is that of the luckiest runs: no interval of drawn runs holds the L* of the law."""
+    given = ("--bootstrap", 60, "--flops", 1e19, "--results", tmp_path)
+    _, out, _ = run("fit", world, *given, "--json")
+    envelope, *others = json.loads(out).values()
+    assert envelope["optimum"][0]["intervals"]["loss"] is None
+    assert envelope["optimum"][0]["intervals"]["n"] is not None
+    assert set(envelope["intervals"]) == {"a", "b", "log_N", "log_D"}
+    assert all(one["optimum"][0]["intervals"]["loss"] for one in others)
+    for command in ("fit", "predict"):
+        _, out, _ = run(command, world, *(given if command == "fit" else given[2:]))
+        assert out.count("L* of approach 1 is of the luckiest runs") == 1, command
+
+
 def test_gemstones_hull_to_the_last_digit(tmp_path: Path) -> None:
     path = published("gemstones_approach1", "approach1_lr_ablation_hot_477.csv")
     reference = json.loads(published("gemstones_approach1", "reference.json").read_text())

@@ -215,7 +215,7 @@ def test_downstream_without_intervals(world: Path, capsys: pytest.CaptureFixture
     assert found["predicted"][0]["interval"] is None
     assert 0.8 < found["predicted"][0]["accuracy"] < 0.95
     out = said(capsys, *given)
-    assert "no replicate" in out
+    assert "   none" in out
     assert "bootstrap: 0 replicates" in out
     assert "nan" not in out
 
