@@ -113,10 +113,12 @@ def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
     robust = found.estimator == "parametric"
     params = found.fit.params if found.has_exponents or robust else {}
     drawn = found.drawn.fits[0].params if params and found.drawn.fits else params
-    unsaid = {"C0"} | ({"E", "K", "gamma"} if isinstance(found.fit, EnvelopeFit) else set())
     numbers: dict[str, Callable[[Any], float]] = {
-        name: _param(name) for name in params if name not in unsaid and name in drawn
+        name: _param(name) for name in params if name != "C0" and name in drawn
     }
+    if isinstance(found.fit, EnvelopeFit):  # of L* there are none
+        parts = {"log_N": "size.log_coefficient", "log_D": "units.log_coefficient"}
+        numbers = {name: attrgetter(part) for name, part in parts.items()}
     exponents = {name: found.value(attrgetter(name)) for name in ("a", "b")}
     if found.has_exponents:
         numbers |= {name: attrgetter(name) for name in exponents}

@@ -182,9 +182,7 @@ def test_the_frontier_is_solid_within_the_budgets_alone(fits: Fits, tmp_path: Pa
         for line in solid:
             ends = line.get_xdata()[[0, -1]].tolist()  # type: ignore[call-overload, index, union-attr]
             assert ends == shown["sampled"]
-    texts, legend = words(figure)
-    assert "bands and bars: 95 % intervals" in texts
-    assert "minima of approach 2" in legend
+    assert "diamonds: minima of approach 2; bands, bars: 95 % intervals" in words(figure)[0]
 
 
 def test_other_laws_are_not_shown_as_the_law_of_fresh_data(tmp_path: Path) -> None:

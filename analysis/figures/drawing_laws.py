@@ -77,11 +77,9 @@ def frontier(numbers: Numbers) -> Figure:
         handles.append(_theirs(numbers["law"], theirs))
     else:
         note(axes[0], _left_out(numbers["law"], "\n"), (0.03, 0.98))
-    if numbers["minima"]:
-        handles.append(handle("D", "minima of approach 2"))
-        handles[-1].set_color(BLUE)
-    figure.legend(handles=handles, loc="outside upper center", ncols=2,
-                  title="bands and bars: 95 % intervals; dotted: beyond the budgets",
+    diamonds = "diamonds: minima of approach 2; " * bool(numbers["minima"])
+    words = f"{diamonds}bands, bars: 95 % intervals; dotted: beyond the budgets"
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, title=words,
                   title_fontsize=7.5)  # fmt: skip
     return figure
 
