@@ -141,6 +141,20 @@ def test_a_magnitude_in_a_name_multiplies(
     assert taken(from_file(tmp_path / "a.csv", {role: name}), role) == 2.5 * times
 
 
+def test_the_ends_of_paths_are_names(tmp_path: Path) -> None:
+    """As Weights & Biases exports them; a loss is named whole, or it may be that of training."""
+    row = {"Name": "one", "model/num_params": "1e6", "config.tokens": "1e8", "val/loss": "3"}
+    path = table(tmp_path / "a.csv", [row | {"train/loss": "2.9", "batch/size": "7", "x.d": "5"}])
+    some = from_file(path)
+    assert (some.n[0], some.d[0], some.loss[0], some.label) == (1e6, 1e8, 3, ("one",))
+    with pytest.raises(UsageError, match="no column for loss; it has eval/c4_loss, train/loss"):
+        from_file(table(path, [{"n": "1", "d": "2", "eval/c4_loss": "3", "train/loss": "2"}]))
+    whole = from_file(table(path, [row | {"params": "2e6"}]))
+    assert whole.n.tolist() == [2e6]
+    with pytest.raises(UsageError, match=r"a/tokens and b.tokens could both be d"):
+        from_file(table(path, [{"n": "1", "a/tokens": "2", "b.tokens": "3", "loss": "2"}]))
+
+
 def test_what_only_looks_like_a_magnitude(tmp_path: Path) -> None:
     """A unit of time, a name of one letter, and a name beside a plain one."""
     row = PLAIN | {"seconds (m)": "60", "d_t": "7", "params_m": "9", "n_b": "5"}
@@ -412,7 +426,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*no: No such file"):
         from_file(tmp_path / "no")
     (tmp_path / "a.csv").write_bytes(b"n,d,loss\n\xff\xfe")
-    with pytest.raises(UsageError, match="is no text in UTF-8"):
+    with pytest.raises(UsageError, match=r"is no text in UTF-8 \(byte 10 is 0xff\): save it as"):
         from_file(tmp_path / "a.csv")
 
 
