@@ -160,6 +160,7 @@ def test_hours_scale_with_the_budget_and_the_utilisation(gpu: str) -> None:
         (["--exact", "qwen2", "--gpu", "H100"], 2, "--gpu goes with --hours"),
         (["--serve", "1e9", "--mfu", "0.3"], 2, "--mfu goes with --flops"),
         (["--context", "512"], 2, "--context goes with --exact"),
+        (["--exact", "qwen2", "--context", "0"], 2, "--context 0: a number of units, 1 or more"),
         (["--extrapolate"], 2, "--extrapolate goes with --hours or --exact"),
     ],
 )
