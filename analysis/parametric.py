@@ -41,7 +41,9 @@ class ParametricFit:
     names constants at a bound. `rms` and `largest` are of the residuals, in absolute value. `tied`
     (alpha = beta) and `entropy` (E given, in nats) are the constraints it was fitted under. `span`
     holds the ratios of the largest to the smallest N and D, `effects` the terms A/N^alpha and
-    B/D^beta at the mean ln N and ln D over their standard errors (of the linearised law).
+    B/D^beta at the mean ln N and ln D over their standard errors (of the linearised law). `free`
+    are the degrees of freedom that the runs leave, `spare` those that their cells do: seeds of one
+    cell are no check of the law.
     """
 
     law: Law
@@ -60,6 +62,7 @@ class ParametricFit:
     span: tuple[float, float]
     effects: tuple[float, float]
     free: int
+    spare: int
     outliers: tuple[str, ...]
     tied: bool = False
     entropy: float | None = None
@@ -102,9 +105,10 @@ class ParametricFit:
             for what, ratio in zip("ND", self.span, strict=True)
             if ratio < 10
         ]
-        if self.free < _FREE:
+        if self.spare < _FREE:
             found.append(
-                f"{self.n_points} runs leave {self.free} degrees of freedom: 15 runs are sensible"
+                f"{self.n_points} runs{' but for their seeds' * (self.spare < self.free)} leave "
+                f"{self.spare} degrees of freedom: 15 runs are sensible"
             )
         if self.outliers:
             few = ", ".join(self.outliers[:3]) + (", ..." if len(self.outliers) > 3 else "")
@@ -202,6 +206,7 @@ def fit(
         span=_span(points.where(w > 0)),
         effects=_effects(theta[best], spread, slopes, free),
         free=free_left,
+        spare=min(free_left, len(points.where(w > 0).cells) - len(slopes)),
         outliers=tuple(points.label[i] for i in far[np.argsort(-np.abs(residual[far]))]),
         tied=tied,
         entropy=entropy,
