@@ -181,8 +181,8 @@ def _rows(path: Path) -> tuple[dict[int, Row], list[str]]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        at = f"byte {error.start + 1} is {error.object[error.start]:#x}"
-        raise UsageError(f"{path} is no text in UTF-8 ({at}): save it as that") from None
+        first = f"byte {error.start + 1} is {error.object[error.start]:#x}"
+        raise UsageError(f"{path} is no text in UTF-8 ({first}): save it as that") from None
     rows: dict[int, Any] = {}
     notes: list[str] = []
     at = 1
