@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -184,7 +185,7 @@ class Declared:
         asked = set(GENERATED) & set(self.ablation.metrics)
         return self.scale.generation if asked else None
 
-    @property
+    @cached_property
     def cells(self) -> dict[str, tuple[Cell, Changes]]:
         """By label, with the changes from the base."""
         found, arms = {}, self.arms
@@ -199,6 +200,10 @@ class Declared:
 
     def runs(self) -> dict[str, RunSpec]:
         """Labels such as `OPT-125M: synthetic,s0`, first stages and a judge included."""
+        return self._runs
+
+    @cached_property  # a table asks several times, and validating a hundred specs takes a second
+    def _runs(self) -> dict[str, RunSpec]:
         base = self.scale.bases[self.ablation.base]
         labelled = ((label, changes) for label, (_, changes) in self.cells.items())
         specs = specs_of(self.name, base, labelled)

@@ -11,9 +11,6 @@ What is drawn again, by `scheme`:
   counts their noise twice.
 * `hierarchical`: sizes, then the seeds inside each cell of a drawn size: for questions about sizes
   that were not tried.
-* `residual`: residuals of the fit, with replacement, on the same design; `wild`: each residual with
-  a random sign, where noise differs between runs (Wu 1986). Each is first divided by 1 - leverage
-  for the share of it that the fit took (HC3 of MacKinnon & White 1985).
 
 Approach 1 draws runs, each with all its points. Approach 2 always draws residuals (Davison &
 Hinkley 1997, section 6.2.3): dropping sizes from a budget moves its parabola for a reason that has
@@ -54,7 +51,7 @@ from analysis.status import TooFew
 from slam_core.errors import SlamError, UsageError
 
 T = TypeVar("T")
-Scheme = Literal["smooth", "runs", "hierarchical", "residual", "wild"]
+Scheme = Literal["smooth", "runs", "hierarchical"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 LEVEL = 0.95
 
@@ -163,14 +160,10 @@ def of_parametric(
     seed: int = 0,
     scheme: Scheme = "smooth",
 ) -> Bootstrap[Law]:
-    """Approach 3 on drawn runs or residuals; a replicate fails if no start of it converges."""
-    if scheme in ("residual", "wild"):
-        drawn = _redrawn(points, fitted, _enough(replicates), seed, scheme)
-        laws, converged = parametric.refit(points, fitted, losses=drawn)
-    else:
-        unknowns = 5 - fitted.tied - (fitted.entropy is not None)
-        weights = draws(points, replicates, seed, scheme, unknowns)
-        laws, converged = parametric.refit(points, fitted, weights=weights)
+    """Approach 3 on drawn runs; a replicate fails if no start of it converges."""
+    unknowns = 5 - fitted.tied - (fitted.entropy is not None)
+    weights = draws(points, replicates, seed, scheme, unknowns)
+    laws, converged = parametric.refit(points, fitted, weights)
     kept = tuple(law for law, good in zip(laws, converged, strict=True) if good and law.has_optimum)
     several = any(len(cell) > 1 for cell in points.cells)
     whole = "cells with all their seeds" if several else "runs"
@@ -178,26 +171,8 @@ def of_parametric(
         "smooth": f"smooth weights of {whole}",
         "runs": whole,
         "hierarchical": "sizes, then seeds",
-        "residual": "residuals",
-        "wild": "residuals with random signs",
     }[scheme]
     return Bootstrap(kept, replicates - len(kept), kind, seed)
-
-
-def _redrawn(
-    points: Points, fitted: ParametricFit, replicates: int, seed: int, scheme: Scheme
-) -> Floats:
-    """(replicates, points) losses on the fitted law with residuals drawn again."""
-    rng = np.random.default_rng(seed)
-    log_fitted = np.log(fitted.law.loss(points.n, points.d))
-    residual = np.log(points.loss) - log_fitted
-    residual /= 1 - parametric.leverage(points, fitted)
-    shape = (replicates, len(points))
-    if scheme == "wild":
-        noise = residual * rng.choice([-1.0, 1.0], size=shape)
-    else:
-        noise = rng.choice(residual - residual.mean(), size=shape)
-    return np.asarray(np.exp(log_fitted + noise))
 
 
 def of_envelope(

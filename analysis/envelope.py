@@ -6,6 +6,10 @@ begins at the least compute of all, however bad the loss there, so a cloud of po
 at some C tilts its exponents. `interpolated`: at values evenly spaced in ln C, the run whose
 curve, interpolated between its points, is lowest there.
 
+An envelope is of the luckiest runs, so that L* lies below that of a law, the more the more sizes
+there are, and drawing runs again does not show it, while `a` and N* are held
+(`tests/bench/coverage.py`). So L* and its constants come without an interval.
+
 A point in the middle of a decaying schedule has a loss that no run stopped there would have: such
 points are left out unless asked for (`Points.settled`).
 """

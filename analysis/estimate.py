@@ -22,16 +22,14 @@ class Options:
     """What decides an estimate besides the points.
 
     `law` is the form that approach 3 fits (`LAWS`), `loss` what it minimises. Of its form for fresh
-    data are `tied` (alpha = beta), `entropy` (E in nats, if given), and `reduction` "mean", which
-    shows what an averaged loss does. `variant` is of approach 1. `scheme` is how approach 3 is
-    drawn again, `replicates` 0 for no intervals.
+    data are `tied` (alpha = beta) and `entropy` (E in nats, if given). `variant` is of approach 1.
+    `scheme` is how approach 3 is drawn again, `replicates` 0 for no intervals.
     """
 
     law: str = "chinchilla"
     loss: Loss = field(default_factory=Loss)
     tied: bool = False
     entropy: float | None = None
-    reduction: str = "sum"
     variant: Variant = "hull"
     scheme: Scheme = "smooth"
     replicates: int = 1000
@@ -107,18 +105,14 @@ def _parametric(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] |
     if options.law not in LAWS:
         raise UsageError(f"no law '{options.law}' to fit; there are {', '.join(LAWS)}")
     held = [name for name in ("tied", "entropy") if getattr(options, name) not in (False, None)]
-    if options.law != "chinchilla" and (held or options.reduction == "mean"):
+    if options.law != "chinchilla" and held:
         raise UsageError(
-            f"--law {options.law} takes no --tied, --entropy or --reduction: they are of chinchilla"
+            f"--law {options.law} takes no --tied or --entropy: they are of chinchilla"
         )
-    if held and options.reduction == "mean":
-        raise UsageError("--reduction mean shows the plain law: leave --tied and --entropy out")
     return LAWS[options.law](points, options)
 
 
 def _chinchilla(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] | None]:
-    if options.reduction == "mean":
-        return parametric.averaged(points, options.loss), None
     fitted = parametric.fit(points, options.loss, tied=options.tied, entropy=options.entropy)
     if not options.replicates:
         return fitted, None
@@ -130,10 +124,6 @@ def _chinchilla(points: Points, options: Options) -> tuple[Any, Bootstrap[Any] |
 def _other(module: Any, fitted: Any, unknowns: int, points: Points, options: Options) -> Any:
     """A fit of a form of so many unknowns that is refitted by its module, with its bootstrap on
     drawn runs."""
-    if options.scheme not in ("smooth", "runs", "hierarchical"):
-        raise UsageError(
-            f"--law {options.law} is drawn smooth, by runs or hierarchical, not {options.scheme}"
-        )
     if not options.replicates:
         return fitted, None
     weights = bootstrap.draws(points, options.replicates, options.seed, options.scheme, unknowns)

@@ -35,6 +35,7 @@ SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 FEW = 5_000  # parameters, or units: no run has so few
 # Roles whose cells may be written 85M or 1.3B.
 _WITH_SUFFIX = ("n", "d", "c", "unique", "text", "seconds")
+_DECIMAL_COMMA = re.compile(r"(\s*[+-]?\d+),(\d+(?:e[+-]?\d+)?\s*[a-z]?\s*)", re.IGNORECASE)
 _BELIEVED = (0.1, 10.0)  # of C/(6ND): no way of counting is further off
 
 Row = Mapping[str, Any]
@@ -56,6 +57,7 @@ def from_file(
     were taken. Several rows under one label are the training curve of one run. Amounts may be
     written 85M or 1.3B. `where` keeps the rows whose cells are those given; `scores` names columns
     of accuracies, as shares or per cent. Where the loss is not needed and there is none, it is 1.
+    A row that repeats another in every cell is no run of its own and left out, which is noted.
 
     A column named as a perplexity is one: the loss is its logarithm.
 
@@ -72,6 +74,13 @@ def from_file(
         placed = {at: row for at, row in placed.items() if str(row.get(column)) == cell}
         if not placed:
             raise UsageError(f"{path}: no row has {column} = {cell}; there are {', '.join(there)}")
+    first = {repr(sorted(row.items())): at for at, row in reversed(placed.items())}
+    if copies := len(placed) - len(first):
+        placed = {at: placed[at] for at in sorted(first.values())}
+        read.append(
+            f"{copies} rows left out (they repeat another in every column; runs of other seeds "
+            "that agree take a column of seeds)"
+        )
     found = recognised(path, header, columns or {})
     for role in ("n", "loss") if loss_needed else ("n",):
         if role not in found:
@@ -172,7 +181,8 @@ def _rows(path: Path) -> tuple[dict[int, Row], list[str]]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text in UTF-8: {error}") from None
+        first = f"byte {error.start + 1} is {error.object[error.start]:#x}"
+        raise UsageError(f"{path} is no text in UTF-8 ({first}): save it as that") from None
     rows: dict[int, Any] = {}
     notes: list[str] = []
     at = 1
@@ -195,6 +205,8 @@ def _rows(path: Path) -> tuple[dict[int, Row], list[str]]:
                 notes.append(f"{path.name} looks separated by semicolons, and is read so")
             reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
             for row in reader:
+                if delimiter == ";":  # then spreadsheets write 3,5
+                    row = {name: _with_point(cell) for name, cell in row.items()}
                 rows[skipped + reader.line_num] = row
             twice = [name for name, k in Counter(reader.fieldnames).items() if name and k > 1]
             if twice:
@@ -221,6 +233,12 @@ def _uncommented(text: str) -> tuple[int, str]:
     if 0 < many < len(lines) and any(map(_is_number, re.split(r"[,;\t]", lines[many]))):
         many -= 1  # rows follow: the last comment is the header, as `numpy.savetxt` writes it
     return many, "".join(lines[many:])
+
+
+def _with_point(cell: Any) -> Any:
+    """A cell, with a point for a decimal comma."""
+    found = _DECIMAL_COMMA.fullmatch(cell) if isinstance(cell, str) else None
+    return f"{found[1]}.{found[2]}" if found else cell
 
 
 def _is_number(cell: str) -> bool:
@@ -302,7 +320,7 @@ def _runs(
     """Labels, the run of each point, whether it ends its run, and notes."""
     same = Counter(zip(n, d, loss, strict=True))
     twice = sum(count - 1 for count in same.values())
-    notes = [f"{twice} rows repeat another to the digit: each counts"] if twice else []
+    notes = [f"{twice} rows have the N, D and loss of another: each counts"] if twice else []
     if len(set(named)) == len(named):
         return named, (), (), notes
     last: dict[str, float] = {}
@@ -350,8 +368,14 @@ def _number(
             return float(written[1]) * MAGNITUDES[written[2].lower()]
         return float(str(cell or "")) * times
     except (ValueError, OverflowError):
-        where = _where(path, at)
-        raise UsageError(f"{path}, {where}: {column} is {cell!r}, not a number") from None
+        remedy = ""
+        if "," in str(cell):
+            remedy = ": write it with a decimal point, thousands without commas"
+        elif not str(cell).strip():
+            remedy = ": fill it in, or leave such rows out (--where COLUMN=VALUE keeps others)"
+        raise UsageError(
+            f"{path}, {_where(path, at)}: {column} is {cell!r}, not a number{remedy}"
+        ) from None
 
 
 def _where(path: Path, at: int) -> str:

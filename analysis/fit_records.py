@@ -116,6 +116,9 @@ def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
     numbers: dict[str, Callable[[Any], float]] = {
         name: _param(name) for name in params if name != "C0" and name in drawn
     }
+    if isinstance(found.fit, EnvelopeFit):  # of L* there are none
+        parts = {"log_N": "size.log_coefficient", "log_D": "units.log_coefficient"}
+        numbers = {name: attrgetter(part) for name, part in parts.items()}
     exponents = {name: found.value(attrgetter(name)) for name in ("a", "b")}
     if found.has_exponents:
         numbers |= {name: attrgetter(name) for name in exponents}

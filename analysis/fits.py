@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis import isoflop
 from analysis.bootstrap import LEVEL, Interval
+from analysis.envelope import EnvelopeFit
 from analysis.estimate import Estimate, Options, chosen, estimate
 from analysis.files import SUFFIXES, from_file
 from analysis.isoflop import Bias, IsoflopFit
@@ -144,11 +145,17 @@ class Best:
     @classmethod
     def of(cls, found: Estimate, c: float) -> Best:
         """By one estimate at C FLOPs."""
+        try:
+            at = found.optimum(c)
+        except (OverflowError, ZeroDivisionError):
+            raise UsageError(
+                f"--flops {c:g}: too far from the points for an optimum to be computed"
+            ) from None
         parts = ("n", "d", "ratio", "loss")
         of_part = [attrgetter(part) for part in parts]
         intervals = [found.interval(lambda fit, get=get: get(fit.optimum(c))) for get in of_part]  # type: ignore[misc]
-        at = found.optimum(c)
-        if math.isnan(at.loss):  # those replicates that have one do not speak for it
+        # Of no loss, those replicates that have one do not speak for it.
+        if math.isnan(at.loss) or isinstance(found.fit, EnvelopeFit):
             intervals[-1] = Interval(math.nan, math.nan, LEVEL, 0, found.requested)
         return cls(at, *intervals)
 

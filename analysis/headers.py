@@ -20,10 +20,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("d", "tokens", "units", "ntokens", "nunits", "numtokens", "tokencount", "tokensseen"),
         *("unitsseen", "tokenstrained", "trainingtokens", "traintokens", "trainunits"),
         *("trainingunits", "totaltokens", "tokenstotal", "datasetsize", "dtokens", "dunits"),
+        "numinputtokensseen",
     ),
     "c": (
         *("c", "flops", "flop", "compute", "budget", "computebudget", "trainingflop"),
         *("trainingflops", "trainflops", "totalflops", "trainingcompute", "cflop", "cflops"),
+        "totalflos",
     ),
     "loss": (
         *("loss", "l", "finalloss", "valloss", "validloss", "validationloss", "evalloss"),
@@ -42,7 +44,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "width": ("width", "dmodel", "embeddim", "hiddensize"),
     "ffn": ("ffn", "ffndim", "dff", "ffnsize"),
     "context": ("context", "contextlength", "seqlen"),
-    "seconds": ("seconds", "trainseconds", "trainingseconds"),
+    "seconds": ("seconds", "trainseconds", "trainingseconds", "trainruntime"),
 }
 BODY = (
     *("nonembeddingparams", "nonembeddingparameters", "nonembparams", "nonembedding"),
@@ -69,14 +71,16 @@ _SCALED = re.compile(
     rf"(.+?)[\W_]+(?:in[\W_]+)?(?:([{''.join(MAGNITUDES)}])|({'|'.join(_WORDS)})s?)\W*", re.I
 )
 _AMOUNTS = ("n", "d", "c", "unique", "text")
+_PATHS = ("n", "d", "c")  # a `train/loss` is another loss
 _SHOWN = 8  # headers in a message
 
 
 def recognised(path: Path, header: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """The column of each role: those given, else those whose names are known.
 
-    A plain name goes before one with a magnitude (`Params (M)`, see `scale`), and both before
-    a perplexity, N without embeddings and a training loss. `UsageError` where two could be meant.
+    A plain name goes before one with a magnitude (`Params (M)`, see `scale`), then for amounts the
+    end of a path (`model/num_params`), and all before a perplexity, N without embeddings and a
+    training loss. `UsageError` where two could be meant.
     """
     found: dict[str, str] = {}
     for role, name in given.items():
@@ -89,6 +93,7 @@ def recognised(path: Path, header: Sequence[str], given: Mapping[str, str]) -> d
             continue
         alike = [h for h in header if plain(h) in names]
         alike = alike or [h for h in header if scale(role, h) > 1 and plain(_base(h)) in names]
+        alike = alike or [h for h in header if role in _PATHS and _end(h) in names]
         alike = alike or [h for h in header if role == "loss" and plain(h) in PERPLEXITY]
         alike = alike or [h for h in header if plain(h) in _LAST.get(role, ())]
         if role == "loss" and alike and plain(alike[0]) in TRAINING:
@@ -144,6 +149,12 @@ def _base(name: str) -> str:
     """A name without its magnitude."""
     written = _SCALED.fullmatch(name.strip())
     return written[1] if written else name
+
+
+def _end(name: str) -> str:
+    """The last part of a path, as trackers of runs write names; nothing where that says little."""
+    *path, last = re.split(r"[/.]", name)
+    return plain(last) if path and len(plain(last)) > 4 else ""
 
 
 def _is_like(name: str, words: Sequence[str]) -> bool:

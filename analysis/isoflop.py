@@ -226,8 +226,8 @@ def refit(points: Points, fitted: IsoflopFit, losses: Floats) -> list[IsoflopFit
         x, design = _design(n)
         c0, c1, c2 = np.linalg.pinv(design) @ some.T
         with np.errstate(divide="ignore", invalid="ignore"):
-            vertex = -c1 / (2 * c2)
-        inside = (c2 > 0) & (x.min() < vertex) & (vertex < x.max())
+            vertex, lowest = -c1 / (2 * c2), c0 - c1 * c1 / (4 * c2)
+        inside = (c2 > 0) & (x.min() < vertex) & (vertex < x.max()) & (lowest > 0)
         centre = float(np.mean(np.log(n)))
         for i in np.flatnonzero(inside):
             best = math.exp(vertex[i] + centre)
@@ -329,6 +329,8 @@ def _minimum(budget: float, n: Floats, loss: Floats, w: Floats, cost: Cost) -> M
             f"the parabola's minimum ({math.exp(min(vertex + centre, 99)):.3g}) lies outside the "
             f"sizes tried ({n.min():.3g} to {n.max():.3g}); add sizes"
         )
+    if (lowest := c0 - c1 * c1 / (4 * c2)) <= 0:
+        return f"the parabola's minimum is a loss of {lowest:.3g}: a run lies far off; look at them"
     return _at(budget, math.exp(vertex + centre), (c0, c1, c2), centre, cost, n, loss)
 
 

@@ -2,16 +2,15 @@
 
 The objective is the *sum* over runs of Huber_delta(ln L_fitted - ln L) (Hoffmann et al. 2022,
 section 3.3). A mean instead of the sum meets the default tolerances of an optimiser too early
-(Besiroglu et al. 2024, arXiv:2404.10102); nothing here depends on the scale of the objective, and
-`averaged` shows what happens where something does.
+(Besiroglu et al. 2024, arXiv:2404.10102), which is how the exponents of Hoffmann et al. went wrong;
+nothing here depends on the scale of the objective.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,8 +41,9 @@ class ParametricFit:
     names constants at a bound. `rms` and `largest` are of the residuals, in absolute value. `tied`
     (alpha = beta) and `entropy` (E given, in nats) are the constraints it was fitted under. `span`
     holds the ratios of the largest to the smallest N and D, `effects` the terms A/N^alpha and
-    B/D^beta at the mean ln N and ln D over their standard errors (of the linearised law). `warning`
-    is set where another optimiser's end stands in.
+    B/D^beta at the mean ln N and ln D over their standard errors (of the linearised law). `free`
+    are the degrees of freedom that the runs leave, `spare` those that their cells do: seeds of one
+    cell are no check of the law.
     """
 
     law: Law
@@ -62,16 +62,14 @@ class ParametricFit:
     span: tuple[float, float]
     effects: tuple[float, float]
     free: int
+    spare: int
     outliers: tuple[str, ...]
     tied: bool = False
     entropy: float | None = None
-    warning: str = ""
     weights: Floats | None = field(default=None, repr=False, compare=False)
 
     @property
     def status(self) -> Status:
-        if self.warning:
-            return "not converged"
         if self._unidentified:
             return "unidentified"
         if not self.converged:
@@ -81,8 +79,6 @@ class ParametricFit:
     @property
     def message(self) -> str:
         """What is wrong and the remedy; or how well the law fits."""
-        if self.warning:
-            return self.warning
         if self._unidentified:
             return "; ".join(self._unidentified)
         if not self.converged:
@@ -109,9 +105,10 @@ class ParametricFit:
             for what, ratio in zip("ND", self.span, strict=True)
             if ratio < 10
         ]
-        if self.free < _FREE:
+        if self.spare < _FREE:
             found.append(
-                f"{self.n_points} runs leave {self.free} degrees of freedom: 15 runs are sensible"
+                f"{self.n_points} runs{' but for their seeds' * (self.spare < self.free)} leave "
+                f"{self.spare} degrees of freedom: 15 runs are sensible"
             )
         if self.outliers:
             few = ", ".join(self.outliers[:3]) + (", ..." if len(self.outliers) > 3 else "")
@@ -209,6 +206,7 @@ def fit(
         span=_span(points.where(w > 0)),
         effects=_effects(theta[best], spread, slopes, free),
         free=free_left,
+        spare=min(free_left, len(points.where(w > 0).cells) - len(slopes)),
         outliers=tuple(points.label[i] for i in far[np.argsort(-np.abs(residual[far]))]),
         tied=tied,
         entropy=entropy,
@@ -216,46 +214,26 @@ def fit(
     )
 
 
-def refit(
-    points: Points,
-    fitted: ParametricFit,
-    weights: Floats | None = None,
-    losses: Floats | None = None,
-) -> tuple[list[Law], Bools]:
-    """The law for each of many re-weighted, or re-drawn, versions of the points.
+def refit(points: Points, fitted: ParametricFit, weights: Floats) -> tuple[list[Law], Bools]:
+    """The law for each of many re-weighted versions of the points, `weights` (replicates, points).
 
-    `weights` or `losses` are (replicates, points). Each replicate starts from the fit and from the
-    other optima of its points, and keeps the best end. Returns the laws and which converged.
+    Each replicate starts from the fit and from the other optima of its points, and keeps the best
+    end. Returns the laws and which converged.
     """
-    if (weights is None) == (losses is None):
-        raise ValueError("refit takes either weights or losses")
     surface, z = Surface.of(points)
     free = surface.constrained(fitted.tied, fitted.entropy)
-    w = np.ones(len(points)) if weights is None else weights
-    w = w if fitted.weights is None else w * fitted.weights
-    z = z if losses is None else np.log(losses) - surface.centre[2]
+    w = weights if fitted.weights is None else weights * fitted.weights
     starts = free.phi(np.array([surface.theta(law) for law in (fitted.law, *fitted.others)]))
-    many = max(w.shape[0] if w.ndim == 2 else 1, z.shape[0] if z.ndim == 2 else 1)
+    many = len(w)
     runs = [descend(free.model, np.tile(start, (many, 1)), z, w, fitted.loss) for start in starts]
     best = np.argmin([objective for _, objective, _ in runs], axis=0)
     phi, _, converged = (np.stack(part)[best, np.arange(many)] for part in zip(*runs, strict=True))
     lost = np.flatnonzero(~converged)
     if lost.size:  # through rounder losses
-        rows = [a if a.ndim == 1 else a[lost] for a in (z, w)]
-        again = rounded(free.model, phi[lost], rows[0], fitted.loss, rows[1])
+        again = rounded(free.model, phi[lost], z, fitted.loss, w[lost])
         if again is not None:
             phi[lost], converged[lost] = again[0], again[2]
     return surface.laws(free.theta(phi)), converged
-
-
-def leverage(points: Points, fitted: ParametricFit) -> Floats:
-    """(points,) share of each ln L in its own fitted value, at most 0.95: the diagonal of the hat
-    matrix of the linearised law."""
-    surface, _ = Surface.of(points)
-    free = surface.constrained(fitted.tied, fitted.entropy)
-    slopes = free.model.at(free.phi(surface.theta(fitted.law)[None])).slopes()[0]
-    q, _ = np.linalg.qr(slopes.T)
-    return np.asarray(np.minimum((q**2).sum(1), 0.95))
 
 
 def objective(law: Law, points: Points, loss: Loss | None = None) -> float:
@@ -294,51 +272,6 @@ class Audit:
 def audit(law: Law, points: Points, loss: Loss | None = None) -> Audit:
     """Whether constants (published, or by another fitter) are the optimum of points."""
     return Audit(law, fit(points, loss), objective(law, points, loss))
-
-
-def averaged(points: Points, loss: Loss | None = None) -> ParametricFit:
-    """What the *mean* of the loss under scipy's default tolerances ends at: not an optimum.
-
-    L-BFGS-B from Hoffmann et al.'s 4,500 starts, the best end. Its gradient falls below the
-    default tolerance long before it is stationary, which is how the exponents of Hoffmann et al.'s
-    approach 3 went wrong (Besiroglu et al. 2024). Never usable: `status` is "not converged" and
-    `message` says how far it is from the optimum.
-    """
-    from scipy.optimize import minimize
-
-    loss = loss or Loss(delta=DELTA)
-    right = fit(points, loss)
-    x, y, z = np.log(points.n), np.log(points.d), np.log(points.loss)
-    ones = np.ones(len(z))
-
-    def mean(p: Floats) -> tuple[float, Floats]:
-        logs = np.stack([p[0] - p[3] * x, p[1] - p[4] * y, p[2] * ones])
-        top = logs.max(0)
-        parts = np.exp(logs - top)
-        total = parts.sum(0)
-        r = top + np.log(total) - z
-        value, pull, _ = loss.forces(r, ones / len(z))
-        n, d, e = pull * parts / total
-        gradient = [n.sum(), d.sum(), e.sum(), -(n * x).sum(), -(d * y).sum()]
-        return float(value), np.array(gradient)
-
-    exponents, logs = np.arange(0, 2.5, 0.5), np.arange(0, 30, 5.0)
-    grid = itertools.product(logs, logs, np.arange(-1, 1.5, 0.5), exponents, exponents)
-    ends = [minimize(mean, start, jac=True, method="L-BFGS-B") for start in grid]
-    a, b, e, alpha, beta = (float(v) for v in min(ends, key=lambda end: float(end.fun)).x)
-    law = Law(math.exp(e), math.exp(a), math.exp(b), alpha, beta, points.cost)
-    found = Audit(law, right, objective(law, points, loss))
-    residual = np.log(law.loss(points.n, points.d)) - z
-    return replace(
-        right,
-        law=law,
-        objective=found.objective,
-        converged=False,
-        starts=len(ends),
-        rms=float(np.sqrt(np.mean(residual**2))),
-        largest=float(np.max(np.abs(residual))),
-        warning=f"the averaged loss met scipy's default tolerances early; {found.message}",
-    )
 
 
 def _scale(residual: Floats, w: Floats, free: int, loss: Loss) -> float:

@@ -46,5 +46,5 @@ def big(value: float) -> str:
 def between(interval: Interval, shown: Callable[[float], str] = four) -> str:
     """[low, high]."""
     if math.isnan(interval.low):
-        return "no replicate"
+        return "none"
     return f"[{shown(interval.low)}, {shown(interval.high)}]"

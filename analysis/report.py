@@ -20,7 +20,9 @@ from analysis.plain import between, big, columns, five, four, show
 from analysis.points import Points
 from analysis.predict import Prediction, Priced
 
+_MOST = 20  # points of an envelope
 NOTICED = 0.05  # probability below which lack of fit is a warning
+LUCKY = "L* of approach 1 is of the luckiest runs, too low by about their noise: no interval"
 FORMS = {
     "envelope": "envelope of the losses",
     "isoflop": "parabola of each budget",
@@ -78,10 +80,13 @@ def show_fit(fits: Fits) -> None:
 
 def _show_envelope(fits: Fits, one: EnvelopeFit, found: Estimate) -> None:
     table = columns("C", "N", "D", "D/N", "L", "run")
-    for c, n, d, loss, run in list(zip(one.c, one.n, one.d, one.loss, one.run, strict=True))[:20]:
+    rows = list(zip(one.c, one.n, one.d, one.loss, one.run, strict=True))
+    for c, n, d, loss, run in rows[:_MOST]:
         cells = [big(float(x)) for x in (c, n, d)]
         table.add_row(*cells, f"{d / n:.3g}", f"{fits.unit.of(float(loss)):.4f}", run)
     show(table)
+    if len(rows) > _MOST:
+        print(f"and {len(rows) - _MOST} more points on it, in the record")
     _show_exponents(found)
 
 
@@ -183,6 +188,8 @@ def _show_optima(fits: Fits, found: Estimate) -> None:
             between(replace(best.loss, low=low, high=high)) if has else "",
         )
     show(table)
+    if isinstance(found.fit, EnvelopeFit):
+        print(LUCKY)
     for c, best in optima.items():
         _show_fewer(best, f"at {big(c)}")
 
@@ -205,6 +212,8 @@ def show_predictions(predictions: list[Prediction], unit: str) -> None:
             p.outside or "",
         )
     show(table)
+    if any(p.by == APPROACH["envelope"] for p in predictions):
+        print(LUCKY)
     for p in predictions:
         if p.best:
             _show_fewer(p.best, f"of {p.by} at {big(p.c)}")

@@ -49,11 +49,9 @@ def saved_settings(results: Path, source: str | None) -> Settings | None:
 def _read_settings(path: Path) -> Settings | None:
     try:
         stored = json.loads(path.read_text())["settings"]
-        known = {field.name for field in fields(Settings)}
-        given = {name: _tuples(value) for name, value in stored.items() if name in known}
-        options = stored["options"]
-        given["options"] = Options(**options | {"loss": Loss(**options["loss"])})
-        return Settings(**given)
+        options = _known(Options, stored["options"])
+        options["loss"] = Loss(**options["loss"])
+        return Settings(**_known(Settings, stored) | {"options": Options(**options)})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -70,6 +68,11 @@ def _same(one: str | None, other: str | None) -> bool:
 def _placed(settings: Settings) -> str:
     place = str(Path(settings.source or "").resolve())
     return f"{settings.name}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
+
+
+def _known(kind: Any, stored: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a kind of settings has: a record of before may have had others."""
+    return {f.name: _tuples(stored[f.name]) for f in fields(kind) if f.name in stored}
 
 
 def _tuples(value: Any) -> Any:

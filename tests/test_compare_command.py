@@ -156,6 +156,8 @@ def test_a_better_fit_gains_what_was_planted(
     found = json.loads(out(capsys, *given))
     assert (found["reference"], found["new"]) == ("old", "new")
     assert set(found["gains"]) == set(found["crossings"]) == {"envelope", "isoflop", "parametric"}
+    drawn = {name: gains[0]["interval"] for name, gains in found["gains"].items()}
+    assert [name for name, interval in drawn.items() if interval is None] == ["envelope"]
     rows = found["gains"]["parametric"]
     assert [row["flops"] for row in rows] == pytest.approx(BUDGETS)
     for row in rows:

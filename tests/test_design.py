@@ -261,6 +261,7 @@ def test_the_command_says_what_to_run(file: Path, capsys: pytest.CaptureFixture[
         (("--budget-cap", 1e15), 2, "raise --budget-cap"),
         (("--within", 0.5), 2, "a factor above 1"),
         (("--budget-cap", 0), 2, "a finite number"),
+        (("--budget-floor", "nan"), 2, "--budget-floor nan: a finite number"),
         (("--bootstrap", 100), 2, "200 are the least"),
     ],
 )

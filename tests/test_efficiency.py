@@ -13,7 +13,7 @@ from worlds import SPEECH
 from analysis import published
 from analysis.bootstrap import Bootstrap
 from analysis.laws import BestLoss, Cost, Law, PowerLaw
-from analysis.spend.efficiency import crossing, gain, gain_at, gain_of_run, pairs
+from analysis.spend.efficiency import crossing, gain, gain_of_run, pairs
 from analysis.spend.frontier import Frontier
 from slam_core.errors import UsageError
 
@@ -38,7 +38,7 @@ def test_interleaving_saves_compute_under_the_laws_of_sims(
     """On sSC the gain grows from 47 to about 1000 times, on tSC it shrinks from 249 to 48."""
     textless = published.power(f"cuervo-speech-{metric}")
     interleaved = published.power(f"sims-{metric}")
-    found = gain_at(textless, interleaved, c)
+    found = gain(textless, interleaved, interleaved.at(c))
     assert found.value == pytest.approx(times, rel=0.01)
     assert found.new == pytest.approx(c, rel=1e-12)
     assert found.ref == pytest.approx((found.level / textless.k) ** (1 / textless.gamma), rel=1e-9)
@@ -141,20 +141,9 @@ def test_replicates_that_never_reach_a_level_stay_in_the_interval() -> None:
     assert (found.interval.used, found.interval.failed) == (200, 5)
 
 
-def test_pairs_taken_together_keep_what_both_share() -> None:
-    """The same noise in both laws cancels in the gain only if replicates stay together."""
-    one, other = powers(0.24, 0.025, 0.01, 500, 1), powers(0.3, 0.025, 0.01, 500, 1)
-    laws = one.fits[0], other.fits[0]
-    tight = gain(*laws, 0.8, boot=pairs(one, other, together=True)).interval
-    wide = gain(*laws, 0.8, boot=pairs(one, other)).interval
-    assert tight is not None
-    assert wide is not None
-    assert tight.high / tight.low == pytest.approx(1, rel=1e-9)
-    assert wide.high / wide.low > 2
-    with pytest.raises(UsageError, match="draw both with one seed"):
-        pairs(one, boot_of(*other.fits, failed=1), together=True)
+def test_pairs_need_replicates_of_both() -> None:
     with pytest.raises(UsageError, match="no replicate"):
-        pairs(one, boot_of(failed=3))
+        pairs(powers(0.24, 0.025, 0.01, 500, 1), boot_of(failed=3))
 
 
 def test_two_power_laws_cross_once() -> None:

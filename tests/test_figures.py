@@ -170,6 +170,21 @@ def test_a_published_law_that_counts_otherwise_is_not_drawn(
     assert LAW.title in legend
 
 
+def test_the_frontier_is_solid_within_the_budgets_alone(fits: Fits, tmp_path: Path) -> None:
+    shown = figures.FIGURES["frontier"](fits, LAW, tmp_path)
+    figure = frontier(shown)
+    assert shown["ours"]["parametric"][0]["c"] < shown["sampled"][0]
+    for ax in figure.axes:
+        solid = [
+            line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 2
+        ]
+        assert len(solid) == len(shown["ours"])
+        for line in solid:
+            ends = line.get_xdata()[[0, -1]].tolist()  # type: ignore[call-overload, index, union-attr]
+            assert ends == shown["sampled"]
+    assert "diamonds: minima of approach 2; bands, bars: 95 % intervals" in words(figure)[0]
+
+
 def test_other_laws_are_not_shown_as_the_law_of_fresh_data(tmp_path: Path) -> None:
     n, d = isoflop_grid(SPEECH, [1e17, 1e18, 1e19, 1e20], 7, 4.0)
     unique = np.minimum(np.resize([1e8, 1e9, 1e12], len(n)), d)

@@ -141,6 +141,20 @@ def test_a_magnitude_in_a_name_multiplies(
     assert taken(from_file(tmp_path / "a.csv", {role: name}), role) == 2.5 * times
 
 
+def test_the_ends_of_paths_are_names(tmp_path: Path) -> None:
+    """As Weights & Biases exports them; a loss is named whole, or it may be that of training."""
+    row = {"Name": "one", "model/num_params": "1e6", "config.tokens": "1e8", "val/loss": "3"}
+    path = table(tmp_path / "a.csv", [row | {"train/loss": "2.9", "batch/size": "7", "x.d": "5"}])
+    some = from_file(path)
+    assert (some.n[0], some.d[0], some.loss[0], some.label) == (1e6, 1e8, 3, ("one",))
+    with pytest.raises(UsageError, match="no column for loss; it has eval/c4_loss, train/loss"):
+        from_file(table(path, [{"n": "1", "d": "2", "eval/c4_loss": "3", "train/loss": "2"}]))
+    whole = from_file(table(path, [row | {"params": "2e6"}]))
+    assert whole.n.tolist() == [2e6]
+    with pytest.raises(UsageError, match=r"a/tokens and b.tokens could both be d"):
+        from_file(table(path, [{"n": "1", "a/tokens": "2", "b.tokens": "3", "loss": "2"}]))
+
+
 def test_what_only_looks_like_a_magnitude(tmp_path: Path) -> None:
     """A unit of time, a name of one letter, and a name beside a plain one."""
     row = PLAIN | {"seconds (m)": "60", "d_t": "7", "params_m": "9", "n_b": "5"}
@@ -261,7 +275,13 @@ def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path: Path, cell: s
     path = table(tmp_path / "a.csv", [PLAIN, PLAIN | {"d": cell}])
     with pytest.raises(UsageError) as caught:
         from_file(path)
-    assert str(caught.value) == f"{path}, line 3: d is {cell!r}, not a number"
+    remedy = {
+        "": ": fill it in, or leave such rows out (--where ",
+        "1,3": ": write it with a decimal",
+    }
+    said = f"{path}, line 3: d is {cell!r}, not a number{remedy.get(cell, '')}"
+    assert str(caught.value).startswith(said)
+    assert cell in remedy or str(caught.value) == said
 
 
 @pytest.mark.filterwarnings("error")
@@ -342,6 +362,14 @@ def test_semicolons_are_seen(tmp_path: Path, suffix: str) -> None:
     some = from_file(table(tmp_path / f"a{suffix}", [PLAIN, PLAIN | {"loss": "3.4"}], ";"))
     assert some.loss.tolist() == [3.5, 3.4]
     assert some.notes[1] == f"a{suffix} looks separated by semicolons, and is read so"
+    written = [("85,5M", 85.5e6), ("1,5e6", 1.5e6), (" 2000000 ", 2e6)]
+    comma = [PLAIN | {"n": n, "loss": "3,25", "label": "a,b"} for n, _ in written]
+    some = from_file(table(tmp_path / f"a{suffix}", comma, ";"), flops="6nd")
+    assert some.n.tolist() == [n for _, n in written]
+    assert some.loss.tolist() == [3.25] * 3
+    assert some.label[0].startswith("a,b")
+    with pytest.raises(UsageError, match="n is '1,000,000', not a number: write it with a decimal"):
+        from_file(table(tmp_path / f"a{suffix}", [PLAIN | {"n": "1,000,000"}], ";"))
     noted = table(tmp_path / "b.csv", [PLAIN | {"note;": "x;y"}])
     assert len(from_file(noted).notes) == 1
 
@@ -374,7 +402,7 @@ def test_ragged_rows_are_refused(tmp_path: Path) -> None:
         ("a.csv", "n,d,loss\n", "has no rows"),
         ("a.csv", "n,d,loss,loss\n1,2,3,4\n", "several columns 'loss'"),
         ("a.csv", 'n,d,loss\n"1,2,3\n', "is no CSV: unexpected end of data"),
-        ("a.csv", "n;d;loss\n1;2;3,5\n", "line 2: loss is '3,5', not a number"),
+        ("a.csv", "n;d;loss\n1;2;3,5,1\n", "line 2: loss is '3,5,1', not a number"),
         ("a.csv", "x;y\n1;2\n", "no column for n; it has x, y"),
         ("a.csv", "# n,d,loss\n", "has no rows"),
         ("a.json", "[]", "has no rows"),
@@ -398,7 +426,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*no: No such file"):
         from_file(tmp_path / "no")
     (tmp_path / "a.csv").write_bytes(b"n,d,loss\n\xff\xfe")
-    with pytest.raises(UsageError, match="is no text in UTF-8"):
+    with pytest.raises(UsageError, match=r"is no text in UTF-8 \(byte 10 is 0xff\): save it as"):
         from_file(tmp_path / "a.csv")
 
 
@@ -566,7 +594,7 @@ def test_a_label_that_several_sizes_or_seeds_share_is_no_run(tmp_path: Path) -> 
 def test_seeds_of_one_cell_differ_by_rounding_at_most(
     seeds: str, d: tuple[str, ...], cells: list[list[int]], tmp_path: Path
 ) -> None:
-    rows = [{"n": "1e6", "d": units, "loss": "3"} for units in d]
+    rows = [{"n": "1e6", "d": units, "loss": f"3.{i}"} for i, units in enumerate(d)]
     for row, seed in zip(rows, seeds, strict=False):
         row["seed"] = seed
     some = from_file(table(tmp_path / "a.csv", rows))
@@ -596,12 +624,26 @@ def test_curves_of_an_unknown_schedule_are_doubted(tmp_path: Path) -> None:
     assert "may be among them" not in " ".join(from_file(table(path, ends)).notes)
 
 
-def test_rows_that_repeat_another_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_rows_that_repeat_another_are_one_run(tmp_path: Path, suffix: str) -> None:
     other = PLAIN | {"loss": "3.4"}
-    some = from_file(table(tmp_path / "a.csv", [PLAIN, PLAIN, other, PLAIN]))
-    assert len(some) == 4
-    assert some.notes[-1] == "2 rows repeat another to the digit: each counts"
-    assert len(from_file(table(tmp_path / "a.csv", [PLAIN, other])).notes) == 1
+    path, rows = tmp_path / f"a.{suffix}", [PLAIN, PLAIN, other, PLAIN]
+    if suffix == "csv":
+        table(path, rows)
+    else:
+        numbers = [{key: float(cell) for key, cell in row.items()} for row in rows]
+        write(path, json.dumps([numbers[0], dict(reversed(numbers[1].items())), *numbers[2:]]))
+    some = from_file(path)
+    assert some.loss.tolist() == [3.5, 3.4]
+    assert some.notes[1] == (
+        "2 rows left out (they repeat another in every column; runs of other seeds that agree "
+        "take a column of seeds)"
+    )
+    assert len(from_file(table(tmp_path / "b.csv", [PLAIN, other])).notes) == 1
+    seeds = [PLAIN | {"seed": seed} for seed in "01"]
+    some = from_file(table(tmp_path / "c.csv", [*seeds, other | {"seed": "0"}]))
+    assert len(some) == 3
+    assert some.notes[-1] == "1 rows have the N, D and loss of another: each counts"
 
 
 def test_epochs_give_the_distinct_units(tmp_path: Path) -> None:

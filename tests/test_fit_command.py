@@ -129,26 +129,35 @@ def test_all_of_epoch_s_points(tmp_path: Path) -> None:
         assert one["params"][name] == pytest.approx(certified[name], abs=1e-6)
 
 
-def test_an_averaged_loss_is_no_fit_and_says_how_far_off_it_is(tmp_path: Path) -> None:
-    """LITERATURE: the best of Hoffmann et al.'s starts ends at alpha .38, beta .31, a .450."""
+def test_other_laws_take_no_constraints(tmp_path: Path) -> None:
     some = chinchilla()
     path = write(tmp_path / "e.csv", "n,d,loss", columns(some.n, some.d, some.loss))
-    code, made, err = fit(path, "--estimator", "parametric", "--reduction", "mean")
-    one = made["parametric"]
-    assert code == 1
-    assert one["status"] == "not converged"
-    assert "warning: the constants are not the optimum of these points" in one["message"]
-    assert one["params"]["alpha"] == pytest.approx(0.381, abs=0.003)
-    assert one["params"]["beta"] == pytest.approx(0.311, abs=0.003)
-    assert one["exponents"]["a"] == pytest.approx(0.450, abs=0.003)
-    assert "no usable fit" in err
-    given = ("--reduction", "mean", "--tied")
-    code, made, err = fit(path, "--estimator", "parametric", *given)
-    assert code == 2
-    assert "leave --tied and --entropy out" in err
-    code, made, err = fit(path, "--estimator", "parametric", "--law", "overtrain", "--tied")
+    code, made, _ = fit(path, "--estimator", "parametric", "--law", "overtrain", "--tied")
     assert code == 2
     assert "--law overtrain takes no --tied" in made["parametric"]["message"]
+
+
+def test_a_long_envelope_says_how_much_of_it_is_not_shown(tmp_path: Path) -> None:
+    best = [SPEECH.optimum(c) for c in np.geomspace(1e17, 1e21, 30)]
+    path = write(tmp_path / "e.csv", "n,d,loss", best)
+    given = ("--estimator", "envelope", "--bootstrap", 0, "--results", tmp_path)
+    _, out, _ = run("fit", path, *given)
+    assert "30 points on the envelope" in out
+    assert "and 10 more points on it, in the record" in out
+
+
+def test_the_loss_of_an_envelope_has_no_interval(world: Path, tmp_path: Path) -> None:
+    """It is that of the luckiest runs: no interval of drawn runs holds the L* of the law."""
+    given = ("--bootstrap", 60, "--flops", 1e19, "--results", tmp_path)
+    _, out, _ = run("fit", world, *given, "--json")
+    envelope, *others = json.loads(out).values()
+    assert envelope["optimum"][0]["intervals"]["loss"] is None
+    assert envelope["optimum"][0]["intervals"]["n"] is not None
+    assert set(envelope["intervals"]) == {"a", "b", "log_N", "log_D"}
+    assert all(one["optimum"][0]["intervals"]["loss"] for one in others)
+    for command in ("fit", "predict"):
+        _, out, _ = run(command, world, *(given if command == "fit" else given[2:]))
+        assert out.count("L* of approach 1 is of the luckiest runs") == 1, command
 
 
 def test_gemstones_hull_to_the_last_digit(tmp_path: Path) -> None:
@@ -246,18 +255,16 @@ def test_a_bad_cell_is_named_on_both_streams(tmp_path: Path, cell: str, said: st
     assert said in made["parametric"]["message"]
 
 
-def test_duplicate_runs_are_noted_and_count_as_weight(world: Path, tmp_path: Path) -> None:
+def test_a_file_given_twice_is_the_same_fit(world: Path, tmp_path: Path) -> None:
     with world.open(newline="") as file:
         rows = [list(row) for row in csv.reader(file)][1:]
     twice = write(tmp_path / "t.csv", "params,tokens,loss", [*rows, *rows])
     code, out, _ = run("table", twice)
     assert code == 0
-    assert "28 rows repeat another to the digit: each counts" in out
-    _, alone, _ = fit(world, "--estimator", "parametric")
-    _, both, _ = fit(twice, "--estimator", "parametric")
-    one, two = alone["parametric"], both["parametric"]
-    assert two["objective"] == pytest.approx(2 * one["objective"], rel=1e-9)
-    assert two["params"]["alpha"] == pytest.approx(one["params"]["alpha"], rel=1e-7)
+    assert "28 rows left out (they repeat another in every column" in out
+    (_, alone, _), (_, both, _) = fit(world), fit(twice)
+    for one, two in zip(alone.values(), both.values(), strict=True):
+        assert two | {"notes": one["notes"]} == one
 
 
 law = st.builds(

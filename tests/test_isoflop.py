@@ -10,6 +10,7 @@ import pytest
 from scipy.interpolate import Akima1DInterpolator
 from worlds import SPEECH, isoflop_grid, noisy, points, published
 
+from analysis.bootstrap import of_isoflop
 from analysis.isoflop import IsoflopFit, _akima_minima, bias, fit
 from analysis.laws import Law
 from analysis.points import Points
@@ -154,6 +155,23 @@ def test_a_parabola_that_bends_down_is_refused() -> None:
     loss = np.array([3.0, 3.3, 2.99, 3.3, 3.0])  # lowest inside, yet concave as a whole
     with pytest.raises(TooFew, match="bends down"):
         fit(points(n, 1e16 / n / 6, loss))
+
+
+def test_a_minimum_below_0_is_refused() -> None:
+    """One of five runs far above the others bends their parabola below 0."""
+    n = np.geomspace(1e6, 1e7, 5)
+    with pytest.raises(TooFew, match=r"is a loss of -\d.*: a run lies far off; look at them"):
+        fit(points(n, 1e16 / n / 6, np.array([50.0, 3.1, 3.0, 3.1, 3.2])))
+
+
+@pytest.mark.filterwarnings("error")
+def test_replicates_do_without_minima_below_0() -> None:
+    n, d = isoflop_grid(SPEECH, (1e17, 1e18, 1e19), 6, 4.0)
+    far = np.where(np.arange(len(n)) == 7, 20.0, SPEECH.loss(n, d))
+    fitted = fit(some := points(n, d, far))
+    boot = of_isoflop(some, fitted, 200)
+    assert all(minimum.loss > 0 for one in boot.fits for minimum in one.minima)
+    assert boot.interval(lambda one: one.optimum(1e19).loss).used > 0
 
 
 def test_nothing_usable_is_an_error_with_every_reason() -> None:

@@ -162,6 +162,14 @@ def test_few_runs_and_one_compute_are_said() -> None:
         fit(points(n, 1e18 / n, SPEECH.loss(n, 1e18 / n)))
 
 
+def test_seeds_are_no_check_of_the_law() -> None:
+    """24 runs, but of 8 sizes and amounts only: 3 degrees of freedom."""
+    n, d = isoflop_grid(SPEECH, [1e17, 1e20], 4, 8.0, seeds=3)
+    fitted = fit(noisy(SPEECH, n, d, 0.001, seed=0))
+    assert (fitted.status, fitted.free, fitted.spare) == ("weak", 19, 3)
+    assert "24 runs but for their seeds leave 3 degrees of freedom" in fitted.message
+
+
 def test_replicates_reach_what_a_fit_of_their_own_reaches() -> None:
     some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 7, 8.0), 0.01, seed=3)
     fitted = fit(some)

@@ -43,6 +43,19 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fits]:
     return path, compute(settings.points(folder), settings)
 
 
+def test_a_budget_beyond_all_numbers_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 7, 6.0), 0.003, seed=0)
+    far = zip(some.n * 1e120, some.d * 1e120, some.loss, strict=True)
+    lines = [f"{n},{d},{loss}" for n, d, loss in far]
+    path = tmp_path / "far.csv"
+    path.write_text("\n".join(["n,d,loss", *lines]))
+    assert analysis(*asked(path, "--flops", 1e-300)) == 2
+    said = "error: --flops 1e-300: too far from the points for an optimum to be computed\n"
+    assert capsys.readouterr().err == said
+
+
 def asked(path: Path, *more: object) -> tuple[object, ...]:
     return ("predict", path, "--results", path.parent, *more)
 
@@ -147,6 +160,7 @@ def test_hours_scale_with_the_budget_and_the_utilisation(gpu: str) -> None:
         (["--exact", "qwen2", "--gpu", "H100"], 2, "--gpu goes with --hours"),
         (["--serve", "1e9", "--mfu", "0.3"], 2, "--mfu goes with --flops"),
         (["--context", "512"], 2, "--context goes with --exact"),
+        (["--exact", "qwen2", "--context", "0"], 2, "--context 0: a number of units, 1 or more"),
         (["--extrapolate"], 2, "--extrapolate goes with --hours or --exact"),
     ],
 )

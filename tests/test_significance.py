@@ -45,8 +45,9 @@ def test_differences_over_settings_of_equal_spread_have_the_pooled_freedom() -> 
     assert mean == pytest.approx((2.0, math.sqrt(1 / 3), 8.0), rel=1e-12)
 
 
-def test_no_spread_leaves_no_doubt_and_a_single_value_no_number() -> None:
-    assert Mean.of(np.array([0.5, 0.5])).p == 0
+def test_without_spread_there_is_no_number_but_for_no_difference() -> None:
+    assert math.isnan(Mean.of(np.array([0.5, 0.5])).p)
+    assert math.isnan(Mean.of_differences([(np.ones(2), np.zeros(2))]).p)
     assert Mean.of(np.zeros(4)).p == 1
     lone = Mean.of_differences([(np.array([2.0]), np.array([1.0, 1.5]))])
     assert lone.value == 0.75

@@ -4,6 +4,7 @@ their data."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from ablations.declare import Declared, key
 from slam_core.data import Mix
@@ -38,6 +39,7 @@ def epochs(declared: Declared) -> list[str]:
     """How often each arm goes through each of its sources, and preferences, a line for those that
     do so alike; nothing where no arm repeats any and all are alike, or the corpora are not here."""
     specs = declared.runs()
+    many = cache(lambda pairs, most: len(kept(open_pairs(pairs).items, most)))
     arms: dict[str, list[str]] = {}
     repeated = False
     for label, (cell, _) in declared.cells.items():
@@ -48,7 +50,7 @@ def epochs(declared: Declared) -> list[str]:
         try:
             passes = Mix(first.data, first.seed).passes(first.steps or 0)
             if spec.dpo:
-                pairs = len(kept(open_pairs(spec.dpo.pairs).items, spec.dpo.max_auto_bleu))
+                pairs = many(spec.dpo.pairs, spec.dpo.max_auto_bleu)
                 passes["preferences"] = (spec.steps or 0) * spec.dpo.batch / pairs
         except SlamError:
             return []

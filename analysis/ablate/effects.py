@@ -1,18 +1,16 @@
 """Ablation statistics: what an arm does against the baseline, and how sure that is.
 
 Runs are paired within a setting (a budget, a family, a size, or several of these) and a seed, so
-that what either does to both runs cancels. There are several questions, and so several answers:
+that what either does to both runs cancels. There are two questions, and so two answers:
 
 * t over all pairs: the mean difference, if differences are about normal;
 * sign flips: whether chance alone could do it, if an arm that does nothing is as often above the
-  baseline as below. n pairs give no p below 2^(1-n): five cannot reach .05;
-* bootstrap over settings, then seeds: the mean over settings, if those are drawn from many (Davison
-  & Hinkley 1997, section 3.8). From a handful of settings or seeds its intervals are too narrow.
+  baseline as below. n pairs give no p below 2^(1-n): five cannot reach .05.
 
-All of them are about the settings that were tried: a mean over some of them, with the error of the
-seeds, says nothing of others, save the bootstrap. Whether an arm does the same in every setting is
-a question of its own: `interactions`. Of accuracies the choice of the items is an error, too, which
-more seeds do not lessen: `Items`.
+Both are about the settings that were tried: a mean over some of them, with the error of the seeds,
+says nothing of others. Whether an arm does the same in every setting is a question of its own:
+`interactions`. Of accuracies the choice of the items is an error, too, which more seeds do not
+lessen: `Items`.
 """
 
 from __future__ import annotations
@@ -96,7 +94,7 @@ class Plan:
         if not 0.5 <= self.level < 1:
             raise UsageError(f"a level of {self.level:g} is no interval's; the usual one is 0.95")
         if self.replicates < 20:
-            raise UsageError(f"{self.replicates} replicates give no interval; take 200 or more")
+            raise UsageError(f"{self.replicates} replicates give no p; take 200 or more")
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,10 @@ class Effect:
     """An arm against the baseline. Differences are arm minus baseline, in the values' unit.
 
     `difference` is the mean over pairs with its t interval, and `percent` that of the differences
-    in percent of each pair's baseline; `pooled` is the mean over settings with its bootstrap
-    interval; `settings` holds the mean in each. Where seeds are not shared (`paired` is false)
-    `difference` is the mean over settings of the difference of means, its interval and p are
-    Welch's, and `percent` has no interval. `runs` counts pairs, or the arm's runs.
+    in percent of each pair's baseline; `settings` holds the mean in each. Where seeds are not
+    shared (`paired` is false) `difference` is the mean over settings of the difference of means,
+    its interval and p are Welch's, and `percent` has no interval. `runs` counts pairs, or the arm's
+    runs.
 
     `p` is of the planned test, `p_t` of the t test, `adjusted` is `p` corrected over the arms.
     `detectable` is the least true difference that a t test of this design finds with the planned
@@ -125,7 +123,6 @@ class Effect:
     settings: tuple[tuple[Hashable, float], ...]
     difference: Estimate
     percent: Estimate
-    pooled: Estimate
     p: float
     p_t: float
     adjusted: float
@@ -324,6 +321,12 @@ class _Match:
         return np.concatenate(ours), np.concatenate(theirs)
 
     @property
+    def several(self) -> bool:
+        """Whether there are enough runs to tell the noise, if they differ."""
+        sides = [len(side) for both in self.samples.values() for side in both]
+        return sum(sides) > 2 if self.paired else min(sides) > 1
+
+    @property
     def mean(self) -> Mean:
         if not self.paired:
             return Mean.of_differences(list(self.samples.values()))
@@ -339,27 +342,6 @@ class _Match:
             return Mean.of(100 * (ours - theirs) / theirs)
         level = float(np.mean([y.mean() for _, y in self.samples.values()]))
         return Mean(100 * self.mean.value / level)
-
-    def pooled(self, plan: Plan) -> Estimate:
-        """The mean over settings, and a percentile interval: settings are drawn with replacement,
-        and in every drawn one its pairs, or each side's runs."""
-        if not self.samples:
-            return Estimate()
-        samples = list(self.samples.values())
-        value = float(np.mean([x.mean() - y.mean() for x, y in samples]))
-        if len(samples) == 1 and min(map(len, samples[0])) < 2:
-            return Estimate(value)
-        rng = np.random.default_rng(plan.seed)
-        chosen = rng.integers(len(samples), size=(plan.replicates, len(samples)))
-        drawn = np.empty(chosen.shape)
-        for i, (x, y) in enumerate(samples):
-            at = chosen == i
-            times = int(at.sum())
-            first = rng.integers(len(x), size=(times, len(x)))
-            second = first if self.paired else rng.integers(len(y), size=(times, len(y)))
-            drawn[at] = x[first].mean(1) - y[second].mean(1)
-        low, high = np.percentile(drawn.mean(1), [50 * (1 - plan.level), 50 * (1 + plan.level)])
-        return Estimate(value, float(low), float(high))
 
     def p(self, plan: Plan) -> float:
         """Of the planned test; of Welch's where there are no pairs to flip."""
@@ -383,7 +365,6 @@ class _Match:
             settings=tuple((s, float(x.mean() - y.mean())) for s, (x, y) in self.samples.items()),
             difference=mean.interval(plan.level),
             percent=self.percent.interval(plan.level),
-            pooled=self.pooled(plan),
             p=p,
             p_t=mean.p,
             adjusted=adjusted,
@@ -395,10 +376,13 @@ class _Match:
             message = f"{self.arm} and {self.baseline} were run in no setting together: add one"
             return replace(effect, message=message)
         if math.isnan(mean.se):
-            message = (
-                f"{self.arm} differs from {self.baseline} by {mean.value:+.3g}, but single runs "
-                "tell nothing of the noise, so there is no interval: add seeds"
-            )
+            why = "single runs tell nothing of the noise, so there is no interval: add seeds"
+            if self.several:
+                why = (
+                    "by the same every time, which tells nothing of the noise, so there is no "
+                    "interval: are values copied, or rounded?"
+                )
+            message = f"{self.arm} differs from {self.baseline} by {mean.value:+.3g}, but {why}"
             return replace(effect, message=message)
         cautions = self._cautions(effect, plan, tests)
         limit = plan.items.limit(*(side.mean() for side in self.values)) if plan.items else ""
@@ -418,8 +402,6 @@ class _Match:
             cautions.append(f"runs that came to no value: {self.lost}, which may flatter an arm")
         if not self.paired:
             cautions.append("seeds are not shared, so runs are not paired (Welch)")
-        elif self.mean.se <= 1e-12 * abs(self.mean.value):
-            cautions.append("all pairs differ by the same, so there is no noise to judge by")
         least = 2.0 ** (1 - effect.runs) * (tests if plan.correction == "holm" else 1)
         if self.paired and plan.test == "sign flips" and least > 1 - plan.level:
             cautions.append(

@@ -14,6 +14,7 @@ from slam_core.errors import UsageError
 Correction = Literal["holm", "bh", "none"]
 
 _EXACT = 20  # pairs of which all sign patterns are counted
+_SAME = 1e-9  # of a difference, by which equal ones may differ in rounding
 
 
 class Estimate(NamedTuple):
@@ -25,7 +26,9 @@ class Estimate(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """A mean, its standard error and the degrees of freedom of that; NaN where unknown."""
+    """A mean, its standard error and the degrees of freedom of that; NaN where unknown: of one
+    value, and of values that are all the same but not 0 (copies, or rounded too far), which tell as
+    little of the noise."""
 
     value: float = math.nan
     se: float = math.nan
@@ -33,16 +36,20 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, values: Floats) -> Mean:
-        """Of one sample; a single value leaves the error unknown."""
+        """Of one sample."""
         value, many = float(values.mean()), len(values)
         if many < 2:
             return cls(value)
-        return cls(value, float(values.std(ddof=1)) / math.sqrt(many), many - 1)
+        return cls._of(value, float(values.std(ddof=1)) / math.sqrt(many), many - 1)
+
+    @classmethod
+    def _of(cls, value: float, se: float, df: float) -> Mean:
+        return cls(value, se, df) if se > _SAME * abs(value) or not value else cls(value)
 
     @classmethod
     def of_differences(cls, samples: Sequence[tuple[Floats, Floats]]) -> Mean:
         """Of the differences of means of pairs of independent samples (Welch 1947), with the
-        degrees of freedom of Satterthwaite 1946. A sample of one value leaves the error unknown."""
+        degrees of freedom of Satterthwaite 1946."""
         if not samples:
             return cls()
         value = float(np.mean([x.mean() - y.mean() for x, y in samples]))
@@ -53,7 +60,7 @@ class Mean(NamedTuple):
         free = np.array([len(group) - 1 for group in groups])
         whole = float(parts.sum())
         df = whole**2 / (parts**2 / free).sum() if whole else free.sum()
-        return cls(value, math.sqrt(whole), float(df))
+        return cls._of(value, math.sqrt(whole), float(df))
 
     def interval(self, level: float) -> Estimate:
         """With its t interval."""
@@ -68,7 +75,7 @@ class Mean(NamedTuple):
         from scipy.special import stdtr
 
         if self.se == 0:
-            return float(self.value == 0)
+            return 1.0
         return float(2 * stdtr(self.df, -abs(self.value) / self.se))
 
 

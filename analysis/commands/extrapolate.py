@@ -94,14 +94,13 @@ def extrapolate(
         return
     table = columns("method", "left out", "held", "C up to", "error", "bias", "in the band")
     for made in found:
+        numbers = (made.are, ".2%"), (made.bias, "+.2%"), (made.coverage, ".0%")
         table.add_row(
             made.method,
             made.left_out,
             str(len(made.held)),
             f"{made.factor:.3g} times",
-            f"{made.are:.2%}",
-            f"{made.bias:+.2%}",
-            "" if math.isnan(made.coverage) else f"{made.coverage:.0%}",
+            *("" if math.isnan(x) else f"{x:{digits}}" for x, digits in numbers),
         )
     show(table)
     for made in found:

@@ -43,9 +43,6 @@ def fit(
     ] = 1.0,
     tied: Annotated[bool, typer.Option("--tied", help="Hold alpha = beta.")] = False,
     entropy: Annotated[float | None, typer.Option(help="Hold E, in nats.")] = None,
-    reduction: Annotated[
-        str, typer.Option(help="sum, or mean: what an averaged loss does under default tolerances.")
-    ] = "sum",
     variant: Annotated[str, typer.Option(help="Of the envelope: hull, interpolated.")] = "hull",
     params: Params = None,
     convention: Convention = None,
@@ -64,7 +61,7 @@ def fit(
     unigram: Annotated[float | None, typer.Option(help="Entropy of the units, nats.")] = None,
     bootstrap: Replicates = 1000,
     resample: Annotated[
-        str, typer.Option(help="Approach 3: smooth, runs, hierarchical, residual, wild.")
+        str, typer.Option(help="Approach 3: smooth, runs, hierarchical.")
     ] = "smooth",
     seed: Seed = 0,
     results: Results = RESULTS,
@@ -91,7 +88,6 @@ def fit(
             loss=Loss(one_of("loss", loss, "huber", "mse", "mae"), delta, above),
             tied=tied,
             entropy=entropy,
-            reduction=one_of("reduction", reduction, "sum", "mean"),
             variant=one_of("variant", variant, *VARIANTS),
             scheme=one_of("resample", resample, *SCHEMES),
             replicates=bootstrap,

@@ -77,6 +77,8 @@ def plan(
         raise UsageError(f"--within {within:g}: a factor above 1")
     if cap is not None and not 0 < cap < math.inf:
         raise UsageError(f"--budget-cap {cap:g}: a finite number of FLOPs above 0")
+    if not 0 <= floor < math.inf:
+        raise UsageError(f"--budget-floor {floor:g}: a finite number of FLOPs, 0 or above")
     asked = design.Quantity(quantity, flops)
     made = settings(
         source, convention, column, where, params=params, corpus=corpus, mid_schedule=mid_schedule

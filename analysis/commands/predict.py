@@ -63,6 +63,8 @@ def predict(
         raise UsageError(f"--serve {serve:g} and --unique {unique:g} are amounts of units, above 0")
     is_priced = bool(hours or exact or serve or math.isfinite(unique))
     unused("context", context is not None and not exact, "--exact")
+    if context is not None and context < 1:
+        raise UsageError(f"--context {context}: a number of units, 1 or more")
     unused("extrapolate", extrapolate and not (hours or exact), "--hours or --exact")
     unused("mfu", mfu is not None and is_priced, "--flops and none of --exact, --serve, --unique")
     unused("gpu", gpu is not None and is_priced and not hours, "--hours, or --flops alone")

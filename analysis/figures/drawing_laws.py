@@ -47,14 +47,14 @@ from analysis.figures.shown import Numbers
 def frontier(numbers: Numbers) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
     axes = figure.subplots(1, 2)
-    last = numbers["sampled"][1]
+    first, last = numbers["sampled"]
     for ax, key, what in ((axes[0], "n", "optimal size N*"), (axes[1], "d", "optimal units D*")):
         for by, rows in numbers["ours"].items():
             c, y = column(rows, "c"), column(rows, key)
             low, high = column(rows, f"{key}_low"), column(rows, f"{key}_high")
             ax.fill_between(c, low, high, color=OURS[by], alpha=0.18, lw=0)
             ax.plot(c, y, color=OURS[by], lw=0.9, ls=SHORT)
-            inside = np.append(c[c < last], last)
+            inside = np.array([first, *c[(c > first) & (c < last)], last])
             along = np.exp(np.interp(np.log(inside), np.log(c), np.log(y)))
             ax.plot(inside, along, color=OURS[by])
         theirs = numbers["theirs"]
@@ -67,8 +67,7 @@ def frontier(numbers: Numbers) -> Figure:
         ax.set(xscale="log", yscale="log", ylabel=what)
         log_ticks(ax.yaxis, short)
         log_ticks(ax.xaxis, power)
-        style: Any = {"color": QUIET, "fontsize": 7, "ha": "right"}
-        ax.text(0.99, 0.02, "extrapolated", transform=ax.transAxes, **style)
+        note(ax, "extrapolated", (0.99, 0.02), "right", "bottom")
     axes[0].set_ylabel(f"optimal size N* ({numbers['conventions']['params']})")
     figure.supxlabel(flops_label(numbers), fontsize=8.5)
     handles = [
@@ -78,7 +77,10 @@ def frontier(numbers: Numbers) -> Figure:
         handles.append(_theirs(numbers["law"], theirs))
     else:
         note(axes[0], _left_out(numbers["law"], "\n"), (0.03, 0.98))
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    diamonds = "diamonds: minima of approach 2; " * bool(numbers["minima"])
+    words = f"{diamonds}bands, bars: 95 % intervals; dotted: beyond the budgets"
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, title=words,
+                  title_fontsize=7.5)  # fmt: skip
     return figure
 
 

@@ -162,8 +162,6 @@ def envelope(numbers: Numbers) -> Figure:
     left.plot(numbers["hull"]["c"], numbers["hull"]["loss"], color="black", lw=0.8)
     corner: Any = {"ls": "", "marker": "o", "ms": 4, "mfc": "white", "mec": "black", "mew": 0.9}
     left.plot(c, loss, zorder=4, **corner)
-    band: Any = {"color": GREEN, "alpha": 0.2, "lw": 0}
-    left.fill_between(at, column(law, "loss_low"), column(law, "loss_high"), **band)
     left.plot(at, best, color=GREEN, ls=SHORT, zorder=5)
     measured = np.concatenate([run["loss"] for run in runs])
     low, high = window(measured)
@@ -173,6 +171,7 @@ def envelope(numbers: Numbers) -> Figure:
     above = int((measured > high).sum())
     if above:
         note(left, f"{above} point{'s' * (above > 1)} above", (0.98, 0.99), "right")
+    band: Any = {"color": GREEN, "alpha": 0.2, "lw": 0}
     right.fill_between(at, column(law, "n_low"), column(law, "n_high"), **band)
     right.plot(at, column(law, "n"), color=GREEN, ls=SHORT)
     for one in corners:
@@ -192,7 +191,7 @@ def envelope(numbers: Numbers) -> Figure:
         Line2D(
             [], [], lw=0.8, label=name[numbers["variant"]], **corner | {"ls": "-", "color": "black"}
         ),
-        Line2D([], [], color=GREEN, ls=SHORT, label="$L^*(C)$ and $N^*(C)$ with 95 % band"),
+        Line2D([], [], color=GREEN, ls=SHORT, label="$L^*(C)$; $N^*(C)$ with 95 % band"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure

@@ -155,8 +155,11 @@ def effects(numbers: Numbers) -> Figure:
             ax.barh(row, width, 0.8, -arm["detectable"], color=QUIET, alpha=0.2, lw=0)
         by_setting = [value for _, value in arm["settings"]]
         ax.plot(by_setting, np.full(len(by_setting), row), "|", ms=5, mew=0.7, color=TEXT)
-        _interval(ax, row + 0.1, arm["difference"], BLUE, "o", "filled")
-        _interval(ax, row - 0.16, arm["pooled"], ORANGE, "s", "none")
+        low, value, high = (arm["difference"][end] for end in ("low", "value", "high"))
+        if low is not None:
+            ax.plot((low, high), (row, row), lw=1.2, color=BLUE, zorder=3)
+        if value is not None:
+            ax.plot(value, row, "o", ms=4, color=BLUE, zorder=3)
         words = f"{arm['runs']} {'pair' if arm['paired'] else 'run'}{'s' * (arm['runs'] != 1)}"
         if arm["adjusted"] is not None:
             words += f", p = {arm['adjusted']:.2g}"
@@ -175,20 +178,9 @@ def effects(numbers: Numbers) -> Figure:
     level = f"{100 * numbers['level']:.0f} %"
     handles = [
         Line2D([], [], color=BLUE, marker="o", ms=4, lw=1.2, label=f"mean, {level} t interval"),
-        Line2D([], [], color=ORANGE, marker="s", mfc="none", ms=3.5, lw=0.9,
-               label=f"over settings, {level} bootstrap"),
         Line2D([], [], ls="", marker="|", color=TEXT, ms=6, label="each setting"),
         Patch(color=QUIET, alpha=0.25, lw=0,
               label=f"would be missed over {100 * (1 - numbers['power']):.0f} % of the time"),
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure
-
-
-def _interval(ax: Any, y: float, found: Numbers, colour: str, marker: str, fill: str) -> None:
-    style: Any = {"color": colour, "zorder": 3}
-    if found["low"] is not None:
-        ax.plot((found["low"], found["high"]), (y, y), lw=1.2 if fill == "filled" else 0.9, **style)
-    if found["value"] is not None:
-        face = {"mfc": "white"} if fill == "none" else {}
-        ax.plot(found["value"], y, marker, ms=4 if fill == "filled" else 3.5, **style, **face)

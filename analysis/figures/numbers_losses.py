@@ -106,11 +106,9 @@ def envelope(fits: Fits, law: PublishedLaw, results: Path) -> Numbers:
     hull = np.exp(np.interp(np.log(c), np.log(one.c), np.log(one.loss)))
     rows = []
     for at in c[::3].tolist():
-        loss = found.interval(lambda fit, at=at: fit.best_loss.at(at))  # type: ignore[misc]
         size = found.interval(lambda fit, at=at: fit.size.at(at))  # type: ignore[misc]
         row = {"c": at, "loss": shown(one.best_loss.at(at)), "n": one.size.at(at)}
-        row |= ends("loss", loss, shown) | ends("n", size)
-        rows.append(row)
+        rows.append(row | ends("n", size))
     names = points.run if len(set(points.run)) < len(points.run) else points.label
     runs: dict[str, list[int]] = {}
     for i in np.argsort(points.c, kind="stable").tolist():

@@ -116,7 +116,6 @@ def effects_numbers(
                 "runs": effect.runs,
                 "paired": effect.paired,
                 "difference": effect.difference._asdict(),
-                "pooled": effect.pooled._asdict(),
                 "settings": [[in_words(s), value] for s, value in effect.settings],
                 "detectable": effect.detectable,
                 "adjusted": effect.adjusted,

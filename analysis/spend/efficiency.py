@@ -54,24 +54,9 @@ class Crossing:
     message: str
 
 
-def pairs(
-    ref: Bootstrap[R],
-    new: Bootstrap[N],
-    seed: int = 0,
-    together: bool = False,
-) -> Bootstrap[tuple[R, N]]:
-    """Replicates of two fits as replicates of the pair.
-
-    Independent runs: as many as the larger has, each drawn from both with `seed`. `together`: both
-    drew the same runs, so the first goes with the first; then none may have failed.
-    """
-    if together:
-        if len(ref.fits) != len(new.fits) or ref.failed or new.failed:
-            raise UsageError(
-                f"{len(ref.fits)} and {len(new.fits)} replicates ({ref.failed} and {new.failed} "
-                "failed) cannot be taken together: draw both with one seed, or combine them freely"
-            )
-        return Bootstrap(tuple(zip(ref.fits, new.fits, strict=True)), 0, ref.kind, ref.seed)
+def pairs(ref: Bootstrap[R], new: Bootstrap[N], seed: int = 0) -> Bootstrap[tuple[R, N]]:
+    """Replicates of two fits of independent runs as replicates of the pair: as many as the larger
+    has, each drawn from both with `seed`."""
     if not ref.fits or not new.fits:
         raise UsageError("no replicate of one of the two fits: there is no interval to give")
     rng = np.random.default_rng(seed)
@@ -97,11 +82,6 @@ def gain(
 
     logs = boot.values(log_gain) if boot else None
     return _gain(level, one.log_compute(level), other.log_compute(level), logs)
-
-
-def gain_at(ref: object, new: object, c: float, boot: Bootstrap[tuple[R, N]] | None = None) -> Gain:
-    """The gain at the level that `new` reaches with C FLOPs."""
-    return gain(ref, new, Frontier.of(new).at(c), boot)
 
 
 def gain_of_run(ref: object, c: float, level: float, boot: Bootstrap[R] | None = None) -> Gain:
