@@ -7,7 +7,7 @@ ABLATION = Ablation(
     name="dpo-beta",
     question="Which beta for DPO?",
     where="not in the paper",
-    metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
+    metrics=("preferences", "consistency", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="0.1",
     arms={
         "0.01": LONGER | {"dpo.beta": 0.01},

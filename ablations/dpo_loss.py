@@ -7,7 +7,7 @@ ABLATION = Ablation(
     name="dpo-loss",
     question="Which preference objective?",
     where="not in the paper",
-    metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
+    metrics=("preferences", "consistency", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="sigmoid",
     arms={
         "sigmoid": LONGER,

@@ -7,7 +7,7 @@ ABLATION = Ablation(
     name="dpo-rate",
     question="Which learning rate for DPO?",
     where="not in the paper",
-    metrics=("preferences", "sBLIMP", "sWUGGY", *LOSSES),
+    metrics=("preferences", "consistency", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="as Slam",
     arms={
         "a tenth": LONGER | {"dpo.lr": By(tiny=1e-4, paper=5e-6)},

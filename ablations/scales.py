@@ -128,6 +128,10 @@ _DPO = By(
     ),
 )
 
+# In place of ends: two sentences of one speaker, against the second by another.
+_VOICES = "stories/preferences/voices/train"
+VOICES: Changes = {"dpo.pairs": By(tiny=_VOICES, paper=f"stiny{_VOICES}")}
+
 
 def hours(count: float, tiny: float | None = None) -> Changes:
     """So many of 24 hours for preferences, or `tiny` at the tiny scale, and the others for
@@ -185,8 +189,9 @@ _SLAM = RunSpec(
     precision="bf16",
 )
 
-# Half an hour is seven steps at the tiny scale, too few to tell settings of DPO apart: four hours.
-LONGER = hours(0.5, tiny=4)
+# Half an hour is seven steps at the tiny scale, too few to tell settings apart, and from ends its
+# models learn nothing: four hours, of voices.
+LONGER = hours(0.5, tiny=4) | {"dpo.pairs": By(tiny=_VOICES, paper=_DPO.paper.pairs)}
 
 SCALES: dict[str, Scale] = {
     "tiny": Scale(
@@ -208,6 +213,7 @@ SCALES: dict[str, Scale] = {
             "tSC": "stories/topic",
             "sWUGGY": "tales/swuggy",
             "preferences": "stories/preferences/endings/held_out",
+            "consistency": "stories/consistency",
         },
         losses={"val_loss": "tales", "val_loss_synthetic": "stories"},
         generation=Generation(corpus="stories", count=100, judge=_JUDGE),
@@ -229,6 +235,7 @@ SCALES: dict[str, Scale] = {
             "tSC": "benchmarks/topic-storycloze",
             "sWUGGY": "benchmarks/swuggy",
             "preferences": "spokenswag/preferences/spokenswag/held_out",
+            "consistency": "benchmarks/salmon",
         },
         losses={"val_loss": "librispeech", "val_loss_synthetic": "stinystories"},
         generation=Generation(corpus="storycloze", split="test", count=1000),

@@ -227,8 +227,9 @@ def test_pairs_come_back_and_indistinct_ones_are_counted(tmp_path: Path) -> None
 
 
 def test_preferences_are_named_where_a_pair_set_is_not_there() -> None:
-    told = "it has consistency, detail, story, topic; its preferences are stories/preferences/"
-    with pytest.raises(UsageError, match=rf"no pair set 'nope'; {told}endings/train \(or held_out"):
+    told = "it has consistency, detail, story, topic; its preferences are "
+    told += "stories/preferences/endings/train, stories/preferences/voices/train"
+    with pytest.raises(UsageError, match=rf"no pair set 'nope'; {told} \(or held_out\)"):
         open_pairs("stories/nope")
 
 
