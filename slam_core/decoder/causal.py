@@ -39,11 +39,12 @@ def causal(
     rows, heads, time, width = query.shape
     shared, size = heads // key.shape[1], rows * key.shape[1]
     scaled = query * (1 / math.sqrt(width) if scaling is None else scaling)
-    found: torch.Tensor = _Causal.apply(  # type: ignore[no-untyped-call]
-        scaled.to(value.dtype).reshape(size, shared, time, width),
-        key.to(value.dtype).reshape(size, time, width),
-        value.reshape(size, time, width),
-    )
+    with torch.autocast("cpu", enabled=False):
+        found: torch.Tensor = _Causal.apply(  # type: ignore[no-untyped-call]
+            scaled.to(value.dtype).reshape(size, shared, time, width),
+            key.to(value.dtype).reshape(size, time, width),
+            value.reshape(size, time, width),
+        )
     return found.view(rows, heads, time, width)
 
 
@@ -54,14 +55,8 @@ class _Causal(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
-        found, weights = torch.empty_like(query), []
-        for begin, end in _blocks(query):
-            logits = torch.bmm(_flat(query[:, :, begin:end]), key[:, :end].mT)
-            later = torch.ones(end - begin, end - begin, dtype=torch.bool).triu_(1)
-            own = logits.view(*query.shape[:2], end - begin, end)[..., begin:]
-            own.masked_fill_(later, -math.inf)
-            weights.append(torch.softmax(logits, -1))
-            found[:, :, begin:end] = _apart(torch.bmm(weights[-1], value[:, :end]), query)
+        way = _opaque_results if torch.compiler.is_compiling() else _results
+        found, *weights = way(query, key, value)
         ctx.save_for_backward(query, key, value, *weights)
         return found
 
@@ -69,16 +64,65 @@ class _Causal(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         query, key, value, *weights = ctx.saved_tensors
-        of_query = torch.empty_like(query)
-        of_key, of_value = (torch.zeros_like(key, dtype=torch.float32) for _ in range(2))
-        for (begin, end), weight in zip(_blocks(query), weights, strict=True):
-            towards = _flat(gradient[:, :, begin:end])
-            of_value[:, :end] += torch.bmm(weight.mT, towards)
-            of_weight = torch.bmm(towards, value[:, :end].mT)
-            of_logits = torch._softmax_backward_data(of_weight, weight, -1, weight.dtype)
-            of_query[:, :, begin:end] = _apart(torch.bmm(of_logits, key[:, :end]), query)
-            of_key[:, :end] += torch.bmm(of_logits.mT, _flat(query[:, :, begin:end]))
-        return of_query, of_key.to(key.dtype), of_value.to(value.dtype)
+        way = _opaque_gradients if torch.compiler.is_compiling() else _gradients
+        return tuple(way(gradient, query, key, value, weights))
+
+
+def _results(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+    """What is found, and the weights of each block, (size, shared * queries, keys)."""
+    found, weights = torch.empty_like(query), []
+    for begin, end in _blocks(query):
+        logits = torch.bmm(_flat(query[:, :, begin:end]), key[:, :end].mT)
+        later = torch.ones(end - begin, end - begin, dtype=torch.bool).triu_(1)
+        own = logits.view(*query.shape[:2], end - begin, end)[..., begin:]
+        own.masked_fill_(later, -math.inf)
+        weights.append(torch.softmax(logits, -1))
+        found[:, :, begin:end] = _apart(torch.bmm(weights[-1], value[:, :end]), query)
+    return [found, *weights]
+
+
+def _gradients(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    weights: list[torch.Tensor],
+) -> list[torch.Tensor]:
+    """Of query, key and value."""
+    of_query = torch.empty_like(query)
+    of_key, of_value = (torch.zeros_like(key, dtype=torch.float32) for _ in range(2))
+    for (begin, end), weight in zip(_blocks(query), weights, strict=True):
+        towards = _flat(gradient[:, :, begin:end])
+        of_value[:, :end] += torch.bmm(weight.mT, towards)
+        of_weight = torch.bmm(towards, value[:, :end].mT)
+        of_logits = torch._softmax_backward_data(of_weight, weight, -1, weight.dtype)
+        of_query[:, :, begin:end] = _apart(torch.bmm(of_logits, key[:, :end]), query)
+        of_key[:, :end] += torch.bmm(of_logits.mT, _flat(query[:, :, begin:end]))
+    return [of_query, of_key.to(key.dtype), of_value.to(value.dtype)]
+
+
+# To a compiler, which otherwise unrolls every block of every layer, for a minute and more.
+_opaque_results = torch.library.custom_op("slam::causal", _results, mutates_args=())
+_opaque_gradients = torch.library.custom_op("slam::causal_gradients", _gradients, mutates_args=())
+
+
+@_opaque_results.register_fake
+def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+    size, shared = query.shape[:2]
+    return [torch.empty_like(query)] + [
+        query.new_empty(size, shared * (end - begin), end) for begin, end in _blocks(query)
+    ]
+
+
+@_opaque_gradients.register_fake
+def _(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    weights: list[torch.Tensor],
+) -> list[torch.Tensor]:
+    return [torch.empty_like(one) for one in (query, key, value)]
 
 
 def _blocks(query: torch.Tensor) -> list[tuple[int, int]]:

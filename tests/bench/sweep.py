@@ -1,7 +1,8 @@
 """A whole IsoFLOP sweep as the suite runs it, against the same sweep through transformers'
 `Trainer`, one run after another.
 
-    python tests/bench/sweep.py demo       the demo's 23 runs: the same runs on both sides
+    python tests/bench/sweep.py demo       the demo's 23 runs: the same runs on both sides, and the
+                                           suite's once more in bf16
     python tests/bench/sweep.py trunk      the 40 runs of demo-trunk, by WSD: the same for both,
                                            and the suite trains steps that runs share once
     python tests/bench/sweep.py cost       5 budgets x 6 sizes: cosine runs from scratch through
@@ -31,7 +32,7 @@ from table import store
 from slam_core.recipes import DEMO, DEMO_WSD
 from slam_core.results import Result, read
 from slam_core.spec import RunSpec, resolve
-from sweeps.grid import IsoFlop, Study, Trunk
+from sweeps.grid import IsoFlop, Study, Together, Trunk
 from sweeps.plan import plan
 from sweeps.rules import Scaled
 from sweeps.studies import STUDIES
@@ -41,12 +42,31 @@ SIZES = ("26k", "40k", "60k", "73k", "98k", "130k")
 COSINE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
 COOLED = COSINE.model_copy(update={"value": 7e-3})
 
-# The study of the suite, and that of Trainer.
-PAIRS: dict[str, tuple[Study, Study]] = {
-    "demo": (STUDIES["demo"], STUDIES["demo"]),
-    "trunk": (STUDIES["demo-trunk"], STUDIES["demo-trunk"]),
-    "cost": (
-        Trunk(
+
+def in_bf16(part: Study) -> Study:
+    return part.model_copy(update={"base": part.base.but({"precision": "bf16"})})
+
+
+# What each side trains.
+SIDES: dict[str, dict[str, Study]] = {
+    "demo": {
+        "trainer": STUDIES["demo"],
+        "suite": STUDIES["demo"],
+        "suite, bf16": Together(
+            name="demo-bf16", parts=tuple(in_bf16(part) for part in STUDIES["demo"].parts)
+        ),
+    },
+    "trunk": {"trainer": STUDIES["demo-trunk"], "suite": STUDIES["demo-trunk"]},
+    "cost": {
+        "trainer": IsoFlop(
+            name="cost-naive",
+            base=DEMO,
+            budgets=BUDGETS,
+            sizes=SIZES,
+            families=("qwen2",),
+            scaled=(COSINE,),
+        ),
+        "suite": Trunk(
             name="cost-trunk",
             base=DEMO_WSD,
             budgets=BUDGETS,
@@ -55,37 +75,29 @@ PAIRS: dict[str, tuple[Study, Study]] = {
             families=("qwen2",),
             scaled=(COOLED,),
         ),
-        IsoFlop(
-            name="cost-naive",
-            base=DEMO,
-            budgets=BUDGETS,
-            sizes=SIZES,
-            families=("qwen2",),
-            scaled=(COSINE,),
-        ),
-    ),
+    },
 }
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("pair", choices=PAIRS)
-    arguments.add_argument("--only", choices=("suite", "trainer"), help=argparse.SUPPRESS)
+    arguments.add_argument("sweep", choices=SIDES)
+    arguments.add_argument("--only", help=argparse.SUPPRESS)
     arguments.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.only:
-        study = PAIRS[options.pair][options.only == "trainer"]
-        losses = (through_suite if options.only == "suite" else through_trainer)(study)
+        study = SIDES[options.sweep][options.only]
+        losses = (through_trainer if options.only == "trainer" else through_suite)(study)
         options.out.write_text(json.dumps(losses))
         return
-    rows = [row(options.pair, "trainer"), row(options.pair, "suite")]
-    trainer, suite = rows
-    suite["times as fast"] = round(trainer["seconds"] / suite["seconds"], 2)
-    suite["FLOPs of trainer's"] = round(suite["FLOPs"] / trainer["FLOPs"], 3)
-    suite["loss against trainer's"] = round(suite["mean loss"] - trainer["mean loss"], 4)
-    command = f"python tests/bench/sweep.py {options.pair}"
+    trainer, *others = rows = [row(options.sweep, side) for side in SIDES[options.sweep]]
+    for suite in others:
+        suite["times as fast"] = round(trainer["seconds"] / suite["seconds"], 2)
+        suite["FLOPs of trainer's"] = round(suite["FLOPs"] / trainer["FLOPs"], 3)
+        suite["loss against trainer's"] = round(suite["mean loss"] - trainer["mean loss"], 4)
+    command = f"python tests/bench/sweep.py {options.sweep}"
     store(
-        f"sweep-{options.pair}",
+        f"sweep-{options.sweep}",
         command,
         rows,
         load=os.getloadavg()[0],
@@ -93,22 +105,21 @@ def main() -> None:
     )
 
 
-def row(pair: str, side: str) -> dict[str, Any]:
+def row(sweep: str, side: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "losses.json"
         environment = {**os.environ, "SLAM_OUT": str(Path(folder) / "runs")}
         begun = time.monotonic()
         subprocess.run(
-            [sys.executable, __file__, pair, "--only", side, "--out", str(out)],
+            [sys.executable, __file__, sweep, "--only", side, "--out", str(out)],
             check=True,
             env=environment,
             stdout=subprocess.DEVNULL,
         )
         seconds = time.monotonic() - begun
         losses = json.loads(out.read_text())
-    study = PAIRS[pair][side == "trainer"]
-    runs = plan(study, Path("nowhere")).runs
-    shared = side == "suite"
+    runs = plan(SIDES[sweep][side], Path("nowhere")).runs
+    shared = side != "trainer"
     return {
         "side": side,
         "runs": len(runs),
