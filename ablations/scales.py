@@ -129,8 +129,8 @@ _DPO = By(
 )
 
 # In place of ends: two sentences of one speaker, against the second by another.
-_VOICES = "stories/preferences/voices/train"
-VOICES: Changes = {"dpo.pairs": By(tiny=_VOICES, paper=f"stiny{_VOICES}")}
+_VOICES = By(tiny="stories/preferences/voices/train", paper="stinystories/preferences/voices/train")
+VOICES: Changes = {"dpo.pairs": _VOICES}
 
 
 def hours(count: float, tiny: float | None = None) -> Changes:
@@ -191,7 +191,7 @@ _SLAM = RunSpec(
 
 # Half an hour is seven steps at the tiny scale, too few to tell settings apart, and from ends its
 # models learn nothing: four hours, of voices.
-LONGER = hours(0.5, tiny=4) | {"dpo.pairs": By(tiny=_VOICES, paper=_DPO.paper.pairs)}
+LONGER = hours(0.5, tiny=4) | {"dpo.pairs": By(tiny=_VOICES.tiny, paper=_DPO.paper.pairs)}
 
 SCALES: dict[str, Scale] = {
     "tiny": Scale(
