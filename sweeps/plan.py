@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slam_core import scratch
 from slam_core.corpora import planned as opened
-from slam_core.journal import OVER, Standing
+from slam_core.journal import OVER, Standing, State
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import Study
 from sweeps.points import Facts
@@ -174,10 +175,23 @@ def plan(
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
     facts, shared = Facts(results, study), reused(specs)
+    begun = set(scratch.known_runs())  # one listing: most of ten thousand may be missing
+
+    def here(run: str) -> State:
+        return scratch.state(run) if run in begun else "missing"
+
     known = facts.results
     times = times or Measured(known.values())
     runs = tuple(
-        _planned(run, tuple(labels[run]), spec, shared.get(run, 0), facts.state(run), times, price)
+        _planned(
+            run,
+            tuple(labels[run]),
+            spec,
+            shared.get(run, 0),
+            facts.state(run, here),
+            times,
+            price,
+        )
         for run, spec in specs.items()
     )
     saved = had([known[run] for run in specs if run in known])

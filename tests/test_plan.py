@@ -71,6 +71,17 @@ def test_counts_follow_from_the_spec(study: Grid, tmp_path: Path) -> None:
     assert run.epochs > 1
 
 
+def test_folders_of_runs_that_are_missing_are_not_looked_for(
+    study: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    first, *_ = (spec.id for spec in study.runs().values())
+    scratch.new_attempt(first)
+    monkeypatch.setattr(scratch, "state", lambda run: looked.append(run) or "interrupted")
+    assert [run.state for run in plan(study, tmp_path).runs] == ["interrupted", *["missing"] * 2]
+    assert looked == [first]
+
+
 def test_a_run_among_neighbours_does_not_set_the_times(study: Grid, tmp_path: Path) -> None:
     for spec, seconds in zip(study.runs().values(), (36.0, 3600.0, 36.0), strict=True):
         finish(spec, seconds)
