@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from slam_core.decoder import linear as layers
-from slam_core.decoder.linear import Linear, linear, quicken
+from slam_core.decoder.linear import Linear, by_onednn, linear, quicken
 from slam_core.models import build
 from slam_core.recipes import DEMO
 from slam_core.spec import resolve
 from slam_core.training.objective import NextUnit
 
-pytestmark = pytest.mark.skipif(not layers.ONEDNN, reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not layers.ONEDNN, reason="no oneDNN that keeps to fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,20 @@ def test_products_and_gradients_are_those_of_torch(narrow: int, wide: int, bias:
         assert (quick - true).abs().max() / true.abs().max() < 502**0.5 * 2**-23
 
 
+def test_products_are_not_rounded_to_bf16_and_only_those_asked_for_are_onednns() -> None:
+    precision = torch.backends.mkldnn.matmul
+    before = precision.fp32_precision
+    a, b = torch.randn(2, 3, 200, 64, generator=torch.Generator().manual_seed(0))
+    exact = torch.bmm(a.double(), b.mT.double())
+    off = (by_onednn(torch.bmm, a, b.mT) - exact).norm() / exact.norm()
+    assert off < 2**-20  # of bf16 it would be near 2**-9
+    asked = []
+    by_onednn(lambda: asked.append(precision.fp32_precision))
+    with pytest.raises(RuntimeError):
+        by_onednn(torch.bmm, a, b)
+    assert (asked, precision.fp32_precision) == (["bf16"], before)
+
+
 def test_only_gradients_that_are_wanted_are_computed() -> None:
     x, weight = torch.randn(5, 8), torch.randn(7, 8, requires_grad=True)
     linear(x, weight, None).sum().backward()
@@ -53,7 +67,7 @@ def test_only_gradients_that_are_wanted_are_computed() -> None:
 
 
 def test_other_types_and_autocast_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_by_onednn", None)
+    monkeypatch.setattr(layers, "by_onednn", None)
     x, weight = torch.randn(5, 8), torch.randn(7, 8)
     assert linear(x.double(), weight.double(), None).dtype == torch.float64
     with torch.autocast("cpu", torch.bfloat16):

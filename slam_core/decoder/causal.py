@@ -8,27 +8,23 @@ to its end in batched products, in bf16 by oneDNN (tests/bench/attention.py).
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from slam_core.decoder.linear import HALVED
+from slam_core.decoder.linear import HALVED, by_onednn
 
 # Queries in a block: products of larger ones are quicker, but more of them is not looked at.
 BLOCK = {torch.bfloat16: 128, torch.float32: 64}
 # With fewer queries torch's kernel is as quick.
-LEAST = {torch.bfloat16: 128, torch.float32: 256}
+LEAST = 128
 
 
 def quick(query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether attention of these (rows, heads, time, width) in a precision is faster here."""
-    return (
-        HALVED
-        and query.is_cpu
-        and dtype in BLOCK
-        and query.shape[2] == key.shape[2] >= LEAST[dtype]
-    )
+    return HALVED and query.is_cpu and dtype in BLOCK and query.shape[2] == key.shape[2] >= LEAST
 
 
 def causal(
@@ -72,12 +68,11 @@ def _results(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> lis
     """What is found, and the weights of each block, (size, shared * queries, keys)."""
     found, weights = torch.empty_like(query), []
     for begin, end in _blocks(query):
-        logits = torch.bmm(_flat(query[:, :, begin:end]), key[:, :end].mT)
-        later = torch.ones(end - begin, end - begin, dtype=torch.bool).triu_(1)
+        logits = _times(_flat(query[:, :, begin:end]), key[:, :end].mT)
         own = logits.view(*query.shape[:2], end - begin, end)[..., begin:]
-        own.masked_fill_(later, -math.inf)
+        own.add_(_later(end - begin, logits.dtype))
         weights.append(torch.softmax(logits, -1))
-        found[:, :, begin:end] = _apart(torch.bmm(weights[-1], value[:, :end]), query)
+        found[:, :, begin:end] = _apart(_times(weights[-1], value[:, :end]), query)
     return [found, *weights]
 
 
@@ -93,11 +88,11 @@ def _gradients(
     of_key, of_value = (torch.zeros_like(key, dtype=torch.float32) for _ in range(2))
     for (begin, end), weight in zip(_blocks(query), weights, strict=True):
         towards = _flat(gradient[:, :, begin:end])
-        of_value[:, :end] += torch.bmm(weight.mT, towards)
-        of_weight = torch.bmm(towards, value[:, :end].mT)
+        of_value[:, :end] += _times(weight.mT, towards)
+        of_weight = _times(towards, value[:, :end].mT)
         of_logits = torch._softmax_backward_data(of_weight, weight, -1, weight.dtype)
-        of_query[:, :, begin:end] = _apart(torch.bmm(of_logits, key[:, :end]), query)
-        of_key[:, :end] += torch.bmm(of_logits.mT, _flat(query[:, :, begin:end]))
+        of_query[:, :, begin:end] = _apart(_times(of_logits, key[:, :end]), query)
+        of_key[:, :end] += _times(of_logits.mT, _flat(query[:, :, begin:end]))
     return [of_query, of_key.to(key.dtype), of_value.to(value.dtype)]
 
 
@@ -123,6 +118,16 @@ def _(
     weights: list[torch.Tensor],
 ) -> list[torch.Tensor]:
     return [torch.empty_like(one) for one in (query, key, value)]
+
+
+@cache
+def _later(count: int, dtype: torch.dtype) -> torch.Tensor:
+    """-inf where a key comes after the query."""
+    return torch.full((count, count), -math.inf, dtype=dtype).triu_(1)
+
+
+def _times(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return by_onednn(torch.bmm, a, b)
 
 
 def _blocks(query: torch.Tensor) -> list[tuple[int, int]]:

@@ -1,13 +1,13 @@
-"""Linear layers by oneDNN on AMD processors with AVX-512, where torch's MKL does half of the work.
+"""Products in fp32 by oneDNN on AMD processors with AVX-512, of which torch's MKL uses half.
 
-For products in fp32 torch calls MKL, which takes its AVX2 code on processors that are not Intel's,
-whatever they can do. oneDNN, which torch has as well, takes what the processor has
-(tests/bench/linear.py).
+MKL takes its AVX2 code on processors that are not Intel's, whatever they can do. oneDNN, which
+torch has as well, takes what the processor has (tests/bench/linear.py).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +16,37 @@ from torch.autograd.function import once_differentiable
 
 from slam_core.devices import cpu
 
-# Whether oneDNN is there to be called, and MKL leaves half of this processor unused.
-ONEDNN: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
-    torch.ops.mkldnn, "_linear_pointwise"
+Found = TypeVar("Found")
+_PRODUCTS: Any = getattr(torch.backends.mkldnn, "matmul", None)
+# Whether oneDNN is there to be asked for (torch 2.9), and keeps to fp32 where it need not.
+ONEDNN: bool = (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and hasattr(_PRODUCTS, "fp32_precision")
+    and "amx" not in (cpu("flags") or "amx")
 )
+# Whether MKL leaves half of this processor unused.
 HALVED = (
     ONEDNN
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
     and cpu("vendor_id") == "AuthenticAMD"
 )
 # So many multiplications and fewer take MKL less time than the way to oneDNN.
-FEW = 3 << 20
+FEW = 1 << 20
+
+
+def by_onednn(function: Callable[..., Found], *given: Any) -> Found:
+    """`function(*given)`, whose products of fp32 matrices are oneDNN's, in fp32.
+
+    torch asks oneDNN, and not MKL, where factors may be rounded to bf16, which oneDNN does on
+    processors with AMX alone. So asked for, torch's own attention would be slower: it multiplies
+    in small pieces.
+    """
+    before = _PRODUCTS.fp32_precision
+    _PRODUCTS.fp32_precision = "bf16"
+    try:
+        return function(*given)
+    finally:
+        _PRODUCTS.fp32_precision = before
 
 
 class Linear(nn.Linear):
@@ -78,34 +98,22 @@ class _Linear(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             _times(gradient, weight.t()) if of_x else None,
-            _transposed_times(gradient, x) if of_weight else None,
+            _times(gradient.t(), x.t()) if of_weight else None,
             gradient.sum(0) if of_bias else None,
         )
-
-
-def _transposed_times(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a^T b. What stands left in a product is copied into rows, so it is the narrower one."""
-    if a.shape[1] <= b.shape[1]:
-        return _times(a.t(), b.t())
-    return _times(b.t(), a.t()).t()
 
 
 def _times(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """a b^T + bias."""
     opaque = torch.compiler.is_compiling()
-    found: torch.Tensor = (_opaque_times if opaque else _by_onednn)(a, b, bias)
-    return found
-
-
-def _by_onednn(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    found: torch.Tensor = _opaque_times(a, b, bias) if opaque else by_onednn(F.linear, a, b, bias)
     return found
 
 
 @torch.library.custom_op("slam::times", mutates_args=())
 def _opaque_times(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """To a compiler, which otherwise looks for a constant in the right factor."""
-    return _by_onednn(a, b, bias)
+    """To a compiler, whose own products are MKL's."""
+    return by_onednn(F.linear, a, b, bias)
 
 
 @_opaque_times.register_fake
