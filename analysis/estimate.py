@@ -80,6 +80,11 @@ class Estimate:
     def has_exponents(self) -> bool:
         return math.isfinite(self.value(lambda fit: fit.a))
 
+    @property
+    def loss_has_interval(self) -> bool:
+        """Whether drawing runs again shows how far off L* may be: not that of an envelope."""
+        return self.estimator != "envelope"
+
     def optimum(self, c: float) -> Optimum:
         """N*, D* and the loss at C FLOPs."""
         found: Optimum = self.fit.optimum(c)

@@ -116,7 +116,7 @@ def _estimate_record(fits: Fits, found: Estimate) -> dict[str, Any]:
     numbers: dict[str, Callable[[Any], float]] = {
         name: _param(name) for name in params if name != "C0" and name in drawn
     }
-    if isinstance(found.fit, EnvelopeFit):  # of L* there are none
+    if not found.loss_has_interval:
         parts = {"log_N": "size.log_coefficient", "log_D": "units.log_coefficient"}
         numbers = {name: attrgetter(part) for name, part in parts.items()}
     exponents = {name: found.value(attrgetter(name)) for name in ("a", "b")}

@@ -12,7 +12,6 @@ from typing import Any
 
 from analysis import isoflop
 from analysis.bootstrap import LEVEL, Interval
-from analysis.envelope import EnvelopeFit
 from analysis.estimate import Estimate, Options, chosen, estimate
 from analysis.files import SUFFIXES, from_file
 from analysis.isoflop import Bias, IsoflopFit
@@ -155,7 +154,7 @@ class Best:
         of_part = [attrgetter(part) for part in parts]
         intervals = [found.interval(lambda fit, get=get: get(fit.optimum(c))) for get in of_part]  # type: ignore[misc]
         # Of no loss, those replicates that have one do not speak for it.
-        if math.isnan(at.loss) or isinstance(found.fit, EnvelopeFit):
+        if math.isnan(at.loss) or not found.loss_has_interval:
             intervals[-1] = Interval(math.nan, math.nan, LEVEL, 0, found.requested)
         return cls(at, *intervals)
 

@@ -188,7 +188,7 @@ def _show_optima(fits: Fits, found: Estimate) -> None:
             between(replace(best.loss, low=low, high=high)) if has else "",
         )
     show(table)
-    if isinstance(found.fit, EnvelopeFit):
+    if not found.loss_has_interval:
         print(LUCKY)
     for c, best in optima.items():
         _show_fewer(best, f"at {big(c)}")

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.compare.conventions import same_convention
-from analysis.envelope import EnvelopeFit
 from analysis.estimate import APPROACH
 from analysis.fits import Fits, convention_name
 from analysis.jsonable import ends, finite
@@ -51,7 +50,7 @@ def compare(ref: Fits, new: Fits) -> Two:
         if any(law and not law.has_floor for law in laws):
             continue
         boot = None
-        if first.drawn.fits and second.drawn.fits and not isinstance(first.fit, EnvelopeFit):
+        if first.drawn.fits and second.drawn.fits and first.loss_has_interval:
             boot = efficiency.pairs(first.drawn, second.drawn)
         gains[name] = [
             (c, efficiency.gain(first.fit, second.fit, first.optimum(c).loss, boot))
