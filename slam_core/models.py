@@ -131,9 +131,9 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
         config._attn_implementation = NAME
     torch.manual_seed(seed)
     made: Any = kind(config)
+    quicken(made)
     if not model.config:
         made.set_output_embeddings(Head.of(made.get_output_embeddings()))
-        quicken(made)
         return cast(PreTrainedModel, made)
     # Others may have a bias in the head, or change the logits after it: they give whole logits.
     for module in made.modules():

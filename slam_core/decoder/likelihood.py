@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from slam_core.decoder.linear import Linear
+from slam_core.decoder.linear import Linear, linear
 from slam_core.decoder.packing import logits
 
 # From so many ids on, losses come in chunks; below, whole logits (tests/bench/chunked_loss.py).
@@ -164,8 +164,8 @@ class _Chunked(torch.autograd.Function):
         of_weight = torch.zeros_like(weight, dtype=torch.float32)
         for part in _parts(len(hidden), ctx.size):
             z = change(hidden[part], weight, targets[part], denominators[part], gradient[part])
-            of_hidden[part] = z @ weight
-            of_weight += z.T @ hidden[part]
+            of_hidden[part] = linear(z, weight.t(), None)
+            of_weight += linear(z.t(), hidden[part].t(), None)
         return of_hidden, of_weight.to(weight.dtype), None, None, None
 
 
@@ -173,7 +173,7 @@ def _scores(
     hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """NLL, and the log of softmax's denominator."""
-    z = F.linear(hidden, weight).float()
+    z = linear(hidden, weight, None).float()
     denominators = z.logsumexp(1)
     return denominators - z.gather(1, targets[:, None]).squeeze(1), denominators
 
@@ -186,7 +186,7 @@ def _of_logits(
     gradient: torch.Tensor,
 ) -> torch.Tensor:
     """The gradient of logits, from that of NLL."""
-    z = F.linear(hidden, weight).float().sub_(denominators[:, None]).exp_()
+    z = linear(hidden, weight, None).float().sub_(denominators[:, None]).exp_()
     z[torch.arange(len(z), device=z.device), targets] -= 1
     return z.mul_(gradient[:, None]).to(weight.dtype)
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+from transformers.pytorch_utils import Conv1D
 
 from slam_core.devices import cpu
 
@@ -56,14 +57,22 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
+class Transposed(Conv1D):
+    """As GPT-2's layers, whose weight is (inputs, outputs), to rounding."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.weight.t(), self.bias)
+
+
+QUICK: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Linear, Conv1D: Transposed}
+
+
 def quicken(model: nn.Module) -> None:
     """Let a model's linear layers take the quick way, where there is one; parameters stay what and
     where they are."""
-    if not HALVED:
-        return
-    for module in model.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = Linear
+    if HALVED:
+        for module in model.modules():
+            module.__class__ = QUICK.get(type(module), type(module))
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import (
     AttentionInterface,
     PreTrainedModel,
@@ -18,7 +17,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from slam_core.data import Mix
-from slam_core.decoder.linear import Linear
+from slam_core.decoder.linear import QUICK
 from slam_core.models import build
 from slam_core.spec import RunSpec
 
@@ -31,8 +30,9 @@ def plain(model: PreTrainedModel, attention: str = UNMASKED) -> PreTrainedModel:
     """With attention and linear layers as torch has them (`slam_core.decoder`), the head's
     included."""
     for module in model.modules():
-        if isinstance(module, Linear):
-            module.__class__ = nn.Linear
+        for own, quick in QUICK.items():
+            if isinstance(module, quick):
+                module.__class__ = own
     model.set_attn_implementation(attention)
     return model
 
