@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from slam_core.decoder.linear import Linear, linear
+from slam_core.decoder.linear import Linear, add_product, linear
 from slam_core.decoder.packing import logits
 
 # From so many ids on, losses come in chunks; below, whole logits (tests/bench/chunked_loss.py).
@@ -132,8 +132,7 @@ class _Chunked(torch.autograd.Function):
     """(positions, width) hidden states, (vocab, width) weight and (positions) targets -> NLL, fp32.
 
     With z = h W^T and a gradient g of a position's NLL, that of its logits is
-    g (softmax(z) - onehot(target)); z is computed again for it, and the log of softmax's
-    denominator kept.
+    g (softmax(z) - onehot(target)); z is computed again for it.
     """
 
     @staticmethod
@@ -147,46 +146,38 @@ class _Chunked(torch.autograd.Function):
         compiled: bool,
     ) -> torch.Tensor:
         score = _compiled(_scores) if compiled else _scores
-        losses, denominators = torch.empty(2, len(hidden), device=hidden.device).unbind()
+        losses = torch.empty(len(hidden), device=hidden.device)
         for part in _parts(len(hidden), size):
-            losses[part], denominators[part] = score(hidden[part], weight, targets[part])
-        ctx.save_for_backward(hidden, weight, targets, denominators)
+            losses[part] = score(hidden[part], weight, targets[part])
+        ctx.save_for_backward(hidden, weight, targets)
         ctx.size, ctx.compiled = size, compiled
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden, weight, targets, denominators = ctx.saved_tensors
+        hidden, weight, targets = ctx.saved_tensors
         change = _compiled(_of_logits) if ctx.compiled else _of_logits
         of_hidden = torch.empty_like(hidden)
         # Over the chunks it is summed in fp32, whatever a chunk is multiplied in.
         of_weight = torch.zeros_like(weight, dtype=torch.float32)
         for part in _parts(len(hidden), ctx.size):
-            z = change(hidden[part], weight, targets[part], denominators[part], gradient[part])
+            z = change(hidden[part], weight, targets[part], gradient[part])
             of_hidden[part] = linear(z, weight.t(), None)
-            of_weight += linear(z.t(), hidden[part].t(), None)
+            add_product(of_weight, z.t(), hidden[part])
         return of_hidden, of_weight.to(weight.dtype), None, None, None
 
 
-def _scores(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """NLL, and the log of softmax's denominator."""
-    z = linear(hidden, weight, None).float()
-    denominators = z.logsumexp(1)
-    return denominators - z.gather(1, targets[:, None]).squeeze(1), denominators
+def _scores(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logps = linear(hidden, weight, None).log_softmax(1, dtype=torch.float32)
+    return -logps.gather(1, targets[:, None]).squeeze(1)
 
 
 def _of_logits(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    denominators: torch.Tensor,
-    gradient: torch.Tensor,
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
     """The gradient of logits, from that of NLL."""
-    z = linear(hidden, weight, None).float().sub_(denominators[:, None]).exp_()
+    z = linear(hidden, weight, None).softmax(1, dtype=torch.float32)
     z[torch.arange(len(z), device=z.device), targets] -= 1
     return z.mul_(gradient[:, None]).to(weight.dtype)
 

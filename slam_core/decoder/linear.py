@@ -90,6 +90,16 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     return flat.view(*x.shape[:-1], len(weight))
 
 
+def add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """(m, k) a times (k, n) b to (m, n) total, in fp32; no gradients go back."""
+    if a.dtype != total.dtype:
+        total += a @ b
+    elif HALVED and a.is_cpu:
+        by_onednn(total.addmm_, a, b)
+    else:
+        total.addmm_(a, b)
+
+
 class _Linear(torch.autograd.Function):
     """(rows, n) x, (m, n) weight, (m) bias or None -> (rows, m)."""
 

@@ -26,6 +26,7 @@ from slam_core.decoder import likelihood
 from slam_core.models import build
 from slam_core.provenance import device_name, pick_device
 from slam_core.spec import Model
+from slam_core.training.allocator import keep_freed
 from slam_core.training.objective import NextUnit
 
 STEPS = 3
@@ -92,6 +93,7 @@ def measured(
     likelihood.LARGE = 1 if variant == "chunks" else 1 << 62
     device = pick_device()
     torch.set_num_threads(1)
+    keep_freed()
     shape = {"layers": 2, "width": width, "heads": 4, "kv_heads": 4, "ffn": 4 * width}
     net = build(Model(vocab=vocab, tied=True, **shape), context, 0).to(device)
     batch = torch.randint(vocab, (rows, context + 1), generator=torch.Generator().manual_seed(0))
