@@ -27,7 +27,9 @@ def by_torch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tor
     return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
 
 
-def off(function: Attention, inputs: list[torch.Tensor]) -> list[float]:
+def off(
+    function: Attention, inputs: list[torch.Tensor], reference: Attention = by_torch
+) -> list[float]:
     """How far the result and the gradients are from those in fp64, against their size."""
     towards = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1))
 
@@ -36,7 +38,7 @@ def off(function: Attention, inputs: list[torch.Tensor]) -> list[float]:
         found = of(*given)
         return [found.detach(), *torch.autograd.grad(found, given, towards.to(dtype))]
 
-    exact = all_of(by_torch, torch.float64)
+    exact = all_of(reference, torch.float64)
     found = all_of(function, inputs[0].dtype)
     assert [one.shape for one in found] == [one.shape for one in exact]
     return [
@@ -61,6 +63,23 @@ def test_results_and_gradients_are_those_of_torch(
         assert ours < 2 * theirs  # logits are rounded before the softmax, theirs after it
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_mask_is_of_a_row_or_of_all(rows: int) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 4, 90, 8, generator=drawn)
+    key, value = torch.randn(2, 3, 2, 90, 8, generator=drawn)
+    documents = torch.randint(0, 2, (rows, 90), generator=drawn).cumsum(1)
+    mask = (documents[:, :, None] == documents[:, None]).tril()
+
+    def by_torch(*given: torch.Tensor) -> torch.Tensor:
+        return scaled_dot_product_attention(*given, attn_mask=mask[:, None], enable_gqa=True)
+
+    def ours(*given: torch.Tensor) -> torch.Tensor:
+        return causal.causal(*given, mask=mask)
+
+    assert max(off(ours, [query, key, value], by_torch)) < 2e-6
+
+
 def test_a_given_scale_is_taken() -> None:
     query, key, value = torch.randn(3, 1, 2, 70, 8, generator=torch.Generator().manual_seed(0))
     found = causal.causal(query, key, value, scaling=1.0)
@@ -69,14 +88,15 @@ def test_a_given_scale_is_taken() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "gpt2", "gpt_neox"])
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(("bf16", "eos"), [(False, None), (True, None), (False, 7)])
 def test_models_take_it_compiled_or_not(
-    family: str, bf16: bool, monkeypatch: pytest.MonkeyPatch
+    family: str, bf16: bool, eos: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(causal, "LEAST", 64)
     spec = resolve(DEMO.but({"model.family": family, "model.size": "60k"}))
     model = build(spec.model, 128, seed=0)
     ids = torch.randint(0, 500, (2, 70), generator=torch.Generator().manual_seed(0))
+    ids[0, 5] = ids[1, [9, 66]] = 7
     taken: list[torch.dtype] = []
     plain = causal.causal
 
@@ -86,7 +106,7 @@ def test_models_take_it_compiled_or_not(
 
     def loss_and_gradient(of: Callable[..., torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = of(model, ids, None).float().logsumexp(-1).mean()
+            loss = of(model, ids, eos).float().logsumexp(-1).mean()
         loss.backward()
         found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         model.zero_grad()

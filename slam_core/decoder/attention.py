@@ -42,7 +42,9 @@ def attention(
         return _capped(module, query, key, value, attention_mask, **more), None
     dtype = value.dtype  # under autocast rotary queries and keys are fp32 until they get here
     if _plain(module, attention_mask, more) and quick(query, key, dtype):
-        return causal(query, key, value, more.get("scaling")).transpose(1, 2), None
+        time = query.shape[2]
+        mask = None if attention_mask is None else attention_mask.reshape(-1, time, time)
+        return causal(query, key, value, more.get("scaling"), mask).transpose(1, 2), None
     if query.device.type != "cpu" or dtype != torch.bfloat16 or query.shape[-1] >= NARROW:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
     query, key, value = query.float(), key.float(), value.float()
@@ -52,10 +54,12 @@ def attention(
 
 
 def _plain(module: nn.Module, mask: torch.Tensor | None, more: dict[str, Any]) -> bool:
-    """Whether units see all before them, and nothing but that is asked for."""
+    """Whether units see those before them, in documents and windows, and nothing but that is asked
+    for. Under `NAME` a mask is one of these; others may be of anything."""
     is_causal = more.get("is_causal")
+    config = getattr(module, "config", None)
     return (
-        mask is None
+        (mask is None or getattr(config, "_attn_implementation", None) == NAME)
         and (getattr(module, "is_causal", True) if is_causal is None else is_causal)
         and not more.get("dropout")
         and more.get("position_bias") is None

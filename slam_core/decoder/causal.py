@@ -28,10 +28,16 @@ def quick(query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def causal(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None = None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None = None,
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(rows, heads, time, width) query, fewer heads of key and value, each of which several heads
-    of queries share -> (rows, heads, time, width), in the precision of `value`."""
+    of queries share -> (rows, heads, time, width), in the precision of `value`.
+
+    `mask`: which keys a query sees, and none is later: (rows or 1, time, time)."""
     rows, heads, time, width = query.shape
     shared, size = heads // key.shape[1], rows * key.shape[1]
     scaled = query * (1 / math.sqrt(width) if scaling is None else scaling)
@@ -40,6 +46,7 @@ def causal(
             scaled.to(value.dtype).reshape(size, shared, time, width),
             key.to(value.dtype).reshape(size, time, width),
             value.reshape(size, time, width),
+            mask,
         )
     return found.view(rows, heads, time, width)
 
@@ -49,28 +56,37 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
     ) -> torch.Tensor:
         way = _opaque_results if torch.compiler.is_compiling() else _results
-        found, *weights = way(query, key, value)
+        found, *weights = way(query, key, value, mask)
         ctx.save_for_backward(query, key, value, *weights)
         return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
         way = _opaque_gradients if torch.compiler.is_compiling() else _gradients
-        return tuple(way(gradient, query, key, value, weights))
+        return *way(gradient, query, key, value, weights), None
 
 
-def _results(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+def _results(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> list[torch.Tensor]:
     """What is found, and the weights of each block, (size, shared * queries, keys)."""
     found, weights = torch.empty_like(query), []
     for begin, end in _blocks(query):
         logits = _times(_flat(query[:, :, begin:end]), key[:, :end].mT)
-        own = logits.view(*query.shape[:2], end - begin, end)[..., begin:]
-        own.add_(_later(end - begin, logits.dtype))
+        apart = logits.view(1 if mask is None else len(mask), -1, end - begin, end)
+        if mask is None:
+            apart[..., begin:].add_(_later(end - begin, logits.dtype))
+        else:
+            apart.masked_fill_(~mask[:, None, begin:end, :end], -math.inf)
         weights.append(torch.softmax(logits, -1))
         found[:, :, begin:end] = _apart(_times(weights[-1], value[:, :end]), query)
     return [found, *weights]
@@ -102,7 +118,9 @@ _opaque_gradients = torch.library.custom_op("slam::causal_gradients", _gradients
 
 
 @_opaque_results.register_fake
-def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+def _(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> list[torch.Tensor]:
     size, shared = query.shape[:2]
     return [torch.empty_like(query)] + [
         query.new_empty(size, shared * (end - begin), end) for begin, end in _blocks(query)
