@@ -121,7 +121,8 @@ def _passing(error: Exception) -> bool:
     """Whether it is the machine that failed, a disk or a device, and not the run."""
     cause = error.__cause__ if isinstance(error, SlamError) else error
     disk = isinstance(cause, OSError) and cause.errno in PASSING
-    return disk or isinstance(cause, torch.AcceleratorError)
+    # Older torch has none: there, a device's error is a RuntimeError like any other.
+    return disk or isinstance(cause, getattr(torch, "AcceleratorError", ()))
 
 
 def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
