@@ -197,6 +197,12 @@ def test_a_hub_id_is_found_where_its_files_are(
     assert "$SLAM_MODELS" in str(error.value)
 
 
+@pytest.mark.parametrize("source", ["text-lm/", "models/my text lm", "exports/a--b"])
+def test_a_folder_that_is_not_there_is_a_sentence(source: str, text_lm: Path) -> None:
+    with pytest.raises(UsageError, match=f"no checkpoint '{source}' here"):
+        _ = warm(text_lm, init={"source": source}).id
+
+
 def test_the_hubs_own_cache_is_looked_into(
     text_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -77,10 +78,12 @@ def find(source: str, revision: str | None = None) -> Path:
             return folder
     if source.count("/") == 1 and not source.startswith((".", "/")):
         from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
 
-        held = try_to_load_from_cache(source, "config.json", revision=revision)
-        if isinstance(held, str):
-            return Path(held).parent
+        with suppress(HFValidationError):  # a folder's name, such as runs/
+            held = try_to_load_from_cache(source, "config.json", revision=revision)
+            if isinstance(held, str):
+                return Path(held).parent
     at = f" --revision {revision}" if revision else ""
     raise UsageError(
         f"no checkpoint '{source}' here; if it is a hub id, fetch it where there is a network: "
