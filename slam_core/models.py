@@ -61,7 +61,7 @@ def _gated(kind: Callable[..., PretrainedConfig], model: Model, context: int) ->
         intermediate_size=model.shape.ffn,
         num_key_value_heads=model.shape.kv_heads,
         max_position_embeddings=context,
-        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
+        rope_parameters=model.rope,
         attention_dropout=model.dropout,
     )
 
@@ -92,11 +92,7 @@ def _gpt_neox(model: Model, context: int) -> PretrainedConfig:
         **_common(model) | settings,
         intermediate_size=model.shape.ffn,
         max_position_embeddings=context,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": model.rope_theta,
-            "partial_rotary_factor": rotary,
-        },
+        rope_parameters=model.rope | {"partial_rotary_factor": rotary},
         attention_dropout=model.dropout,
         hidden_dropout=model.dropout,
     )

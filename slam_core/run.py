@@ -251,7 +251,7 @@ def _short(spec: RunSpec) -> Iterator[str]:
 
 def _other_positions(spec: RunSpec) -> Iterator[str]:
     """Warnings where rows are longer than the model it starts from has had, or its rotary positions
-    turn otherwise; more rows than learned positions are refused."""
+    turn or are scaled otherwise; more rows than learned positions are refused."""
     init, context = spec.model.init, spec.data.context
     if spec.dpo or init is None or init.source is None:
         return
@@ -262,11 +262,19 @@ def _other_positions(spec: RunSpec) -> Iterator[str]:
             "how well it goes on beyond them is for the run to learn"
         )
     theta = pretrained.theta(init.source, init.revision)
+    scaled = pretrained.scaling(init.source, init.revision)
     single = not spec.model.config or one_theta(spec.model)
     if single and theta is not None and theta != spec.model.rope_theta:
         yield (
             f"model.rope_theta is {spec.model.rope_theta:g}, the model it starts from had "
             f"{theta:g}; to keep that, say --set model.rope_theta={theta:g}"
+        )
+    own = {key: value for key, value in spec.model.rope.items() if key != "rope_theta"}
+    if single and scaled is not None and scaled != own:
+        yield (
+            f"model.rope_scaling is {spec.model.rope_scaling or 'not told'}, the model it starts "
+            f"from had {scaled['rope_type']}; to keep that, say --set "
+            f"'model.rope_scaling={json.dumps(scaled)}'"
         )
 
 

@@ -113,6 +113,7 @@ def test_every_field_is_in_the_id(field: str, value: float) -> None:
         ({"optim.clip": -1.0}, "optim.clip"),
         ({"seed": 10**30}, "seed"),
         ({"optim": {"lrate": 1.0}}, "optim has no field 'lrate'"),
+        ({"model.rope_scaling": "linear"}, "model.rope_scaling: 'linear' is no mapping"),
         ({"data.sources": []}, "data.sources"),
     ],
 )

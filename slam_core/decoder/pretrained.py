@@ -33,6 +33,8 @@ TYPES = {name: name for name in FAMILIES} | {"mobilellm": "llama"}
 SLAMKIT = "speech_language_model"
 # transformers ties these where config.json is silent, and no others of ours.
 _TIED = ("opt", "gpt2")
+# Scalings of rotary positions that go by the number of these before.
+_STRETCHED = ("llama3", "longrope", "yarn")
 _KEYS = {
     "layers": ("num_hidden_layers", "n_layer"),
     "width": ("hidden_size", "n_embd"),
@@ -139,6 +141,22 @@ def theta(source: str, revision: str | None = None) -> float | None:
     rope = config.get("rope_parameters") or {}
     told = (rope.get("rope_theta"), config.get("rope_theta"), config.get("rotary_emb_base"))
     return next((float(one) for one in told if isinstance(one, int | float)), None)
+
+
+def scaling(source: str, revision: str | None = None) -> dict[str, Any] | None:
+    """How a checkpoint's config.json scales its rotary positions, if it does so in a single way."""
+    config, _ = _decoder(find(source, revision) / "config.json")
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    kind = rope.pop("type", "default")
+    kind = rope.pop("rope_type", kind)
+    if kind == "default":
+        return None
+    before = "original_max_position_embeddings"
+    longest = config.get(before, config.get("max_position_embeddings"))
+    if kind in _STRETCHED and longest is not None:
+        rope.setdefault(before, longest)  # left out, the run's context would stand for it
+    other = ("rope_theta", "partial_rotary_factor")
+    return {"rope_type": kind} | {key: value for key, value in rope.items() if key not in other}
 
 
 def architecture(source: str, revision: str | None = None) -> Architecture:
