@@ -139,6 +139,7 @@ def resolve_model(model: Model, vocab: int) -> Model:
     model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
     if start:
         _refuse_other_shape(model, start)
+    _refuse_unheeded(model)
     return model
 
 
@@ -243,6 +244,20 @@ def _refuse_other_shape(model: Model, found: pretrained.Architecture) -> None:
                 f"model: {name} of {wanted}, the checkpoint to start from has {there}; leave size "
                 "and shape out to take its own (fewer layers are its first ones)"
             )
+
+
+def _refuse_unheeded(model: Model) -> None:
+    """`UsageError` for what the family does nothing with: such runs would be one under two ids."""
+    own = family(model.family)
+    if own.learned and (told := model.told_of_rope):
+        raise UsageError(
+            f"model.{told}: {model.family} has learned positions, not rotary ones; leave it out"
+        )
+    if not own.gated and model.kv_heads != model.heads:
+        raise UsageError(
+            f"model.kv_heads: in {model.family} each of the {model.heads} heads has keys of its "
+            "own; leave it out"
+        )
 
 
 def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:

@@ -138,6 +138,11 @@ def test_a_wrong_field_is_one_sentence(change: dict[str, object], said: str) -> 
         ({"model.size": None}, "give a size"),
         ({"data.sources.0": {"corpus": "nowhere"}}, "no corpus 'nowhere'"),
         ({"model": {"layers": 2, "width": 64, "heads": 3, "vocab": 502}}, "do not divide width 64"),
+        ({"model.family": "opt", "model.rope_theta": 5e5}, "opt has learned positions"),
+        (
+            {"model": {"family": "gpt2", "layers": 2, "width": 64, "kv_heads": 1, "vocab": 502}},
+            "in gpt2 each of the 2 heads has keys of its own",
+        ),
         (
             {
                 "model": dict.fromkeys(("layers", "heads", "kv_heads", "vocab"), 2)
