@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from slam_core.errors import Interrupted, SlamError, UsageError
@@ -213,6 +214,10 @@ def joined(run: str) -> Iterator[World]:
     cuda = torch.cuda.is_available()
     if cuda:
         visible = torch.cuda.device_count()
+        forked = parent_process() is not None  # by `processes.spread`: they see the same GPUs
+        if forked and visible < me.size:
+            few = UsageError(f"--processes is {me.size}, there are {visible} GPUs; use as many")
+            raise few if me.leads else Followed(few.exit_code)
         # Where each task sees only the GPU that was bound to it, that one is its own.
         if 1 < visible <= me.local:
             raise UsageError(f"{me.local + 1} processes or more on {visible} GPUs; use {visible}")
