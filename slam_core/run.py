@@ -253,7 +253,7 @@ def _other_positions(spec: RunSpec) -> Iterator[str]:
     """Warnings where rows are longer than the model it starts from has had, or its rotary positions
     turn or are scaled otherwise; more rows than learned positions are refused."""
     init, context = spec.model.init, spec.data.context
-    if spec.dpo or init is None or init.source is None:
+    if spec.parent is not None or init is None or init.source is None:
         return
     seen = pretrained.positions(init.source, init.revision)
     if seen is not None and context > seen:
