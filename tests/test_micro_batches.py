@@ -105,10 +105,13 @@ def test_never_more_than_was_asked_for(
 ) -> None:
     execute(tiny_spec, limits=Limits(micro_batch=32), say=quiet)
     asked = has(monkeypatch, 2)
+    monkeypatch.setattr("slam_core.training.steps.available", lambda device: 4 << 30)
     execute(tiny_spec.but({"seed": 1}), say=quiet)
     asked.clear()
-    execute(tiny_spec.but({"seed": 2}), limits=Limits(micro_batch=16), say=quiet)
+    less = tiny_spec.but({"seed": 2})
+    execute(less, limits=Limits(micro_batch=16), say=quiet)
     assert set(asked) == {1}
+    assert notes(less.id) == []  # more has fitted
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"rows": 0}', b"\xff"])

@@ -64,7 +64,7 @@ class Steps:
 
     def begin(self) -> None:
         """Say so where micro-batches are smaller than the limits allow."""
-        if self._fit != self._asked:
+        if self._fit != self._asked.model_copy(update={"available": self._fit.available}):
             self.note(f"{self._micro()}: no more fitted this device before")
 
     def take(self, rows: torch.Tensor, terms: int) -> None:
