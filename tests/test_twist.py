@@ -30,6 +30,7 @@ from slam_core.spec import (
     resolve,
     spec_from,
 )
+from slam_core.text_tokens import text_tokens
 
 TEXT_VOCAB = 90
 
@@ -148,6 +149,22 @@ def test_more_units_than_the_text_has_tokens(text_lm: Path) -> None:
     cold = build(resolve(warm(text_lm, vocab=100)).model, 16, seed=0).get_input_embeddings().weight
     assert torch.equal(new[:TEXT_VOCAB], text_weights(text_lm)["model.embed_tokens.weight"])
     assert torch.equal(new[TEXT_VOCAB:], cold[TEXT_VOCAB:])
+
+
+def test_a_tokeniser_may_have_more_tokens_than_the_text_lm_has_rows(tmp_path: Path) -> None:
+    """Those that there are, then drawn ones."""
+    folder = write_text_lm(tmp_path / "text")
+    words = {"type": "WordLevel", "vocab": {"a": 0, "<pad>": TEXT_VOCAB + 1}, "unk_token": "a"}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": words}))
+    text = text_tokens(str(folder))
+    model = resolve(warm(folder, vocab=21 + text.size + 3)).model
+    new = build(model, 16, seed=0)
+    drawn = new.get_input_embeddings().weight.clone()
+    warm_start(new, model, (21, 21 + text.size), text.revision)
+    rows, end = new.get_input_embeddings().weight, 21 + TEXT_VOCAB
+    assert torch.equal(rows[21:end], text_weights(folder)["model.embed_tokens.weight"])
+    assert torch.equal(rows[end:], drawn[end:])
+    assert torch.equal(rows[:21], drawn[:21])
 
 
 def test_heads_may_be_tied_or_not_whatever_the_text_models(tmp_path: Path, text_lm: Path) -> None:
