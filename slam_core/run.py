@@ -36,6 +36,7 @@ from slam_core.journal import (
     state_of,
 )
 from slam_core.models import build, count_parameters
+from slam_core.optim import rate
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Spent, in_words
@@ -335,6 +336,11 @@ def _finish(
         say(f"run {spec.id} diverged: {stop}")
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
+    if spec.steps is None and spent.steps == 1:
+        first = rate(spec.stage, 0.0)
+        warning = f"the budget in seconds was over in one step, whose learning rate was {first:g}"
+        say(warning)
+        journal.write("note", text=warning)
     model, context, cap = loop.engine.model, spec.data.context, spec.data.validation
     found = {}
     for one in held_out:
