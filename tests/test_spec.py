@@ -186,6 +186,19 @@ def test_specs_are_read_from_toml_and_json(tmp_path: Path) -> None:
         read_spec(tmp_path / "none.toml")
 
 
+def test_fields_of_a_part_that_is_given_whole_can_be_changed() -> None:
+    dpo = {"pairs": "p", "fraction": 0.5}
+    changed = PINNED.but({"dpo": dpo, "dpo.beta": 0.5, "model": {"size": "40k"}, "model.vocab": 9})
+    assert changed == PINNED.but({"dpo": dpo | {"beta": 0.5}, "model": {"size": "40k", "vocab": 9}})
+    for path, said in (
+        ("model.rope", "model has no field 'rope'; it has family, size"),
+        ("model.init.source", "model.init is not set; give it whole"),
+        ("modle.size", "a run has no field 'modle'; it has model"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            PINNED.but({"model": {"size": "40k"}, path: "x"})
+
+
 def test_overrides_parse_as_json_or_text() -> None:
     assert parse_override("optim.lr=3e-4") == ("optim.lr", 3e-4)
     assert parse_override("model.size=85m") == ("model.size", "85m")
