@@ -495,6 +495,18 @@ def test_more_processes_than_gpus_are_refused_before_they_meet(
     assert rank or "--processes is 2, there are 1 GPUs; use as many" in str(error.value)
 
 
+def test_a_reason_is_told_though_rank_0_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has failed for the same reason, and was quicker."""
+
+    class Gone:
+        def check(self, keys: list[str]) -> bool:
+            raise torch.distributed.DistNetworkError("Connection reset by peer")
+
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", Gone)
+    with pytest.raises(UsageError, match="no such vocabulary"), World(1, 2).together():
+        raise UsageError("no such vocabulary")
+
+
 def test_a_process_that_met_others_ends_without_taking_torch_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import parent_process
@@ -130,11 +130,13 @@ class World:
 
             store = dist.distributed_c10d._get_default_store()
             if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
-                if not store.check(["failure"]):
-                    who = f"process {self.rank} on {socket.gethostname()}"
-                    reason = f"{who}: {type(error).__name__}: {error}"
-                    lacking = isinstance(error, torch.cuda.OutOfMemoryError)
-                    store.set("failure", json.dumps([reason, lacking]))
+                # Rank 0, whose store it is, may have failed in the same way, and be gone.
+                with suppress(dist.DistError):
+                    if not store.check(["failure"]):
+                        who = f"process {self.rank} on {socket.gethostname()}"
+                        reason = f"{who}: {type(error).__name__}: {error}"
+                        lacking = isinstance(error, torch.cuda.OutOfMemoryError)
+                        store.set("failure", json.dumps([reason, lacking]))
                 raise
             try:
                 store.wait(["failure"], timedelta(seconds=2))
