@@ -208,7 +208,8 @@ def _attempt(
     else:
         noted = provenance(device) | {"tokenisers": mix.tokenisers} | several | begun
         world.lead(lambda: _start(spec, journal, noted))
-        for warning in (*_short(spec), *_other_positions(spec)):
+        passed_over = _uncompiled(spec, limits, world)
+        for warning in (*_short(spec), *_other_positions(spec), *passed_over):
             say(warning)
             journal.write("note", text=warning)
         _branch(spec, loop, journal, say)
@@ -276,6 +277,15 @@ def _other_positions(spec: RunSpec) -> Iterator[str]:
             f"model.rope_scaling is {spec.model.rope_scaling or 'not told'}, the model it starts "
             f"from had {scaled['rope_type']}; to keep that, say --set "
             f"'model.rope_scaling={json.dumps(scaled)}'"
+        )
+
+
+def _uncompiled(spec: RunSpec, limits: Limits, world: World) -> Iterator[str]:
+    """A warning where what is asked of the compiler is not for such a run."""
+    if limits.compile not in ("auto", "no") and (world.size > 1 or spec.dpo):
+        yield (
+            f"--compile {limits.compile} is passed over: it is for the pre-training of a single "
+            "process"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import of_tokeniser, write_tiny_corpus
+from conftest import notes, of_tokeniser, write_tiny_corpus
 from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
@@ -199,6 +199,13 @@ def test_preferences_alone_say_where_positions_are_not_the_checkpoints(
         assert execute(spec, say=said.append) == "done"
         assert len([text for text in said if "had 700; to keep that" in text]) == count
         assert outcome(spec.id)[1][1] == pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_what_is_not_compiled_as_asked_is_said(two_stages: RunSpec, slam_out: Path) -> None:
+    said: list[str] = []
+    execute(two_stages, limits=Limits(compile="launches"), say=said.append)
+    (warned,) = [text for text in said if "--compile launches is passed over" in text]
+    assert warned in notes(two_stages.id)
 
 
 def test_a_run_whose_first_stage_diverged_has_diverged(
