@@ -52,7 +52,8 @@ def validation(
     starts = np.arange(kept) * count // kept * context
     device = next(model.parameters()).device
     model.eval()
-    parts = np.array_split(np.arange(kept), math.ceil(kept * context / CHUNK))
+    # Of windows longer than a chunk, one at a time.
+    parts = np.array_split(np.arange(kept), min(kept, math.ceil(kept * context / CHUNK)))
     sums, counts = torch.zeros(2, kept, dtype=torch.float64)
     low, high = among or (0, EVERY)
     for first in range(0, len(parts), world.size):

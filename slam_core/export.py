@@ -121,7 +121,11 @@ def _older(model: PreTrainedModel) -> dict[str, Any]:
     names = [("rope_theta", "rope_theta"), ("partial_rotary_factor", "partial_rotary_factor")]
     if model.config.model_type == "gpt_neox":
         names += [("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")]
-    return {old: rope[new] for new, old in names if new in rope}
+    older = {old: rope[new] for new, old in names if new in rope}
+    if rope.get("rope_type", "default") != "default":
+        further = {key: value for key, value in rope.items() if (key, key) not in names}
+        older["rope_scaling"] = further
+    return older
 
 
 def _describe(out: Path, run: str, spec: RunSpec, layout: str, say: Say) -> None:

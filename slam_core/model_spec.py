@@ -55,8 +55,10 @@ _Settings = Annotated[
 ]
 
 
-def _text(config: Any) -> Any:
-    return json.dumps(config, sort_keys=True) if isinstance(config, Mapping) else config
+def _text(config: Any) -> str:
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{config!r} is no mapping; write it as config.json has it")
+    return json.dumps(config, sort_keys=True)
 
 
 # A mapping where it is written, its sorted JSON in memory: a spec is hashable.
@@ -74,9 +76,10 @@ class Model(BaseModel):
     config (`decoder.foreign`), which is filled in as `config`; the family is its model_type.
 
     `tied`: the head shares the embedding; the family's own rule (with `hf` or `init`, the
-    checkpoint's) if not said. `rope_theta` applies to families with rotary positions; a
-    checkpoint's own theta and scaling are not taken over, nor are its dropouts. `settings`: entries
-    of transformers' config that differ from the family's own, such as `head_dim` or `rms_norm_eps`.
+    checkpoint's) if not said. `rope_theta`, and `rope_scaling` as config.json has it, are of
+    families with rotary positions; a checkpoint's own are not taken over (a run says where they
+    differ), nor are its dropouts. `settings`: entries of transformers' config that differ from the
+    family's own, such as `head_dim` or `rms_norm_eps`.
     """
 
     model_config = VALUE
@@ -95,6 +98,21 @@ class Model(BaseModel):
     settings: _Settings | None = None
     init: Init | None = None
     config: _Config | None = None
+    rope_scaling: _Config | None = None
+
+    @property
+    def rope(self) -> dict[str, Any]:
+        """Its rotary positions as `rope_parameters` of transformers' config."""
+        scaled: dict[str, Any] = json.loads(self.rope_scaling or "{}")
+        kind = scaled.pop("type", "default")  # older files call it so
+        return {"rope_type": kind} | scaled | {"rope_theta": self.rope_theta}
+
+    @property
+    def told_of_rope(self) -> str | None:
+        """The first of the fields of rotary positions that is not as it is by default."""
+        fields = ("rope_theta", "rope_scaling")
+        defaults = type(self).model_fields
+        return next((n for n in fields if getattr(self, n) != defaults[n].default), None)
 
     @property
     def shape(self) -> Shape:
@@ -121,6 +139,7 @@ def resolve_model(model: Model, vocab: int) -> Model:
     model = model.model_copy(update={"tied": tied, "vocab": vocab, **_shape(model, vocab, tied)})
     if start:
         _refuse_other_shape(model, start)
+    _refuse_unheeded(model)
     return model
 
 
@@ -225,6 +244,20 @@ def _refuse_other_shape(model: Model, found: pretrained.Architecture) -> None:
                 f"model: {name} of {wanted}, the checkpoint to start from has {there}; leave size "
                 "and shape out to take its own (fewer layers are its first ones)"
             )
+
+
+def _refuse_unheeded(model: Model) -> None:
+    """`UsageError` for what the family does nothing with: such runs would be one under two ids."""
+    own = family(model.family)
+    if own.learned and (told := model.told_of_rope):
+        raise UsageError(
+            f"model.{told}: {model.family} has learned positions, not rotary ones; leave it out"
+        )
+    if not own.gated and model.kv_heads != model.heads:
+        raise UsageError(
+            f"model.kv_heads: in {model.family} each of the {model.heads} heads has keys of its "
+            "own; leave it out"
+        )
 
 
 def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:

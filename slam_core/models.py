@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
     GPT2Config,
@@ -61,7 +62,7 @@ def _gated(kind: Callable[..., PretrainedConfig], model: Model, context: int) ->
         intermediate_size=model.shape.ffn,
         num_key_value_heads=model.shape.kv_heads,
         max_position_embeddings=context,
-        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
+        rope_parameters=model.rope,
         attention_dropout=model.dropout,
     )
 
@@ -92,11 +93,7 @@ def _gpt_neox(model: Model, context: int) -> PretrainedConfig:
         **_common(model) | settings,
         intermediate_size=model.shape.ffn,
         max_position_embeddings=context,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": model.rope_theta,
-            "partial_rotary_factor": rotary,
-        },
+        rope_parameters=model.rope | {"partial_rotary_factor": rotary},
         attention_dropout=model.dropout,
         hidden_dropout=model.dropout,
     )
@@ -118,8 +115,32 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     """A freshly initialised decoder in fp32 on the CPU, by the family's own rule.
 
     The weights are a function of the (resolved) model and the seed alone; the device does not
-    enter. Its forward maps (rows, time) unit ids to (rows, time, vocab) logits.
+    enter. Its forward maps (rows, time) unit ids to (rows, time, vocab) logits. `UsageError` for
+    settings or a scaling of positions that transformers does not take.
     """
+    try:
+        made = _made(model, context, seed)
+    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        if not (model.settings or model.rope_scaling):
+            raise
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"model.settings, or model.rope_scaling: transformers builds no such {model.family} "
+            f"({type(error).__name__}: {reason})"
+        ) from None
+    quicken(made)
+    if not model.config:
+        made.set_output_embeddings(Head.of(made.get_output_embeddings()))
+        return cast(PreTrainedModel, made)
+    # Others may have a bias in the head, or change the logits after it: they give whole logits.
+    for module in made.modules():
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None  # no unit is: all are learned
+    return cast(PreTrainedModel, made)
+
+
+def _made(model: Model, context: int, seed: int) -> Any:
+    """The model as transformers has it."""
     kind: Callable[..., PreTrainedModel]
     if model.config:
         config = foreign.config_of(model)
@@ -130,16 +151,7 @@ def build(model: Model, context: int, seed: int) -> PreTrainedModel:
     if not (model.config and measured.own_way(model)):
         config._attn_implementation = NAME
     torch.manual_seed(seed)
-    made: Any = kind(config)
-    quicken(made)
-    if not model.config:
-        made.set_output_embeddings(Head.of(made.get_output_embeddings()))
-        return cast(PreTrainedModel, made)
-    # Others may have a bias in the head, or change the logits after it: they give whole logits.
-    for module in made.modules():
-        if isinstance(module, nn.Embedding):
-            module.padding_idx = None  # no unit is: all are learned
-    return cast(PreTrainedModel, made)
+    return kind(config)
 
 
 def checkpoint_activations(model: Any) -> None:

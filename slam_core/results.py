@@ -308,7 +308,8 @@ def merge(folder: Path, records: Iterable[Record], kind: type[Record]) -> int:
 
 def _add(records: dict[tuple[str, ...], Record], record: Record, path: Path) -> None:
     there = records.setdefault(record.key, record)
-    if there != record:
+    # As they are written, too: a NaN (the standard error over one window) is no other NaN's equal.
+    if there != record and there.model_dump_json() != record.model_dump_json():
         raise SlamError(
             f"{path}: two different records of {'/'.join(record.key)}; a fact is never edited: "
             "exclude one with a reason, or remove the line that is wrong"

@@ -36,6 +36,7 @@ from slam_core.journal import (
     state_of,
 )
 from slam_core.models import build, count_parameters
+from slam_core.optim import rate
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Spent, in_words
@@ -121,7 +122,8 @@ def _passing(error: Exception) -> bool:
     """Whether it is the machine that failed, a disk or a device, and not the run."""
     cause = error.__cause__ if isinstance(error, SlamError) else error
     disk = isinstance(cause, OSError) and cause.errno in PASSING
-    return disk or isinstance(cause, torch.AcceleratorError)
+    # Older torch has none: there, a device's error is a RuntimeError like any other.
+    return disk or isinstance(cause, getattr(torch, "AcceleratorError", ()))
 
 
 def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
@@ -206,7 +208,8 @@ def _attempt(
     else:
         noted = provenance(device) | {"tokenisers": mix.tokenisers} | several | begun
         world.lead(lambda: _start(spec, journal, noted))
-        for warning in (*_short(spec), *_other_positions(spec)):
+        passed_over = _uncompiled(spec, limits, world)
+        for warning in (*_short(spec), *_other_positions(spec), *passed_over):
             say(warning)
             journal.write("note", text=warning)
         _branch(spec, loop, journal, say)
@@ -250,9 +253,9 @@ def _short(spec: RunSpec) -> Iterator[str]:
 
 def _other_positions(spec: RunSpec) -> Iterator[str]:
     """Warnings where rows are longer than the model it starts from has had, or its rotary positions
-    turn otherwise; more rows than learned positions are refused."""
+    turn or are scaled otherwise; more rows than learned positions are refused."""
     init, context = spec.model.init, spec.data.context
-    if spec.dpo or init is None or init.source is None:
+    if spec.parent is not None or init is None or init.source is None:
         return
     seen = pretrained.positions(init.source, init.revision)
     if seen is not None and context > seen:
@@ -261,11 +264,28 @@ def _other_positions(spec: RunSpec) -> Iterator[str]:
             "how well it goes on beyond them is for the run to learn"
         )
     theta = pretrained.theta(init.source, init.revision)
+    scaled = pretrained.scaling(init.source, init.revision)
     single = not spec.model.config or one_theta(spec.model)
     if single and theta is not None and theta != spec.model.rope_theta:
         yield (
             f"model.rope_theta is {spec.model.rope_theta:g}, the model it starts from had "
             f"{theta:g}; to keep that, say --set model.rope_theta={theta:g}"
+        )
+    own = {key: value for key, value in spec.model.rope.items() if key != "rope_theta"}
+    if single and scaled is not None and scaled != own:
+        yield (
+            f"model.rope_scaling is {spec.model.rope_scaling or 'not told'}, the model it starts "
+            f"from had {scaled['rope_type']}; to keep that, say --set "
+            f"'model.rope_scaling={json.dumps(scaled)}'"
+        )
+
+
+def _uncompiled(spec: RunSpec, limits: Limits, world: World) -> Iterator[str]:
+    """A warning where what is asked of the compiler is not for such a run."""
+    if limits.compile not in ("auto", "no") and (world.size > 1 or spec.dpo):
+        yield (
+            f"--compile {limits.compile} is passed over: it is for the pre-training of a single "
+            "process"
         )
 
 
@@ -326,6 +346,11 @@ def _finish(
         say(f"run {spec.id} diverged: {stop}")
         journal.write("diverged", spent=stop.spent.model_dump())
         return "diverged"
+    if spec.steps is None and spent.steps == 1:
+        first = rate(spec.stage, 0.0)
+        warning = f"the budget in seconds was over in one step, whose learning rate was {first:g}"
+        say(warning)
+        journal.write("note", text=warning)
     model, context, cap = loop.engine.model, spec.data.context, spec.data.validation
     found = {}
     for one in held_out:

@@ -555,8 +555,8 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
             if not key.isdigit() or int(key) >= len(node):
                 raise UsageError(f"{where} has {len(node)} items; '{key}' is not one of 0..")
             index: Any = int(key)
-        elif isinstance(node, dict) and key in node:
-            index = key
+        elif isinstance(node, dict) and (key in node or i > 0 or not parents):
+            index = key  # what was left out of a part given whole is judged with the rest
         elif isinstance(node, dict):
             raise UsageError(_no_field(where, key, list(node)))
         elif node is None:
@@ -567,7 +567,7 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
         if i == len(parents):
             node[index] = value
         else:
-            node = node[index]
+            node = node.get(index) if isinstance(node, dict) else node[index]
 
 
 def _no_field(where: str, key: str, known: list[str]) -> str:

@@ -109,6 +109,11 @@ def _is_of(source: Source, corpus: Corpus) -> bool:
 def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[int] | None]:
     """Where the documents of a source's split are: the corpus's split, and which (None: all)."""
     if source.held_out is None and (split != "train" or source.unique is None):
+        if split == "validation" and split not in corpus.manifest.splits:
+            raise UsageError(
+                f"corpus '{corpus.name}' has no validation split; hold out a share of its training "
+                "documents (held_out of its source, say 0.02)"
+            )
         return split, None
     documents = corpus.documents("train" if source.held_out else split)
     held = {

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from conftest import of_tokeniser, write_tiny_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slam_core.corpora import open_corpus
+from slam_core.corpora import Spoken, open_corpus, write_corpus
 from slam_core.data import Mix, _quotas
 from slam_core.draws import permute
 from slam_core.errors import SlamError, UsageError
@@ -183,6 +184,22 @@ def test_a_held_out_share_is_validated_on_and_not_trained_on(tmp_path: Path) -> 
     assert len(aside) + len(documents(whole)) == 20
     with pytest.raises(UsageError, match="holds out none of its 20 documents"):
         Mix(data(Source(corpus=str(folder), held_out=1e-6)), 0).held_out()
+
+
+def test_a_corpus_without_a_validation_split_has_a_share_held_out(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    corpus = open_corpus(tiny_corpus)
+    told = [
+        Spoken(one.id, "train", corpus.read("train", one.start, one.start + one.units), 8.0, "")
+        for one in corpus.documents("train")
+    ]
+    kind: dict[str, Any] = {"inventory": 21, "rate": 25.0, "tokeniser": "none", "provenance": {}}
+    write_corpus(tmp_path / "whole", told, name="whole", **kind)
+    whole = Source(corpus=str(tmp_path / "whole"))
+    with pytest.raises(UsageError, match=r"'whole' has no validation split; .* \(held_out of its"):
+        Mix(data(whole), 0).held_out()
+    assert Mix(data(whole.model_copy(update={"held_out": 0.5})), 0).held_out()
 
 
 def test_repetitions_are_counted_and_refused(tiny_corpus: Path, tmp_path: Path) -> None:

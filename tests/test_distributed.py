@@ -477,6 +477,36 @@ def test_more_processes_than_sequences_are_refused(
     assert "a batch of 4 sequences cannot be shared by 5 processes" in runs.said()
 
 
+@pytest.mark.parametrize(("rank", "refusal"), [(0, UsageError), (1, Followed)])
+def test_more_processes_than_gpus_are_refused_before_they_meet(
+    rank: int, refusal: type[SlamError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL takes one process a GPU."""
+    for name, value in (TORCHRUN | {"WORLD_SIZE": "2", "RANK": str(rank)}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "parent_process", lambda: "spread")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *a, **k: 1 / 0)
+    with pytest.raises(refusal) as error, joined("run"):
+        pass
+    assert error.value.exit_code == 2
+    assert rank or "--processes is 2, there are 1 GPUs; use as many" in str(error.value)
+
+
+def test_a_reason_is_told_though_rank_0_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has failed for the same reason, and was quicker."""
+
+    class Gone:
+        def check(self, keys: list[str]) -> bool:
+            raise torch.distributed.DistNetworkError("Connection reset by peer")
+
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", Gone)
+    with pytest.raises(UsageError, match="no such vocabulary"), World(1, 2).together():
+        raise UsageError("no such vocabulary")
+
+
 def test_a_process_that_met_others_ends_without_taking_torch_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

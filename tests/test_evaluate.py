@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from slam_core import evaluate
 from slam_core.corpora import open_corpus
 from slam_core.evaluate import accuracies, pair_nlls, validation
 from slam_core.pair_sets import Likelihood
@@ -57,6 +58,15 @@ def test_a_cap_takes_windows_from_all_over(tiny_corpus: Path) -> None:
     whole = validation(model, stream, 16, None)
     assert validation(model, stream, 16, 10**9) == whole
     assert abs(capped.nll - whole.nll) < 4 * capped.stderr
+
+
+def test_windows_longer_than_a_chunk_are_scored(
+    tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, model = UnitStream(open_corpus(tiny_corpus), "validation"), Bigram(table())
+    whole = validation(model, stream, 100, None)
+    monkeypatch.setattr(evaluate, "CHUNK", 40)
+    assert validation(model, stream, 100, None) == whole
 
 
 def item(name: str, prompt: list[int], positive: list[int], negative: list[int]) -> Any:

@@ -32,8 +32,13 @@ from slam_core.spec import RunSpec, resolve, spec_from
 from slam_core.training.objective import NextUnit
 
 
+def turned(family: str) -> dict[str, Any]:
+    """Rotary positions of an odd base, where the family has such."""
+    return {} if FAMILIES[family].learned else {"rope_theta": 700.0}
+
+
 def trained(spec: RunSpec, family: str) -> tuple[str, torch.nn.Module]:
-    tree = {"family": family, "layers": 2, "width": 32, "heads": 2, "rope_theta": 700.0}
+    tree = {"family": family, "layers": 2, "width": 32, "heads": 2} | turned(family)
     tree |= {"settings": {"rotary_pct": 0.5}} if family == "gpt_neox" else {}
     spec = spec.but({"model": tree, "budget.amount": 2})
     execute(spec, say=lambda text: None)

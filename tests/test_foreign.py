@@ -382,9 +382,11 @@ def test_fewer_layers_are_the_first_with_what_is_listed_for_each(
 
 
 def test_theta_dropout_and_ids_are_the_runs(tiny_spec: RunSpec, text_lms: Path) -> None:
-    spec = cold(tiny_spec, text_lms / "phi", rope_theta=500.0, dropout=0.25)
+    told = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    spec = cold(tiny_spec, text_lms / "phi", dropout=0.25, **told)
     config = build(resolve(spec).model, 16, 0).config
     assert config.rope_parameters["rope_theta"] == 500.0
+    assert (config.rope_parameters["rope_type"], config.rope_parameters["factor"]) == ("linear", 2)
     assert config.rope_parameters["partial_rotary_factor"] == 0.5
     assert (config.resid_pdrop, config.embd_pdrop, config.attention_dropout) == (0.25,) * 3
     assert (config.vocab_size, config.eos_token_id, config.pad_token_id) == (EOS + 1, EOS, None)
@@ -567,6 +569,7 @@ def test_what_cannot_be_trained_is_a_sentence(
     [
         ("gpt_bigcode", {"rope_theta": 500.0}, "gpt_bigcode has not one theta to set"),
         ("gemma3_text", {"rope_theta": 500.0}, "gemma3_text has not one theta to set"),
+        ("gemma3_text", {"rope_scaling": {"factor": 2}}, "model.rope_scaling: gemma3_text has"),
         ("mistral", {"size": "ERNIE", "dropout": 0.1}, "model.dropout: ernie4_5 has none"),
         ("mistral", {"width": 64}, "of that only layers can be told"),
         ("mistral", {"settings": {"rms_norm_eps": 1e-3}}, "model.settings: mistral has the shape"),

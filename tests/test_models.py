@@ -152,6 +152,23 @@ def test_a_setting_as_the_family_has_it_is_no_other_run() -> None:
         _ = spec.but({"model.settings": {"n_positions": 9}}).id
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"settings": {"hidden_act": "sulu"}},
+        {"settings": {"rms_norm_eps": "small"}},
+        {"settings": {"head_dim": 24}, "heads": 3},  # of a width of 64
+        {"rope_scaling": {"rope_type": "spiral"}},
+        {"rope_scaling": {"rope_type": "linear"}},
+    ],
+)
+def test_what_transformers_does_not_build_is_a_sentence(odd: dict[str, Any]) -> None:
+    spec = spec_of("llama", "40k").but({"model": {"layers": 2, "width": 64, "vocab": 502} | odd})
+    with pytest.raises(UsageError, match=f"model.{next(iter(odd))}") as error:
+        built_without_weights(spec)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("target", [1e5, 1e6, 3e6, 2e7, 8.5e7, 3.6e8, 1e9])
 def test_free_sizes_come_close(family: str, target: float) -> None:

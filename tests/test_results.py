@@ -82,6 +82,19 @@ def test_two_records_under_one_key_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "runs.jsonl").read_bytes() == before
 
 
+def test_a_number_that_is_none_is_the_same_record_again(tmp_path: Path) -> None:
+    """Of one window, or of one cluster, there is no standard error."""
+
+    def found() -> Result:
+        alone = Validation(nll=2.0, stderr=float("nan"), units=16)
+        return result("a").model_copy(update={"validation": {"tales": alone}})
+
+    assert [merge(tmp_path, [found()], Result) for _ in range(2)] == [1, 0]
+    lines = (tmp_path / "runs.jsonl").read_text()
+    (tmp_path / "runs.jsonl").write_text(lines * 2)  # as a union of branches may have it
+    assert len(read(tmp_path, Result)) == 1
+
+
 def test_floats_survive_the_file_exactly(tmp_path: Path) -> None:
     nll = 0.1 + 0.2
     merge(tmp_path, [result("a", nll=nll)], Result)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_export import trained
+from test_export import trained, turned
 from transformers import AutoConfig
 
 from slam_core.__main__ import main
@@ -75,7 +75,7 @@ def test_slamkit_reads_a_run_and_is_read(
     assert tokeniser.decode_sample(ids[0]).tolist() == units.tolist()
 
     theirs.save_pretrained(back)
-    start = {"family": "hf", "rope_theta": 700.0, "init": {"source": str(back)}}
+    start = {"family": "hf", "init": {"source": str(back)}} | turned(family)
     model = resolve(tiny_spec.but({"model": start})).model
     warm = build(model, 16, seed=3)
     warm_start(warm, model)

@@ -113,6 +113,7 @@ def test_every_field_is_in_the_id(field: str, value: float) -> None:
         ({"optim.clip": -1.0}, "optim.clip"),
         ({"seed": 10**30}, "seed"),
         ({"optim": {"lrate": 1.0}}, "optim has no field 'lrate'"),
+        ({"model.rope_scaling": "linear"}, "model.rope_scaling: 'linear' is no mapping"),
         ({"data.sources": []}, "data.sources"),
     ],
 )
@@ -137,6 +138,11 @@ def test_a_wrong_field_is_one_sentence(change: dict[str, object], said: str) -> 
         ({"model.size": None}, "give a size"),
         ({"data.sources.0": {"corpus": "nowhere"}}, "no corpus 'nowhere'"),
         ({"model": {"layers": 2, "width": 64, "heads": 3, "vocab": 502}}, "do not divide width 64"),
+        ({"model.family": "opt", "model.rope_theta": 5e5}, "opt has learned positions"),
+        (
+            {"model": {"family": "gpt2", "layers": 2, "width": 64, "kv_heads": 1, "vocab": 502}},
+            "in gpt2 each of the 2 heads has keys of its own",
+        ),
         (
             {
                 "model": dict.fromkeys(("layers", "heads", "kv_heads", "vocab"), 2)
@@ -178,6 +184,19 @@ def test_specs_are_read_from_toml_and_json(tmp_path: Path) -> None:
             read_spec(tmp_path / name)
     with pytest.raises(UsageError, match="no spec file"):
         read_spec(tmp_path / "none.toml")
+
+
+def test_fields_of_a_part_that_is_given_whole_can_be_changed() -> None:
+    dpo = {"pairs": "p", "fraction": 0.5}
+    changed = PINNED.but({"dpo": dpo, "dpo.beta": 0.5, "model": {"size": "40k"}, "model.vocab": 9})
+    assert changed == PINNED.but({"dpo": dpo | {"beta": 0.5}, "model": {"size": "40k", "vocab": 9}})
+    for path, said in (
+        ("model.rope", "model has no field 'rope'; it has family, size"),
+        ("model.init.source", "model.init is not set; give it whole"),
+        ("modle.size", "a run has no field 'modle'; it has model"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            PINNED.but({"model": {"size": "40k"}, path: "x"})
 
 
 def test_overrides_parse_as_json_or_text() -> None:

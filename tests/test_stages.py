@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import of_tokeniser, write_tiny_corpus
+from conftest import notes, of_tokeniser, write_tiny_corpus
 from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
 from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
+from slam_core.export import export
 from slam_core.journal import Journal
 from slam_core.pair_sets import Pair, write_pairs
 from slam_core.results import Result, fold, latest
@@ -183,6 +184,28 @@ def test_a_finished_second_stage_needs_no_parent(two_stages: RunSpec, slam_out: 
 def test_preferences_alone_need_trained_weights(two_stages: RunSpec) -> None:
     with pytest.raises(UsageError, match=r"dpo\.fraction 1 leaves no budget for pre-training"):
         two_stages.but({"dpo.fraction": 1.0})
+
+
+def test_preferences_alone_say_where_positions_are_not_the_checkpoints(
+    two_stages: RunSpec, slam_out: Path, tmp_path: Path
+) -> None:
+    first = two_stages.but({"dpo": None, "model.rope_theta": 700.0, "budget.amount": 2})
+    execute(first, say=quiet)
+    export(first.id, tmp_path / "lm", say=quiet)
+    model = {"family": "hf", "init": {"source": str(tmp_path / "lm")}}
+    alone = two_stages.but({"model": model, "dpo.fraction": 1.0, "budget.amount": 10})
+    for spec, count in ((alone, 1), (alone.but({"model.rope_theta": 700.0}), 0)):
+        said: list[str] = []
+        assert execute(spec, say=said.append) == "done"
+        assert len([text for text in said if "had 700; to keep that" in text]) == count
+        assert outcome(spec.id)[1][1] == pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_what_is_not_compiled_as_asked_is_said(two_stages: RunSpec, slam_out: Path) -> None:
+    said: list[str] = []
+    execute(two_stages, limits=Limits(compile="launches"), say=said.append)
+    (warned,) = [text for text in said if "--compile launches is passed over" in text]
+    assert warned in notes(two_stages.id)
 
 
 def test_a_run_whose_first_stage_diverged_has_diverged(

@@ -346,6 +346,7 @@ def test_a_failure_is_recorded_and_gone_on_from_on_request_only(
             execute(tiny_spec, say=quiet)
     with monkeypatch.context() as patch:
         patch.setattr("slam_core.run.build", broken)
+        patch.delattr(torch, "AcceleratorError", raising=False)  # older torch has none
         with pytest.raises(SlamError, match="melted"):
             execute(tiny_spec, say=quiet)
     assert scratch.state(tiny_spec.id) == "failed"
@@ -498,6 +499,15 @@ def test_a_budget_of_less_than_half_a_step_is_said(tiny_spec: RunSpec, slam_out:
         spec = tiny_spec.but({"budget": {"amount": tokens, "unit": "tokens"}})
         assert execute(spec, say=heard.append) == "done"
         assert ("pays for 0.25 of a step, and one is taken" in heard[0]) is said
+
+
+def test_a_budget_in_seconds_that_is_over_in_one_step_is_said(
+    tiny_spec: RunSpec, slam_out: Path
+) -> None:
+    budget = {"amount": 1e-6, "unit": "seconds", "device": device_name("cpu")}
+    heard: list[str] = []
+    assert execute(tiny_spec.but({"budget": budget}), say=heard.append) == "done"
+    assert heard[0].endswith("was over in one step, whose learning rate was 0")
 
 
 def test_what_cannot_be_compiled_is_trained_as_it_is(

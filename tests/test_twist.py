@@ -9,14 +9,28 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
+from slam_core.__main__ import main
 from slam_core.decoder import pretrained
 from slam_core.decoder.families import FAMILIES
 from slam_core.decoder.twist import quiet, warm_start
 from slam_core.errors import SlamError, UsageError
 from slam_core.models import build
 from slam_core.run import execute
-from slam_core.spec import Budget, Data, Init, Model, RunSpec, Source, resolve, spec_from
+from slam_core.scoring import finished, load
+from slam_core.spec import (
+    Budget,
+    Data,
+    Init,
+    Model,
+    RunSpec,
+    Source,
+    parse_override,
+    resolve,
+    spec_from,
+)
+from slam_core.text_tokens import text_tokens
 
 TEXT_VOCAB = 90
 
@@ -137,6 +151,22 @@ def test_more_units_than_the_text_has_tokens(text_lm: Path) -> None:
     assert torch.equal(new[TEXT_VOCAB:], cold[TEXT_VOCAB:])
 
 
+def test_a_tokeniser_may_have_more_tokens_than_the_text_lm_has_rows(tmp_path: Path) -> None:
+    """Those that there are, then drawn ones."""
+    folder = write_text_lm(tmp_path / "text")
+    words = {"type": "WordLevel", "vocab": {"a": 0, "<pad>": TEXT_VOCAB + 1}, "unk_token": "a"}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": words}))
+    text = text_tokens(str(folder))
+    model = resolve(warm(folder, vocab=21 + text.size + 3)).model
+    new = build(model, 16, seed=0)
+    drawn = new.get_input_embeddings().weight.clone()
+    warm_start(new, model, (21, 21 + text.size), text.revision)
+    rows, end = new.get_input_embeddings().weight, 21 + TEXT_VOCAB
+    assert torch.equal(rows[21:end], text_weights(folder)["model.embed_tokens.weight"])
+    assert torch.equal(rows[end:], drawn[end:])
+    assert torch.equal(rows[:21], drawn[:21])
+
+
 def test_heads_may_be_tied_or_not_whatever_the_text_models(tmp_path: Path, text_lm: Path) -> None:
     loose = write_text_lm(tmp_path / "loose", tied=False)
     old, tied = text_weights(loose), text_weights(text_lm)["model.embed_tokens.weight"]
@@ -195,6 +225,12 @@ def test_a_hub_id_is_found_where_its_files_are(
         _ = warm(text_lm, init={"source": "someone/else", "revision": "abc"}).id
     assert "`hf download someone/else --revision abc" in str(error.value)
     assert "$SLAM_MODELS" in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["text-lm/", "models/my text lm", "exports/a--b"])
+def test_a_folder_that_is_not_there_is_a_sentence(source: str, text_lm: Path) -> None:
+    with pytest.raises(UsageError, match=f"no checkpoint '{source}' here"):
+        _ = warm(text_lm, init={"source": source}).id
 
 
 def test_the_hubs_own_cache_is_looked_into(
@@ -325,8 +361,6 @@ def test_a_warm_run_trains_resumes_and_needs_its_source_no_more(
     assert execute(spec, say=lambda text: None) == "done"
     resolved = resolve(spec)
     shutil.rmtree(source)
-    from slam_core.scoring import finished, load
-
     assert load(*finished(resolved.id)).config.num_hidden_layers == 3
 
 
@@ -366,6 +400,42 @@ def test_another_theta_than_the_text_lms_is_said(
         execute(tiny_spec.but({"model": model, "budget.amount": 3}), say=said.append)
         warned = [text for text in said if "had 500; to keep that" in text]
         assert len(warned) == (theta != 500 and told != {})
+
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 8}},
+        {"rope_parameters": LLAMA3 | {"rope_theta": 1e4}},  # of as many positions as it has had
+        {"rope_scaling": {"type": "linear", "factor": 2.0}},
+    ],
+)
+def test_scaled_positions_of_the_text_lm_are_said_and_kept_on_request(
+    told: dict[str, object], tiny_spec: RunSpec, text_lm: Path, tmp_path: Path, slam_out: Path
+) -> None:
+    source = Path(shutil.copytree(text_lm, tmp_path / "text"))
+    config = json.loads((source / "config.json").read_text())
+    config |= {"rope_parameters": None, "rope_theta": 1e4, "max_position_embeddings": 64}
+    (source / "config.json").write_text(json.dumps(config | told))
+    spec = tiny_spec.but(
+        {"model": {"family": "hf", "init": {"source": str(source)}}, "budget.amount": 2}
+    )
+    said: list[str] = []
+    execute(spec, say=said.append)
+    (warned,) = [text for text in said if "model.rope_scaling is not told" in text]
+    kept = spec.but(dict([parse_override(warned.partition("--set ")[2].strip("'"))]))
+    said.clear()
+    execute(kept, say=said.append)
+    assert not [text for text in said if "rope_scaling" in text]
+    plain, ours = (load(*finished(one.id)).get_decoder().rotary_emb for one in (spec, kept))
+    assert main(["export", kept.id, "--out", str(tmp_path / "out")]) == 0
+    for folder in (source, tmp_path / "out"):
+        theirs = AutoModelForCausalLM.from_pretrained(folder).get_decoder().rotary_emb
+        assert torch.equal(ours.inv_freq, theirs.inv_freq)
+        assert not torch.equal(ours.inv_freq, plain.inv_freq)
 
 
 def test_planning_a_warm_run_does_not_import_torch(text_lm: Path) -> None:

@@ -57,8 +57,8 @@ def architecture(path: Path, tree: dict[str, Any], slamkit: bool) -> Architectur
 
 
 def config_of(model: Model) -> PretrainedConfig:
-    """transformers' config of a resolved `model`; `UsageError` for a dropout or theta that it has
-    no entry for."""
+    """transformers' config of a resolved `model`; `UsageError` for a dropout, theta or scaling
+    that it has no entry for."""
     assert model.config is not None
     assert model.vocab is not None
     tree = json.loads(model.config)
@@ -80,11 +80,10 @@ def config_of(model: Model) -> PretrainedConfig:
         setattr(config, name, 0.0)
     rope = getattr(config, "rope_parameters", None) or {}
     if "rope_theta" in rope:
-        own = {"rope_type": "default", "rope_theta": model.rope_theta}
-        config.rope_parameters = rope | own
-    elif model.rope_theta != Model.model_fields["rope_theta"].default:
+        config.rope_parameters = rope | model.rope
+    elif told := model.told_of_rope:
         raise UsageError(
-            f"model.rope_theta: {model.family} has not one theta to set; leave it out, and it has "
+            f"model.{told}: {model.family} has not one theta to set; leave it out, and it has "
             "the positions of its config"
         )
     return config

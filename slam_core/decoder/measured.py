@@ -102,10 +102,10 @@ def check(made: Any, model: Model, halves: bool) -> None:
 
 @lru_cache(maxsize=256)
 def _found(model: Model) -> _Found:
-    config_of(model)  # refuses a dropout or theta that there is none of
+    config_of(model)  # refuses a dropout, theta or scaling that there is none of
     plain = Model.model_fields
     alike = {"init": None, "dropout": plain["dropout"].default}
-    alike |= {"rope_theta": plain["rope_theta"].default}
+    alike |= {"rope_theta": plain["rope_theta"].default, "rope_scaling": None}
     return _measured(model.model_copy(update=alike))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,8 @@ TYPES = {name: name for name in FAMILIES} | {"mobilellm": "llama"}
 SLAMKIT = "speech_language_model"
 # transformers ties these where config.json is silent, and no others of ours.
 _TIED = ("opt", "gpt2")
+# Scalings of rotary positions that go by the number of these before.
+_STRETCHED = ("llama3", "longrope", "yarn")
 _KEYS = {
     "layers": ("num_hidden_layers", "n_layer"),
     "width": ("hidden_size", "n_embd"),
@@ -77,10 +80,12 @@ def find(source: str, revision: str | None = None) -> Path:
             return folder
     if source.count("/") == 1 and not source.startswith((".", "/")):
         from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
 
-        held = try_to_load_from_cache(source, "config.json", revision=revision)
-        if isinstance(held, str):
-            return Path(held).parent
+        with suppress(HFValidationError):  # a folder's name, such as runs/
+            held = try_to_load_from_cache(source, "config.json", revision=revision)
+            if isinstance(held, str):
+                return Path(held).parent
     at = f" --revision {revision}" if revision else ""
     raise UsageError(
         f"no checkpoint '{source}' here; if it is a hub id, fetch it where there is a network: "
@@ -136,6 +141,22 @@ def theta(source: str, revision: str | None = None) -> float | None:
     rope = config.get("rope_parameters") or {}
     told = (rope.get("rope_theta"), config.get("rope_theta"), config.get("rotary_emb_base"))
     return next((float(one) for one in told if isinstance(one, int | float)), None)
+
+
+def scaling(source: str, revision: str | None = None) -> dict[str, Any] | None:
+    """How a checkpoint's config.json scales its rotary positions, if it does so in a single way."""
+    config, _ = _decoder(find(source, revision) / "config.json")
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    kind = rope.pop("type", "default")
+    kind = rope.pop("rope_type", kind)
+    if kind == "default":
+        return None
+    before = "original_max_position_embeddings"
+    longest = config.get(before, config.get("max_position_embeddings"))
+    if kind in _STRETCHED and longest is not None:
+        rope.setdefault(before, longest)  # left out, the run's context would stand for it
+    other = ("rope_theta", "partial_rotary_factor")
+    return {"rope_type": kind} | {key: value for key, value in rope.items() if key not in other}
 
 
 def architecture(source: str, revision: str | None = None) -> Architecture:

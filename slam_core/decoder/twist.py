@@ -107,7 +107,9 @@ def _rows(
         return [*range(units), vocab - 1], [*range(first, first + units), eos]
     if text_ids:
         _same_tokeniser(folder, text_revision, source)
-        return list(range(*text_ids)), list(range(text_ids[1] - text_ids[0]))
+        # Tokens may have been added to a tokeniser without a row for each.
+        rows = range(min(text_ids[1] - text_ids[0], found.vocab))
+        return [text_ids[0] + row for row in rows], list(rows)
     kept = list(range(min(vocab, found.vocab)))
     return kept, kept
 

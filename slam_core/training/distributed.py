@@ -14,9 +14,10 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from slam_core.errors import Interrupted, SlamError, UsageError
@@ -129,11 +130,13 @@ class World:
 
             store = dist.distributed_c10d._get_default_store()
             if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
-                if not store.check(["failure"]):
-                    who = f"process {self.rank} on {socket.gethostname()}"
-                    reason = f"{who}: {type(error).__name__}: {error}"
-                    lacking = isinstance(error, torch.cuda.OutOfMemoryError)
-                    store.set("failure", json.dumps([reason, lacking]))
+                # Rank 0, whose store it is, may have failed in the same way, and be gone.
+                with suppress(dist.DistError):
+                    if not store.check(["failure"]):
+                        who = f"process {self.rank} on {socket.gethostname()}"
+                        reason = f"{who}: {type(error).__name__}: {error}"
+                        lacking = isinstance(error, torch.cuda.OutOfMemoryError)
+                        store.set("failure", json.dumps([reason, lacking]))
                 raise
             try:
                 store.wait(["failure"], timedelta(seconds=2))
@@ -213,6 +216,10 @@ def joined(run: str) -> Iterator[World]:
     cuda = torch.cuda.is_available()
     if cuda:
         visible = torch.cuda.device_count()
+        forked = parent_process() is not None  # by `processes.spread`: they see the same GPUs
+        if forked and visible < me.size:
+            few = UsageError(f"--processes is {me.size}, there are {visible} GPUs; use as many")
+            raise few if me.leads else Followed(few.exit_code)
         # Where each task sees only the GPU that was bound to it, that one is its own.
         if 1 < visible <= me.local:
             raise UsageError(f"{me.local + 1} processes or more on {visible} GPUs; use {visible}")

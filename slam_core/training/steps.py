@@ -64,7 +64,7 @@ class Steps:
 
     def begin(self) -> None:
         """Say so where micro-batches are smaller than the limits allow."""
-        if self._fit != self._asked:
+        if self._fit != self._asked.model_copy(update={"available": self._fit.available}):
             self.note(f"{self._micro()}: no more fitted this device before")
 
     def take(self, rows: torch.Tensor, terms: int) -> None:
@@ -126,7 +126,8 @@ class Steps:
         self.engine.optimiser.zero_grad()
         torch.cuda.empty_cache()
         if smaller.checkpoint_activations and not self._fit.checkpoint_activations:
-            checkpoint_activations(self.model)
+            # Of the copies, where passes have copies of the weights.
+            checkpoint_activations(getattr(self.engine.model, "module", self.model))
         self._fit = smaller
         self._micros = self._micro_batches()
         if self.limits.compile == "graphs":
