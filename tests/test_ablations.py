@@ -142,6 +142,16 @@ def units_of(spec: RunSpec, params: float) -> tuple[float, float]:
     return (1 - share) * units, share * units
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_arms_that_are_doses_say_of_what(scale: str) -> None:
+    told = {name for name in catalogue() if declared(name, scale).dose}
+    assert {"dpo-share", "dpo-voices", "mix-ratio"} < told
+    for name in catalogue():
+        study = declared(name, scale)
+        units = {numbers_arms._dose(arm)[1] for arm in study.arms}
+        assert (name in told) == (len(units) == 1 and len(study.arms) > 2)
+
+
 def test_larger_budgets_have_two_epochs_of_preferences() -> None:
     runs = declared("scaled", "paper").runs()
     for arm, params, units in (("scaled", SLAM, 16.7e9), ("large", 1.3e9, 6.1e9)):
@@ -494,6 +504,15 @@ def test_a_table_says_what_arms_have_besides(small: Scale, tmp_path: Path) -> No
     assert notes("rates", **once) == ()
     tuned = notes("tuned", arms=arms, tuned={"optim.lr": (1e-3, 1e-2)})
     assert not any("one learning rate" in note for note in tuned)
+
+
+def test_doses_are_of_what_their_ablation_says(small: Scale, tmp_path: Path) -> None:
+    arms = {f"{n} h": {"optim.lr": n / 1000} for n in (1, 2, 3)}
+    hours = PLAIN.model_copy(update={"arms": arms, "baseline": "1 h"})
+    record(hours.at(small), tmp_path, lambda cell: 2.0)
+    assert numbers_arms.doses(hours.at(small), tmp_path)["dose"] == "plain (h)"
+    told = hours.model_copy(update={"dose": By(tiny="hours of two", paper="hours")})
+    assert numbers_arms.doses(told.at(small), tmp_path)["dose"] == "hours of two"
 
 
 def test_arms_are_compared_with_a_further_baseline(small: Scale, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from worlds import SPEECH, isoflop_grid, noisy, points
 
+from ablations.catalogue import declared
 from analysis import published
 from analysis.ablate import effects
 from analysis.epochs import RepeatedLaw
@@ -24,6 +25,7 @@ from analysis.figures.drawing_arms import arms as draw_arms
 from analysis.figures.drawing_arms import dose as draw_dose
 from analysis.figures.drawing_laws import frontier, surface
 from analysis.figures.drawing_scores import downstream as draw_downstream
+from analysis.figures.numbers_arms import doses
 from analysis.fit_records import isoflop_size
 from analysis.fits import Fits, Settings, compute
 from analysis.laws import SIX_ND, Floats
@@ -375,7 +377,7 @@ def test_doses_are_ours_alone_and_say_how_many_items() -> None:
     accuracy = {"metric": "sSC", "benchmark": "stories/story", "unit": "accuracy, %"}
     accuracy |= {"items": 1052, "error": 1.54, "chance": 50.0, "documents": None}
     accuracy["settings"] = [{"setting": "", "ours": rows}]
-    figure = draw_dose({"name": "dpo-share-tiny", "unit": "h", "metrics": [accuracy]})
+    figure = draw_dose({"dose": "hours for DPO", "unit": "h", "metrics": [accuracy]})
     (ax,) = figure.axes
     assert ax.get_title() == "sSC\nstories/story\n1052 items"
     (legend,) = figure.legends
@@ -383,7 +385,15 @@ def test_doses_are_ours_alone_and_say_how_many_items() -> None:
     assert words[0] == "ours, mean and s.d. of 3 seeds"
     assert "two standard errors of the items around it" in words
     assert not any(line.get_marker() == "*" for line in ax.lines)
-    assert figure.get_supxlabel().startswith("hours for DPO of a day of 24: a share of the FLOPs")
+    assert figure.get_supxlabel() == "hours for DPO"
+
+
+def test_the_axis_of_doses_says_what_they_are_of() -> None:
+    """Of two ablations in hours one had its own name there."""
+    results = Path(__file__).parents[1] / "results"
+    said = "hours for DPO of a day of 24: a share of the FLOPs (6ND)"
+    for name in ("dpo-share", "dpo-voices"):
+        assert draw_dose(doses(declared(name, "tiny"), results)).get_supxlabel() == said
 
 
 def test_figures_are_chosen_by_name(fits: Fits, tmp_path: Path) -> None:

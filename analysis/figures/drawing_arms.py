@@ -228,7 +228,7 @@ def dose(numbers: Numbers) -> Figure:
             ax.set_xscale("log")
             ax.set_xticks(sorted(set(tried)), [_short(one) for one in sorted(set(tried))])
             ax.xaxis.set_minor_locator(NullLocator())
-    figure.supxlabel(_axis(numbers["name"]), fontsize=8.5)
+    figure.supxlabel(numbers["dose"], fontsize=8.5)
     seeds = max(row["seeds"] for m in metrics for s in m["settings"] for row in s["ours"])
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=shade, marker="o", ms=3.5, mew=0, lw=1,
@@ -247,20 +247,6 @@ def dose(numbers: Numbers) -> Figure:
 
 def _short(dose: float) -> str:
     return f"{dose:g}" if dose < 1000 else power(dose)
-
-
-def _axis(name: str) -> str:
-    words = {
-        "compute": "times the recipe's FLOPs (6ND)",
-        "dpo-share": "hours of 24 for DPO",
-        "dpo-share-tiny": "hours for DPO of a day of 24: a share of the FLOPs (6ND)",
-        "mix-ratio": "synthetic share of the units (%)",
-        "dropout": "dropout",
-        "dpo-beta": "beta of DPO",
-        "rope-theta": "base of the rotary positions",
-    }
-    base = name.rsplit("-", 1)[0]  # without the scale
-    return words.get(name, words.get(base, base))
 
 
 def _colours(count: int) -> list[Any]:

@@ -114,7 +114,8 @@ def doses(declared: Declared, results: Path) -> Numbers:
                 ],
             }
         )
-    return {**_about(table, declared), "unit": unit, "metrics": metrics}
+    said = declared.dose or declared.ablation.name + (f" ({unit})" if unit else "")
+    return {**_about(table, declared), "dose": said, "unit": unit, "metrics": metrics}
 
 
 def _unit(metric: str) -> str:
