@@ -169,10 +169,10 @@ def scores_on(run: str, folder: Path, name: str, revision: str) -> list[Score]:
 
 def finished(run: str) -> tuple[Path, RunSpec]:
     """Latest attempt folder and spec of a run; `SlamError` unless it is done."""
-    state = scratch.state(run)
-    if state != "done":
-        raise SlamError(f"run {run} is {state}, not done; run it to its end first")
-    folder = scratch.attempts(run)[-1]
+    folder = scratch.latest(run)
+    # Not by its claim: who scores it holds that, too.
+    if folder is None or Journal(folder).state() != "done":
+        raise SlamError(f"run {run} is {scratch.state(run)}, not done; run it to its end first")
     return folder, read_spec(folder / "spec.json")
 
 

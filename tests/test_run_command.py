@@ -272,6 +272,25 @@ def test_a_score_cut_short_is_completed(
     assert json.loads(capsys.readouterr().out) == whole
 
 
+def test_a_run_that_is_being_scored_is_done(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who asks for another score at that time is to wait, not to run it to its end."""
+    score = ["score", tiny_spec.id, "--benchmark", str(tiny_corpus)]
+    assert main(["run", str(spec_file)]) == 0
+    with scratch.claim(tiny_spec.id):
+        assert main(score) == 75
+        assert "is being worked on by process" in capsys.readouterr().err
+        # What takes no claim need not wait.
+        assert main(["export", tiny_spec.id, "--out", str(tmp_path / "out")]) == 0
+    assert main(score) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
