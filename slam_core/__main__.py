@@ -13,7 +13,7 @@ import typer
 
 from slam_core import scratch
 from slam_core.bits import deduplicate
-from slam_core.cli import Json, application
+from slam_core.cli import Json, application, in_json
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from
@@ -122,7 +122,7 @@ def show(
         ],
     }
     if as_json:
-        print(json.dumps(facts))
+        print(in_json(facts))
         return
     for name, value in facts.items():
         print(f"{name:9} {json.dumps(value) if isinstance(value, dict | list) else value}")
@@ -150,15 +150,9 @@ def score(
     scores = score_run(run, benchmark, say=_say_aside if as_json else _say)
     rate = validated_rate(Source(corpus=benchmark))
     if as_json:
-        print(
-            json.dumps(
-                [
-                    s.model_dump(mode="json")
-                    | (in_other_units(s.value, rate) if s.metric == "nll" else {})
-                    for s in scores
-                ]
-            )
-        )
+        others = (in_other_units(s.value, rate) if s.metric == "nll" else {} for s in scores)
+        told = [s.model_dump(mode="json") | more for s, more in zip(scores, others, strict=True)]
+        print(in_json(told))
         return
     for s in scores:
         nll = s.metric == "nll"

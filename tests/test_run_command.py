@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import of_tokeniser, write_tiny_corpus
@@ -289,6 +290,31 @@ def test_a_run_that_is_being_scored_is_done(
         # What takes no claim need not wait.
         assert main(["export", tiny_spec.id, "--out", str(tmp_path / "out")]) == 0
     assert main(score) == 0
+
+
+def test_what_is_not_known_is_null_to_machines(
+    tiny_corpus: Path,
+    tiny_spec: RunSpec,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One window of validation, and one word in several voices, tell no standard error."""
+
+    def strict(*words: str) -> Any:
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    spec = tiny_spec.but({"data.validation": 16, "budget.amount": 1})
+    assert execute(spec, say=lambda text: None) == "done"
+    (validated,) = strict("show", spec.id)["end"]["validation"].values()
+    assert validated["stderr"] is None
+    said = against_noise(tiny_corpus, 3, real=3, noise=3, groups=("",))
+    voices = [replace(one, cluster="w") for one in said]
+    write_pairs(tmp_path / "w", voices, name="tiny/w", inventory=21, provenance={})
+    (score,) = strict("score", spec.id, "--benchmark", str(tmp_path / "w"))
+    assert score["stderr"] is None
 
 
 @pytest.mark.parametrize(
