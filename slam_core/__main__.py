@@ -148,10 +148,16 @@ def score(
 
     run = scratch.find(run)
     scores = score_run(run, benchmark, say=_say_aside if as_json else _say)
-    rate = validated_rate(Source(corpus=benchmark))
+    rate, groups = validated_rate(Source(corpus=benchmark)), group_scores(run, benchmark)
     if as_json:
-        others = (in_other_units(s.value, rate) if s.metric == "nll" else {} for s in scores)
-        told = [s.model_dump(mode="json") | more for s, more in zip(scores, others, strict=True)]
+        told = []
+        for s in scores:
+            more: dict[str, Any] = in_other_units(s.value, rate) if s.metric == "nll" else {}
+            if groups:
+                mine = {row["group"]: (*row[s.metric], row["items"]) for row in groups}
+                names = ("value", "stderr", "items")
+                more["groups"] = {g: dict(zip(names, m, strict=True)) for g, m in mine.items()}
+            told.append(s.model_dump(mode="json") | more)
         print(in_json(told))
         return
     for s in scores:
@@ -161,7 +167,7 @@ def score(
             f"{s.items} {'units' if nll else 'items'}, chance {s.chance:.2f}"
             + (f", {in_words(s.value, rate)}" if nll else "")
         )
-    for row in group_scores(run, benchmark):
+    for row in groups:
         shown = (f"{m} {row[m][0]:.3f} ± {row[m][1]:.3f}" for m in row if m.startswith("accuracy"))
         print(f"  {row['group']}: {', '.join(shown)}, {row['items']} items")
 

@@ -111,6 +111,9 @@ def test_score_is_recorded_once(
     shown = capsys.readouterr().out
     by_group = [float(value) for value in re.findall(r"(?:even|odd): accuracy ([\d.]+)", shown)]
     assert sum(by_group) / 2 == pytest.approx(first[0]["value"], abs=1e-3)
+    told = first[0]["groups"]
+    assert [told[name]["value"] for name in ("even", "odd")] == pytest.approx(by_group, abs=1e-3)
+    assert all(f"± {one['stderr']:.3f}, {one['items']} items" in shown for one in told.values())
     assert shown.count("30 items") == 2
     events = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_text()
     assert events.count('"score"') == 1
