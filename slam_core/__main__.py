@@ -102,7 +102,7 @@ def show(
 ) -> None:
     """What is known of a run: spec, state, progress, validation, scores."""
     from slam_core.journal import Journal
-    from slam_core.results import in_words, scores_of
+    from slam_core.results import in_other_units, in_words, scores_of
     from slam_core.streams import validated_rate
 
     run = scratch.find(run)
@@ -121,17 +121,20 @@ def show(
             for s in (scores_of(run, tried[-1].name, events) if tried else [])
         ],
     }
+    rates: dict[str, float | None] = {}
+    if validated := latest.get("done", {}).get("validation", {}):
+        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
+        rates = {Path(source.label).name: validated_rate(source) for source in sources}
     if as_json:
+        for name, value in validated.items():
+            value |= in_other_units(value["nll"], rates.get(name))
         print(in_json(facts))
         return
     for name, value in facts.items():
         print(f"{name:9} {json.dumps(value) if isinstance(value, dict | list) else value}")
-    if validated := latest.get("done", {}).get("validation"):
-        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
-        rates = {Path(source.label).name: validated_rate(source) for source in sources}
-        for name, value in validated.items():
-            nll = value["nll"]
-            print(f"validated on {name}: {nll:.4f} nats per unit, {in_words(nll, rates.get(name))}")
+    for name, value in validated.items():
+        nll = value["nll"]
+        print(f"validated on {name}: {nll:.4f} nats per unit, {in_words(nll, rates.get(name))}")
 
 
 @app.command()

@@ -73,6 +73,10 @@ def test_run_show_and_run_again(
     monkeypatch.setenv("SLAM_CORPORA", str(Path(_corpus(tiny_spec)).parent))
     assert main(["show", tiny_spec.id]) == 0
     assert f"validated on tiny: {told} of audio\n" in capsys.readouterr().out
+    assert main(["show", tiny_spec.id, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["end"]["validation"]["tiny"]
+    assert shown["perplexity"] == pytest.approx(math.exp(nll))
+    assert shown["bits_per_second"] == pytest.approx(bits)
 
 
 def test_score_is_recorded_once(
