@@ -230,7 +230,16 @@ def test_show_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", "dpo-share", "--scale", "huge"]) == 2
     assert "there are tiny, paper" in capsys.readouterr().err
     assert main(["show", "dpo-share", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["baseline"] == "0 h"
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["baseline"] == "0 h"
+    # What it is scored on at this scale, which has no transcripts.
+    assert f"scored on {', '.join(shown['metrics'])}\n" in out
+    assert f"with seeds {', '.join(map(str, shown['seeds']))}\n" in out
+    generation = shown["generation"]
+    assert (generation["count"], generation["corpus"]) == (100, "stories")
+    assert f"by run {generation['judge']}, the judge" in out
+    assert main(["show", "clip", "--json"]) == 0
+    assert "generation" not in json.loads(capsys.readouterr().out)
 
 
 def test_declarations_that_contradict_themselves() -> None:
@@ -927,9 +936,10 @@ def test_what_goes_on_with_a_launch_has_its_models(
 def test_runs_of_ablations_are_watched_and_cancelled(
     slam_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["status", "clip", "--json", "--results", str(tmp_path)]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert len(report["runs"]) == 12
+    for command in ("status", "plan"):
+        assert main([command, "clip", "--json", "--results", str(tmp_path)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert len(report["runs"]) == 12
     assert {run["state"] for run in report["runs"]} == {"missing"}
     assert main(["cancel", "clip", "dropout"]) == 0
     assert capsys.readouterr().out == "nothing of ablations-tiny is running on this host\n"
