@@ -135,6 +135,7 @@ def test_the_command_keeps_and_scores(
             "judge {judge} has a context of 32",
         ),
         (["--units", "6", "--seconds", "1"], "one of the two"),
+        (["--seconds", "0"], "0.01"),
         (["--split", "train"], "a model has seen it"),
         (["--wav", "/no/folder"], "/no/folder is no folder"),
     ],
@@ -164,3 +165,9 @@ def test_a_document_without_a_length_in_seconds_is_no_prompt(tmp_path: Path) -> 
     write_corpus(tmp_path / "short", made, name="short", **about)  # type: ignore[arg-type]
     found = beginnings(open_corpus(tmp_path / "short"), Prompts(n=3, seconds=0.4), 5)
     assert [(item.id, len(item.prompt)) for item in found] == [("d1", 10), ("d2", 10)]
+    made = [spoken(i, 0.0) for i in range(3)]
+    write_corpus(tmp_path / "text", made, name="text", **about)  # type: ignore[arg-type]
+    text = open_corpus(tmp_path / "text")
+    with pytest.raises(UsageError, match="has a length in seconds: give that of prompts in units"):
+        beginnings(text, Prompts(n=3), 5)
+    assert len(beginnings(text, Prompts(n=3, units=4, seconds=None), 5)) == 3
