@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +135,13 @@ def score_all(
             pool.submit(_score, run, tuple(names), speech): run for run, names in todo.items()
         }
         for count, done in enumerate(as_completed(waiting), start=1):
-            run, problems = waiting[done], done.result()
+            try:
+                run, problems = waiting[done], done.result()
+            except BrokenProcessPool:
+                raise SlamError(
+                    "a process that scores was killed, perhaps for want of memory: score with "
+                    "fewer --workers; what is scored is kept"
+                ) from None
             failed += bool(problems)
             for problem in problems:
                 if problem not in met:

@@ -7,6 +7,8 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -891,6 +893,22 @@ def test_of_two_revisions_the_one_that_is_here_counts(small: Scale, tmp_path: Pa
     ]
     merge(tmp_path, scores, Score)
     assert {row.mean for row in tabulate(study, tmp_path).metrics["sBLIMP"]} == {60.0}
+
+
+def test_a_process_that_scores_may_be_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a machine without memory does; which of them it was, nobody knows."""
+
+    def killed(*given: object) -> Future[list[str]]:
+        found = Future[list[str]]()
+        found.set_exception(BrokenProcessPool("a child process terminated abruptly"))
+        return found
+
+    monkeypatch.setattr("ablations.scoring.lacking", lambda *given: {"a" * 12: {"tiny": None}})
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", killed)
+    with pytest.raises(SlamError, match="for want of memory: score with fewer --workers"):
+        score_all([], tmp_path, 2, lambda text: None)
 
 
 def test_a_split_that_is_not_there_is_told_before_anything_trains(small: Scale) -> None:
