@@ -431,6 +431,10 @@ def test_a_table_tells_what_an_arm_does_in_each_setting(small: Scale, tmp_path: 
     assert ends == pytest.approx((interval.low, interval.high), rel=1e-9)
     assert len(fast["wide"]["seeds"]) == 2
     assert all("low" not in row for row in kept["rows"] if row["arm"] == "slow")
+    # A column says what its numbers are, as do their rows.
+    (head,) = [line for line in shown if line.startswith("val_loss")]
+    assert head.startswith("val_loss (nats per unit)  model ")
+    assert {row["unit"] for row in kept["rows"]} == {"nats per unit"}
     said = f"{interval.low:+.3f} to {interval.high:+.3f}"
     assert any(line.startswith("narrow: fast") and said in line for line in shown)
 
@@ -477,6 +481,8 @@ def test_a_table_heeds_the_error_of_the_items(small: Scale, tmp_path: Path) -> N
         ("faster", "better"),
     ]
     assert rows[0]["p"] < 0.01
+    assert 0 < rows[0]["detectable"] < 0.5
+    assert "sBLIMP (accuracy, %) " in str(table)
     assert kept["items"]["sBLIMP"] == {"error": 1.54, "many": 1052, "chance": 50.0}
     assert "  1052 items: standard error 1.5; differences of up to 4.3 may be of their choice" in (
         str(table).splitlines()
