@@ -224,6 +224,8 @@ def _mark(benchmark: str, revision: str, metric: str) -> str:
 
 def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -> list[str]:
     """What went wrong, in sentences."""
+    import torch
+
     from slam_core.scoring import score
 
     problems = []
@@ -236,6 +238,8 @@ def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -
                 score(run, one, say=_nothing)
         except SlamError as error:
             problems.append(f"{name}: {error}")
+        except torch.cuda.OutOfMemoryError:
+            problems.append(f"{name}: the GPU has no memory left; score with fewer --workers")
     return problems
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from speech_models import write_speech_models
 
@@ -34,7 +35,7 @@ from ablations.declare import (
 )
 from ablations.door import DOOR, words
 from ablations.scales import SCALES
-from ablations.scoring import Speech, check, lacking, score_all
+from ablations.scoring import Speech, check, lacking, score_all, score_here
 from analysis.ablate.tabulate import _in_between, _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
@@ -915,6 +916,18 @@ def test_a_process_that_scores_may_be_killed(
     monkeypatch.setattr(ProcessPoolExecutor, "submit", killed)
     with pytest.raises(SlamError, match="for want of memory: score with fewer --workers"):
         score_all([], tmp_path, 2, lambda text: None)
+
+
+def test_a_gpu_may_have_no_memory_for_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other benchmarks are scored all the same."""
+
+    def score(run: str, benchmark: str, **how: object) -> None:
+        if benchmark == "large":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr("slam_core.scoring.score", score)
+    said = score_here("a" * 12, ["large", "small"], None, None)
+    assert said == ["large: the GPU has no memory left; score with fewer --workers"]
 
 
 def test_a_split_that_is_not_there_is_told_before_anything_trains(small: Scale) -> None:
