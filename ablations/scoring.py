@@ -24,6 +24,7 @@ from slam_core.prompts import (
     transcripts_metric,
 )
 from slam_core.results import Score, read
+from sweeps.local import cores
 
 REPETITION = "auto_bleu_2"  # as scores name it
 
@@ -122,7 +123,7 @@ def score_all(
         specs = part.runs()
         for label in part.cells:
             runs.setdefault(specs[label].id, label)
-    width = workers or (1 if speech else min(len(todo), os.cpu_count() or 1))
+    width = workers or (1 if speech else min(len(todo), cores()))
     say(f"{len(todo)} runs to score, {width} at a time")
     failed = 0
     met: dict[str, int] = {}

@@ -918,6 +918,26 @@ def test_a_process_that_scores_may_be_killed(
         score_all([], tmp_path, 2, lambda text: None)
 
 
+def test_as_many_are_scored_at_a_time_as_a_container_has_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine has more: a process for each of these would have no memory."""
+
+    def scored(*given: object) -> Future[list[str]]:
+        found = Future[list[str]]()
+        found.set_result([])
+        return found
+
+    runs = {f"{i:012x}": {"tiny": None} for i in range(9)}
+    monkeypatch.setattr("ablations.scoring.lacking", lambda *given: runs)
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", scored)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {5})
+    said = list[str]()
+    assert score_all([], tmp_path, None, said.append) == 0
+    assert said[0] == "9 runs to score, 1 at a time"
+
+
 def test_a_gpu_may_have_no_memory_for_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other benchmarks are scored all the same."""
 
