@@ -372,6 +372,17 @@ def test_arms_that_are_nearly_alike_are_drawn_as_differences() -> None:
     assert draw_arms(by_arm(apart, beside=True)).axes[0].get_ylabel().startswith("training perp")
 
 
+def test_an_arm_whose_difference_is_not_known_is_none_of_the_baselines() -> None:
+    """A run that is not scored yet had a square at zero."""
+    c = np.linspace(1e10, 5e11, 40)
+    numbers = by_arm(dict.fromkeys("abc", (c, 2.3 + 0 * c)))
+    for setting in numbers["settings"]:
+        setting["arms"][2]["difference"] = dict.fromkeys(("value", "low", "high"))
+    _, ax = draw_arms(numbers).axes
+    squares = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "s"]
+    assert squares == [[0.0, 0.0], [-0.1, -1.0]]
+
+
 def test_doses_are_ours_alone_and_say_how_many_items() -> None:
     rows = [{"dose": x, "value": 50 + x, "sd": 0.5, "seeds": 3} for x in (0.0, 1.0, 2.0)]
     accuracy = {"metric": "sSC", "benchmark": "stories/story", "unit": "accuracy, %"}

@@ -64,7 +64,7 @@ def arms(numbers: Numbers) -> Figure:
         if setting["setting"]:
             models = dict.fromkeys(arm["model"] for arm in setting["arms"])
             top.set_title(f"{setting['setting']} ({', '.join(models)})", fontsize=8)
-        _validation(low, setting, names, colour)
+        _validation(low, setting, numbers["baseline"], colour)
     reach = [ax.get_xlim() for ax in ends]
     for ax in ends:
         ax.set_xlim(min(low for low, _ in reach), max(high for _, high in reach))
@@ -156,15 +156,17 @@ def _differences(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
     axes[0].set_ylabel(f'training loss, minus that of\n"{numbers["baseline"]}" on the same batches')
 
 
-def _validation(ax: Any, setting: Numbers, names: list[str], colour: dict[str, Any]) -> None:
-    """Each arm's paired difference to the baseline, in the order of the legend."""
+def _validation(ax: Any, setting: Numbers, baseline: str, colour: dict[str, Any]) -> None:
+    """Each arm's paired difference to the baseline, if it is known, in the order of the legend."""
+    names = list(colour)
     for arm in setting["arms"]:
         row, found = -names.index(arm["arm"]), arm["difference"]
         style: Any = {"color": colour[arm["arm"]]}
         if found["low"] is not None:
             ax.plot((found["low"], found["high"]), (row, row), lw=1.2, **style)
-        value = found["value"]  # None of the baseline
-        ax.plot(0.0 if value is None else value, row, "s", ms=4, mew=0, **style)
+        value = 0.0 if arm["arm"] == baseline else found["value"]
+        if value is not None:
+            ax.plot(value, row, "s", ms=4, mew=0, **style)
     ax.axvline(0, color=QUIET, lw=0.8, zorder=0)
     ax.set_yticks([-row for row in range(len(names))], names)
     ax.set_ylim(-len(names) + 0.4, 0.6)

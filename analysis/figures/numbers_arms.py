@@ -65,7 +65,7 @@ def curves(declared: Declared, results: Path) -> Numbers:
                 "text": any(source.modality in TEXT for source in sources[setting, arm]),
                 "curve": _mean_curve(found, flops),
                 "beside": _mean_curve(found, flops, base) if alike and arm != baseline else None,
-                "final": _final(list(row.values.values())),
+                "final": _final(list(row.values.values())) if row.values else None,
                 "difference": row.difference._asdict(),
                 "seeds": len(found),
             }
