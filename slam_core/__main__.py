@@ -101,7 +101,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What is known of a run: spec, state, progress, validation, scores."""
-    from slam_core.journal import Journal
+    from slam_core.journal import Journal, state_of
     from slam_core.results import in_other_units, in_words, scores_of
     from slam_core.streams import validated_rate
 
@@ -115,7 +115,7 @@ def show(
         "attempts": [folder.name for folder in tried],
         "spec": latest.get("start", {}).get("spec"),
         "progress": latest.get("progress"),
-        "end": latest.get("done") or latest.get("diverged") or latest.get("failed"),
+        "end": latest.get(state_of(events, held=False)),
         "scores": [
             s.model_dump(mode="json")
             for s in (scores_of(run, tried[-1].name, events) if tried else [])

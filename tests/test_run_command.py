@@ -17,6 +17,7 @@ from conftest import of_tokeniser, write_tiny_corpus
 from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.corpora import open_corpus
+from slam_core.journal import Journal
 from slam_core.pair_sets import Likelihood, Pair, write_pairs
 from slam_core.run import execute
 from slam_core.spec import RunSpec
@@ -297,6 +298,20 @@ def test_a_run_that_is_being_scored_is_done(
         # What takes no claim need not wait.
         assert main(["export", tiny_spec.id, "--out", str(tmp_path / "out")]) == 0
     assert main(score) == 0
+
+
+def test_an_attempt_that_goes_on_has_no_end(
+    slam_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It had failed, and was told to go on."""
+    journal = Journal(scratch.new_attempt("a" * 12))
+    ends = []
+    for event in ("start", "failed", "resume"):
+        journal.write(event, step=1, spec={}, error="why")
+        assert main(["show", "a", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        ends.append((shown["state"], shown["end"] and shown["end"]["error"]))
+    assert ends == [("interrupted", None), ("failed", "why"), ("interrupted", None)]
 
 
 def test_what_is_not_known_is_null_to_machines(
