@@ -171,7 +171,10 @@ def finished(run: str) -> tuple[Path, RunSpec]:
     """Latest attempt folder and spec of a run; `SlamError` unless it is done."""
     folder = scratch.latest(run)
     # Not by its claim: who scores it holds that, too.
-    if folder is None or Journal(folder).state() != "done":
+    ended = folder and Journal(folder).state()
+    if ended == "diverged":
+        raise SlamError(f"run {run} diverged: there is no model at its end; choose another run")
+    if folder is None or ended != "done":
         raise SlamError(f"run {run} is {scratch.state(run)}, not done; run it to its end first")
     return folder, read_spec(folder / "spec.json")
 

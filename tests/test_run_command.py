@@ -300,6 +300,17 @@ def test_a_run_that_is_being_scored_is_done(
     assert main(score) == 0
 
 
+def test_a_run_that_diverged_has_ended(slam_out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To run it to its end would do nothing."""
+    journal = Journal(scratch.new_attempt("a" * 12))
+    journal.write("start")
+    assert main(["score", "a", "--benchmark", "tales"]) == 1
+    assert "is interrupted, not done; run it to its end first" in capsys.readouterr().err
+    journal.write("diverged")
+    assert main(["score", "a", "--benchmark", "tales"]) == 1
+    assert "diverged: there is no model at its end" in capsys.readouterr().err
+
+
 def test_an_attempt_that_goes_on_has_no_end(
     slam_out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
