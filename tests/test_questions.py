@@ -362,7 +362,7 @@ def test_planted_effects_are_found(arms: Path, capsys: pytest.CaptureFixture[str
     assert better["difference"][0] == pytest.approx(0.01, abs=1e-3)  # of shares, not of per cent
     assert "new is better than base" in better["message"]
     out = said(capsys, *given, "--score", "acc")
-    assert "a: acc; arms by optimiser, against base" in out
+    assert "a: acc, shares of 1; arms by optimiser, against base" in out
     assert "note: of how many items acc is, is not known: a difference may be of " in out
     assert "nan" not in "\n".join(line for line in out.splitlines() if "left out" not in line)
     out = said(capsys, *given)
