@@ -370,6 +370,11 @@ def test_arms_that_are_nearly_alike_are_drawn_as_differences() -> None:
     assert low < 0.02 < high < 0.1
     apart = {"a": (c, loss), "b": (c, loss + 0.5)}
     assert draw_arms(by_arm(apart, beside=True)).axes[0].get_ylabel().startswith("training perp")
+    # Where the baseline came to no end there is nothing to be near to.
+    alone = by_arm(near, beside=True)
+    lone = alone["settings"][0]["arms"][1] | {"beside": None}
+    alone["settings"].append({"setting": "wide", "arms": [lone]})
+    assert draw_arms(alone).axes[0].get_ylabel().startswith("training perplexity")
 
 
 def test_an_arm_whose_difference_is_not_known_is_none_of_the_baselines() -> None:

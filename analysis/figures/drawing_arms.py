@@ -56,7 +56,7 @@ def arms(numbers: Numbers) -> Figure:
     else:
         above, ends = figure.subplots(2, many, sharey="row", height_ratios=(2.0, beneath - 0.3))
     colour = dict(zip(names, _colours(len(names)), strict=True))
-    if _close(settings):
+    if _close(numbers):
         _differences(above, numbers, colour)
     else:
         _training(above, numbers, colour)
@@ -84,13 +84,13 @@ def arms(numbers: Numbers) -> Figure:
     return figure
 
 
-def _close(settings: list[Numbers]) -> bool:
-    """Whether all arms see the same batches and end near each other, so that their curves would lie
-    on one another."""
-    found = [arm["beside"] for setting in settings for arm in setting["arms"]]
-    beside = [one for one in found if one]
-    late = [np.abs(one["loss"][len(one["loss"]) // 2 :]).mean() for one in beside]
-    return len(beside) == len(found) - len(settings) and bool(late) and max(late) < 0.1
+def _close(numbers: Numbers) -> bool:
+    """Whether all arms see the same batches as the baseline and end near it, so that their curves
+    would lie on one another."""
+    arms = [arm for setting in numbers["settings"] for arm in setting["arms"]]
+    beside = [arm["beside"] for arm in arms if arm["arm"] != numbers["baseline"]]
+    late = [np.abs(one["loss"][len(one["loss"]) // 2 :]).mean() for one in beside if one]
+    return all(beside) and bool(late) and max(late) < 0.1
 
 
 def _training(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
