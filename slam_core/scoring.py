@@ -20,7 +20,7 @@ from slam_core.files import write_file
 from slam_core.journal import Journal
 from slam_core.leaks import refuse_trained
 from slam_core.models import build
-from slam_core.pair_sets import Pairs, PairsManifest, open_pairs
+from slam_core.pair_sets import Pair, Pairs, PairsManifest, open_pairs
 from slam_core.provenance import pick_device
 from slam_core.results import Score, scores_of
 from slam_core.spec import RunSpec, read_spec
@@ -59,6 +59,11 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         if pairs:
             nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
             write_file(items_file(folder, name, revision), _items(pairs, nlls))
+            if cut := sum(_longest(item) > spec.data.context for item in pairs.items):
+                say(
+                    f"{cut} of {len(pairs)} items are longer than the run's context of "
+                    f"{spec.data.context} units: how they begin is not seen"
+                )
             clusters = [item.cluster for item in pairs.items]
             judged = accuracies(nlls, pairs.manifest.likelihood, clusters)
             for metric, (value, stderr) in judged.items():
@@ -75,6 +80,11 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
     return scores_on(run, folder, name, revision)
+
+
+def _longest(item: Pair) -> int:
+    """Units of the longer side, with its prompt."""
+    return item.prompt.size + max(item.positive.size, item.negative.size)
 
 
 def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpec) -> int:

@@ -124,6 +124,24 @@ def test_score_is_recorded_once(
     assert events.count('"score"') == 1
 
 
+def test_items_that_the_context_cuts_are_told(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Their accuracies are those of a benchmark without beginnings."""
+    long = against_noise(tiny_corpus, 3, real=17, noise=8, groups=("",))
+    short = against_noise(tiny_corpus, 2, real=16, noise=8, groups=("",))
+    items = [*long, *(replace(item, id=f"short {item.id}") for item in short)]
+    write_pairs(tmp_path / "set", items, name="tiny/set", inventory=21, provenance={})
+    assert main(["run", str(spec_file)]) == 0
+    assert main(["score", tiny_spec.id, "--benchmark", str(tmp_path / "set")]) == 0
+    assert "3 of 5 items are longer than the run's context of 16 units" in capsys.readouterr().out
+
+
 def test_a_set_that_compares_sums_is_scored_by_sums(
     spec_file: Path,
     tiny_spec: RunSpec,
