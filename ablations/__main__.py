@@ -69,10 +69,15 @@ def show(name: Name, scale: AtScale = "tiny", as_json: Json = False) -> None:
             "paper": one.where,
             "scale": scale,
         }
+        if asked := chosen.generation:
+            named = {"judge": asked.judge.id if asked.judge else None}
+            record["generation"] = asked.model_dump(mode="json", exclude={"judge"}) | named
         record |= {
+            "about": chosen.scale.about,
             "baseline": one.baseline,
             "base": base.model_dump(mode="json", exclude_none=True),
-            "metrics": list(one.metrics),
+            "metrics": list(chosen.metrics),
+            "seeds": list(chosen.scale.seeds),
         }
         record |= {
             "cells": {label: changes for label, (_, changes) in chosen.cells.items()},
@@ -113,12 +118,15 @@ def _given(value: Any) -> Any:
 
 
 @app.command()
-def plan(name: Name, scale: AtScale = "tiny", results: Results = RESULTS) -> None:
+def plan(
+    name: Name, scale: AtScale = "tiny", as_json: Json = False, results: Results = RESULTS
+) -> None:
     """What would run: ids, sizes, FLOPs, times, states. Launches nothing."""
     from ablations.catalogue import declared
     from sweeps.plan import plan as planned
 
-    print(planned(declared(name, scale), results))
+    found = planned(declared(name, scale), results)
+    print(json.dumps(found.record()) if as_json else found)
 
 
 @app.command()

@@ -10,6 +10,7 @@ ABLATION = Ablation(
     where="Figure 1",
     metrics=("sBLIMP", "sSC", "tSC", "sWUGGY", *GENERATED, *LOSSES),
     baseline="1 x",
+    dose="times the recipe's FLOPs (6ND)",
     settings={"": {"data.sources": PLENTY}},
     arms={
         "0.25 x": times(0.25, "26k", SMALL),

@@ -61,7 +61,8 @@ class Ablation(_Value):
     A setting's changes come before an arm's; an arm that is `By` scale is none where that says
     None. Each arm is trained at every value of the `tuned` fields and judged at its best, so that
     no arm suffers from another's optimum. `also` are further baselines, each with the arms that are
-    compared with it besides. Runs are scored on `metrics` of the scale. `where` names the paper's
+    compared with it besides. Runs are scored on `metrics` of the scale. `dose` is what the numbers
+    in the arms' names are of, with its unit, where they are of one thing. `where` names the paper's
     figure or table, `paper` holds its numbers.
     """
 
@@ -74,6 +75,7 @@ class Ablation(_Value):
     settings: dict[str, Changes] = Field(default={"": {}}, min_length=1)
     tuned: dict[str, tuple[Any, ...] | By] = {}
     also: dict[str, tuple[str, ...]] = {}
+    dose: str | By | None = None
     metrics: tuple[str, ...] = ("sBLIMP", "sSC", "tSC", "sWUGGY", *LOSSES)
     paper: Paper | None = None
 
@@ -209,6 +211,12 @@ class Declared:
         specs = specs_of(self.name, base, labelled)
         judge = self.generation.judge if self.generation else None
         return specs | ({JUDGE: judge} if judge else {})
+
+    @property
+    def dose(self) -> str | None:
+        """What the numbers in the arms' names are of, with its unit."""
+        said: str | None = self._here(self.ablation.dose)
+        return said
 
     @property
     def tuned(self) -> dict[str, tuple[Any, ...]]:

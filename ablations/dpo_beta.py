@@ -9,6 +9,7 @@ ABLATION = Ablation(
     where="not in the paper",
     metrics=("preferences", "consistency", "sBLIMP", "sWUGGY", *LOSSES),
     baseline="0.1",
+    dose="beta of DPO",
     arms={
         "0.01": LONGER | {"dpo.beta": 0.01},
         "0.1": LONGER,

@@ -1,7 +1,7 @@
 """Figure 5: how much of the budget should go to preferences?"""
 
 from ablations.declare import GENERATED, LOSSES, Ablation, Paper
-from ablations.scales import hours
+from ablations.scales import HOURS, hours
 
 ABLATION = Ablation(
     name="dpo-share",
@@ -9,6 +9,7 @@ ABLATION = Ablation(
     where="Figure 5",
     metrics=("preferences", "sBLIMP", "sSC", "tSC", "sWUGGY", *GENERATED, *LOSSES),
     baseline="0 h",
+    dose=HOURS,
     arms={
         "0 h": {},
         "0.25 h": hours(0.25),

@@ -1,7 +1,7 @@
 """Preferences that a small model can hear: who has spoken goes on."""
 
 from ablations.declare import GENERATED, LOSSES, Ablation
-from ablations.scales import VOICES, hours
+from ablations.scales import HOURS, VOICES, hours
 
 ABLATION = Ablation(
     name="dpo-voices",
@@ -9,6 +9,7 @@ ABLATION = Ablation(
     where="not in the paper",
     metrics=("consistency", "sBLIMP", "sSC", "tSC", "sWUGGY", *GENERATED, *LOSSES),
     baseline="0 h",
+    dose=HOURS,
     arms={
         "0 h": {},
         "0.25 h": hours(0.25) | VOICES,

@@ -8,6 +8,7 @@ ABLATION = Ablation(
     question="What share of the units should be synthetic?",
     where="not in the paper (its Table 1 has two shares)",
     baseline="0 %",
+    dose="synthetic share of the units (%)",
     tuned=RATES,
     arms={
         "0 %": {"data.sources": REAL},

@@ -7,6 +7,7 @@ ABLATION = Ablation(
     question="Does a short context want another RoPE base than the text LM's million?",
     where="Section 4.1, without numbers",
     baseline="1e4",
+    dose="base of the rotary positions",
     metrics=LOSSES,
     arms={
         "1e3": {"model.rope_theta": 1e3},

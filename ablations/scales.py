@@ -143,6 +143,12 @@ def hours(count: float, tiny: float | None = None) -> Changes:
     return {"dpo": _DPO, "dpo.fraction": share, "budget.amount": amount}
 
 
+# What arms of such `hours` are named by.
+HOURS = By(
+    tiny="hours for DPO of a day of 24: a share of the FLOPs (6ND)", paper="hours of 24 for DPO"
+)
+
+
 def sequences(context: int, count: int) -> Changes:
     """A batch of so many sequences of `context` units; at the tiny scale of a thirty-second as
     many, a quarter as long."""

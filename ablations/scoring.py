@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from slam_core.prompts import (
     transcripts_metric,
 )
 from slam_core.results import Score, read
+from sweeps.local import cores
 
 REPETITION = "auto_bleu_2"  # as scores name it
 
@@ -121,7 +123,7 @@ def score_all(
         specs = part.runs()
         for label in part.cells:
             runs.setdefault(specs[label].id, label)
-    width = workers or (1 if speech else min(len(todo), os.cpu_count() or 1))
+    width = workers or (1 if speech else min(len(todo), cores()))
     say(f"{len(todo)} runs to score, {width} at a time")
     failed = 0
     met: dict[str, int] = {}
@@ -134,7 +136,13 @@ def score_all(
             pool.submit(_score, run, tuple(names), speech): run for run, names in todo.items()
         }
         for count, done in enumerate(as_completed(waiting), start=1):
-            run, problems = waiting[done], done.result()
+            try:
+                run, problems = waiting[done], done.result()
+            except BrokenProcessPool:
+                raise SlamError(
+                    "a process that scores was killed, perhaps for want of memory: score with "
+                    "fewer --workers; what is scored is kept"
+                ) from None
             failed += bool(problems)
             for problem in problems:
                 if problem not in met:
@@ -217,6 +225,8 @@ def _mark(benchmark: str, revision: str, metric: str) -> str:
 
 def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -> list[str]:
     """What went wrong, in sentences."""
+    import torch
+
     from slam_core.scoring import score
 
     problems = []
@@ -229,6 +239,8 @@ def _score(run: str, asked: Sequence[str | Generation], speech: Speech | None) -
                 score(run, one, say=_nothing)
         except SlamError as error:
             problems.append(f"{name}: {error}")
+        except torch.cuda.OutOfMemoryError:
+            problems.append(f"{name}: the GPU has no memory left; score with fewer --workers")
     return problems
 
 

@@ -37,8 +37,8 @@ class Points:
     a run was trained on (None: every unit was new); `init` names the text LM a run started from
     ("" for a cold start) and `text` the text tokens it was trained on besides D; `seconds` training
     time; `scores` benchmark accuracies in [0, 1] by name (NaN where a run has none), and `items`
-    how many items each was measured on; `rest` is all else that decides a run whose `family` is an
-    arm, but for its seed.
+    how many independent items each was measured on; `rest` is all else that decides a run whose
+    `family` is an arm, but for its seed.
     """
 
     name: str

@@ -16,7 +16,7 @@ from slam_core.errors import SlamError, UsageError
 from slam_core.flops import convention
 
 if TYPE_CHECKING:
-    from slam_core.results import Result
+    from slam_core.results import Result, Score
 
 
 FAMILY = "model.family"
@@ -278,9 +278,9 @@ def _repeats(tokens: Floats, unique: Floats | None) -> str:
 def _scores(
     folder: Path, results: Sequence[Result]
 ) -> tuple[Mapping[str, Floats], Mapping[str, Floats], list[str]]:
-    """Accuracies and item counts by benchmark (`name`, or `name:metric` for another metric than
-    accuracy), NaN where a run was not scored. Of a benchmark's revisions the one that most runs
-    were scored on counts, of equals the newest; notes say what that leaves out."""
+    """Accuracies and counts of independent items by benchmark (`name`, or `name:metric` for another
+    metric than accuracy), NaN where a run was not scored. Of a benchmark's revisions the one that
+    most runs were scored on counts, of equals the newest; notes say what that leaves out."""
     from slam_core.results import Score, read
 
     row = {(result.run, result.attempt): i for i, result in enumerate(results)}
@@ -300,13 +300,22 @@ def _scores(
         scored = revisions[chosen]
         values[name], items[name] = np.full((2, len(results)), np.nan)
         for i, score in scored.items():
-            values[name][i], items[name][i] = score.value, score.items
+            values[name][i], items[name][i] = score.value, _independent(score)
         if others := set().union(*revisions.values()) - scored.keys():
             notes.append(
                 f"{len(others)} runs were scored on {name} as it was before or after revision "
                 f"{chosen}, which most were: left out there; score all runs on it as it is"
             )
     return values, items, notes
+
+
+def _independent(score: Score) -> float:
+    """So many independent items have the standard error of an accuracy: fewer than were scored,
+    where some are of one cluster."""
+    spread = score.value * (1 - score.value)
+    if not (spread and score.stderr > 0):
+        return score.items
+    return max(1.0, min(score.items, round(spread / score.stderr**2)))
 
 
 def _only_corpus(results: Iterable[Result]) -> str:

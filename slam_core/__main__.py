@@ -13,7 +13,7 @@ import typer
 
 from slam_core import scratch
 from slam_core.bits import deduplicate
-from slam_core.cli import Json, application
+from slam_core.cli import Json, application, in_json
 from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from
@@ -101,8 +101,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What is known of a run: spec, state, progress, validation, scores."""
-    from slam_core.journal import Journal
-    from slam_core.results import in_words, scores_of
+    from slam_core.journal import Journal, state_of
+    from slam_core.results import in_other_units, in_words, scores_of
     from slam_core.streams import validated_rate
 
     run = scratch.find(run)
@@ -115,23 +115,26 @@ def show(
         "attempts": [folder.name for folder in tried],
         "spec": latest.get("start", {}).get("spec"),
         "progress": latest.get("progress"),
-        "end": latest.get("done") or latest.get("diverged") or latest.get("failed"),
+        "end": latest.get(state_of(events, held=False)),
         "scores": [
             s.model_dump(mode="json")
             for s in (scores_of(run, tried[-1].name, events) if tried else [])
         ],
     }
+    rates: dict[str, float | None] = {}
+    if validated := latest.get("done", {}).get("validation", {}):
+        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
+        rates = {Path(source.label).name: validated_rate(source) for source in sources}
     if as_json:
-        print(json.dumps(facts))
+        for name, value in validated.items():
+            value |= in_other_units(value["nll"], rates.get(name))
+        print(in_json(facts))
         return
     for name, value in facts.items():
         print(f"{name:9} {json.dumps(value) if isinstance(value, dict | list) else value}")
-    if validated := latest.get("done", {}).get("validation"):
-        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
-        rates = {Path(source.label).name: validated_rate(source) for source in sources}
-        for name, value in validated.items():
-            nll = value["nll"]
-            print(f"validated on {name}: {nll:.4f} nats per unit, {in_words(nll, rates.get(name))}")
+    for name, value in validated.items():
+        nll = value["nll"]
+        print(f"validated on {name}: {nll:.4f} nats per unit, {in_words(nll, rates.get(name))}")
 
 
 @app.command()
@@ -148,17 +151,17 @@ def score(
 
     run = scratch.find(run)
     scores = score_run(run, benchmark, say=_say_aside if as_json else _say)
-    rate = validated_rate(Source(corpus=benchmark))
+    rate, groups = validated_rate(Source(corpus=benchmark)), group_scores(run, benchmark)
     if as_json:
-        print(
-            json.dumps(
-                [
-                    s.model_dump(mode="json")
-                    | (in_other_units(s.value, rate) if s.metric == "nll" else {})
-                    for s in scores
-                ]
-            )
-        )
+        told = []
+        for s in scores:
+            more: dict[str, Any] = in_other_units(s.value, rate) if s.metric == "nll" else {}
+            if groups:
+                mine = {row["group"]: (*row[s.metric], row["items"]) for row in groups}
+                names = ("value", "stderr", "items")
+                more["groups"] = {g: dict(zip(names, m, strict=True)) for g, m in mine.items()}
+            told.append(s.model_dump(mode="json") | more)
+        print(in_json(told))
         return
     for s in scores:
         nll = s.metric == "nll"
@@ -167,7 +170,7 @@ def score(
             f"{s.items} {'units' if nll else 'items'}, chance {s.chance:.2f}"
             + (f", {in_words(s.value, rate)}" if nll else "")
         )
-    for row in group_scores(run, benchmark):
+    for row in groups:
         shown = (f"{m} {row[m][0]:.3f} ± {row[m][1]:.3f}" for m in row if m.startswith("accuracy"))
         print(f"  {row['group']}: {', '.join(shown)}, {row['items']} items")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,3 +18,8 @@ def application(about: str | None) -> typer.Typer:
     return typer.Typer(
         help=about, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
     )
+
+
+def in_json(value: Any) -> str:
+    """What `--json` prints: NaN and infinity, for which JSON has no words, are null."""
+    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda word: None))

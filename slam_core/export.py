@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -91,10 +92,11 @@ def export(run: str, out: Path, layout: str = "transformers", *, say: Say) -> No
             _as_slamkit(draft, model, spec)
         share(draft)
         draft.rename(out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # a full disk is either
         shutil.rmtree(draft, ignore_errors=True)
         raise SlamError(
-            f"cannot write {out}: {error.strerror}; choose another --out, or free some space"
+            f"cannot write {out}: {getattr(error, 'strerror', None) or error}; choose another "
+            "--out, or free some space"
         ) from error
 
 

@@ -199,6 +199,11 @@ def generate(
             say(f"{len(items)} documents of {corpus.name} are long enough, not {prompts.n}")
         for judge in (repetition(), *judges):
             if known.issuperset(judge.metrics):
+                if judge in judges:
+                    say(
+                        f"run {run} has {judge.metrics[0]} of these already; recordings and models "
+                        "are known by their names: give others another"
+                    )
                 continue
             for metric, values in zip(judge.metrics, judge.values(items), strict=True):
                 if metric not in known:

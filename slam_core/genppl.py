@@ -49,15 +49,15 @@ def genppl(voice: str, speak: Speak, asr: str, lm: str, say: Callable[[str], Non
         return math.log(config.get_text_config().vocab_size)
 
     def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
-        waves = speak(items)
+        # A Whisper hears words in silence, too: what is empty is not asked of it.
+        waves = speak([item for item in items if item.continuation])
         chance()  # an unknown text model is named before anything is heard
-        texts = transcripts(waves, asr)
-        nlls = text_nll(texts, lm)
-        if silent := len(texts) - len(nlls):
-            say(f"{silent} of {len(texts)} continuations have no words and are left out")
+        nlls = text_nll(transcripts(waves, asr), lm)
+        if silent := len(items) - len(nlls):
+            say(f"{silent} of {len(items)} continuations have no words and are left out")
         if len(nlls) < 2:
             raise SlamError(
-                f"{len(nlls)} of {len(texts)} continuations have words: too few to take a "
+                f"{len(nlls)} of {len(items)} continuations have words: too few to take a "
                 "perplexity of; ask for more, or look at the recordings"
             )
         return [nlls]

@@ -115,7 +115,7 @@ def find_pairs(name_or_path: str | Path) -> Path:
     for place in (path, *(home / path for home in homes())):
         if (place / "pairs.json").is_file():
             return place
-    if path.parent.parent.name == "preferences":
+    if "preferences" in (path.parent.name, path.parent.parent.name):
         raise UsageError(
             f"no preferences {str(path)!r}: say <corpus>/preferences/<name>/train or held_out "
             "(`python -m slam_core preferences` makes them)"

@@ -54,7 +54,7 @@ class Continuation:
 
 def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]:
     """Prompts with empty continuations; `UsageError` unless two documents are longer than their
-    prompts."""
+    prompts, and for seconds of what has none."""
     found = []
     for document in corpus.documents(prompts.split):
         length = prompts.units
@@ -62,6 +62,11 @@ def beginnings(corpus: Corpus, prompts: Prompts, new: int) -> list[Continuation]
             length = round((prompts.seconds or 0.0) * document.units / max(document.seconds, 0.01))
         if 0 < length < document.units:
             found.append((document, length))
+    if prompts.units is None and not any(d.seconds for d in corpus.documents(prompts.split)):
+        raise UsageError(
+            f"no {prompts.split} document of corpus '{corpus.name}' has a length in seconds: give "
+            "that of prompts in units (--units)"
+        )
     if len(found) < 2:
         raise UsageError(
             f"{len(found)} {prompts.split} documents of corpus '{corpus.name}' are longer than "

@@ -20,7 +20,7 @@ from slam_core.files import write_file
 from slam_core.journal import Journal
 from slam_core.leaks import refuse_trained
 from slam_core.models import build
-from slam_core.pair_sets import Pairs, PairsManifest, open_pairs
+from slam_core.pair_sets import Pair, Pairs, PairsManifest, open_pairs
 from slam_core.provenance import pick_device
 from slam_core.results import Score, scores_of
 from slam_core.spec import RunSpec, read_spec
@@ -59,6 +59,11 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         if pairs:
             nlls = pair_nlls(model, pairs, eos=vocab - 1, context=spec.data.context)
             write_file(items_file(folder, name, revision), _items(pairs, nlls))
+            if cut := sum(_longest(item) > spec.data.context for item in pairs.items):
+                say(
+                    f"{cut} of {len(pairs)} items are longer than the run's context of "
+                    f"{spec.data.context} units: how they begin is not seen"
+                )
             clusters = [item.cluster for item in pairs.items]
             judged = accuracies(nlls, pairs.manifest.likelihood, clusters)
             for metric, (value, stderr) in judged.items():
@@ -75,6 +80,11 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
                 journal = Journal(folder)
                 journal.write("score", benchmark=name, revision=revision, metric=metric, **numbers)
     return scores_on(run, folder, name, revision)
+
+
+def _longest(item: Pair) -> int:
+    """Units of the longer side, with its prompt."""
+    return item.prompt.size + max(item.positive.size, item.negative.size)
 
 
 def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpec) -> int:
@@ -169,10 +179,13 @@ def scores_on(run: str, folder: Path, name: str, revision: str) -> list[Score]:
 
 def finished(run: str) -> tuple[Path, RunSpec]:
     """Latest attempt folder and spec of a run; `SlamError` unless it is done."""
-    state = scratch.state(run)
-    if state != "done":
-        raise SlamError(f"run {run} is {state}, not done; run it to its end first")
-    folder = scratch.attempts(run)[-1]
+    folder = scratch.latest(run)
+    # Not by its claim: who scores it holds that, too.
+    ended = folder and Journal(folder).state()
+    if ended == "diverged":
+        raise SlamError(f"run {run} diverged: there is no model at its end; choose another run")
+    if folder is None or ended != "done":
+        raise SlamError(f"run {run} is {scratch.state(run)}, not done; run it to its end first")
     return folder, read_spec(folder / "spec.json")
 
 

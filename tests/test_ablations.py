@@ -7,12 +7,15 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from speech_models import write_speech_models
 
@@ -32,7 +35,7 @@ from ablations.declare import (
 )
 from ablations.door import DOOR, words
 from ablations.scales import SCALES
-from ablations.scoring import Speech, check, lacking, score_all
+from ablations.scoring import Speech, check, lacking, score_all, score_here
 from analysis.ablate.tabulate import _in_between, _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
@@ -142,6 +145,16 @@ def units_of(spec: RunSpec, params: float) -> tuple[float, float]:
     return (1 - share) * units, share * units
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_arms_that_are_doses_say_of_what(scale: str) -> None:
+    told = {name for name in catalogue() if declared(name, scale).dose}
+    assert {"dpo-share", "dpo-voices", "mix-ratio"} < told
+    for name in catalogue():
+        study = declared(name, scale)
+        units = {numbers_arms._dose(arm)[1] for arm in study.arms}
+        assert (name in told) == (len(units) == 1 and len(study.arms) > 2)
+
+
 def test_larger_budgets_have_two_epochs_of_preferences() -> None:
     runs = declared("scaled", "paper").runs()
     for arm, params, units in (("scaled", SLAM, 16.7e9), ("large", 1.3e9, 6.1e9)):
@@ -220,7 +233,16 @@ def test_show_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", "dpo-share", "--scale", "huge"]) == 2
     assert "there are tiny, paper" in capsys.readouterr().err
     assert main(["show", "dpo-share", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["baseline"] == "0 h"
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["baseline"] == "0 h"
+    # What it is scored on at this scale, which has no transcripts.
+    assert f"scored on {', '.join(shown['metrics'])}\n" in out
+    assert f"with seeds {', '.join(map(str, shown['seeds']))}\n" in out
+    generation = shown["generation"]
+    assert (generation["count"], generation["corpus"]) == (100, "stories")
+    assert f"by run {generation['judge']}, the judge" in out
+    assert main(["show", "clip", "--json"]) == 0
+    assert "generation" not in json.loads(capsys.readouterr().out)
 
 
 def test_declarations_that_contradict_themselves() -> None:
@@ -410,6 +432,10 @@ def test_a_table_tells_what_an_arm_does_in_each_setting(small: Scale, tmp_path: 
     assert ends == pytest.approx((interval.low, interval.high), rel=1e-9)
     assert len(fast["wide"]["seeds"]) == 2
     assert all("low" not in row for row in kept["rows"] if row["arm"] == "slow")
+    # A column says what its numbers are, as do their rows.
+    (head,) = [line for line in shown if line.startswith("val_loss")]
+    assert head.startswith("val_loss (nats per unit)  model ")
+    assert {row["unit"] for row in kept["rows"]} == {"nats per unit"}
     said = f"{interval.low:+.3f} to {interval.high:+.3f}"
     assert any(line.startswith("narrow: fast") and said in line for line in shown)
 
@@ -456,6 +482,8 @@ def test_a_table_heeds_the_error_of_the_items(small: Scale, tmp_path: Path) -> N
         ("faster", "better"),
     ]
     assert rows[0]["p"] < 0.01
+    assert 0 < rows[0]["detectable"] < 0.5
+    assert "sBLIMP (accuracy, %) " in str(table)
     assert kept["items"]["sBLIMP"] == {"error": 1.54, "many": 1052, "chance": 50.0}
     assert "  1052 items: standard error 1.5; differences of up to 4.3 may be of their choice" in (
         str(table).splitlines()
@@ -494,6 +522,15 @@ def test_a_table_says_what_arms_have_besides(small: Scale, tmp_path: Path) -> No
     assert notes("rates", **once) == ()
     tuned = notes("tuned", arms=arms, tuned={"optim.lr": (1e-3, 1e-2)})
     assert not any("one learning rate" in note for note in tuned)
+
+
+def test_doses_are_of_what_their_ablation_says(small: Scale, tmp_path: Path) -> None:
+    arms = {f"{n} h": {"optim.lr": n / 1000} for n in (1, 2, 3)}
+    hours = PLAIN.model_copy(update={"arms": arms, "baseline": "1 h"})
+    record(hours.at(small), tmp_path, lambda cell: 2.0)
+    assert numbers_arms.doses(hours.at(small), tmp_path)["dose"] == "plain (h)"
+    told = hours.model_copy(update={"dose": By(tiny="hours of two", paper="hours")})
+    assert numbers_arms.doses(told.at(small), tmp_path)["dose"] == "hours of two"
 
 
 def test_arms_are_compared_with_a_further_baseline(small: Scale, tmp_path: Path) -> None:
@@ -865,6 +902,54 @@ def test_of_two_revisions_the_one_that_is_here_counts(small: Scale, tmp_path: Pa
     assert {row.mean for row in tabulate(study, tmp_path).metrics["sBLIMP"]} == {60.0}
 
 
+def test_a_process_that_scores_may_be_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a machine without memory does; which of them it was, nobody knows."""
+
+    def killed(*given: object) -> Future[list[str]]:
+        found = Future[list[str]]()
+        found.set_exception(BrokenProcessPool("a child process terminated abruptly"))
+        return found
+
+    monkeypatch.setattr("ablations.scoring.lacking", lambda *given: {"a" * 12: {"tiny": None}})
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", killed)
+    with pytest.raises(SlamError, match="for want of memory: score with fewer --workers"):
+        score_all([], tmp_path, 2, lambda text: None)
+
+
+def test_as_many_are_scored_at_a_time_as_a_container_has_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine has more: a process for each of these would have no memory."""
+
+    def scored(*given: object) -> Future[list[str]]:
+        found = Future[list[str]]()
+        found.set_result([])
+        return found
+
+    runs = {f"{i:012x}": {"tiny": None} for i in range(9)}
+    monkeypatch.setattr("ablations.scoring.lacking", lambda *given: runs)
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", scored)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {5})
+    said = list[str]()
+    assert score_all([], tmp_path, None, said.append) == 0
+    assert said[0] == "9 runs to score, 1 at a time"
+
+
+def test_a_gpu_may_have_no_memory_for_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other benchmarks are scored all the same."""
+
+    def score(run: str, benchmark: str, **how: object) -> None:
+        if benchmark == "large":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr("slam_core.scoring.score", score)
+    said = score_here("a" * 12, ["large", "small"], None, None)
+    assert said == ["large: the GPU has no memory left; score with fewer --workers"]
+
+
 def test_a_split_that_is_not_there_is_told_before_anything_trains(small: Scale) -> None:
     elsewhere = small.generation.model_copy(update={"split": "extra"})
     study = SPOKEN.at(small.model_copy(update={"generation": elsewhere}))
@@ -908,9 +993,10 @@ def test_what_goes_on_with_a_launch_has_its_models(
 def test_runs_of_ablations_are_watched_and_cancelled(
     slam_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["status", "clip", "--json", "--results", str(tmp_path)]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert len(report["runs"]) == 12
+    for command in ("status", "plan"):
+        assert main([command, "clip", "--json", "--results", str(tmp_path)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert len(report["runs"]) == 12
     assert {run["state"] for run in report["runs"]} == {"missing"}
     assert main(["cancel", "clip", "dropout"]) == 0
     assert capsys.readouterr().out == "nothing of ablations-tiny is running on this host\n"

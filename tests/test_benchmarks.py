@@ -319,7 +319,7 @@ def test_storycloze_of_several_speakers_in_parquet(tmp_path: Path) -> None:
     assert (alone.id, alone.group) == ("a-1", "")
 
 
-def test_salmon_has_eight_parts(tmp_path: Path) -> None:
+def test_salmon_has_eight_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stems = [f"sample_{i}_{j}" for i in (0, 2, 10) for j in (0, 1)]
     names = [Path(part) / f"{stem}.wav" for part in SALMON for stem in stems]
     random.Random(1).shuffle(names)
@@ -335,6 +335,8 @@ def test_salmon_has_eight_parts(tmp_path: Path) -> None:
     tone(part / "sample_4_1.wav", 400)
     (one,) = audio_pairs("salmon", part)
     assert (one.id, one.group) == ("rir_consistency/4", "rir_consistency")
+    monkeypatch.chdir(part)
+    assert list(audio_pairs("salmon", Path())) == [one]
     (part / "sample_4_0.wav").unlink()
     with pytest.raises(SlamError, match=r"sample 4 of rir_consistency has only the files \[1\]"):
         list(audio_pairs("salmon", tmp_path))

@@ -115,6 +115,8 @@ def test_what_repeats_itself_can_be_left_out(pairs: Pairs) -> None:
         choices(stories)
     with pytest.raises(UsageError, match="no preferences 'stories/preferences/none/train'"):
         open_pairs("stories/preferences/none/train")
+    with pytest.raises(UsageError, match="no preferences 'stories/preferences/endings'"):
+        open_pairs("stories/preferences/endings")
 
 
 def test_the_log_probability_of_an_end_is_that_of_its_units(pairs: Pairs) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from worlds import SPEECH, isoflop_grid, noisy, points
 
+from ablations.catalogue import declared
 from analysis import published
 from analysis.ablate import effects
 from analysis.epochs import RepeatedLaw
@@ -24,6 +25,7 @@ from analysis.figures.drawing_arms import arms as draw_arms
 from analysis.figures.drawing_arms import dose as draw_dose
 from analysis.figures.drawing_laws import frontier, surface
 from analysis.figures.drawing_scores import downstream as draw_downstream
+from analysis.figures.numbers_arms import doses
 from analysis.fit_records import isoflop_size
 from analysis.fits import Fits, Settings, compute
 from analysis.laws import SIX_ND, Floats
@@ -368,6 +370,22 @@ def test_arms_that_are_nearly_alike_are_drawn_as_differences() -> None:
     assert low < 0.02 < high < 0.1
     apart = {"a": (c, loss), "b": (c, loss + 0.5)}
     assert draw_arms(by_arm(apart, beside=True)).axes[0].get_ylabel().startswith("training perp")
+    # Where the baseline came to no end there is nothing to be near to.
+    alone = by_arm(near, beside=True)
+    lone = alone["settings"][0]["arms"][1] | {"beside": None}
+    alone["settings"].append({"setting": "wide", "arms": [lone]})
+    assert draw_arms(alone).axes[0].get_ylabel().startswith("training perplexity")
+
+
+def test_an_arm_whose_difference_is_not_known_is_none_of_the_baselines() -> None:
+    """A run that is not scored yet had a square at zero."""
+    c = np.linspace(1e10, 5e11, 40)
+    numbers = by_arm(dict.fromkeys("abc", (c, 2.3 + 0 * c)))
+    for setting in numbers["settings"]:
+        setting["arms"][2]["difference"] = dict.fromkeys(("value", "low", "high"))
+    _, ax = draw_arms(numbers).axes
+    squares = [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "s"]
+    assert squares == [[0.0, 0.0], [-0.1, -1.0]]
 
 
 def test_doses_are_ours_alone_and_say_how_many_items() -> None:
@@ -375,7 +393,7 @@ def test_doses_are_ours_alone_and_say_how_many_items() -> None:
     accuracy = {"metric": "sSC", "benchmark": "stories/story", "unit": "accuracy, %"}
     accuracy |= {"items": 1052, "error": 1.54, "chance": 50.0, "documents": None}
     accuracy["settings"] = [{"setting": "", "ours": rows}]
-    figure = draw_dose({"name": "dpo-share-tiny", "unit": "h", "metrics": [accuracy]})
+    figure = draw_dose({"dose": "hours for DPO", "unit": "h", "metrics": [accuracy]})
     (ax,) = figure.axes
     assert ax.get_title() == "sSC\nstories/story\n1052 items"
     (legend,) = figure.legends
@@ -383,7 +401,15 @@ def test_doses_are_ours_alone_and_say_how_many_items() -> None:
     assert words[0] == "ours, mean and s.d. of 3 seeds"
     assert "two standard errors of the items around it" in words
     assert not any(line.get_marker() == "*" for line in ax.lines)
-    assert figure.get_supxlabel().startswith("hours for DPO of a day of 24: a share of the FLOPs")
+    assert figure.get_supxlabel() == "hours for DPO"
+
+
+def test_the_axis_of_doses_says_what_they_are_of() -> None:
+    """Of two ablations in hours one had its own name there."""
+    results = Path(__file__).parents[1] / "results"
+    said = "hours for DPO of a day of 24: a share of the FLOPs (6ND)"
+    for name in ("dpo-share", "dpo-voices"):
+        assert draw_dose(doses(declared(name, "tiny"), results)).get_supxlabel() == said
 
 
 def test_figures_are_chosen_by_name(fits: Fits, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,14 @@ def test_a_full_disk_is_said_and_survived(
     assert main(["run", str(spec_file)]) == 0
     assert len(scratch.attempts(tiny_spec.id)) == 1
     assert numbers(tiny_spec.id) == reference
+    # Room for the two configs of an export, and not for its weights.
+    capsys.readouterr()
+    filler.write_bytes(b"x" * (shutil.disk_usage(small_disk).free - 3 * 4096))
+    assert main(["export", tiny_spec.id, "--out", str(small_disk / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "cannot write" in error
+    assert "choose another --out, or free some space" in error
+    assert not list(small_disk.glob("*out*"))
 
 
 def test_a_read_only_folder_is_said_and_can_still_be_read(

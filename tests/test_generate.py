@@ -101,9 +101,12 @@ def test_the_command_keeps_and_scores(
     # A judge later: nothing is sampled again, its scores are appended, once.
     Path(found["file"]).touch()
     stamp = Path(found["file"]).stat().st_mtime_ns
-    for _ in range(2):
+    for again in (False, True):
         assert main([*words, "--judge", judge]) == 0
-        found = json.loads(capsys.readouterr().out)
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        # Recordings of a folder of that name may be others by now.
+        assert (f"run {run} has nll:{judge} of these already" in err) == again
     assert Path(found["file"]).stat().st_mtime_ns == stamp
     assert len(found["scores"]) == 4
     events = Journal(scratch.attempts(run)[-1]).events()
@@ -135,6 +138,7 @@ def test_the_command_keeps_and_scores(
             "judge {judge} has a context of 32",
         ),
         (["--units", "6", "--seconds", "1"], "one of the two"),
+        (["--seconds", "0"], "0.01"),
         (["--split", "train"], "a model has seen it"),
         (["--wav", "/no/folder"], "/no/folder is no folder"),
     ],
@@ -164,3 +168,9 @@ def test_a_document_without_a_length_in_seconds_is_no_prompt(tmp_path: Path) -> 
     write_corpus(tmp_path / "short", made, name="short", **about)  # type: ignore[arg-type]
     found = beginnings(open_corpus(tmp_path / "short"), Prompts(n=3, seconds=0.4), 5)
     assert [(item.id, len(item.prompt)) for item in found] == [("d1", 10), ("d2", 10)]
+    made = [spoken(i, 0.0) for i in range(3)]
+    write_corpus(tmp_path / "text", made, name="text", **about)  # type: ignore[arg-type]
+    text = open_corpus(tmp_path / "text")
+    with pytest.raises(UsageError, match="has a length in seconds: give that of prompts in units"):
+        beginnings(text, Prompts(n=3), 5)
+    assert len(beginnings(text, Prompts(n=3, units=4, seconds=None), 5)) == 3

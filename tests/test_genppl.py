@@ -53,6 +53,10 @@ def test_from_units_to_perplexity(
     assert len(spoken) == 2, texts
     assert judge.values(ITEMS) == [spoken]
     assert not said
+    # An empty one has no recording, and no words, whatever is heard in silence.
+    assert judge.values([*ITEMS, Continuation("s/9", [1, 2], [], True, [6])]) == [spoken]
+    assert said == ["1 of 3 continuations have no words and are left out"]
+    said.clear()
     silent = [ITEMS[0], Continuation("s/2", [1, 2], [20], True, [6])]
     monkeypatch.setattr("slam_core.genppl.transcripts", lambda waves, asr: [texts[0], ""])
     with pytest.raises(SlamError, match="1 of 2 continuations have words: too few"):

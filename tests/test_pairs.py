@@ -298,6 +298,8 @@ def test_ends_of_stories_against_ends_that_do_not_follow(
         assert np.array_equal(pair.positive, reader(of.right, ANNA, 0))
         assert np.array_equal(pair.negative, reader(of.wrong["story"], ANNA, 0))
     assert len(list(pairs.endings(corpus, "story", reader, ("train",), 1))) == 1
+    with pytest.raises(UsageError, match=r"kind 'stroy'; they have .*; did you mean 'story'\?"):
+        list(pairs.endings(corpus, "stroy", reader, pairs.HELD_OUT, 99))
 
 
 def test_a_corpus_of_other_units_is_told_before_anything_is_read(tiny_corpus: Path) -> None:

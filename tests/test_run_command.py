@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import of_tokeniser, write_tiny_corpus
@@ -16,6 +17,7 @@ from conftest import of_tokeniser, write_tiny_corpus
 from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.corpora import open_corpus
+from slam_core.journal import Journal
 from slam_core.pair_sets import Likelihood, Pair, write_pairs
 from slam_core.run import execute
 from slam_core.spec import RunSpec
@@ -72,6 +74,10 @@ def test_run_show_and_run_again(
     monkeypatch.setenv("SLAM_CORPORA", str(Path(_corpus(tiny_spec)).parent))
     assert main(["show", tiny_spec.id]) == 0
     assert f"validated on tiny: {told} of audio\n" in capsys.readouterr().out
+    assert main(["show", tiny_spec.id, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["end"]["validation"]["tiny"]
+    assert shown["perplexity"] == pytest.approx(math.exp(nll))
+    assert shown["bits_per_second"] == pytest.approx(bits)
 
 
 def test_score_is_recorded_once(
@@ -110,9 +116,30 @@ def test_score_is_recorded_once(
     shown = capsys.readouterr().out
     by_group = [float(value) for value in re.findall(r"(?:even|odd): accuracy ([\d.]+)", shown)]
     assert sum(by_group) / 2 == pytest.approx(first[0]["value"], abs=1e-3)
+    told = first[0]["groups"]
+    assert [told[name]["value"] for name in ("even", "odd")] == pytest.approx(by_group, abs=1e-3)
+    assert all(f"± {one['stderr']:.3f}, {one['items']} items" in shown for one in told.values())
     assert shown.count("30 items") == 2
     events = (scratch.attempts(tiny_spec.id)[-1] / "events.jsonl").read_text()
     assert events.count('"score"') == 1
+
+
+def test_items_that_the_context_cuts_are_told(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Their accuracies are those of a benchmark without beginnings."""
+    long = against_noise(tiny_corpus, 3, real=17, noise=8, groups=("",))
+    short = against_noise(tiny_corpus, 2, real=16, noise=8, groups=("",))
+    items = [*long, *(replace(item, id=f"short {item.id}") for item in short)]
+    write_pairs(tmp_path / "set", items, name="tiny/set", inventory=21, provenance={})
+    assert main(["run", str(spec_file)]) == 0
+    assert main(["score", tiny_spec.id, "--benchmark", str(tmp_path / "set")]) == 0
+    assert "3 of 5 items are longer than the run's context of 16 units" in capsys.readouterr().out
 
 
 def test_a_set_that_compares_sums_is_scored_by_sums(
@@ -270,6 +297,75 @@ def test_a_score_cut_short_is_completed(
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
     assert main(score) == 0
     assert json.loads(capsys.readouterr().out) == whole
+
+
+def test_a_run_that_is_being_scored_is_done(
+    spec_file: Path,
+    tiny_spec: RunSpec,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who asks for another score at that time is to wait, not to run it to its end."""
+    score = ["score", tiny_spec.id, "--benchmark", str(tiny_corpus)]
+    assert main(["run", str(spec_file)]) == 0
+    with scratch.claim(tiny_spec.id):
+        assert main(score) == 75
+        assert "is being worked on by process" in capsys.readouterr().err
+        # What takes no claim need not wait.
+        assert main(["export", tiny_spec.id, "--out", str(tmp_path / "out")]) == 0
+    assert main(score) == 0
+
+
+def test_a_run_that_diverged_has_ended(slam_out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To run it to its end would do nothing."""
+    journal = Journal(scratch.new_attempt("a" * 12))
+    journal.write("start")
+    assert main(["score", "a", "--benchmark", "tales"]) == 1
+    assert "is interrupted, not done; run it to its end first" in capsys.readouterr().err
+    journal.write("diverged")
+    assert main(["score", "a", "--benchmark", "tales"]) == 1
+    assert "diverged: there is no model at its end" in capsys.readouterr().err
+
+
+def test_an_attempt_that_goes_on_has_no_end(
+    slam_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It had failed, and was told to go on."""
+    journal = Journal(scratch.new_attempt("a" * 12))
+    ends = []
+    for event in ("start", "failed", "resume"):
+        journal.write(event, step=1, spec={}, error="why")
+        assert main(["show", "a", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        ends.append((shown["state"], shown["end"] and shown["end"]["error"]))
+    assert ends == [("interrupted", None), ("failed", "why"), ("interrupted", None)]
+
+
+def test_what_is_not_known_is_null_to_machines(
+    tiny_corpus: Path,
+    tiny_spec: RunSpec,
+    tmp_path: Path,
+    slam_out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One window of validation, and one word in several voices, tell no standard error."""
+
+    def strict(*words: str) -> Any:
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+    spec = tiny_spec.but({"data.validation": 16, "budget.amount": 1})
+    assert execute(spec, say=lambda text: None) == "done"
+    (validated,) = strict("show", spec.id)["end"]["validation"].values()
+    assert validated["stderr"] is None
+    said = against_noise(tiny_corpus, 3, real=3, noise=3, groups=("",))
+    voices = [replace(one, cluster="w") for one in said]
+    write_pairs(tmp_path / "w", voices, name="tiny/w", inventory=21, provenance={})
+    (score,) = strict("score", spec.id, "--benchmark", str(tmp_path / "w"))
+    assert score["stderr"] is None
 
 
 @pytest.mark.parametrize(

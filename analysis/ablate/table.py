@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.declare import LOSSES, key
+from ablations.declare import GENERATED, LOSSES, key
 from analysis.ablate.effects import Effect, Interaction, Items
 from analysis.ablate.significance import Estimate
 from sweeps.table import fixed, table, two
@@ -20,6 +20,15 @@ LEGEND = (
     "80 % power: the least difference that would be shown four times in five",
     "no (items): smaller than the error of the items, or both arms near chance",
 )
+
+
+def unit_of(metric: str) -> str:
+    """Of a metric's values."""
+    if metric in LOSSES:
+        return "nats per unit"
+    text, units, repetition = GENERATED
+    names = {text: "perplexity", units: "perplexity", repetition: "repeated, %"}
+    return names.get(metric, "accuracy, %")
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,7 @@ class Table:
                 _known(
                     {
                         "metric": metric,
+                        "unit": unit_of(metric),
                         "setting": row.setting,
                         "arm": row.arm,
                         "model": row.model,
@@ -138,7 +148,9 @@ class Table:
         between = self.interactions.get(metric, ())
         effects = self.effects.get(metric, ())
         columns = {
-            metric: [key(row.setting, row.arm) + _tuned(row.tuned) for row in rows],
+            f"{metric} ({unit_of(metric)})": [
+                key(row.setting, row.arm) + _tuned(row.tuned) for row in rows
+            ],
             "model": [row.model for row in rows],
             "mean": [fixed(row.mean, digits) for row in rows],
             "s.d.": [fixed(row.deviation, digits) for row in rows],
@@ -236,6 +248,7 @@ def _judgement(effect: Effect) -> dict[str, Any]:
         "low": effect.difference.low,
         "high": effect.difference.high,
         "p": effect.adjusted,
+        "detectable": effect.detectable,
         "pairs": effect.runs,
         "verdict": effect.verdict,
         "message": effect.message,

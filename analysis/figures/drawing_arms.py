@@ -56,7 +56,7 @@ def arms(numbers: Numbers) -> Figure:
     else:
         above, ends = figure.subplots(2, many, sharey="row", height_ratios=(2.0, beneath - 0.3))
     colour = dict(zip(names, _colours(len(names)), strict=True))
-    if _close(settings):
+    if _close(numbers):
         _differences(above, numbers, colour)
     else:
         _training(above, numbers, colour)
@@ -64,7 +64,7 @@ def arms(numbers: Numbers) -> Figure:
         if setting["setting"]:
             models = dict.fromkeys(arm["model"] for arm in setting["arms"])
             top.set_title(f"{setting['setting']} ({', '.join(models)})", fontsize=8)
-        _validation(low, setting, names, colour)
+        _validation(low, setting, numbers["baseline"], colour)
     reach = [ax.get_xlim() for ax in ends]
     for ax in ends:
         ax.set_xlim(min(low for low, _ in reach), max(high for _, high in reach))
@@ -84,13 +84,13 @@ def arms(numbers: Numbers) -> Figure:
     return figure
 
 
-def _close(settings: list[Numbers]) -> bool:
-    """Whether all arms see the same batches and end near each other, so that their curves would lie
-    on one another."""
-    found = [arm["beside"] for setting in settings for arm in setting["arms"]]
-    beside = [one for one in found if one]
-    late = [np.abs(one["loss"][len(one["loss"]) // 2 :]).mean() for one in beside]
-    return len(beside) == len(found) - len(settings) and bool(late) and max(late) < 0.1
+def _close(numbers: Numbers) -> bool:
+    """Whether all arms see the same batches as the baseline and end near it, so that their curves
+    would lie on one another."""
+    arms = [arm for setting in numbers["settings"] for arm in setting["arms"]]
+    beside = [arm["beside"] for arm in arms if arm["arm"] != numbers["baseline"]]
+    late = [np.abs(one["loss"][len(one["loss"]) // 2 :]).mean() for one in beside if one]
+    return all(beside) and bool(late) and max(late) < 0.1
 
 
 def _training(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
@@ -156,15 +156,17 @@ def _differences(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
     axes[0].set_ylabel(f'training loss, minus that of\n"{numbers["baseline"]}" on the same batches')
 
 
-def _validation(ax: Any, setting: Numbers, names: list[str], colour: dict[str, Any]) -> None:
-    """Each arm's paired difference to the baseline, in the order of the legend."""
+def _validation(ax: Any, setting: Numbers, baseline: str, colour: dict[str, Any]) -> None:
+    """Each arm's paired difference to the baseline, if it is known, in the order of the legend."""
+    names = list(colour)
     for arm in setting["arms"]:
         row, found = -names.index(arm["arm"]), arm["difference"]
         style: Any = {"color": colour[arm["arm"]]}
         if found["low"] is not None:
             ax.plot((found["low"], found["high"]), (row, row), lw=1.2, **style)
-        value = found["value"]  # None of the baseline
-        ax.plot(0.0 if value is None else value, row, "s", ms=4, mew=0, **style)
+        value = 0.0 if arm["arm"] == baseline else found["value"]
+        if value is not None:
+            ax.plot(value, row, "s", ms=4, mew=0, **style)
     ax.axvline(0, color=QUIET, lw=0.8, zorder=0)
     ax.set_yticks([-row for row in range(len(names))], names)
     ax.set_ylim(-len(names) + 0.4, 0.6)
@@ -228,7 +230,7 @@ def dose(numbers: Numbers) -> Figure:
             ax.set_xscale("log")
             ax.set_xticks(sorted(set(tried)), [_short(one) for one in sorted(set(tried))])
             ax.xaxis.set_minor_locator(NullLocator())
-    figure.supxlabel(_axis(numbers["name"]), fontsize=8.5)
+    figure.supxlabel(numbers["dose"], fontsize=8.5)
     seeds = max(row["seeds"] for m in metrics for s in m["settings"] for row in s["ours"])
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=shade, marker="o", ms=3.5, mew=0, lw=1,
@@ -247,20 +249,6 @@ def dose(numbers: Numbers) -> Figure:
 
 def _short(dose: float) -> str:
     return f"{dose:g}" if dose < 1000 else power(dose)
-
-
-def _axis(name: str) -> str:
-    words = {
-        "compute": "times the recipe's FLOPs (6ND)",
-        "dpo-share": "hours of 24 for DPO",
-        "dpo-share-tiny": "hours for DPO of a day of 24: a share of the FLOPs (6ND)",
-        "mix-ratio": "synthetic share of the units (%)",
-        "dropout": "dropout",
-        "dpo-beta": "beta of DPO",
-        "rope-theta": "base of the rotary positions",
-    }
-    base = name.rsplit("-", 1)[0]  # without the scale
-    return words.get(name, words.get(base, base))
 
 
 def _colours(count: int) -> list[Any]:

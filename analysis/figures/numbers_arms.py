@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.declare import GENERATED, LOSSES, Declared
-from analysis.ablate.table import Table
+from ablations.declare import Declared
+from analysis.ablate.table import Table, unit_of
 from analysis.ablate.tabulate import tabulate
 from analysis.figures.shown import Numbers
 from analysis.laws import Floats
@@ -65,7 +65,7 @@ def curves(declared: Declared, results: Path) -> Numbers:
                 "text": any(source.modality in TEXT for source in sources[setting, arm]),
                 "curve": _mean_curve(found, flops),
                 "beside": _mean_curve(found, flops, base) if alike and arm != baseline else None,
-                "final": _final(list(row.values.values())),
+                "final": _final(list(row.values.values())) if row.values else None,
                 "difference": row.difference._asdict(),
                 "seeds": len(found),
             }
@@ -96,7 +96,7 @@ def doses(declared: Declared, results: Path) -> Numbers:
             {
                 "metric": metric,
                 "benchmark": known.get(metric) or benchmark_of(declared.scale.generation.corpus),
-                "unit": _unit(metric),
+                "unit": unit_of(metric),
                 "items": items.many if (items := table.items.get(metric)) else None,
                 "error": items.error if items else None,
                 "chance": 50.0 if metric in declared.scale.benchmarks else None,
@@ -114,16 +114,8 @@ def doses(declared: Declared, results: Path) -> Numbers:
                 ],
             }
         )
-    return {**_about(table, declared), "unit": unit, "metrics": metrics}
-
-
-def _unit(metric: str) -> str:
-    """Of a metric's values."""
-    if metric in LOSSES:
-        return "nats per unit"
-    text, units, repetition = GENERATED
-    names = {text: "perplexity", units: "perplexity", repetition: "repeated, %"}
-    return names.get(metric, "accuracy, %")
+    said = declared.dose or declared.ablation.name + (f" ({unit})" if unit else "")
+    return {**_about(table, declared), "dose": said, "unit": unit, "metrics": metrics}
 
 
 def _about(table: Table, declared: Declared) -> Numbers:

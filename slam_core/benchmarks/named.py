@@ -75,7 +75,7 @@ def salmon(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     """All parts that are there, or the one whose folder is given; the group is the part."""
     samples: dict[tuple[str, int], dict[int, Path]] = defaultdict(dict)
     for name in names:
-        part = name.parent.name or folder.name
+        part = name.parent.name or folder.resolve().name
         if part in SALMON and (found := _SAMPLE.fullmatch(stem(name))):
             samples[part, int(found["i"])][int(found["j"])] = name
     if not samples:

@@ -32,7 +32,7 @@ from slam_core.building.build import speak
 from slam_core.building.splits import seed_of
 from slam_core.building.voices import Cast, Speaker
 from slam_core.corpora import Corpus, Document
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import SlamError, UsageError, did_you_mean
 from slam_core.formats.lines import json_files, json_lines, shown
 from slam_core.pair_sets import Pair, cluster_of
 from slam_core.units import Tokeniser
@@ -253,12 +253,12 @@ def cloze(
 
 
 def endings(
-    corpus: Corpus, kind: str, reader: Reader, splits: Iterable[str], limit: int
+    corpus: Corpus, kind: str, reader: Reader, splits: Sequence[str], limit: int
 ) -> Iterator[Pair]:
     """A story of `slam_core.stories` and its end, against a wrong one of a kind, read aloud.
 
     The stories are those of `splits` whose generator made such a wrong end, in the order of their
-    ids; `group` is the level of difficulty.
+    ids; `group` is the level of difficulty. `UsageError` for a kind that none of them has.
     """
     from slam_core.stories import story_of
 
@@ -277,6 +277,12 @@ def endings(
         wrong = _after(prompt, reader(story.wrong[kind], speaker, seed_of(id, kind)))
         yield Pair(f"{id}:{kind}", prompt, right, wrong, f"level-{story.level}")
         made += 1
+    if not made:
+        kinds = sorted({kind for id in found for kind in story_of(id).wrong})
+        raise UsageError(
+            f"no story of {' or '.join(splits)} in {corpus.name} has a wrong end of the kind "
+            f"{kind!r}; they have {', '.join(kinds) or 'none'}{did_you_mean(kind, kinds)}"
+        )
 
 
 def consistency(
