@@ -66,10 +66,10 @@ class Driver:
         self._keep(self._write)
         for point in list(self._open.values()):
             self._look_at(point)
-            if (
-                point.key in self._pruned
-                and self.facts.outcome(point, self.corpus).state != "running"
-            ):
+            at_work = self.facts.outcome(point, self.corpus).state == "running"
+            # What went on without a driver may have come to its end since it was taken up.
+            if self.outcomes[point.key].over or (point.key in self._pruned and not at_work):
+                self._withdraw(point)
                 self._close(point, lost=False)
 
     def complete(self) -> list[tuple[Point, float]]:

@@ -35,7 +35,7 @@ from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.ledger import Ledger
 from sweeps.local import Local
-from sweeps.points import Outcome, Point
+from sweeps.points import Facts, Outcome, Point
 from sweeps.queue import Queue
 from sweeps.rules import Complement, Scaled
 from sweeps.search import Search
@@ -399,6 +399,25 @@ def test_a_killed_driver_costs_no_trial_and_no_second_training(toy: Toy) -> None
     assert set(starts().values()) == {1}
     states = Counter(trial.state.name for trial in Ledger("toy").trials())
     assert states == {"COMPLETE": 6}
+
+
+def test_a_trial_that_ends_while_it_is_taken_up_is_told(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed driver's runs go on: the next one may first see one at work, then at its end."""
+    assert toy.conduct(toy.search(), 2) == 0
+    real, seen = Facts.outcome, Counter[str]()
+
+    def at_work_first(self: Facts, point: Point, corpus: str) -> Outcome:
+        seen[point.key] += 1
+        found = real(self, point, corpus)
+        return found if seen[point.key] > 1 else Outcome("running", None, {}, {})
+
+    monkeypatch.setattr(Facts, "outcome", at_work_first)
+    scratch.run_folder("ledgers/toy").joinpath("journal.log").unlink()
+    assert toy.conduct(toy.search(), 3) == 0
+    assert Counter(trial.state.name for trial in Ledger("toy").trials()) == {"COMPLETE": 3}
+    assert len(read(toy.results, Result)) == 3
 
 
 def test_interrupt_stops_resumable_and_the_same_command_goes_on(toy: Toy) -> None:
