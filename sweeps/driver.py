@@ -66,9 +66,11 @@ class Driver:
         self._keep(self._write)
         for point in list(self._open.values()):
             self._look_at(point)
-            at_work = self.facts.outcome(point, self.corpus).state == "running"
             # What went on without a driver may have come to its end since it was taken up.
-            if self.outcomes[point.key].over or (point.key in self._pruned and not at_work):
+            if self.outcomes[point.key].over or (
+                point.key in self._pruned
+                and self.facts.outcome(point, self.corpus).state != "running"
+            ):
                 self._withdraw(point)
                 self._close(point, lost=False)
 

@@ -118,9 +118,7 @@ _opaque_gradients = torch.library.custom_op("slam::causal_gradients", _gradients
 
 
 @_opaque_results.register_fake
-def _(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-) -> list[torch.Tensor]:
+def _(query: torch.Tensor, *_: Any) -> list[torch.Tensor]:
     size, shared = query.shape[:2]
     return [torch.empty_like(query)] + [
         query.new_empty(size, shared * (end - begin), end) for begin, end in _blocks(query)
@@ -128,14 +126,8 @@ def _(
 
 
 @_opaque_gradients.register_fake
-def _(
-    gradient: torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    weights: list[torch.Tensor],
-) -> list[torch.Tensor]:
-    return [torch.empty_like(one) for one in (query, key, value)]
+def _(gradient: torch.Tensor, *given: Any) -> list[torch.Tensor]:
+    return [torch.empty_like(one) for one in given[:3]]
 
 
 @cache
