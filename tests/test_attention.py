@@ -21,7 +21,7 @@ from slam_core.spec import resolve
 def test_narrow_heads_are_closer_in_bf16_and_the_same_in_fp32(
     family: str, eos: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(causal, "HALVED", False)
+    monkeypatch.setattr(causal, "LEAST", {})
     spec = resolve(DEMO.but({"model.family": family, "model.size": "60k"}))
     model = build(spec.model, 128, seed=0)
     ids = torch.randint(0, 500, (4, 65), generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,6 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from slam_core.decoder import attention, causal
-from slam_core.decoder.linear import ONEDNN
 from slam_core.decoder.packing import logits
 from slam_core.models import build
 from slam_core.recipes import DEMO
@@ -21,9 +20,7 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causal, "HALVED", True)
-    if not ONEDNN:  # it is not asked there: with AMX it would round
-        monkeypatch.setattr(causal, "by_onednn", lambda function, *given: function(*given))
+    monkeypatch.setattr(causal, "LEAST", {torch.bfloat16: 64, torch.float32: 64})
 
 
 def by_torch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -95,7 +92,6 @@ def test_a_given_scale_is_taken() -> None:
 def test_models_take_it_compiled_or_not(
     family: str, bf16: bool, eos: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(causal, "LEAST", 64)
     spec = resolve(DEMO.but({"model.family": family, "model.size": "60k"}))
     model = build(spec.model, 128, seed=0)
     ids = torch.randint(0, 500, (2, 70), generator=torch.Generator().manual_seed(0))
@@ -141,7 +137,6 @@ def test_models_take_it_compiled_or_not(
 def test_what_is_not_simply_causal_is_left_to_torch(
     more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(causal, "LEAST", 64)
 
     def refused(*_: Any) -> torch.Tensor:
         raise AssertionError

@@ -1,8 +1,9 @@
 """Causal attention in blocks of queries, where torch's kernel for CPUs is the slower way.
 
-That is so on AMD processors with AVX-512, of which MKL uses half (`slam_core.decoder.linear`), and
-more so in bf16, which torch's kernel converts as it goes. Here a block of queries meets the keys up
-to its end in batched products, in bf16 by oneDNN (tests/bench/attention.py).
+It converts bf16 as it goes, and multiplies by MKL in small pieces: without the tiles of Intel's
+processors (AMX), and on AMD's with half of AVX-512 (`slam_core.decoder.linear`). Here a block of
+queries meets the keys up to its end in batched products, in bf16 by oneDNN
+(tests/bench/attention.py).
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from slam_core.decoder.linear import HALVED, by_onednn
+from slam_core.decoder.linear import AMX, HALVED, by_onednn
 
 # Queries in a block: products of larger ones are quicker, but more of them is not looked at.
 BLOCK = {torch.bfloat16: 128, torch.float32: 64}
-# With fewer queries torch's kernel is as quick.
-LEAST = 128
+# With fewer queries torch's kernel is as quick, as it may be on processors that were not measured.
+LEAST: dict[torch.dtype, int] = {}
+if HALVED:
+    LEAST = {torch.bfloat16: 128, torch.float32: 128}
+elif AMX:
+    LEAST = {torch.bfloat16: 256, torch.float32: 512}
 
 
 def quick(query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether attention of these (rows, heads, time, width) in a precision is faster here."""
-    return HALVED and query.is_cpu and dtype in BLOCK and query.shape[2] == key.shape[2] >= LEAST
+    return query.is_cpu and query.shape[2] == key.shape[2] >= LEAST.get(dtype, math.inf)
 
 
 def causal(

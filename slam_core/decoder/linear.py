@@ -19,11 +19,14 @@ from slam_core.devices import cpu
 
 Found = TypeVar("Found")
 _PRODUCTS: Any = getattr(torch.backends.mkldnn, "matmul", None)
+# Whether the processor multiplies in bf16 by tiles, which oneDNN then does unless told not to.
+AMX = "amx_bf16" in (cpu("flags") or "")
 # Whether oneDNN is there to be asked for (torch 2.9), and keeps to fp32 where it need not.
 ONEDNN: bool = (
     torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     and hasattr(_PRODUCTS, "fp32_precision")
-    and "amx" not in (cpu("flags") or "amx")
+    and cpu("flags") is not None
+    and not AMX
 )
 # Whether MKL leaves half of this processor unused.
 HALVED = (
@@ -36,12 +39,14 @@ FEW = 1 << 20
 
 
 def by_onednn(function: Callable[..., Found], *given: Any) -> Found:
-    """`function(*given)`, whose products of fp32 matrices are oneDNN's, in fp32.
+    """`function(*given)`, whose products of fp32 matrices are oneDNN's, in fp32, where `ONEDNN`.
 
     torch asks oneDNN, and not MKL, where factors may be rounded to bf16, which oneDNN does on
     processors with AMX alone. So asked for, torch's own attention would be slower: it multiplies
     in small pieces.
     """
+    if not ONEDNN:
+        return function(*given)
     before = _PRODUCTS.fp32_precision
     _PRODUCTS.fp32_precision = "bf16"
     try:

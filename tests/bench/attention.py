@@ -1,7 +1,7 @@
-"""Causal attention by torch's kernel and in blocks of queries, forward and backward, on an AMD
-processor with AVX-512.
+"""Causal attention by torch's kernel and in blocks of queries, forward and backward, on a CPU.
 
     python tests/bench/attention.py [--threads 1 2] [--rounds 7] [--steps 300] [--seeds 3]
+                                    [--out NAME]
 
 Shapes are (rows, heads, heads of keys, time, width), laid out as in models. Rounds of the two ways
 alternate, of a tenth of a second or so; `times as fast` is the median over rounds of torch's time /
@@ -48,6 +48,7 @@ SHAPES = (
     (2, 14, 2, 1024, 64),
 )
 DTYPES = (torch.bfloat16, torch.float32)
+IN_BLOCKS = dict.fromkeys(DTYPES, 1)
 
 
 def main() -> None:
@@ -56,9 +57,8 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--steps", type=int, default=300)
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--out", default="attention", help="a name in results/bench")
     options = arguments.parse_args()
-    if not causal.HALVED:
-        raise SystemExit("this is no AMD processor with AVX-512: attention is torch's")
     keep_freed()
     rows = [
         row(shape, dtype, threads, options.rounds)
@@ -78,7 +78,9 @@ def main() -> None:
     command = "python tests/bench/attention.py --threads"
     command += "".join(f" {threads}" for threads in options.threads)
     command += f" --rounds {options.rounds} --steps {options.steps} --seeds {options.seeds}"
-    store("attention", command, rows, load=os.getloadavg()[0], packages=("torch",), losses=losses)
+    if options.out != "attention":
+        command += f" --out {options.out}"
+    store(options.out, command, rows, load=os.getloadavg()[0], packages=("torch",), losses=losses)
     print(losses)
 
 
@@ -97,7 +99,7 @@ def row(
     module.num_key_value_groups = heads // few  # type: ignore[assignment]
 
     def step(blocks: bool) -> tuple[torch.Tensor, ...]:
-        causal.HALVED = blocks
+        causal.LEAST = IN_BLOCKS if blocks else {}
         found, _ = attention(module, query, key, value, None)
         return torch.autograd.grad(found, given, towards.transpose(1, 2))
 
@@ -138,7 +140,7 @@ def _error(found: tuple[torch.Tensor, ...], true: tuple[torch.Tensor, ...]) -> f
 def trained(precision: str, blocks: bool, steps: int, seed: int) -> float:
     """The training loss over the last tenth of the steps."""
     torch.set_num_threads(2)
-    causal.HALVED, train.POINTS = blocks, 10
+    causal.LEAST, train.POINTS = IN_BLOCKS if blocks else {}, 10
     spec = resolve(
         DEMO.but(
             {"model.family": "llama", "model.size": "1m", "data.context": 512, "data.batch": 2048}
