@@ -1,8 +1,8 @@
 """Causal attention in blocks of queries, where torch's kernel for CPUs is the slower way.
 
-It converts bf16 as it goes, and multiplies by MKL in small pieces: without the tiles of Intel's
-processors (AMX), and on AMD's with half of AVX-512 (`slam_core.decoder.linear`). Here a block of
-queries meets the keys up to its end in batched products, in bf16 by oneDNN
+Backwards it converts bf16 as it goes, and leaves the tiles of Intel's processors (AMX) unused; on
+AMD's with AVX-512 it multiplies by MKL, with half of what they have (`slam_core.decoder.linear`).
+Here a block of queries meets the keys up to its end in batched products, in bf16 by oneDNN
 (tests/bench/attention.py).
 """
 
@@ -24,7 +24,7 @@ LEAST: dict[torch.dtype, int] = {}
 if HALVED:
     LEAST = {torch.bfloat16: 128, torch.float32: 128}
 elif AMX:
-    LEAST = {torch.bfloat16: 256, torch.float32: 512}
+    LEAST = {torch.bfloat16: 256}
 
 
 def quick(query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> bool:
