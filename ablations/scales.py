@@ -10,6 +10,7 @@ its prompts are the true stories of spoken StoryCloze.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ablations.declare import By, Changes, Generation, Scale
@@ -90,6 +91,17 @@ def like(tiny: str, paper: str) -> Changes:
 def sized(family: str, size: str, paper: str) -> Changes:
     """A text LM of the paper's, to start from; at the tiny scale a random model in its place."""
     return {"model": By(tiny=Model(family=family, size=size), paper=_started(paper))}
+
+
+def shaped(tiny: tuple[int, int, int, int], paper: tuple[int, int, int, int]) -> Changes:
+    """A Qwen2 of random weights by its layers, width, heads (two of keys) and feed-forward width,
+    embeddings tied."""
+
+    def model(layers: int, width: int, heads: int, ffn: int) -> Model:
+        sizes = {"layers": layers, "width": width, "heads": heads, "kv_heads": 2, "ffn": ffn}
+        return Model.model_validate({"family": "qwen2", "tied": True} | sizes)
+
+    return {"model": By(tiny=model(*tiny), paper=model(*paper))}
 
 
 def at_paper_scale(text_lm: str) -> By:
@@ -198,6 +210,25 @@ _SLAM = RunSpec(
 # Half an hour is seven steps at the tiny scale, too few to tell settings apart, and from ends its
 # models learn nothing: four hours, of voices.
 LONGER = hours(0.5, tiny=4) | {"dpo.pairs": By(tiny=_VOICES.tiny, paper=_DPO.paper.pairs)}
+
+
+def seen(times: int) -> Changes:
+    """Real speech of which the recipe's FLOPs take every unit so many times, for a random model
+    near the best size or, at the paper's scale, the recipe's."""
+
+    def part(base: RunSpec, params: float, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        units = base.budget.amount / (6 * params) / times
+        whole = sum(source.weight for source in sources)
+        return tuple(
+            s.model_copy(update={"unique": math.ceil(units * s.weight / whole)}) for s in sources
+        )
+
+    return sized("qwen2", "52k", "Qwen/Qwen2.5-0.5B") | {
+        "data.sources": By(
+            tiny=part(_TINY, 51_904, REAL.tiny), paper=part(_SLAM, 358.35e6, REAL.paper)
+        )
+    }
+
 
 SCALES: dict[str, Scale] = {
     "tiny": Scale(
