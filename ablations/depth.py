@@ -1,7 +1,7 @@
 """Slim or small? Liu et al. 2024's question of speech encoders, of units' language models.
 
-Their Slim has 12 layers of width 384, their Small 3 of width 640, in about as many FLOPs; they find
-Slim better. Here all arms have as many parameters, within one per cent, and train on as many units.
+Of their Slim, 12 layers of width 384, and their Small, 3 of width 640, Slim is better at equal
+parameters and compute. Here arms have equal parameters, within one per cent, and as many units.
 """
 
 from ablations.declare import Ablation, By
@@ -12,9 +12,7 @@ ABLATION = Ablation(
     question="Slim or small: how deep, at equal parameters and units? (random weights)",
     where="not in the paper; of speech encoders Liu et al. 2024 (arXiv:2409.16295)",
     baseline="1 x",
-    dose=By(
-        tiny="layers, times 4, at equal parameters", paper="layers, times 24, at equal parameters"
-    ),
+    dose=By(tiny="layers / 4, at equal parameters", paper="layers / 24, at equal parameters"),
     tuned=RATES,
     arms={
         "0.25 x": shaped(tiny=(1, 72, 4, 220), paper=(6, 1792, 28, 9792)),

@@ -49,6 +49,7 @@ from slam_core.genppl import text_nll, transcripts, vocoded
 from slam_core.journal import read_lines
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.prompts import Continuation
+from slam_core.recipes import DEMO
 from slam_core.results import Result, Score, Spent, merge, read
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
@@ -131,6 +132,36 @@ def test_families_are_those_of_the_models_and_get_the_same_work() -> None:
     paper = declared("families", "paper").runs()
     assert paper["SmolLM2-135M,lr=0.001,s0"].model.size == "HuggingFaceTB/SmolLM2-135M"
     assert {spec.budget.convention for spec in paper.values()} == {"6nd"}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_slim_and_small_models_are_of_one_size(scale: str) -> None:
+    study = declared("depth", scale)
+    dose = {arm: numbers_arms._dose(arm)[0] for arm in study.arms}
+    models = {
+        cell.arm: study.runs()[label].model
+        for label, (cell, _) in study.cells.items()
+        if cell.seed == 0
+    }
+    baseline = models[study.ablation.baseline]
+    sizes = []
+    for arm, model in models.items():
+        assert model.layers == dose[arm] * (baseline.layers or 0)
+        spec = DEMO.but({"model": model.model_dump(mode="json")})
+        sizes.append(resolve(spec).counts.total)
+    assert max(sizes) < 1.01 * min(sizes)
+
+
+def test_fewer_documents_are_seen_as_often_as_arms_say() -> None:
+    study = declared("repeats", "tiny")
+    for label, (cell, _) in study.cells.items():
+        spec = resolve(study.runs()[label])
+        (passes,) = Mix(spec.data, spec.seed).passes(spec.steps or 0).values()
+        # Whole documents are kept, three of them in the last arm.
+        assert 1 <= passes / numbers_arms._dose(cell.arm)[0] < 1.15
+    paper = declared("repeats", "paper").runs()
+    units = [sum(source.unique or 0 for source in spec.data.sources) for spec in paper.values()]
+    assert max(units) == pytest.approx(DAY, rel=1e-3)
 
 
 # Of Slam's model: Table 7. Units of 24 hours of the budget in FLOPs.
