@@ -259,6 +259,14 @@ class Corpus:
             parts.append(unpack(shards[shard], a, b, self.inventory))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def counts(self, split: str) -> npt.NDArray[np.int64]:
+        """(inventory,) how often each unit is in a split, of which a part is in memory."""
+        found, total, part = np.zeros(self.inventory, np.int64), self.units(split), 1 << 22
+        for low in range(0, total, part):
+            units = self.read(split, low, min(low + part, total))
+            found += np.bincount(units, minlength=self.inventory)
+        return found
+
     def verify(self) -> None:
         """Compare every checksum with the manifest; SlamError names the file that differs."""
         for shard in self.manifest.shards:

@@ -51,6 +51,13 @@ def test_an_empty_source_and_a_place_that_is_none(tmp_path: Path) -> None:
         open_pairs("swuggy")
 
 
+def test_units_are_counted_part_by_part() -> None:
+    corpus = open_corpus("tales-full")
+    assert corpus.units("train") > 1 << 23
+    units = corpus.read("train", 0, corpus.units("train"))
+    np.testing.assert_array_equal(corpus.counts("train"), np.bincount(units, minlength=501))
+
+
 @given(st.integers(2, 60_000), st.data())
 def test_pack_and_unpack_any_slice(inventory: int, data: st.DataObject) -> None:
     units = np.array(data.draw(st.lists(st.integers(0, inventory - 1), max_size=70)), np.uint16)

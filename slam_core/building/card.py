@@ -109,9 +109,7 @@ def _baselines(corpus: Corpus) -> str:
         )
         for n in orders
     ]
-    train = corpus.manifest.splits["train"]
-    units = corpus.read("train", 0, train.units)
-    share = np.bincount(units, minlength=corpus.inventory) / max(train.units, 1)
+    share = corpus.counts("train") / max(corpus.units("train"), 1)
     entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
     documents = [d for d in corpus.documents("validation") if d.sentences]
     bare = any(sum(d.sentences) == d.units > max(d.sentences) for d in documents)
