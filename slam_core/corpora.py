@@ -282,9 +282,17 @@ def homes() -> list[Path]:
 
 
 def _folders(name_or_path: str | Path) -> list[Path]:
-    """Where a corpus may be, if it is anywhere."""
-    places = [*(home / str(name_or_path) for home in homes()), Path(name_or_path)]
+    """Where a corpus may be, if it is anywhere. A `Path` and a text that begins with a dot are no
+    names."""
+    named = isinstance(name_or_path, str) and not name_or_path.startswith(".")
+    places = [*(home / name_or_path for home in homes() if named), Path(name_or_path)]
     return [folder for folder in places if (folder / "corpus.json").is_file()]
+
+
+def hiding(folder: Path) -> Path | None:
+    """The corpus that is found by the name that one in `folder` would have, if it is another."""
+    found = (place for place in _folders(folder.name) if place.resolve() != folder.resolve())
+    return next(found, None)
 
 
 def is_corpus(name_or_path: str | Path) -> bool:

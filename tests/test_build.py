@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from slam_core.building import build, pairs
 from slam_core.commands.corpus import app
-from slam_core.corpora import EMBEDDED, open_corpus
+from slam_core.corpora import EMBEDDED, hiding, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.utterances import Place, Utterance
 from slam_core.tokeniser.codebook import k_means
@@ -298,6 +298,24 @@ def test_shares_that_leave_nothing_to_train_on(tmp_path: Path, shares: tuple[flo
         assert isinstance(done.exception, UsageError), done.output
         assert "leave nothing to train on" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_names_another_corpus_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("Once.")
+    asked = {"build": ["."], "texts": ["."], "stories": [], "import": ["."], "coarsen": ["tales"]}
+    known = ["--inventory", 5, "--rate", 50, "--tokeniser", "x"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path / "mine"))
+    for out in ("stories", tmp_path / "mine" / "stories"):
+        for command, arguments in asked.items():
+            more = known if command == "import" else []
+            done = corpus(command, *arguments, "--out", out, *more)
+            assert isinstance(done.exception, UsageError), done.output
+            assert str(done.exception).startswith(f"--out {out}: by that name the corpus in ")
+    assert hiding(EMBEDDED / "stories") is None
+    assert hiding(tmp_path / "told") is None
 
 
 def test_sentences_have_no_byte_order_mark(tmp_path: Path) -> None:

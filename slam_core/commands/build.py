@@ -11,7 +11,7 @@ from rich.console import Console
 
 from slam_core.building.splits import check_shares
 from slam_core.commands.progress import watched
-from slam_core.corpora import Manifest, open_corpus
+from slam_core.corpora import Manifest, hiding, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
 
@@ -52,6 +52,7 @@ def build(
     from slam_core.leaks import screened
     from slam_core.units import DEFAULT
 
+    _refuse_hidden(out)
     check_shares(val_share, test_share)
     if layout:
         from slam_core.formats.layouts import utterances
@@ -96,6 +97,7 @@ def stories(
     from slam_core.building.build import Plan, Settings, story_sources
     from slam_core.units import DEFAULT
 
+    _refuse_hidden(out)
     check_shares(val_share, test_share)
     levels = sorted(set(level or (1, 2, 3)))
     sources = story_sources(levels, count, train, val_share, test_share)
@@ -237,8 +239,18 @@ def _say_conversions(paths: Iterable[Path]) -> None:
             say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
 
 
+def _refuse_hidden(out: Path) -> None:
+    if other := hiding(out):
+        raise UsageError(
+            f"--out {out}: by that name the corpus in {other} is found, and this one would never "
+            "be: give another name"
+        )
+
+
 def refuse_corpus(out: Path) -> None:
-    """`UsageError` if a folder holds a corpus, with what a kill may have left undone."""
+    """`UsageError` if a folder holds a corpus, with what a kill may have left undone, or if another
+    corpus has its name."""
+    _refuse_hidden(out)
     if not (out / "corpus.json").exists():
         return
     undone = ""
