@@ -287,6 +287,13 @@ def test_a_name_that_is_not_utf_8_is_named(tmp_path: Path, split: str) -> None:
         build.find_sources(tmp_path / "in", 0.05, 0.05)
 
 
+def test_texts_of_recordings_are_not_kept(recordings: Path, tmp_path: Path) -> None:
+    for more in ([], ["--layout", "manifest"]):
+        done = corpus("build", recordings, "--out", tmp_path / "out", "--keep-text", *more)
+        assert isinstance(done.exception, UsageError), done.output
+        assert str(done.exception).startswith("--keep-text is for texts that are read aloud; of ")
+
+
 @pytest.mark.parametrize("shares", [(0.6, 0.6), (0.5, 0.5), (1.0, 0.0)])
 def test_shares_that_leave_nothing_to_train_on(tmp_path: Path, shares: tuple[float, float]) -> None:
     (tmp_path / "a.txt").write_text("Once.")

@@ -55,6 +55,7 @@ def build(
     _refuse_hidden(out)
     check_shares(val_share, test_share)
     if layout:
+        _refuse_texts(keep_text)
         from slam_core.formats.layouts import utterances
 
         said = f"build {source.name} --out {out.name} --layout {layout}"
@@ -65,8 +66,10 @@ def build(
         return
     sources, ignored = find_sources(source, val_share, test_share)
     audio = sources[0].kind == "audio"
+    if audio:
+        _refuse_texts(keep_text)
     sources, left_out = (sources, {}) if audio else screened(sources)
-    settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text and not audio)
+    settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text)
     read_by = "" if audio else f" --cast {cast}{' --keep-text' if keep_text else ''}"
     plan = Plan(sources, settings, out, f"build {source.name} --out {out.name}{read_by}")
     for path in ignored if not audio else [p for p in ignored if p.suffix != ".txt"]:
@@ -74,6 +77,14 @@ def build(
     for id, why in left_out.items():
         say(f"left out: {id}: {why}")
     _build(plan, name or out.name, jobs, strict=strict, left_out=left_out)
+
+
+def _refuse_texts(keep_text: bool) -> None:
+    if keep_text:
+        raise UsageError(
+            "--keep-text is for texts that are read aloud; of recordings nobody knows here where a "
+            "word lies: `corpus import` takes units with their aligned `text`"
+        )
 
 
 def stories(
