@@ -254,6 +254,9 @@ def test_what_is_encoded_becomes_a_corpus(mfcc: Path, tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(app, [*asked, "--inventory", "20", "--rate", "50"])
     assert done.exit_code == 0, done.output
+    asked[4] = str(tmp_path / "d")
+    done = CliRunner().invoke(app, [*asked, "--inventory", "20", "--rate", "25"])
+    assert "line 1: 50.0 of these units are a second, and --rate says 25" in str(done.exception)
     made = open_corpus(tmp_path / "c").manifest
     assert sum(totals.documents for totals in made.splits.values()) == 4
     assert made.provenance["tokeniser_revision"] == Tokeniser.load(mfcc).revision

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from slam_core.bits import Units
 from slam_core.building.splits import drawn, named
 from slam_core.corpora import SPLITS, Spoken, Text, spans_of, words_of
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 from slam_core.formats import slamkit
 from slam_core.formats.lines import (
     Record,
@@ -110,6 +110,12 @@ def document_of(record: Record, where: str, id: str, split: str, reading: Readin
         raise SlamError(f"{where}: {what} need units without repetitions: remove either")
     document = Spoken(id, split, units, seconds, speaker, sentences, text)
     tokeniser = text_of(record, "tokeniser_revision", where)
+    # As `tokeniser encode` tells it; with others it may be that of samples.
+    if tokeniser and record.get("rate", reading.rate) != reading.rate:
+        raise UsageError(
+            f"{where}: {shown(record['rate'])} of these units are a second, and --rate says "
+            f"{reading.rate:g}: give the former"
+        )
     return Encoded(document, durations if timed else None, tokeniser)
 
 
