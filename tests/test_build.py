@@ -56,6 +56,8 @@ def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
     assert [d.id for d in made.documents("train")] == ["anna/" + c.stem for c in CLIPS[1:]]
     assert {d.speaker for d in made.documents("validation")} == {"bob"}
     assert made.manifest.provenance["kind"] == "recorded speech"
+    by = "python -m slam_core corpus build recordings --out out1"
+    assert made.manifest.provenance["made_by"] == by
     units = made.read("train", 0, made.units("train"))
     first = made.documents("train")[0]
     assert Tokeniser.load().pause not in (units[0], units[first.units - 1])
@@ -89,7 +91,8 @@ def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Pat
     revisions = set()
     for jobs in (1, 2):
         out = tmp_path / f"out{jobs}"
-        done = corpus("build", source, "--out", out, "--layout", "manifest", "--jobs", jobs)
+        more = ["--tokeniser", DEFAULT, "--val-share", 0.1, "--test-share", 0]
+        done = corpus("build", source, "--out", out, "--layout", "manifest", "--jobs", jobs, *more)
         assert done.exit_code == 0, done.output
         assert "skipped: " in done.output
         assert "90 s to 91 s is asked for" in done.output
@@ -102,13 +105,15 @@ def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Pat
     ]
     assert made.documents("train")[0].seconds <= 2.3
     assert list(made.manifest.provenance["skipped"]) == ["four"]
+    by = f"build mine.csv --out out2 --layout manifest --tokeniser {DEFAULT} --val-share 0.1"
+    assert made.manifest.provenance["made_by"].endswith(f"{by} --test-share 0")
     measured = (out / "ngrams.json").read_bytes()
     (out / "ngrams.json").unlink()  # as a kill leaves it that comes between the two files
-    again = corpus("build", source, "--out", out, "--layout", "manifest")
+    again = corpus("build", source, "--out", out, "--layout", "manifest", *more)
     assert "already built" in again.output
     assert (out / "ngrams.json").read_bytes() == measured
     source.write_text(source.read_text().replace("carl", "dora"))
-    again = corpus("build", source, "--out", out, "--layout", "manifest")
+    again = corpus("build", source, "--out", out, "--layout", "manifest", *more)
     assert isinstance(again.exception, UsageError)
     assert "other sources or settings" in str(again.exception)
     other = corpus("build", source, "--out", tmp_path / "x", "--layout", "timit")

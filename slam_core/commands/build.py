@@ -54,11 +54,12 @@ def build(
 
     _refuse_hidden(out)
     check_shares(val_share, test_share)
+    further = _further(tokeniser, (val_share, test_share), usual=0.05)
     if layout:
         _refuse_texts(keep_text)
         from slam_core.formats.layouts import utterances
 
-        said = f"build {source.name} --out {out.name} --layout {layout}"
+        said = f"build {source.name} --out {out.name} --layout {layout}{further}"
         plan = Plan([], Settings(tokeniser or DEFAULT, None), out, said)
         found = utterances(layout, str(source), val_share, test_share)
         stream = utterance_sources(layout, str(source), found)
@@ -71,12 +72,21 @@ def build(
     sources, left_out = (sources, {}) if audio else screened(sources)
     settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text)
     read_by = "" if audio else f" --cast {cast}{' --keep-text' if keep_text else ''}"
-    plan = Plan(sources, settings, out, f"build {source.name} --out {out.name}{read_by}")
+    said = f"build {source.name} --out {out.name}{read_by}{further}"
+    plan = Plan(sources, settings, out, said)
     for path in ignored if not audio else [p for p in ignored if p.suffix != ".txt"]:
         say(f"ignored: {path} is neither audio nor .txt")
     for id, why in left_out.items():
         say(f"left out: {id}: {why}")
     _build(plan, name or out.name, jobs, strict=strict, left_out=left_out)
+
+
+def _further(tokeniser: str | None, shares: tuple[float, float], usual: float) -> str:
+    """Options of a command, for the record, where they are not the usual ones."""
+    said = f" --tokeniser {Path(tokeniser).name}" if tokeniser else ""
+    if shares != (usual, usual):
+        said += f" --val-share {shares[0]:g} --test-share {shares[1]:g}"
+    return said
 
 
 def _refuse_texts(keep_text: bool) -> None:
@@ -114,7 +124,8 @@ def stories(
     sources = story_sources(levels, count, train, val_share, test_share)
     said = "".join(f" --level {one}" for one in levels)
     most = "" if train is None else f" --train {train}"
-    command = f"stories --out {out.name} --count {count}{most}{said} --cast {cast}"
+    further = _further(tokeniser, (val_share, test_share), usual=0.08)
+    command = f"stories --out {out.name} --count {count}{most}{said} --cast {cast}{further}"
     settings = Settings(tokeniser or DEFAULT, cast, keep_text=True)
     _build(Plan(sources, settings, out, command), name or out.name, jobs)
 
@@ -155,6 +166,7 @@ def texts(
     for complaint in skipped.values():
         say(f"skipped: {complaint}")
     command = f"python -m slam_core corpus texts {said} --tokens {tokens} --out {out.name}"
+    command += _further(None, (val_share, test_share), usual=0.08)
     record: dict[str, object] = {"kind": "text", "made_by": command, "left_out": left_out}
     if skipped:
         record["skipped"] = skipped
