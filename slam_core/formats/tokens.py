@@ -10,9 +10,9 @@ and, if known, "id" (or "file_name"), "split", "seconds", "speaker", "sentences"
 units), "duration" (the frames of each unit), "text": {"sentences": [...], "words": [...]} as lines
 of texts.jsonl have them (a mere string is passed over), and "tokeniser_revision".
 
-Without an id it is the file and line; without a split the name of the file decides if several are
-read, else a checksum of the id; without seconds they are counted from durations, or from units that
-still repeat. Repetitions are removed, their frames added.
+Without an id it is the file and line; without a split the name of the file, or of the folder that
+it lies in, decides if several are read, else a checksum of the id; without seconds they are counted
+from durations, or from units that still repeat. Repetitions are removed, their frames added.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def read_documents(source: Path, reading: Reading) -> Iterator[Encoded]:
     SlamError names the line that is wrong.
     """
     files = _files(source)
-    splits = {path: named(path.name.partition(".")[0]) if len(files) > 1 else "" for path in files}
+    splits = {path: _split(path.relative_to(source)) if len(files) > 1 else "" for path in files}
     files.sort(key=lambda p: (*SPLITS, "").index(splits[p]))
     seen: set[str] = set()
     for path in files:
@@ -85,6 +85,12 @@ def read_documents(source: Path, reading: Reading) -> Iterator[Encoded]:
             split = split_in(record, where) or splits[path]
             split = split or drawn(id, reading.validation, reading.test)
             yield document_of(record, where, id, split, reading)
+
+
+def _split(path: Path) -> str:
+    """The split that a file, or the nearest folder above it, is named after."""
+    names = (path.name.partition(".")[0], *reversed(path.parent.parts))
+    return next((split for name in names if (split := named(name))), "")
 
 
 def document_of(record: Record, where: str, id: str, split: str, reading: Reading) -> Encoded:
