@@ -92,6 +92,7 @@ def fit(
         minutes=minutes,
         provenance={"source": source} if source else {},
         report=lambda start, inertia: say(f"start {start}: inertia {inertia:.4f}"),
+        skipped=lambda complaint: say(f"skipped: {complaint}"),
     )
     say(f"{out}: {config.provenance['codebook']}")
 
