@@ -177,8 +177,8 @@ def pairs(opened: Pairs, to: Units) -> Iterator[Pair]:
     for item in opened.items:
         prompt = deduplicate(to[item.prompt])
         # What goes on in the group in which the prompt ends repeats nothing, as in a document.
-        sides = (
+        positive, negative = (
             deduplicate(to[np.append(item.prompt, side)])[prompt.size :]
             for side in (item.positive, item.negative)
         )
-        yield Pair(item.id, prompt, *sides, item.group, item.cluster)
+        yield Pair(item.id, prompt, positive, negative, item.group, item.cluster)
