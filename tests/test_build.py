@@ -345,7 +345,7 @@ def test_sources_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
         (tmp_path / split / "a.txt").write_text("x")
     with pytest.raises(UsageError, match=r"would both be 'a'"):
         build.find_sources(tmp_path, 0.1, 0.1)
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match=r"is not a folder: .* --layout manifest of"):
         build.find_sources(tmp_path / "nowhere", 0.1, 0.1)
 
 
