@@ -191,7 +191,7 @@ def export(
 
 @app.command()
 def units(
-    recordings: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    recordings: Annotated[list[Path], typer.Argument(help="Audio files.", dir_okay=False)],
     as_json: Json = False,
 ) -> None:
     """Turn recordings into discrete units with the embedded tokeniser, and show them."""

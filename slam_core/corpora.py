@@ -259,6 +259,14 @@ class Corpus:
             parts.append(unpack(shards[shard], a, b, self.inventory))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def counts(self, split: str) -> npt.NDArray[np.int64]:
+        """(inventory,) how often each unit is in a split, of which a part is in memory."""
+        found, total, part = np.zeros(self.inventory, np.int64), self.units(split), 1 << 22
+        for low in range(0, total, part):
+            units = self.read(split, low, min(low + part, total))
+            found += np.bincount(units, minlength=self.inventory)
+        return found
+
     def verify(self) -> None:
         """Compare every checksum with the manifest; SlamError names the file that differs."""
         for shard in self.manifest.shards:
@@ -274,9 +282,17 @@ def homes() -> list[Path]:
 
 
 def _folders(name_or_path: str | Path) -> list[Path]:
-    """Where a corpus may be, if it is anywhere."""
-    places = [*(home / str(name_or_path) for home in homes()), Path(name_or_path)]
+    """Where a corpus may be, if it is anywhere. A `Path` and a text that begins with a dot are no
+    names."""
+    named = isinstance(name_or_path, str) and not name_or_path.startswith(".")
+    places = [*(home / name_or_path for home in homes() if named), Path(name_or_path)]
     return [folder for folder in places if (folder / "corpus.json").is_file()]
+
+
+def hiding(folder: Path) -> Path | None:
+    """The corpus that is found by the name that one in `folder` would have, if it is another."""
+    found = (place for place in _folders(folder.name) if place.resolve() != folder.resolve())
+    return next(found, None)
 
 
 def is_corpus(name_or_path: str | Path) -> bool:

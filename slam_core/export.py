@@ -27,7 +27,7 @@ from slam_core.decoder.twist import PREFIX, quiet
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.slamkit import BOUNDARY, OFFSET, PAD
 from slam_core.interleave import Joint
-from slam_core.scoring import Say, finished, load
+from slam_core.scoring import Say, finished, load, tokenisers_of
 from slam_core.spec import RunSpec
 from slam_core.streams import corpus_here
 from slam_core.training.checkpoints import share
@@ -143,6 +143,7 @@ def _describe(out: Path, run: str, spec: RunSpec, layout: str, say: Say) -> None
         "eos_is": "before the first unit of a document and after the last",
         "context": spec.data.context,
         "tokenisers": {},
+        "tokeniser_revisions": tokenisers_of(run, spec),
     }
     if how:
         joint = Joint(units, how.text_size or 0)

@@ -95,7 +95,8 @@ def _recording(folder: Path, item: Continuation) -> Path:
 
 
 def vocoded(vocoder: str, inventory: int) -> Speak:
-    """Waveforms from a `SeamlessM4TCodeHifiGan` whose units are the corpus' (PAUSE may be absent).
+    """Waveforms from a `SeamlessM4TCodeHifiGan` whose units are the corpus' (PAUSE may be absent);
+    of what has a sound.
 
     `UsageError` if it knows others, before its weights are read.
     """
@@ -108,8 +109,7 @@ def vocoded(vocoder: str, inventory: int) -> Speak:
         first = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
         for item in items:
             units = [unit for unit in item.continuation if unit < known]
-            if not units:
-                yield np.zeros(RATE // 10, dtype=np.float32)
+            if not units:  # PAUSE alone
                 continue
             ids = torch.tensor([units], device=model.device)
             with torch.inference_mode():

@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 
 from slam_core.bits import Units, pack, unpack
-from slam_core.corpora import FORMAT, Record, as_lines, check_sha256, digest, find, homes, parsed
+from slam_core.corpora import (
+    FORMAT,
+    Record,
+    as_lines,
+    check_sha256,
+    digest,
+    find,
+    homes,
+    is_corpus,
+    parsed,
+)
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
 
@@ -120,12 +130,13 @@ def find_pairs(name_or_path: str | Path) -> Path:
             f"no preferences {str(path)!r}: say <corpus>/preferences/<name>/train or held_out "
             "(`python -m slam_core preferences` makes them)"
         )
-    if path.parent == Path():
+    corpus_name = str(name_or_path).rstrip("/").rpartition("/")[0]
+    if path.parent == Path() or (path.is_dir() and not is_corpus(corpus_name)):
         raise UsageError(
             f"no corpus or pair set {str(path)!r}: corpora are looked for in $SLAM_CORPORA, a pair "
             "set is <corpus>/<set>, such as tales/swuggy, or a folder that holds a pairs.json"
         )
-    corpus = find(path.parent)
+    corpus = find(corpus_name)
     folder = corpus / "pairs" / path.name
     if not (folder / "pairs.json").is_file():
         known = sorted(p.parent.name for p in corpus.glob("pairs/*/pairs.json"))

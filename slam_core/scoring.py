@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,23 +92,22 @@ def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpe
     trained on, and of the same tokeniser, as far as that is known."""
     vocab = spec.model.vocab or 0
     kind = Kind(what, made.inventory, made.provenance.get("tokeniser_revision"))
-    own = Kind(f"run {run}", vocab - spec.data.further_ids, None)
-    refuse_other_units(kind, [own, *_trained_on(run, spec)])
+    trained_on = [Kind(f"run {run}", vocab - spec.data.further_ids, None)]
+    for name, revision in tokenisers_of(run, spec).items():
+        trained_on.append(Kind(f"corpus {name}", None, revision))
+    refuse_other_units(kind, trained_on)
     return vocab
 
 
-def _trained_on(run: str, spec: RunSpec) -> Iterator[Kind]:
-    """The units of a run's corpora: what it has noted of them, or, as early runs did not, what the
-    corpora here say."""
+def tokenisers_of(run: str, spec: RunSpec) -> dict[str, str]:
+    """The revisions of the tokenisers of a run's corpora, where they are known: what it has noted,
+    or, as early runs did not, what the corpora here say."""
     start = next(event for event in scratch.events(run) if event["event"] == "start")
     noted: dict[str, str] | None = start["provenance"].get("tokenisers")
     if noted is not None:
-        for name, revision in noted.items():
-            yield Kind(f"corpus {name}", None, revision)
-    else:
-        for source in spec.data.sources:
-            if corpus := corpus_here(source):
-                yield corpus.kind
+        return noted
+    here = [corpus for source in spec.data.sources if (corpus := corpus_here(source))]
+    return {corpus.name: made_by for corpus in here if (made_by := corpus.kind.tokeniser)}
 
 
 def items_file(folder: Path, benchmark: str, revision: str) -> Path:

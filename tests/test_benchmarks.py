@@ -232,6 +232,13 @@ def test_sblimp_from_a_table_of_units(tmp_path: Path) -> None:
     assert {i.group for i in items} == {"agreement/anaphor", "agreement/determiner"}
     assert [i.positive.tolist() for i in items] == [[1, n] for n in (2, 4, 6, 8)]
     assert [i.negative.tolist() for i in items] == [[1, n] for n in (3, 5, 7, 9)]
+    assert "tokeniser_revision" not in open_pairs(out).manifest.provenance
+    named = [{**line, "tokeniser_revision": "a" * 12} for line in lines]
+    units.write_text("".join(json.dumps(line) + "\n" for line in named))
+    command("benchmark", "import", "sblimp", root, "--out", tmp_path / "known", *options[2:])
+    known = open_pairs(tmp_path / "known")
+    assert known.manifest.provenance["tokeniser_revision"] == "a" * 12
+    assert known.revision == open_pairs(out).revision
     units.write_text("".join(json.dumps(line) + "\n" for line in lines[1:]))
     with pytest.raises(SlamError, match=r"units\.jsonl has no units of .*syntactic/dev/"):
         command("benchmark", "import", "sblimp", root, "--out", tmp_path / "o2", *options[2:])

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from slam_core.building import build, pairs
 from slam_core.commands.corpus import app
-from slam_core.corpora import EMBEDDED, open_corpus
+from slam_core.corpora import EMBEDDED, hiding, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.utterances import Place, Utterance
 from slam_core.tokeniser.codebook import k_means
@@ -56,6 +56,8 @@ def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
     assert [d.id for d in made.documents("train")] == ["anna/" + c.stem for c in CLIPS[1:]]
     assert {d.speaker for d in made.documents("validation")} == {"bob"}
     assert made.manifest.provenance["kind"] == "recorded speech"
+    by = "python -m slam_core corpus build recordings --out out1"
+    assert made.manifest.provenance["made_by"] == by
     units = made.read("train", 0, made.units("train"))
     first = made.documents("train")[0]
     assert Tokeniser.load().pause not in (units[0], units[first.units - 1])
@@ -89,7 +91,8 @@ def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Pat
     revisions = set()
     for jobs in (1, 2):
         out = tmp_path / f"out{jobs}"
-        done = corpus("build", source, "--out", out, "--layout", "manifest", "--jobs", jobs)
+        more = ["--tokeniser", DEFAULT, "--val-share", 0.1, "--test-share", 0]
+        done = corpus("build", source, "--out", out, "--layout", "manifest", "--jobs", jobs, *more)
         assert done.exit_code == 0, done.output
         assert "skipped: " in done.output
         assert "90 s to 91 s is asked for" in done.output
@@ -102,13 +105,15 @@ def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Pat
     ]
     assert made.documents("train")[0].seconds <= 2.3
     assert list(made.manifest.provenance["skipped"]) == ["four"]
+    by = f"build mine.csv --out out2 --layout manifest --tokeniser {DEFAULT} --val-share 0.1"
+    assert made.manifest.provenance["made_by"].endswith(f"{by} --test-share 0")
     measured = (out / "ngrams.json").read_bytes()
     (out / "ngrams.json").unlink()  # as a kill leaves it that comes between the two files
-    again = corpus("build", source, "--out", out, "--layout", "manifest")
+    again = corpus("build", source, "--out", out, "--layout", "manifest", *more)
     assert "already built" in again.output
     assert (out / "ngrams.json").read_bytes() == measured
     source.write_text(source.read_text().replace("carl", "dora"))
-    again = corpus("build", source, "--out", out, "--layout", "manifest")
+    again = corpus("build", source, "--out", out, "--layout", "manifest", *more)
     assert isinstance(again.exception, UsageError)
     assert "other sources or settings" in str(again.exception)
     other = corpus("build", source, "--out", tmp_path / "x", "--layout", "timit")
@@ -287,6 +292,13 @@ def test_a_name_that_is_not_utf_8_is_named(tmp_path: Path, split: str) -> None:
         build.find_sources(tmp_path / "in", 0.05, 0.05)
 
 
+def test_texts_of_recordings_are_not_kept(recordings: Path, tmp_path: Path) -> None:
+    for more in ([], ["--layout", "manifest"]):
+        done = corpus("build", recordings, "--out", tmp_path / "out", "--keep-text", *more)
+        assert isinstance(done.exception, UsageError), done.output
+        assert str(done.exception).startswith("--keep-text is for texts that are read aloud; of ")
+
+
 @pytest.mark.parametrize("shares", [(0.6, 0.6), (0.5, 0.5), (1.0, 0.0)])
 def test_shares_that_leave_nothing_to_train_on(tmp_path: Path, shares: tuple[float, float]) -> None:
     (tmp_path / "a.txt").write_text("Once.")
@@ -298,6 +310,24 @@ def test_shares_that_leave_nothing_to_train_on(tmp_path: Path, shares: tuple[flo
         assert isinstance(done.exception, UsageError), done.output
         assert "leave nothing to train on" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_names_another_corpus_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("Once.")
+    asked = {"build": ["."], "texts": ["."], "stories": [], "import": ["."], "coarsen": ["tales"]}
+    known = ["--inventory", 5, "--rate", 50, "--tokeniser", "x"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path / "mine"))
+    for out in ("stories", tmp_path / "mine" / "stories"):
+        for command, arguments in asked.items():
+            more = known if command == "import" else []
+            done = corpus(command, *arguments, "--out", out, *more)
+            assert isinstance(done.exception, UsageError), done.output
+            assert str(done.exception).startswith(f"--out {out}: by that name the corpus in ")
+    assert hiding(EMBEDDED / "stories") is None
+    assert hiding(tmp_path / "told") is None
 
 
 def test_sentences_have_no_byte_order_mark(tmp_path: Path) -> None:
@@ -315,7 +345,7 @@ def test_sources_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
         (tmp_path / split / "a.txt").write_text("x")
     with pytest.raises(UsageError, match=r"would both be 'a'"):
         build.find_sources(tmp_path, 0.1, 0.1)
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match=r"is not a folder: .* --layout manifest of"):
         build.find_sources(tmp_path / "nowhere", 0.1, 0.1)
 
 

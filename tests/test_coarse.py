@@ -43,7 +43,7 @@ def test_the_embedded_groups() -> None:
 
 
 def test_impossible_sizes() -> None:
-    with pytest.raises(UsageError, match="4 units cannot be grouped into 9"):
-        coarse_map(np.eye(4), np.ones(4), 9)
+    with pytest.raises(UsageError, match="4 units cannot be grouped into 4: give 2 to 3"):
+        coarse_map(np.eye(4), np.ones(4), 4)
     with pytest.raises(UsageError, match="there is 100"):
         load_coarse(7)

@@ -73,6 +73,16 @@ def test_documents_words_and_pairs_come_along(tmp_path: Path) -> None:
     assert provenance["kind"] == "toy"
 
 
+def test_a_side_goes_on_in_the_group_of_its_prompt(tmp_path: Path) -> None:
+    """Without PAUSE between them they are one stretch, in which no unit repeats."""
+    prompt, *sides = (np.array(units, np.uint16) for units in ([2, 0], [1, 3], [3, 1], [1]))
+    items = [Pair("a", prompt, sides[0], sides[1]), Pair("b", prompt, sides[2], sides[1])]
+    write_pairs(tmp_path, items, name="x/p", inventory=4, provenance={})
+    a, b = coarse.pairs(open_pairs(tmp_path), np.array([0, 0, 1, 2], np.uint16))
+    assert [x.tolist() for x in (a.prompt, a.positive, a.negative)] == [[1, 0], [2], [2, 0]]
+    assert b.positive.size == 0  # nothing of it is heard: `write_pairs` drops it
+
+
 @pytest.mark.parametrize("pause", [True, False])
 def test_groups_of_ones_own(tmp_path: Path, pause: bool) -> None:
     """A map from `tokeniser coarse`; a tokeniser without a gate has no PAUSE to keep."""

@@ -47,8 +47,33 @@ def test_an_empty_source_and_a_place_that_is_none(tmp_path: Path) -> None:
     made = {"inventory": 5, "rate": 25.0, "tokeniser": "none", "provenance": {}}
     with pytest.raises(SlamError, match="'e' would have no documents: its source is empty"):
         corpora.write_corpus(tmp_path / "e", [], name="e", **made)  # type: ignore[arg-type]
+    with pytest.raises(
+        UsageError, match=r"no corpus or pair set '/.*': .* that holds a pairs.json"
+    ):
+        open_pairs(str(tmp_path))
     with pytest.raises(UsageError, match=r"no corpus or pair set 'swuggy': .*such as tales/swuggy"):
         open_pairs("swuggy")
+
+
+def test_units_are_counted_part_by_part() -> None:
+    corpus = open_corpus("tales-full")
+    assert corpus.units("train") > 1 << 23
+    units = corpus.read("train", 0, corpus.units("train"))
+    np.testing.assert_array_equal(corpus.counts("train"), np.bincount(units, minlength=501))
+
+
+def test_a_path_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "tales", documents())
+    items = [Pair("a", np.zeros(0, np.uint16), np.array([1], np.uint16), np.array([2], np.uint16))]
+    pairs = tmp_path / "tales" / "pairs" / "own"
+    pair_sets.write_pairs(pairs, items, name="tales/own", inventory=501, provenance={})
+    monkeypatch.chdir(tmp_path)
+    assert open_corpus("tales").folder == corpora.EMBEDDED / "tales"
+    for here in ("./tales", Path("tales"), tmp_path / "tales"):
+        assert open_corpus(here).folder.resolve() == tmp_path / "tales"
+    assert open_pairs("./tales/own").name == "tales/own"
+    with pytest.raises(UsageError, match=r"corpus tales has no pair set 'own'; it has .*swuggy"):
+        open_pairs("tales/own")
 
 
 @given(st.integers(2, 60_000), st.data())

@@ -53,9 +53,10 @@ def test_from_units_to_perplexity(
     assert len(spoken) == 2, texts
     assert judge.values(ITEMS) == [spoken]
     assert not said
-    # An empty one has no recording, and no words, whatever is heard in silence.
-    assert judge.values([*ITEMS, Continuation("s/9", [1, 2], [], True, [6])]) == [spoken]
-    assert said == ["1 of 3 continuations have no words and are left out"]
+    # An empty one has no recording, PAUSE no sound, and neither has words, whatever is heard in it.
+    mute = [Continuation(f"s/{i}", [1, 2], units, True, [6]) for i, units in ((8, [20]), (9, []))]
+    assert judge.values([*ITEMS, *mute]) == [spoken]
+    assert said == ["2 of 4 continuations have no words and are left out"]
     said.clear()
     silent = [ITEMS[0], Continuation("s/2", [1, 2], [20], True, [6])]
     monkeypatch.setattr("slam_core.genppl.transcripts", lambda waves, asr: [texts[0], ""])

@@ -19,9 +19,9 @@ from typer.testing import CliRunner, Result
 
 from slam_core.__main__ import app
 from slam_core.auto_bleu import auto_bleu, words
-from slam_core.building.preferences import from_slamkit, triples
+from slam_core.building.preferences import Preference, from_slamkit, triples, write_preferences
 from slam_core.errors import SlamError, UsageError
-from slam_core.pair_sets import open_pairs
+from slam_core.pair_sets import Pair, open_pairs
 
 
 def command(*arguments: object) -> Result:
@@ -170,6 +170,18 @@ def test_slamkit_preferences_come_back(tmp_path: Path) -> None:
                 assert np.array_equal(getattr(one, side), getattr(item, side))
     with pytest.raises(UsageError, match="exists: give another --name"):
         command("import", source, "--corpus", corpus, "--name", "swag", "--layout", "slamkit")
+
+
+def test_a_part_of_which_a_filter_leaves_nothing_is_not_drawn_from_the_other(
+    tmp_path: Path,
+) -> None:
+    """Held out are stories of the validation split, or nothing is: never some of training."""
+    units = np.arange(18, dtype=np.uint16).reshape(6, 3)
+    trained = [Preference(Pair(f"{i}", u[:1], u[1:2], u[2:]), f"{i}", "train") for i, u in
+               enumerate(units)]  # fmt: skip
+    made = {"inventory": 18, "provenance": {}}
+    with pytest.raises(SlamError, match="no pair of 6 is in the held_out part"):
+        write_preferences(tmp_path / "p" / "ends", trained, held_out=None, **made)  # type: ignore[arg-type]
 
 
 def test_repeating_pairs_are_left_out(tmp_path: Path) -> None:

@@ -257,6 +257,9 @@ def test_units_of_another_tokeniser_are_not_scored(
     assert main(["generate", spec.id, *asked]) == 2
     assert "has units of tokeniser bbbbbbbbbbbb" in capsys.readouterr().err
     assert main(["score", spec.id, "--benchmark", str(other / "pairs" / "q")]) == 0
+    assert main(["export", spec.id, "--out", str(tmp_path / "lm")]) == 0
+    note = json.loads((tmp_path / "lm" / "units.json").read_text())
+    assert note["tokeniser_revisions"] == {"own": "a" * 12}
     # The run has noted it, so the corpus may be elsewhere; early runs had not.
     own.rename(tmp_path / "elsewhere")
     assert main(["score", spec.id, "--benchmark", str(other)]) == 2
@@ -388,6 +391,7 @@ def test_what_is_not_known_is_null_to_machines(
         (["run", "SPEC", "--micro-batch", "0"], 2, "micro-batch"),
         (["run", "SPEC", "--compile", "fast"], 2, "say auto, no, launches, kernels or graphs"),
         (["units", "missing.wav"], 1, "cannot read missing.wav"),
+        (["units", "."], 2, "is a directory"),
         (["fly"], 2, "No such command"),
     ],
 )

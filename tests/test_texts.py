@@ -54,7 +54,16 @@ def test_texts_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([*say, "--tokens", "256"]) == 0
     corpus = open_corpus(tmp_path / "out")
     assert corpus.units("validation") == len("Öl, 42!".encode())
+    capsys.readouterr()
     assert main(["corpus", "info", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "None" not in told
+    assert "Hz" not in told
+    assert main(["corpus", "card", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out" / "DATACARD.md").read_text()
+    assert card.startswith("# out: text, as tokens\n")
+    assert "## Speakers" not in card
+    assert "frames a second" not in card
     away = ["--to", "jsonl", "--out", str(tmp_path / "away.jsonl")]
     assert main(["corpus", "export", str(tmp_path / "out"), *away]) == 2
     assert "text tokens, which may repeat" in capsys.readouterr().err

@@ -231,6 +231,21 @@ def test_files_named_after_splits_decide_them(tmp_path: Path) -> None:
     assert found == [("b", "train"), ("a", "validation"), ("c", "test")]
 
 
+def test_folders_named_after_splits_decide_them(tmp_path: Path) -> None:
+    """As the hub converts data sets: <config>/<split>/0000.parquet."""
+    for split in ("train", "test"):
+        written(tmp_path / f"{split}.jsonl", [{"id": split, "units": [1, 2], "seconds": 1}])
+        corpus = imported(tmp_path / f"{split}.jsonl", tmp_path / f"of-{split}")
+        (file,) = export(corpus, "datasets", tmp_path / f"out-{split}")
+        (tmp_path / "in" / "default" / split).mkdir(parents=True)
+        file.rename(tmp_path / "in" / "default" / split / "0000.parquet")
+    read = read_documents(tmp_path / "in", Reading(INVENTORY, 25.0))
+    assert [(d.id, d.split) for d in (one.document for one in read)] == [
+        ("train", "train"),
+        ("test", "test"),
+    ]
+
+
 def test_an_export_overwrites_nothing(features: Path, tmp_path: Path) -> None:
     corpus = imported(features, tmp_path / "corpus")
     with pytest.raises(UsageError, match="exists: give another --out"):

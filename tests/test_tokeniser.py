@@ -77,16 +77,20 @@ def test_features_are_gathered_until_there_are_enough() -> None:
     extractor = open_encoder(recipe.encoder, recipe.folder)
     clips = sorted(CLIPS.glob("*.wav"))
     one, two, everything = (
-        len(speech_features(extractor, Window(), files, 1e9))
+        len(speech_features(extractor, Window(), files, 1e9, pytest.fail))
         for files in (clips[:1], clips[:2], clips)
     )
-    assert len(speech_features(extractor, Window(), clips, one)) == one
-    assert len(speech_features(extractor, Window(), clips, one + 1)) == two < everything
+    for enough, frames in ((one, one), (one + 1, two)):
+        assert len(speech_features(extractor, Window(), clips, enough, pytest.fail)) == frames
+    assert two < everything
 
 
 def test_a_codebook_of_ones_own(tmp_path: Path) -> None:
-    for name in ("mine", "again"):
-        command("fit", CLIPS, "--out", tmp_path / name, "--k", 20)
+    audio = shutil.copytree(CLIPS, tmp_path / "audio")
+    (audio / "torn.wav").write_bytes((CLIPS / "sense-1.wav").read_bytes()[:9000])
+    for name, folder in (("mine", CLIPS), ("again", audio)):
+        said = command("fit", folder, "--out", tmp_path / name, "--k", 20)
+    assert "torn.wav is truncated: 9,000 bytes" in said
     mine = Tokeniser.load(tmp_path / "mine")
     assert (mine.pause, mine.inventory, mine.config.name) == (20, 21, "mine")
     both = [(tmp_path / n / "codebook.safetensors").read_bytes() for n in ("mine", "again")]
@@ -254,6 +258,9 @@ def test_what_is_encoded_becomes_a_corpus(mfcc: Path, tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(app, [*asked, "--inventory", "20", "--rate", "50"])
     assert done.exit_code == 0, done.output
+    asked[4] = str(tmp_path / "d")
+    done = CliRunner().invoke(app, [*asked, "--inventory", "20", "--rate", "25"])
+    assert "line 1: 50.0 of these units are a second, and --rate says 25" in str(done.exception)
     made = open_corpus(tmp_path / "c").manifest
     assert sum(totals.documents for totals in made.splits.values()) == 4
     assert made.provenance["tokeniser_revision"] == Tokeniser.load(mfcc).revision

@@ -85,6 +85,7 @@ class Table:
         self.path = path
         self._units: dict[tuple[str, ...], Units] = {}
         self._by_name: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        self.tokenisers = set[str | None]()  # the revisions that lines name
         for where, record in json_lines(path):
             fields = ("file", "file_name", "filename", "id")
             told = next((text for f in fields if (text := text_of(record, f, where))), None)
@@ -94,6 +95,7 @@ class Table:
             if key in self._units:
                 raise SlamError(f"{where}: {told!r} was there before: remove one")
             self._units[key] = deduplicate(raw_units(record, where, inventory))
+            self.tokenisers.add(text_of(record, "tokeniser_revision", where))
             self._by_name[key[-1]].append(key)
 
     def names(self) -> list[Path]:
@@ -142,6 +144,8 @@ def source_of(
             raise UsageError("--units needs --inventory (number of unit ids) and no --tokeniser")
         table = Table(units, inventory)
         record = {"units": units.name, "units_sha256": sha256_of(units)}
+        if len(table.tokenisers) == 1 and (named := table.tokenisers.pop()):
+            record["tokeniser_revision"] = named
         return Source(table, table.names(), None, inventory, record)
     if inventory is not None:
         raise UsageError("--inventory goes with --units; a tokeniser knows its own")

@@ -134,7 +134,10 @@ def find_sources(folder: Path, validation: float, test: float) -> tuple[list[Sou
     document keeps its split when others come or go.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder: give one with audio or .txt files")
+        raise UsageError(
+            f"{folder} is not a folder: give one with audio or .txt files, or say what it is, as "
+            "--layout manifest of a list"
+        )
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     audio = [p for p in files if p.suffix.lower() in SUFFIXES]
     chosen = audio or [p for p in files if p.suffix.lower() == ".txt"]

@@ -21,17 +21,21 @@ def card(corpus: Corpus) -> str:
     manifest = corpus.manifest
     hours = sum(totals.seconds for totals in manifest.splits.values()) / 3600
     kind = manifest.provenance.get("kind", "speech of unknown kind")
+    title, rate = f"{kind}, as tokens", ""
+    if manifest.rate:  # text has none
+        title = f"{hours:.1f} hours of {kind}, as units"
+        rate = f"{manifest.rate:g} frames a second before repetitions are removed, "
     about = corpus.folder / "ABOUT.md"
     parts = [
-        f"# {corpus.name}: {hours:.1f} hours of {kind}, as units",
+        f"# {corpus.name}: {title}",
         about.read_text(encoding="utf-8").strip() if about.is_file() else "",
         f"Revision `{corpus.revision}`, a checksum over all that a run can see; "
-        f"{_bytes(corpus) / 1e6:.1f} MB. Tokeniser `{manifest.tokeniser}`: {manifest.rate:g} "
-        f"frames a second before repetitions are removed, {corpus.inventory} unit ids; a model's "
-        f"vocabulary is {corpus.vocab} with EOS = {corpus.eos}.",
+        f"{_bytes(corpus) / 1e6:.1f} MB. Tokeniser `{manifest.tokeniser}`: {rate}"
+        f"{corpus.inventory} unit ids; a model's vocabulary is {corpus.vocab} with "
+        f"EOS = {corpus.eos}.",
         _made(corpus),
         "## Splits\n\n" + _splits(corpus),
-        "## Speakers\n\n" + _speakers(corpus),
+        "## Speakers\n\n" + _speakers(corpus) if manifest.rate else "",
         _texts(corpus),
         _baselines(corpus),
         _sets(corpus, "pairs", "Pair sets"),
@@ -109,9 +113,7 @@ def _baselines(corpus: Corpus) -> str:
         )
         for n in orders
     ]
-    train = corpus.manifest.splits["train"]
-    units = corpus.read("train", 0, train.units)
-    share = np.bincount(units, minlength=corpus.inventory) / max(train.units, 1)
+    share = corpus.counts("train") / max(corpus.units("train"), 1)
     entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
     documents = [d for d in corpus.documents("validation") if d.sentences]
     bare = any(sum(d.sentences) == d.units > max(d.sentences) for d in documents)

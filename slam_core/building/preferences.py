@@ -168,7 +168,7 @@ def write_preferences(
     folder: Path,
     preferences: Iterable[Preference],
     *,
-    held_out: float,
+    held_out: float | None,
     inventory: int,
     provenance: Mapping[str, Any],
 ) -> dict[str, PairsManifest]:
@@ -176,13 +176,14 @@ def write_preferences(
 
     Where the source tells train from validation or test, these are held out, and training pairs of
     a prompt that is held out are left out; else a checksum of the context decides, for the share
-    `held_out` of contexts. SlamError if pairs of one prompt have contexts on both sides.
+    `held_out` of contexts (None: of a source that tells them always, where none may be left of
+    one). SlamError if pairs of one prompt have contexts on both sides, or a part has none.
     """
     listed = list(preferences)
-    told = any(one.split in ("validation", "test") for one in listed)
+    told = held_out is None or any(one.split in ("validation", "test") for one in listed)
     parts: dict[str, list[Pair]] = {"train": [], "held_out": []}
     for one in listed:
-        split = one.split if told else drawn(one.context, held_out, 0.0)
+        split = one.split if held_out is None or told else drawn(one.context, held_out, 0.0)
         pair = replace(one.pair, cluster=cluster_of(one.context))
         parts["train" if split == "train" else "held_out"].append(pair)
     apart = {pair.prompt.tobytes() for pair in parts["held_out"] if pair.prompt.size}

@@ -167,7 +167,9 @@ class Flite:
     def __init__(self) -> None:
         self._program = shutil.which("flite")
         if self._program is None:
-            raise SlamError("flite's voices need the program flite: apt-get install flite")
+            raise SlamError(
+                "flite's voices need the program flite: apt-get install flite, or say --cast hibari"
+            )
         said = subprocess.run([self._program, "--version"], capture_output=True, text=True)
         self.version = next(
             (word for word in said.stdout.split() if word.startswith("flite-")), "flite"

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from slam_core.building.splits import check_shares
 from slam_core.commands.progress import watched
-from slam_core.corpora import Manifest, open_corpus
+from slam_core.corpora import Manifest, hiding, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
 
@@ -52,11 +52,14 @@ def build(
     from slam_core.leaks import screened
     from slam_core.units import DEFAULT
 
+    _refuse_hidden(out)
     check_shares(val_share, test_share)
+    further = _further(tokeniser, (val_share, test_share), usual=0.05)
     if layout:
+        _refuse_texts(keep_text)
         from slam_core.formats.layouts import utterances
 
-        said = f"build {source.name} --out {out.name} --layout {layout}"
+        said = f"build {source.name} --out {out.name} --layout {layout}{further}"
         plan = Plan([], Settings(tokeniser or DEFAULT, None), out, said)
         found = utterances(layout, str(source), val_share, test_share)
         stream = utterance_sources(layout, str(source), found)
@@ -64,15 +67,34 @@ def build(
         return
     sources, ignored = find_sources(source, val_share, test_share)
     audio = sources[0].kind == "audio"
+    if audio:
+        _refuse_texts(keep_text)
     sources, left_out = (sources, {}) if audio else screened(sources)
-    settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text and not audio)
+    settings = Settings(tokeniser or DEFAULT, None if audio else cast, keep_text)
     read_by = "" if audio else f" --cast {cast}{' --keep-text' if keep_text else ''}"
-    plan = Plan(sources, settings, out, f"build {source.name} --out {out.name}{read_by}")
+    said = f"build {source.name} --out {out.name}{read_by}{further}"
+    plan = Plan(sources, settings, out, said)
     for path in ignored if not audio else [p for p in ignored if p.suffix != ".txt"]:
         say(f"ignored: {path} is neither audio nor .txt")
     for id, why in left_out.items():
         say(f"left out: {id}: {why}")
     _build(plan, name or out.name, jobs, strict=strict, left_out=left_out)
+
+
+def _further(tokeniser: str | None, shares: tuple[float, float], usual: float) -> str:
+    """Options of a command, for the record, where they are not the usual ones."""
+    said = f" --tokeniser {Path(tokeniser).name}" if tokeniser else ""
+    if shares != (usual, usual):
+        said += f" --val-share {shares[0]:g} --test-share {shares[1]:g}"
+    return said
+
+
+def _refuse_texts(keep_text: bool) -> None:
+    if keep_text:
+        raise UsageError(
+            "--keep-text is for texts that are read aloud; of recordings nobody knows here where a "
+            "word lies: `corpus import` takes units with their aligned `text`"
+        )
 
 
 def stories(
@@ -96,12 +118,14 @@ def stories(
     from slam_core.building.build import Plan, Settings, story_sources
     from slam_core.units import DEFAULT
 
+    _refuse_hidden(out)
     check_shares(val_share, test_share)
     levels = sorted(set(level or (1, 2, 3)))
     sources = story_sources(levels, count, train, val_share, test_share)
     said = "".join(f" --level {one}" for one in levels)
     most = "" if train is None else f" --train {train}"
-    command = f"stories --out {out.name} --count {count}{most}{said} --cast {cast}"
+    further = _further(tokeniser, (val_share, test_share), usual=0.08)
+    command = f"stories --out {out.name} --count {count}{most}{said} --cast {cast}{further}"
     settings = Settings(tokeniser or DEFAULT, cast, keep_text=True)
     _build(Plan(sources, settings, out, command), name or out.name, jobs)
 
@@ -142,6 +166,7 @@ def texts(
     for complaint in skipped.values():
         say(f"skipped: {complaint}")
     command = f"python -m slam_core corpus texts {said} --tokens {tokens} --out {out.name}"
+    command += _further(None, (val_share, test_share), usual=0.08)
     record: dict[str, object] = {"kind": "text", "made_by": command, "left_out": left_out}
     if skipped:
         record["skipped"] = skipped
@@ -237,8 +262,18 @@ def _say_conversions(paths: Iterable[Path]) -> None:
             say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
 
 
+def _refuse_hidden(out: Path) -> None:
+    if other := hiding(out):
+        raise UsageError(
+            f"--out {out}: by that name the corpus in {other} is found, and this one would never "
+            "be: give another name"
+        )
+
+
 def refuse_corpus(out: Path) -> None:
-    """`UsageError` if a folder holds a corpus, with what a kill may have left undone."""
+    """`UsageError` if a folder holds a corpus, with what a kill may have left undone, or if another
+    corpus has its name."""
+    _refuse_hidden(out)
     if not (out / "corpus.json").exists():
         return
     undone = ""

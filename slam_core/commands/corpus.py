@@ -52,7 +52,7 @@ def import_(
     One document a line: {"units": [...]}, or slamkit's "audio_repr" or "input_ids", and, if known,
     "id" (or "file_name"), "split" (train, validation, test), "seconds", "speaker", "duration"
     (frames of each unit), and what `export` writes of texts and their words. Of several files,
-    those named after a split are one. Repetitions are removed.
+    those named after a split, or in a folder that is, are one. Repetitions are removed.
     """
     refuse_corpus(out)
     encoded = read_documents(source, Reading(inventory, rate, unit_rate, val_share, test_share))
@@ -88,11 +88,13 @@ def info(
     columns = ("split", "documents", "hours", "units", "units/s", *_losses(card, "header"))
     table = Table(*columns, box=None, pad_edge=False)
     for split, row in card["splits"].items():
-        cells = (row["documents"], row["hours"], f"{row['units']:,}", row["units_per_second"])
+        rate = row["units_per_second"] or ""
+        cells = (row["documents"], row["hours"], f"{row['units']:,}", rate)
         table.add_row(split, *map(str, cells), *_losses(card, split))
     print = Console(highlight=False, markup=False, soft_wrap=True).print
     print(f"{card['name']}  revision {card['revision']}  {card['kind']}")
-    print(f"tokeniser {card['tokeniser']}, {card['rate']:g} Hz, {card['inventory']} units")
+    hertz = f", {card['rate']:g} Hz" if card["rate"] else ""
+    print(f"tokeniser {card['tokeniser']}{hertz}, {card['inventory']} units")
     print(table)
     if card["ngrams"]:
         print(f"n-grams: nats per unit, {card['ngrams']['smoothing']}; the last is the best order")

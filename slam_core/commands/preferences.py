@@ -142,9 +142,8 @@ def endings(
     if max_auto_bleu is not None:
         made = filtered(made, max_auto_bleu, on.value)
         command += f" --max-auto-bleu {max_auto_bleu:g} --on {on.value}"
-    _write(
-        opened, name, made, 0.1, made_by(opened, command, name, reader, cast, group="preferences")
-    )
+    record = made_by(opened, command, name, reader, cast, group="preferences")
+    _write(opened, name, made, None, record)
 
 
 @app.command()
@@ -166,9 +165,8 @@ def consistency(
         for pair in watched(consistency(opened, reader, (split,), most))
     )
     command = f"consistency {opened.name} --limit {limit}{_said(held_out)}"
-    _write(
-        opened, name, made, 0.1, made_by(opened, command, name, reader, cast, group="preferences")
-    )
+    record = made_by(opened, command, name, reader, cast, group="preferences")
+    _write(opened, name, made, None, record)
 
 
 def _parts(corpus: Corpus, limit: int, held_out: int | None) -> list[tuple[str, int]]:
@@ -189,7 +187,11 @@ def _story(corpus: Corpus, id: str) -> str | None:
 
 
 def _write(
-    corpus: Corpus, name: str, made: Iterable[Preference], held_out: float, record: dict[str, str]
+    corpus: Corpus,
+    name: str,
+    made: Iterable[Preference],
+    held_out: float | None,
+    record: dict[str, str],
 ) -> None:
     """Write both parts, the held-out one last; nothing is made if it is there."""
     folder = corpus.folder / "preferences" / name

@@ -92,6 +92,7 @@ def fit(
         minutes=minutes,
         provenance={"source": source} if source else {},
         report=lambda start, inertia: say(f"start {start}: inertia {inertia:.4f}"),
+        skipped=lambda complaint: say(f"skipped: {complaint}"),
     )
     say(f"{out}: {config.provenance['codebook']}")
 
@@ -222,8 +223,7 @@ def coarse(
     config = read_config(folder)
     kind = Kind(f"the tokeniser {config.name}", config.inventory, config.revision)
     refuse_other_units(opened.kind, [kind], "give the folder of the corpus' own as --tokeniser")
-    units = opened.read("train", 0, opened.units("train"))
-    counts = np.bincount(units, minlength=config.units)[: config.units]
+    counts = opened.counts("train")[: config.units]
     centroids = load_file(folder / "codebook.safetensors")["centroids"]
     groups = coarse_map(centroids, counts, k, seed)
     made = {

@@ -10,9 +10,9 @@ and, if known, "id" (or "file_name"), "split", "seconds", "speaker", "sentences"
 units), "duration" (the frames of each unit), "text": {"sentences": [...], "words": [...]} as lines
 of texts.jsonl have them (a mere string is passed over), and "tokeniser_revision".
 
-Without an id it is the file and line; without a split the name of the file decides if several are
-read, else a checksum of the id; without seconds they are counted from durations, or from units that
-still repeat. Repetitions are removed, their frames added.
+Without an id it is the file and line; without a split the name of the file, or of the folder that
+it lies in, decides if several are read, else a checksum of the id; without seconds they are counted
+from durations, or from units that still repeat. Repetitions are removed, their frames added.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from slam_core.bits import Units
 from slam_core.building.splits import drawn, named
 from slam_core.corpora import SPLITS, Spoken, Text, spans_of, words_of
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 from slam_core.formats import slamkit
 from slam_core.formats.lines import (
     Record,
@@ -71,7 +71,7 @@ def read_documents(source: Path, reading: Reading) -> Iterator[Encoded]:
     SlamError names the line that is wrong.
     """
     files = _files(source)
-    splits = {path: named(path.name.partition(".")[0]) if len(files) > 1 else "" for path in files}
+    splits = {path: _split(path.relative_to(source)) if len(files) > 1 else "" for path in files}
     files.sort(key=lambda p: (*SPLITS, "").index(splits[p]))
     seen: set[str] = set()
     for path in files:
@@ -85,6 +85,12 @@ def read_documents(source: Path, reading: Reading) -> Iterator[Encoded]:
             split = split_in(record, where) or splits[path]
             split = split or drawn(id, reading.validation, reading.test)
             yield document_of(record, where, id, split, reading)
+
+
+def _split(path: Path) -> str:
+    """The split that a file, or the nearest folder above it, is named after."""
+    names = (path.name.partition(".")[0], *reversed(path.parent.parts))
+    return next((split for name in names if (split := named(name))), "")
 
 
 def document_of(record: Record, where: str, id: str, split: str, reading: Reading) -> Encoded:
@@ -110,6 +116,12 @@ def document_of(record: Record, where: str, id: str, split: str, reading: Readin
         raise SlamError(f"{where}: {what} need units without repetitions: remove either")
     document = Spoken(id, split, units, seconds, speaker, sentences, text)
     tokeniser = text_of(record, "tokeniser_revision", where)
+    # As `tokeniser encode` tells it; with others it may be that of samples.
+    if tokeniser and record.get("rate", reading.rate) != reading.rate:
+        raise UsageError(
+            f"{where}: {shown(record['rate'])} of these units are a second, and --rate says "
+            f"{reading.rate:g}: give the former"
+        )
     return Encoded(document, durations if timed else None, tokeniser)
 
 

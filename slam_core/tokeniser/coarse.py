@@ -97,7 +97,9 @@ def coarse_map(
     """
     points, weights = np.asarray(centroids, float), np.maximum(np.asarray(counts, float), 1.0)
     if not 2 <= k < len(points):
-        raise UsageError(f"{len(points)} units cannot be grouped into {k}: give 2 to {len(points)}")
+        raise UsageError(
+            f"{len(points)} units cannot be grouped into {k}: give 2 to {len(points) - 1}"
+        )
     rng = np.random.default_rng(seed)
     tries = [_k_means(points, weights, _spread(points, weights, k, rng)) for _ in range(starts)]
     groups = min(tries, key=lambda found: found[1])[0]
@@ -173,7 +175,10 @@ def pairs(opened: Pairs, to: Units) -> Iterator[Pair]:
     """The items of a pair set in coarse units."""
     fit(to, f"pair set {opened.name}", opened.manifest.inventory)
     for item in opened.items:
-        prompt, positive, negative = (
-            deduplicate(to[units]) for units in (item.prompt, item.positive, item.negative)
+        prompt = deduplicate(to[item.prompt])
+        # What goes on in the group in which the prompt ends repeats nothing, as in a document.
+        positive, negative = (
+            deduplicate(to[np.append(item.prompt, side)])[prompt.size :]
+            for side in (item.positive, item.negative)
         )
         yield Pair(item.id, prompt, positive, negative, item.group, item.cluster)

@@ -26,14 +26,24 @@ from slam_core.tokeniser.gate import Gate, Window, pieces
 
 
 def speech_features(
-    extractor: Extractor, cut: Gate | Window, files: Iterable[Path], enough: float
+    extractor: Extractor,
+    cut: Gate | Window,
+    files: Iterable[Path],
+    enough: float,
+    skipped: Callable[[str], Any],
 ) -> Tensor:
     """(frames, width) features of the speech in the files, until there are `enough` frames; with
-    a gate without pauses."""
+    a gate without pauses. What is wrong with a file that cannot be used is `skipped`."""
     parts = [torch.zeros(0, extractor.width)]
     frames = 0
     for file in files:
-        silent, cut_out = pieces(open_audio(file).blocks, cut, extractor.hop)
+        try:
+            silent, cut_out = pieces(open_audio(file).blocks, cut, extractor.hop)
+        except UsageError:
+            raise
+        except SlamError as error:
+            skipped(str(error))
+            continue
         for piece in cut_out:
             (features,) = extractor([torch.from_numpy(piece.samples)])
             kept = ~silent[piece.start : piece.start + piece.count]
@@ -104,13 +114,14 @@ def fit(
     minutes: float = float("inf"),
     provenance: dict[str, Any],
     report: Callable[[int, float], Any] = lambda start, inertia: None,
+    skipped: Callable[[str], Any] = lambda complaint: None,
 ) -> Config:
     """Write to `out` a tokeniser of `k` units by k-means on the speech in `files`, the first
     `minutes` of it: their features are in memory together."""
     _check_free(out)
     extractor = open_encoder(recipe.encoder, recipe.folder)
     enough = minutes * 60 * RATE / extractor.hop
-    features = speech_features(extractor, _cut(recipe), files, enough)
+    features = speech_features(extractor, _cut(recipe), files, enough, skipped)
     mean, sd = features.mean(0), features.std(0) + 1e-5
     centroids, inertia = k_means(features.sub_(mean).div_(sd), k, seed=seed, report=report)
     fitted = {
