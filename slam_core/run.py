@@ -200,14 +200,15 @@ def _attempt(
         stream, objective = _preferences(spec, model, folder, mix, begun, world)
     loop = Loop(spec, model, stream, objective, journal, limits, world)
     several = {"processes": world.size, "zero": limits.zero} if world.size > 1 else {}
+    made = provenance(device) | several
     for damaged in truncated(folder) if world.leads else ():
         say(f"{damaged} is truncated: going on from what was saved before it")
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
-        journal.write("resume", step=loop.step, **several)
+        journal.write("resume", step=loop.step, provenance=made)
     else:
-        noted = provenance(device) | {"tokenisers": mix.tokenisers} | several | begun
-        world.lead(lambda: _start(spec, journal, noted))
+        made |= {"tokenisers": mix.tokenisers} | begun
+        world.lead(lambda: _start(spec, journal, made))
         passed_over = _uncompiled(spec, limits, world)
         for warning in (*_short(spec), *_other_positions(spec), *passed_over):
             say(warning)
