@@ -247,9 +247,15 @@ def _heritage(parent: RunSpec) -> dict[str, Any]:
 
 
 def _short(spec: RunSpec) -> Iterator[str]:
-    """A warning where a budget, or a preference stage's share of one, is less than half a step."""
+    """Warnings where a budget, or a preference stage's share of one, is less than half a step, or
+    one step at the end of a schedule that ends at 0."""
     if spec.bought is not None and spec.bought < 0.5:
         yield f"the budget pays for {spec.bought:.2g} of a step, and one is taken"
+    if spec.steps == 1 and rate(spec.stage, 1.0, 1) == 0:
+        yield (
+            "nothing is learned: the budget is one step, which ends the schedule at a learning "
+            "rate of 0; raise the budget, or optim.floor"
+        )
 
 
 def _other_positions(spec: RunSpec) -> Iterator[str]:
