@@ -100,7 +100,7 @@ def show(
     run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
     as_json: Json = False,
 ) -> None:
-    """What is known of a run: spec, state, progress, validation, scores."""
+    """What is known of a run: spec, state, progress, notes, validation, scores."""
     from slam_core.journal import Journal, state_of
     from slam_core.results import in_other_units, in_words, scores_of
     from slam_core.streams import validated_rate
@@ -116,6 +116,8 @@ def show(
         "spec": latest.get("start", {}).get("spec"),
         "progress": latest.get("progress"),
         "end": latest.get(state_of(events, held=False)),
+        # Once each: every start writes its own.
+        "notes": list(dict.fromkeys(e["text"] for e in events if e["event"] == "note")),
         "scores": [
             s.model_dump(mode="json")
             for s in (scores_of(run, tried[-1].name, events) if tried else [])

@@ -7,6 +7,7 @@ checkpoint is of no family of ours.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -284,6 +285,11 @@ def _shape(model: Model, vocab: int, tied: bool) -> dict[str, Any]:
     settings = dict(shape.settings) | dict(model.settings or ())
     shape = replace(shape, settings=tuple(sorted(settings.items())))
     shape = replace(shape, settings=own_settings(model.family, shape))
+    for name, most in (("head_dim", math.inf), ("rotary_pct", 1)):
+        told = shape.setting(name)
+        if isinstance(told, int | float) and not 0 < told <= most:
+            within = "above 0" if most == math.inf else f"above 0, at most {most}"
+            raise UsageError(f"model.settings: {name} is {told}; give a number {within}")
     whole = shape.setting("head_dim") or shape.width % shape.heads == 0
     if not whole or shape.heads % shape.kv_heads or shape.head_dim % 2:
         raise UsageError(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
-import subprocess
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from slam_core.commit import commit
 from slam_core.devices import cpu
 
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
@@ -33,35 +31,9 @@ def device_name(kind: str) -> str:
 def provenance(device: torch.device) -> dict[str, Any]:
     """Commit, versions and device of this process."""
     return {
-        **_code(),
+        **commit(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "device": device_name(device.type),
         "threads": torch.get_num_threads(),
     }
-
-
-def _code() -> dict[str, Any]:
-    """Commit, and whether it was modified: of the checkout, or what a copy of one says of it."""
-    copied = Path(__file__).parents[1] / "snapshot.json"
-    if copied.is_file():
-        about: dict[str, Any] = json.loads(copied.read_text())
-        return about
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git in the folder of this file; None outside a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -182,6 +182,8 @@ def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Cu
     if branch is not None:
         reused = {f"reused_{name}": branch[name] for name in ("tokens", "seconds")}
         provenance = provenance | {"branch": {k: branch[k] for k in ("run", "attempt", "step")}}
+    if resumed := _resumed(events):
+        provenance = provenance | {"resumed": resumed}
     result = Result(
         run=run,
         attempt=attempt,
@@ -224,6 +226,23 @@ def curve_of(run: str, attempt: str, events: list[Event]) -> Curve:
             name: [measured[step][name] for step in sorted(points)] for name in sorted(names)
         }
     return Curve.model_validate({"run": run, "attempt": attempt, **columns})
+
+
+def _resumed(events: list[Event]) -> list[Event]:
+    """From which steps on the machine, the code or the number of processes were others, and what
+    was then not as at the start of the attempt."""
+    first: Event = {}
+    parts: list[tuple[int, Event]] = []
+    for event in events:
+        now = event.get("provenance")
+        if event["event"] == "start":
+            first, parts = event["provenance"], [(0, {})]
+        elif event["event"] == "resume" and now:  # they did not always tell
+            kept = [part for part in parts if part[0] < event["step"]]
+            keys = sorted({*now, "processes", "zero"})
+            other = {key: now.get(key) for key in keys if now.get(key) != first.get(key)}
+            parts = kept if other == kept[-1][1] else [*kept, (event["step"], other)]
+    return [{"step": step, **other} for step, other in parts[1:]]
 
 
 def _branch(events: list[Event]) -> Event | None:

@@ -200,14 +200,15 @@ def _attempt(
         stream, objective = _preferences(spec, model, folder, mix, begun, world)
     loop = Loop(spec, model, stream, objective, journal, limits, world)
     several = {"processes": world.size, "zero": limits.zero} if world.size > 1 else {}
+    made = provenance(device) | several
     for damaged in truncated(folder) if world.leads else ():
         say(f"{damaged} is truncated: going on from what was saved before it")
     if loop.resume():
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
-        journal.write("resume", step=loop.step, **several)
+        journal.write("resume", step=loop.step, provenance=made)
     else:
-        noted = provenance(device) | {"tokenisers": mix.tokenisers} | several | begun
-        world.lead(lambda: _start(spec, journal, noted))
+        made |= {"tokenisers": mix.tokenisers} | begun
+        world.lead(lambda: _start(spec, journal, made))
         passed_over = _uncompiled(spec, limits, world)
         for warning in (*_short(spec), *_other_positions(spec), *passed_over):
             say(warning)
@@ -246,9 +247,15 @@ def _heritage(parent: RunSpec) -> dict[str, Any]:
 
 
 def _short(spec: RunSpec) -> Iterator[str]:
-    """A warning where a budget, or a preference stage's share of one, is less than half a step."""
+    """Warnings where a budget, or a preference stage's share of one, is less than half a step, or
+    one step at the end of a schedule that ends at 0."""
     if spec.bought is not None and spec.bought < 0.5:
         yield f"the budget pays for {spec.bought:.2g} of a step, and one is taken"
+    if spec.steps == 1 and rate(spec.stage, 1.0, 1) == 0:
+        yield (
+            "nothing is learned: the budget is one step, which ends the schedule at a learning "
+            "rate of 0; raise the budget, or optim.floor"
+        )
 
 
 def _other_positions(spec: RunSpec) -> Iterator[str]:

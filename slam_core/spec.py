@@ -522,7 +522,7 @@ def spec_from(tree: Any, where: str = "spec") -> RunSpec:
 def read_spec(path: Path) -> RunSpec:
     """The spec in a TOML or JSON file; `UsageError` if it cannot be read or is none."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
         tree = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except FileNotFoundError:
         raise UsageError(f"no spec file '{path}'; give a .toml or .json file") from None

@@ -7,17 +7,16 @@ import hashlib
 import json
 import secrets
 import shutil
-import subprocess
 from pathlib import Path
 
 import slam_core
 from slam_core import scratch
+from slam_core.commit import ABOUT, commit
 from slam_core.errors import SlamError
 
 PACKAGES = ("slam_core", "sweeps", "ablations")
 # Linked, not copied: some 50 MB, and a run refuses data of another checksum than its spec names.
 LINKED = Path("slam_core", "embedded")
-ABOUT = Path("snapshot.json")  # what `slam_core.provenance` says of it
 
 
 def snapshot() -> Path:
@@ -25,10 +24,7 @@ def snapshot() -> Path:
     home = Path(slam_core.__file__).resolve().parents[1]
     if (home / ABOUT).is_file():
         return home  # it is one
-    commit = _git(home, "rev-parse", "HEAD")
-    changed = _git(home, "status", "--porcelain", "--untracked-files=no")
-    about = {"commit": commit and commit.strip(), "modified": bool(changed)}
-    files = {ABOUT: json.dumps(about).encode()}
+    files = {ABOUT: json.dumps(commit()).encode()}
     for path in (path for package in PACKAGES for path in (home / package).rglob("*")):
         name = path.relative_to(home)
         if path.is_file() and LINKED not in name.parents and "__pycache__" not in name.parts:
@@ -57,13 +53,3 @@ def _write(folder: Path, files: dict[Path, bytes], home: Path) -> None:
                 f"cannot copy the code to {folder}: {error.strerror}; free some space, or set "
                 "SLAM_OUT to a folder you can write"
             ) from None
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

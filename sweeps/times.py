@@ -43,6 +43,9 @@ class Measured:
         self._speeds: dict[tuple[Any, ...], float | None] = {}
         self._timed: dict[tuple[Any, ...], list[tuple[float, float, str]]] = {}
         for result in results:
+            moved = {key for part in result.provenance.get("resumed", ()) for key in part}
+            if moved & {"device", "processes"}:
+                continue  # its seconds are of several
             if result.state == "done" and (rate := result.spent.rate) is not None:
                 made_on = str(result.provenance.get("device", "an unknown device"))
                 size, devices = result.counts.active, result.provenance.get("processes", 1)

@@ -244,7 +244,7 @@ def test_a_resumed_run_is_the_same_run(at: At, runs: Runs, monkeypatch: pytest.M
     assert runs.train(at) == 0
     assert numbers(runs.spec.id) == whole
     events = {event["event"]: event for event in Journal(attempt).events()}
-    assert events["resume"]["processes"] == at.processes
+    assert events["resume"]["provenance"]["processes"] == at.processes
     assert events["start"]["provenance"]["zero"] == at.zero
 
 

@@ -27,6 +27,7 @@ from transformers import (
     DeepseekV3Config,
     DiffLlamaConfig,
     FalconConfig,
+    FalconH1Config,
     Gemma2Config,
     Gemma3TextConfig,
     GPTBigCodeConfig,
@@ -234,6 +235,18 @@ def test_products_by_chunks_are_those_of_long_rows(
         model(torch.zeros((1, time), dtype=torch.long))
     counted = 2 * spec.counts.matmul + spec.counts.attention / 16 * time
     assert counter.get_total_flops() / time == pytest.approx(counted, rel=2e-3)
+
+
+def test_products_by_chunks_are_those_of_a_model_with_fewer_positions_than_a_chunk(
+    tiny_spec: RunSpec, tmp_path: Path
+) -> None:
+    """A row is padded to a chunk, and that counted as what a pass has at its ends."""
+    ssm = {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8}
+    for positions in (64, 4096):
+        config = FalconH1Config(**GROUPED, **ssm, max_position_embeddings=positions)
+        config.save_pretrained(tmp_path / str(positions))
+    few, many = (cold(tiny_spec, tmp_path / name).counts for name in ("64", "4096"))
+    assert few == many
 
 
 def test_weights_are_those_of_the_seed_whatever_was_counted_before(

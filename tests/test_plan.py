@@ -105,6 +105,16 @@ def test_hours_are_of_one_device_where_several_trained_a_run(
     assert "to do: 1 of 1 runs, about 6 min if it has to do all of each" in said
 
 
+def test_a_run_that_went_on_elsewhere_tells_no_times(study: Grid, tmp_path: Path) -> None:
+    spec = next(iter(study.runs().values()))
+    finish(spec)
+    journal = Journal(scratch.attempts(spec.id)[-1])
+    journal.write("resume", step=9, provenance={"device": "abacus", "processes": 2})
+    journal.write("done", spent={"steps": 60, "tokens": 60 * 64, "seconds": 20.0})
+    collect(tmp_path)
+    assert [run.hours for run in plan(study, tmp_path).runs] == [None] * 3
+
+
 def test_an_excluded_run_is_said_to_be_and_not_run_again(study: Grid, tmp_path: Path) -> None:
     first = next(iter(study.runs().values()))
     finish(first)

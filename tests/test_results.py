@@ -199,6 +199,24 @@ def test_a_result_is_of_its_last_start(tmp_path: Path) -> None:
     assert found.provenance["device"] == "here"
 
 
+def test_a_result_says_from_which_steps_on_it_was_trained_otherwise(tmp_path: Path) -> None:
+    """What a resume did beyond the step that the next one goes back to did not happen."""
+    journal = Journal(tmp_path)
+    here, there = {"device": "here", "commit": "a"}, {"device": "there", "commit": "a"}
+    journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance=here | {"parent": {}})
+    journal.write("resume", step=5)  # of a version that did not tell
+    journal.write("resume", step=10, provenance=here)
+    journal.write("resume", step=20, provenance=there)
+    journal.write("resume", step=20, provenance=there | {"processes": 2})
+    journal.write("resume", step=30, provenance=there | {"processes": 2})
+    journal.write("resume", step=40, provenance=here)
+    journal.write("done", spent=Spent(steps=50, tokens=50, seconds=5.0).model_dump())
+    found, _ = fold("a", "a1", journal.events())
+    assert found is not None
+    other = {"step": 20, "device": "there", "processes": 2}
+    assert found.provenance == here | {"parent": {}, "resumed": [other, {"step": 40}]}
+
+
 def test_a_resume_repeats_steps_that_count_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance={})

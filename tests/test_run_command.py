@@ -59,9 +59,12 @@ def test_run_show_and_run_again(
     done = capsys.readouterr().out
     assert main(["run", str(spec_file)]) == 0
     assert "nothing to train" in capsys.readouterr().out
+    for _ in range(2):
+        Journal(scratch.attempts(tiny_spec.id)[-1]).write("note", text="not compiled")
     assert main(["show", tiny_spec.id[:5], "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["run"] == tiny_spec.id
+    assert shown["notes"] == ["not compiled"]
     assert shown["state"] == "done"
     nll = shown["end"]["validation"]["tiny"]["nll"]
     totals = open_corpus(_corpus(tiny_spec)).manifest.splits["validation"]

@@ -138,6 +138,11 @@ def test_a_wrong_field_is_one_sentence(change: dict[str, object], said: str) -> 
         ({"model.size": None}, "give a size"),
         ({"data.sources.0": {"corpus": "nowhere"}}, "no corpus 'nowhere'"),
         ({"model": {"layers": 2, "width": 64, "heads": 3, "vocab": 502}}, "do not divide width 64"),
+        ({"model.settings": {"head_dim": -2}}, "head_dim is -2; give a number above 0"),
+        (
+            {"model.family": "gpt_neox", "model.settings": {"rotary_pct": 25}},
+            "rotary_pct is 25; give a number above 0, at most 1",
+        ),
         ({"model.family": "opt", "model.rope_theta": 5e5}, "opt has learned positions"),
         (
             {"model": {"family": "gpt2", "layers": 2, "width": 64, "kv_heads": 1, "vocab": 502}},
@@ -168,8 +173,9 @@ def test_steps_follow_the_budget() -> None:
 
 
 def test_specs_are_read_from_toml_and_json(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(PINNED.canonical())
-    assert read_spec(tmp_path / "a.json").id == PINNED.id
+    for mark in ("", "\ufeff"):
+        (tmp_path / "a.json").write_text(mark + PINNED.canonical())
+        assert read_spec(tmp_path / "a.json").id == PINNED.id
     (tmp_path / "a.toml").write_text(
         "[model]\nsize = '180k'\nvocab = 502\n"
         "[[data.sources]]\ncorpus = 'tales'\nrevision = '000000000000'\n"

@@ -501,6 +501,14 @@ def test_a_budget_of_less_than_half_a_step_is_said(tiny_spec: RunSpec, slam_out:
         assert ("pays for 0.25 of a step, and one is taken" in heard[0]) is said
 
 
+def test_a_budget_of_one_step_whose_rate_is_0_is_said(tiny_spec: RunSpec, slam_out: Path) -> None:
+    for steps, floor, said in ((1, 0.0, True), (1, 0.1, False), (2, 0.0, False)):
+        heard: list[str] = []
+        spec = tiny_spec.but({"budget.amount": steps, "optim.floor": floor})
+        assert execute(spec, say=heard.append) == "done"
+        assert heard[0].startswith("nothing is learned: the budget is one step") is said
+
+
 def test_a_budget_in_seconds_that_is_over_in_one_step_is_said(
     tiny_spec: RunSpec, slam_out: Path
 ) -> None:

@@ -184,12 +184,10 @@ def _as_its_own(model: Model) -> _Found:
             made = _made(model, config)
             experts = _experts(made, chosen_alone=False)
             longest = _longest(made) or 1 << 20
-            found = None
-            for step, last in _lengths(made.config):
-                step = min(step, longest // 4)
-                if found is None and step > 0:
-                    times = (step, 2 * step, 3 * step, min(last, longest))
-                    found = _line(products, times)
+            chunk, short = _chunk(made.config), min(8, longest // 4)
+            # Few units, and a look beyond a chunk; if products come by chunks, whole ones.
+            found = _line(products, short, min(chunk + 8, longest)) if short > 0 else None
+            found = found or _line(products, chunk, 4 * chunk)
             if found is None:
                 raise _refused(model, "multiplies more than each two of its units")
             for one in experts:  # of which nothing was heard, all work
@@ -202,21 +200,20 @@ def _as_its_own(model: Model) -> _Found:
         raise _refused(model, f"does not run without weights ({reason})") from None
 
 
-def _lengths(config: Any) -> tuple[tuple[int, int], ...]:
-    """The least of the lengths of passes, of which the next two are multiples, and the last. Few
-    units, and a look beyond a chunk; if products come by chunks, whole ones."""
+def _chunk(config: Any) -> int:
     told = (getattr(config, name, None) for name in _CHUNKS)
-    chunk = max([64, *(size for size in told if isinstance(size, int))])
-    return (8, chunk + 8), (chunk, 4 * chunk)
+    return max([64, *(size for size in told if isinstance(size, int))])
 
 
-def _line(products: Callable[[int], int], times: tuple[int, ...]) -> tuple[int, int] | None:
-    """Half of a, and b, from passes of so many units, the last of which has to agree."""
-    step, flops = times[0], [products(time) for time in times]
+def _line(products: Callable[[int], int], step: int, last: int) -> tuple[int, int] | None:
+    """Half of a, and b, from passes of once, twice and three times `step` units; None if that of
+    `last` units does not agree, or if c, which is left out, is most of the first: of units padded
+    to a chunk it is."""
+    flops = [products(time) for time in (step, 2 * step, 3 * step, last)]
     two = (flops[2] - 2 * flops[1] + flops[0]) / (2 * step**2)
     one = (flops[1] - flops[0]) / step - 3 * step * two
-    beyond = times[3] - times[0]
-    if flops[3] - flops[0] != one * beyond + two * (times[3] ** 2 - times[0] ** 2):
+    ends = flops[0] - one * step - two * step**2
+    if flops[3] != ends + one * last + two * last**2 or ends > flops[0] / 2:
         return None
     return round(one / 2), round(two)
 
