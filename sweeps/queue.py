@@ -21,7 +21,7 @@ from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.journal import ENDED, OUT_OF_MEMORY, TROUBLE
 from sweeps.company import Company
-from sweeps.endings import Mark, last_words, mark, stop_reason
+from sweeps.endings import Mark, full_disk, last_words, mark, stop_reason
 from sweeps.jobs import RETRIES, Jobs
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
@@ -128,6 +128,10 @@ class Queue:
         while jobs.waiting and not self.stops:
             job = next((one for one in jobs.waiting if not jobs.early(one)), None)
             if job is None or not (slot := self._free_slot(job)):
+                return
+            if full := full_disk():
+                self.watcher.note(f"{full}: {len(jobs.waiting)} runs are not started")
+                jobs.waiting.clear()
                 return
             jobs.waiting.remove(job)
             if jobs.adopt(job) or jobs.over(job):
