@@ -118,8 +118,13 @@ def _ask(what: str, name: str, say: Say) -> bool:
     if holder is None:
         return False
     pid = holder.get("pid")
-    if holder.get("host") != socket.gethostname() or not _has_open(pid, scratch.claim_file(name)):
+    if holder.get("host") != socket.gethostname():
         say(f"{what} {name} is on {holder.get('host', 'another host')}: cancel it there")
+    elif not _has_open(pid, scratch.claim_file(name)):
+        say(
+            f"{what} {name} is process {pid} of another user, or in another container: cancel it "
+            "as that user, or there"
+        )
     elif isinstance(pid, int):
         try:
             os.kill(pid, signal.SIGTERM)
