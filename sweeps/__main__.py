@@ -194,12 +194,13 @@ def cancel(name: Name) -> None:
 def collect(
     folders: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="A scratch folder, say another machine's; repeatable."),
+        typer.Option("--from", help="Another machine's scratch folder, or results; repeatable."),
     ] = None,
     as_json: Json = False,
     results: Results = RESULTS,
 ) -> None:
-    """Fold every ended run below $SLAM_OUT, or the folders given, into the results. Repeatable."""
+    """Fold every ended run below $SLAM_OUT, or what the folders given hold, into the results.
+    Repeatable."""
     from sweeps import collect as collecting
 
     collected = collecting.collect(results, folders or ())
