@@ -83,6 +83,7 @@ class Queue:
         self._refused = 0
         self._full = False
         self._lacking = False
+        self._no_space = False
 
     def work(self) -> dict[str, Ending]:
         obeyed, jobs = 0, self.jobs
@@ -132,6 +133,7 @@ class Queue:
             if full := full_disk():
                 self.watcher.note(f"{full}: {len(jobs.waiting)} runs are not started")
                 jobs.waiting.clear()
+                self._no_space = True
                 return
             jobs.waiting.remove(job)
             if jobs.adopt(job) or jobs.over(job):
@@ -160,7 +162,7 @@ class Queue:
         width = len(self.slots)
         if self.company:
             width = min(width, self.company.width * len({slot.gpu for slot in self.slots}))
-        if not self.stops:
+        if not self.stops and not self._no_space:
             self.jobs.refill(width - len(self.running))
 
     def _free_slot(self, job: Job) -> Slot | None:
