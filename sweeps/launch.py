@@ -19,7 +19,6 @@ from slam_core.journal import OVER
 from sweeps.collect import collect
 from sweeps.endings import last_words
 from sweeps.grid import Study, as_folder
-from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import Plan, makespan, plan
 from sweeps.sharing import predecessors
@@ -232,8 +231,3 @@ def _leave(launch: str) -> None:
     with suppress(OSError):
         scratch.claim_file(launch).unlink(missing_ok=True)
         scratch.run_folder(launch).rmdir()
-
-
-def again(study: str, place: str, results: Path, options: list[str], verb: str = "launch") -> str:
-    """The command line that launches a study again; `study` as it is typed."""
-    return " ".join([f"python -m sweeps {verb}", study, "--on", place, *options, *kept(results)])
