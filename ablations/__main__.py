@@ -12,7 +12,7 @@ import typer
 from slam_core.cli import RESULTS, Json, Results, application
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.prompts import ASR, LM
-from sweeps.options import Where, kept, options, somewhere
+from sweeps.options import Where, command, options, somewhere
 
 if TYPE_CHECKING:
     from ablations.scoring import Speech
@@ -151,7 +151,7 @@ def launch(
     from ablations.door import DOOR, words
     from ablations.scoring import check, lacking, score_all
     from sweeps.collect import collect
-    from sweeps.launch import again, aloud
+    from sweeps.launch import aloud
     from sweeps.launch import launch as launched
 
     parts, speech = chosen(names, scale), _speech(vocoder, asr, lm)
@@ -160,24 +160,23 @@ def launch(
     models = options({"vocoder": vocoder, "asr": asr if asr != ASR else None})
     models += options({"lm": lm if lm != LM else None})
     said = how + where.said + models
-    command = again(" ".join(names), where.on, results, said).replace("sweeps", "ablations", 1)
+    again = command("ablations launch", *names, "--on", where.on, *said, results=results)
     study = together(parts)
     place = where.place(door=DOOR)
     # Models of speech are large: here they are loaded once, at the end.
     there = words(parts, speech if where.on == "slurm" else None)
-    code = launched(study, place, results, retry=retry, command=command, words=there)
+    code = launched(study, place, results, retry=retry, command=again, words=there)
     if code != 75 and where.on == "slurm":
         if left := lacking(parts, results, aloud, speech):
-            rest = " ".join(["python -m ablations score", *names, *how, *models, *kept(results)])
+            rest = command("ablations score", *names, *how, *models, results=results)
             aloud(f"{len(left)} runs lack scores; where there is a GPU: {rest}")
             code = 1
     elif code != 75 and score_all(parts, results, where.workers, aloud, speech):
-        aloud(f"mend the cause, then: {command}")
+        aloud(f"mend the cause, then: {again}")
         code = 1
     print(collect(results))
     for part in parts if code == 0 else ():
-        shown = " ".join([f"python -m ablations table {part.ablation.name}", *how, *kept(results)])
-        print(f"next: {shown}")
+        print("next:", command("ablations table", part.ablation.name, *how, results=results))
     raise typer.Exit(code)
 
 

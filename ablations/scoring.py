@@ -68,20 +68,21 @@ def lacking(
 ) -> dict[str, Wanted]:
     """By run, what the finished runs of ablations are still to be scored on. GenPPL of transcripts
     takes `speech`, and is left out without. `UsageError` for a benchmark that is not here. A run
-    whose scratch folder is elsewhere is scored there."""
-    had: dict[str, set[str]] = {}
+    whose scratch folder is elsewhere is scored there; scores of another attempt are not its own."""
+    had: dict[tuple[str, str], set[str]] = {}
     for score in read(results, Score).values():
         mark = _mark(score.benchmark, score.revision, score.metric)
-        had.setdefault(score.run, set()).add(mark)
+        had.setdefault((score.run, score.attempt), set()).add(mark)
     found: dict[str, Wanted] = {}
     unspoken: set[str] = set()
     for part in parts:
         marks, specs = _marks(part, speech), part.runs()
         for label in part.cells:
             run = specs[label].id
-            if scratch.state(run) != "done":
+            attempt = scratch.latest(run)
+            if attempt is None or scratch.state(run) != "done":
                 continue
-            scored = had.get(run, set())
+            scored = had.get((run, attempt.name), set())
             wanted = found.setdefault(run, {})
             wanted |= {one: None for one, mark in marks.items() if mark not in scored}
             if not speech and _speaks(part) and not any(f" {TRANSCRIPTS}" in m for m in scored):

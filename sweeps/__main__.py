@@ -14,7 +14,7 @@ import typer
 
 from slam_core.cli import RESULTS, Json, Results, application
 from slam_core.errors import UsageError, exit_code
-from sweeps.options import Where, kept, options, somewhere
+from sweeps.options import Where, command, options, somewhere
 
 if TYPE_CHECKING:
     from sweeps.grid import Study
@@ -57,7 +57,7 @@ def plan(
     print(json.dumps(planned.record()) if as_json else planned)
     wanted = chosen.trials * len(chosen.seeds) if isinstance(chosen, Search) else 1
     if not as_json and not wanted <= len(planned.runs) == len(planned.having(*OVER)):
-        print(" ".join([f"next: {go_on(name)} --on local", *kept(results)]))
+        print("next:", command(go_on(name), "--on local", results=results))
 
 
 @app.command()
@@ -79,7 +79,7 @@ def launch(
 
     chosen = study(name)
     if isinstance(chosen, Search):
-        raise UsageError(f"study {name} is a search: {go_on(name)} --on {where.on}")
+        raise UsageError(f"study {name} is a search: python -m {go_on(name)} --on {where.on}")
     said = options({"limit": limit}) + where.said
     code = launches.launch(
         chosen,
@@ -87,8 +87,8 @@ def launch(
         results,
         retry=retry,
         limit=limit,
-        command=launches.again(quote(name), where.on, results, said),
-        after=" ".join([f"python -m analysis fit {quote(name)}", *kept(results)]),
+        command=command(go_on(name), "--on", where.on, *said, results=results),
+        after=command("analysis fit", quote(name), results=results),
     )
     raise typer.Exit(code)
 
@@ -108,8 +108,7 @@ def search(
 
     chosen = study(name)
     if not isinstance(chosen, Search):
-        raise UsageError(f"study {name} is no search: {go_on(name)} --on {where.on}")
-    from sweeps import launch as launches
+        raise UsageError(f"study {name} is no search: python -m {go_on(name)} --on {where.on}")
     from sweeps.conduct import conduct
 
     place, ledger = where.place(), ledger_of(name, storage)
@@ -123,7 +122,7 @@ def search(
             results,
             ledger,
             retry=retry,
-            command=launches.again(quote(name), where.on, results, said, verb="search"),
+            command=command(go_on(name), "--on", where.on, *said, results=results),
         )
     )
 
@@ -187,19 +186,22 @@ def cancel(name: Name) -> None:
     if not launches.cancel(study(name)):
         print(f"nothing of {name} is running on this host")
     else:
-        print(f"go on with: {go_on(name)} --on local, or slurm, and the options of before")
+        print(
+            f"go on with: python -m {go_on(name)} --on local, or slurm, and the options of before"
+        )
 
 
 @app.command()
 def collect(
     folders: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="A scratch folder, say another machine's; repeatable."),
+        typer.Option("--from", help="Another machine's scratch folder, or results; repeatable."),
     ] = None,
     as_json: Json = False,
     results: Results = RESULTS,
 ) -> None:
-    """Fold every ended run below $SLAM_OUT, or the folders given, into the results. Repeatable."""
+    """Fold every ended run below $SLAM_OUT, or what the folders given hold, into the results.
+    Repeatable."""
     from sweeps import collect as collecting
 
     collected = collecting.collect(results, folders or ())
@@ -222,11 +224,11 @@ def ledger_of(name: str, storage: str | None) -> Ledger:
 
 
 def go_on(name: str) -> str:
-    """The command that works on a study."""
+    """What works on a study, behind `python -m`."""
     from sweeps.search import Search
 
     verb = "search" if isinstance(study(name), Search) else "launch"
-    return f"python -m sweeps {verb} {quote(name)}"
+    return f"sweeps {verb} {quote(name)}"
 
 
 def main(arguments: list[str] | None = None) -> int:

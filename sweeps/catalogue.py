@@ -5,6 +5,9 @@ from __future__ import annotations
 import runpy
 from functools import lru_cache
 from pathlib import Path
+from traceback import extract_tb
+
+from pydantic import ValidationError
 
 from slam_core.errors import UsageError, did_you_mean
 from sweeps.grid import Study
@@ -37,7 +40,21 @@ def _declared(path: Path, changed: int) -> Study:
     try:
         found = runpy.run_path(str(path)).get("STUDY")
     except Exception as error:
-        raise UsageError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+        lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename == str(path)]
+        where = f"{path}, line {lines[-1]}," if lines else path
+        raise UsageError(f"{where} cannot be run: {_said(error)}") from error
     if not isinstance(found, Study):
         raise UsageError(f"{path} declares no study: say STUDY = IsoFlop(...), a Grid, ...")
     return found
+
+
+def _said(error: Exception) -> str:
+    """What is wrong, in one line: pydantic takes three for each field, with an address."""
+    if isinstance(error, ValidationError):
+        wrong = [
+            f"{'.'.join(map(str, one['loc'])) or error.title}: "
+            + one["msg"].removeprefix("Value error, ")
+            for one in error.errors()
+        ]
+        return "; ".join(wrong)
+    return f"{type(error).__name__}: {error}"

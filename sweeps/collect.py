@@ -1,4 +1,5 @@
-"""Fold the runs below scratch folders into the results folder: a set union of facts."""
+"""Fold the runs below scratch folders, and other folders of results, into the results folder: a set
+union of facts."""
 
 from __future__ import annotations
 
@@ -10,7 +11,18 @@ from pathlib import Path
 from slam_core import scratch
 from slam_core.errors import UsageError
 from slam_core.journal import ENDED, Event, Journal
-from slam_core.results import Curve, Result, Score, fold, keys, merge, scores_of
+from slam_core.results import (
+    FILES,
+    Curve,
+    Exclusion,
+    Result,
+    Score,
+    fold,
+    keys,
+    merge,
+    read,
+    scores_of,
+)
 from sweeps.sharing import Saving, had
 
 
@@ -42,13 +54,20 @@ class Collected:
 
 
 def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
-    """Add every ended attempt below `folders` (by default $SLAM_OUT) to `results`. Idempotent.
+    """Add every ended attempt below `folders` (by default $SLAM_OUT), and what records they hold,
+    to `results`. Idempotent.
 
     Of an attempt whose result is there, only the scores that were added since it ended are read.
-    `SlamError` if a record contradicts the one there: facts are not edited.
+    `SlamError` if a record contradicts the one there: facts are not edited. `UsageError` for a
+    folder with neither runs nor records.
     """
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise UsageError(f"no folder {', '.join(missing)} to collect from")
+    if bare := [str(folder) for folder in folders if not _holds_any(folder)]:
+        raise UsageError(
+            f"neither runs nor results in {', '.join(bare)}: give the $SLAM_OUT of the runs, or a "
+            "folder of results"
+        )
     folders = tuple(folders) or (scratch.root(),)
     there = keys(results, Result) & keys(results, Curve)
     ended: list[Result] = []
@@ -70,12 +89,22 @@ def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
                     ended.append(result)
                     curves.append(curve)
                     scores += scores_of(run, attempt.name, events)
+    for folder in folders:
+        ended += [one for key, one in read(folder, Result).items() if key not in there]
+        curves += read(folder, Curve).values()
+        scores += read(folder, Score).values()
+        merge(results, read(folder, Exclusion).values(), Exclusion)
     # The result last: whoever sees it finds its curve and scores there.
     merge(results, curves, Curve)
     fresh_scores = merge(results, scores, Score)
     fresh = merge(results, ended, Result)
     unfinished = len({run for _, run in runs} - over)
     return Collected(fresh, fresh_scores, unfinished, folders, had(ended))
+
+
+def _holds_any(folder: Path) -> bool:
+    records = any((folder / name).exists() for name in FILES.values())
+    return records or bool(scratch.known_runs(folder))
 
 
 def _since_the_end(journal: Journal) -> list[Event]:

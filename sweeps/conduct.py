@@ -11,11 +11,11 @@ from statistics import fmean, variance
 from rich.console import Console
 
 from slam_core import scratch
+from sweeps import options
 from sweeps.collect import collect
 from sweeps.driver import GIVE_UP, Driver
 from sweeps.launch import Say, aloud, presence
 from sweeps.ledger import Ledger
-from sweeps.options import kept
 from sweeps.place import Job, Place
 from sweeps.points import Facts, Outcome, Point, points
 from sweeps.search import Search
@@ -76,7 +76,7 @@ def conduct(
     elif driver.over < wanted:
         say(f"{GIVE_UP} trials in a row were lost; mend the cause, then: {command} --retry")
         return 1
-    shares = " ".join([f"python -m sweeps importance {ledger.typed}", *kept(results)])
+    shares = options.command("sweeps importance", ledger.typed, results=results)
     say(f"next: {shares}; {ledger.dashboard}")
     return 0
 

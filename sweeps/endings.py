@@ -22,12 +22,19 @@ def last_words(run: str, code: int | None = None) -> str:
             return str(event["error"]).removeprefix("SlamError: ").removeprefix("UsageError: ")
         if event["event"] in ("start", "resume"):
             break
+    if full := full_disk():
+        return full
     log = scratch.run_folder(run) / "log.txt"
-    if shutil.disk_usage(log.parent).free < 1 << 16:
-        return f"the disk of {scratch.root()} is full; free some space and launch again"
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return said.removeprefix("error: ") or f"exit code {code} without a word; see {log}"
+
+
+def full_disk() -> str:
+    """A sentence if the disk of $SLAM_OUT is full; empty if it is not."""
+    if shutil.disk_usage(scratch.root()).free < 1 << 16:
+        return f"the disk of {scratch.root()} is full; free some space and launch again"
+    return ""
 
 
 def mark(run: str) -> Mark:

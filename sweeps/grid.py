@@ -63,15 +63,7 @@ class IsoFlop(_Value):
         """Labels such as `llama-0.18m-1e12-s0`."""
         convention = self.base.budget.convention
         labelled = (
-            (
-                f"{family}-{size}-{exact(budget)}-s{seed}",
-                {
-                    "model.family": family,
-                    "model.size": size,
-                    "budget": {"amount": budget, "unit": "flops", "convention": convention},
-                    "seed": seed,
-                },
-            )
+            _cell(family, size, budget, "flops", convention, seed)
             for family, budget in itertools.product(self.families, self.budgets)
             for size, seed in itertools.product(self.sizes_at(budget), self.seeds)
         )
@@ -81,6 +73,18 @@ class IsoFlop(_Value):
         if not isinstance(self.sizes, Around):
             return self.sizes
         return self.sizes.sizes(budget, self.base.budget.convention or "6nd")
+
+
+def _cell(
+    family: str, size: str, budget: float, unit: str, convention: str | None, seed: int
+) -> tuple[str, dict[str, Any]]:
+    """Label and changes of a run of an `IsoFlop` or a `Trunk`."""
+    return f"{family}-{size}-{exact(budget)}-s{seed}", {
+        "model.family": family,
+        "model.size": size,
+        "budget": {"amount": budget, "unit": unit, "convention": convention},
+        "seed": seed,
+    }
 
 
 # Values of a field, or named ones where a value is more than a word or a number.
@@ -126,15 +130,7 @@ class Trunk(_Value):
         """Labels such as `llama-0.18m-3e6-s0`."""
         convention = self.base.budget.convention if self.unit == "flops" else None
         labelled = (
-            (
-                f"{family}-{size}-{exact(budget)}-s{seed}",
-                {
-                    "model.family": family,
-                    "model.size": size,
-                    "budget": {"amount": budget, "unit": self.unit, "convention": convention},
-                    "seed": seed,
-                },
-            )
+            _cell(family, size, budget, self.unit, convention, seed)
             for family, size, seed, budget in itertools.product(
                 self.families, self.sizes, self.seeds, self.budgets
             )

@@ -19,7 +19,6 @@ from slam_core.journal import OVER
 from sweeps.collect import collect
 from sweeps.endings import last_words
 from sweeps.grid import Study, as_folder
-from sweeps.options import kept
 from sweeps.place import Ending, Job, Place
 from sweeps.plan import Plan, makespan, plan
 from sweeps.sharing import predecessors
@@ -118,8 +117,13 @@ def _ask(what: str, name: str, say: Say) -> bool:
     if holder is None:
         return False
     pid = holder.get("pid")
-    if holder.get("host") != socket.gethostname() or not _has_open(pid, scratch.claim_file(name)):
+    if holder.get("host") != socket.gethostname():
         say(f"{what} {name} is on {holder.get('host', 'another host')}: cancel it there")
+    elif not _has_open(pid, scratch.claim_file(name)):
+        say(
+            f"{what} {name} is process {pid} of another user, or in another container: cancel it "
+            "as that user, or there"
+        )
     elif isinstance(pid, int):
         try:
             os.kill(pid, signal.SIGTERM)
@@ -227,8 +231,3 @@ def _leave(launch: str) -> None:
     with suppress(OSError):
         scratch.claim_file(launch).unlink(missing_ok=True)
         scratch.run_folder(launch).rmdir()
-
-
-def again(study: str, place: str, results: Path, options: list[str], verb: str = "launch") -> str:
-    """The command line that launches a study again; `study` as it is typed."""
-    return " ".join([f"python -m sweeps {verb}", study, "--on", place, *options, *kept(results)])

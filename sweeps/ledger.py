@@ -238,9 +238,10 @@ class Ledger:
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
             cause = error.__cause__ or error
             said = str(getattr(cause, "orig", cause)).strip().partition("\n")[0]
+            there = f" --storage {self.option}" if self._url else ""
             raise SlamError(
                 f"the ledger in {self.where} cannot be written: {hidden(said, self._url)}; mend "
-                f"it, then: python -m sweeps ledger {self.typed}"
+                f"it, then: python -m sweeps ledger {self.typed}{there}"
             ) from None
 
 

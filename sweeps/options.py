@@ -122,9 +122,10 @@ def options(given: dict[str, Any]) -> list[str]:
     return words
 
 
-def kept(results: Path) -> list[str]:
-    """The option that keeps to a folder of results, in another command."""
-    return options({"results": results if results != RESULTS else None})
+def command(*words: str, results: Path) -> str:
+    """A command that a user is told to say, which keeps to a folder of results."""
+    kept = options({"results": results if results != RESULTS else None})
+    return " ".join(["python -m", *words, *kept])
 
 
 def somewhere(command: Callable[..., None]) -> Callable[..., None]:

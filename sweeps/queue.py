@@ -21,7 +21,7 @@ from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.journal import ENDED, OUT_OF_MEMORY, TROUBLE
 from sweeps.company import Company
-from sweeps.endings import Mark, last_words, mark, stop_reason
+from sweeps.endings import Mark, full_disk, last_words, mark, stop_reason
 from sweeps.jobs import RETRIES, Jobs
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
@@ -83,6 +83,7 @@ class Queue:
         self._refused = 0
         self._full = False
         self._lacking = False
+        self._no_space = False
 
     def work(self) -> dict[str, Ending]:
         obeyed, jobs = 0, self.jobs
@@ -129,6 +130,11 @@ class Queue:
             job = next((one for one in jobs.waiting if not jobs.early(one)), None)
             if job is None or not (slot := self._free_slot(job)):
                 return
+            if full := full_disk():
+                self.watcher.note(f"{full}: {len(jobs.waiting)} runs are not started")
+                jobs.waiting.clear()
+                self._no_space = True
+                return
             jobs.waiting.remove(job)
             if jobs.adopt(job) or jobs.over(job):
                 continue
@@ -156,7 +162,7 @@ class Queue:
         width = len(self.slots)
         if self.company:
             width = min(width, self.company.width * len({slot.gpu for slot in self.slots}))
-        if not self.stops:
+        if not self.stops and not self._no_space:
             self.jobs.refill(width - len(self.running))
 
     def _free_slot(self, job: Job) -> Slot | None:

@@ -51,6 +51,7 @@ from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.prompts import Continuation
 from slam_core.recipes import DEMO
 from slam_core.results import Result, Score, Spent, merge, read
+from slam_core.run import execute
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
 from sweeps.launch import launch
@@ -761,6 +762,12 @@ def test_a_job_scores_its_run(
     assert score_all([judged], results, 2, said.append) == 0
     collect(results)
     assert set(tabulate(judged, results).metrics) == {"sBLIMP", "val_loss", *GENERATED[1:]}
+    assert not lacking([judged], results, said.append, None)
+    # What is excluded and trained again, is scored again.
+    again = judged.runs()["slow,s0"].id
+    shutil.rmtree(scratch.run_folder(again))
+    execute(judged.runs()["slow,s0"], say=said.append)
+    assert list(lacking([judged], results, said.append, None)) == [again]
     # Without a judge there is nothing to wait for.
     other = transcribed.scale.model_copy(update={"losses": {}, "seeds": (7,)})
     assert not launched(SPOKEN.at(other))

@@ -62,12 +62,18 @@ def test_what_is_no_study_is_said(mine: Path, tmp_path: Path) -> None:
         find("dmo")
     with pytest.raises(UsageError, match=r"there is no file 'none\.py'"):
         find("none.py")
+    declared = mine.read_text()
     mine.write_text("STUDY = 3\n")
     with pytest.raises(UsageError, match="declares no study: say STUDY = IsoFlop"):
         find(str(mine))
-    mine.write_text("import nothing_of_this_name\n")
-    with pytest.raises(UsageError, match="cannot be run: ModuleNotFoundError"):
+    mine.write_text("\nimport nothing_of_this_name\n")
+    with pytest.raises(UsageError, match=r"mine.py, line 2, cannot be run: ModuleNotFoundError"):
         find(str(mine))
+    mine.write_text(declared.replace("cross=", "crossed="))
+    with pytest.raises(UsageError) as refused:
+        find(str(mine))
+    said = "cannot be run: crossed: Extra inputs are not permitted"
+    assert str(refused.value) == f"{mine}, line 6, {said}"
 
 
 def test_commands_take_the_file(

@@ -345,6 +345,7 @@ def test_secrets_are_not_shown_and_strange_storages_refused(grid: Grid, tmp_path
     with pytest.raises(SlamError, match="cannot be written") as refused:
         keep(grid, tmp_path, Ledger("grid", nowhere))
     assert "geheim" not in str(refused.value)
+    assert str(refused.value).endswith('sweeps ledger grid --storage "$SLAM_STORAGE"')
     if find_spec("MySQLdb") is None:
         with pytest.raises(SlamError, match="pip install mysqlclient") as refused:
             keep(grid, tmp_path, Ledger("grid", "mysql://u:geheim@h/d"))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -240,18 +241,24 @@ def test_a_failure_without_a_word_names_code_and_log(toy: Toy) -> None:
     assert "exit code 1 without a word; see " in toy.text()
 
 
-def test_a_full_disk_is_named_when_nothing_else_could_be_written(
+def test_a_full_disk_is_named_and_the_runs_that_wait_are_not_started_on_it(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (run,) = toy.ids(1)
-    toy.act(run, mute=True)
+    runs = toy.ids(3)
+    toy.act(runs[0], mute=True)
 
-    class Full:
-        free = 0
+    def usage(path: Path) -> SimpleNamespace:
+        started = (scratch.run_folder(runs[0]) / "log.txt").exists()
+        return SimpleNamespace(free=0 if started else 1 << 30)
 
-    monkeypatch.setattr(endings.shutil, "disk_usage", lambda path: Full)
-    assert toy.launch(1) == 1
-    assert "is full; free some space and launch again" in toy.text()
+    monkeypatch.setattr(endings.shutil, "disk_usage", usage)
+    assert toy.launch(3, workers=1) == 75
+    full = "is full; free some space and launch again"
+    assert [said.partition(f" {full}")[2] for said in toy.said if full in said] == [
+        "",
+        ": 2 runs are not started",
+    ]
+    assert toy.said[-1] == "go on with: again"
 
 
 def test_a_run_that_cannot_be_written_down_fails_alone(
@@ -331,7 +338,8 @@ def test_cancel_spares_a_process_that_has_only_the_number_of_the_holder(toy: Toy
         scratch.claim_file(run).write_text(json.dumps(about))
         assert cancel(toy.study(1), say=toy.said.append) == 0
         assert other.poll() is None
-        assert f"run {run} is on {socket.gethostname()}: cancel it there" in toy.said
+        whose = f"run {run} is process {other.pid} of another user, or in another container"
+        assert f"{whose}: cancel it as that user, or there" in toy.said
         other.kill()
 
 

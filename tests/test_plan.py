@@ -13,7 +13,7 @@ import pytest
 import sweeps.studies
 from slam_core import scratch
 from slam_core.journal import Journal
-from slam_core.results import Curve, Exclusion, Score, merge, read
+from slam_core.results import Curve, Exclusion, Result, Score, merge, read
 from slam_core.spec import RunSpec
 from sweeps.__main__ import main
 from sweeps.collect import collect
@@ -273,6 +273,19 @@ def test_collect_takes_scores_that_came_later_and_other_machines_folders(
     capsys.readouterr()
     assert main([*command, "--from", str(tmp_path / "nowhere")]) == 2
     assert "nowhere to collect from" in capsys.readouterr().err
+    assert main([*command, "--from", str(tmp_path)]) == 2
+    assert f"neither runs nor results in {tmp_path}:" in capsys.readouterr().err
+    # Another checkout's results are facts as well.
+    gone = Exclusion(run=one.id, attempt=far.name, reason="wrong data", date="2026-01-01")
+    merge(results, [gone], Exclusion)
+    other = tmp_path / "other"
+    command = ["collect", "--json", "--results", str(other), "--from", str(results)]
+    for fresh in ((2, 2), (0, 0)):
+        assert main(command) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["results"], said["scores"]) == fresh
+    for kind in (Result, Curve, Score, Exclusion):
+        assert read(other, kind) == read(results, kind)
 
 
 def test_json_is_what_scripts_read(

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -353,6 +355,16 @@ def test_asked_points_are_known_before_they_run(toy: Toy, monkeypatch: pytest.Mo
     assert len(asked) == 2
     assert toy.conduct(search, 2) == 0
     assert search.runs(toy.results) == asked
+
+
+def test_on_a_full_disk_no_more_points_are_asked_for(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert toy.conduct(toy.search(), 9) == 75
+    assert len(toy.search().runs(toy.results)) == 2
+    assert sum("is full; free some space" in said for said in toy.said) == 1
+    assert toy.said[-1] == "go on with: again"
 
 
 def test_failed_runs_are_tried_again_so_often_and_never_counted(

@@ -110,3 +110,15 @@ def test_a_completed_job_is_given_time_to_be_seen_on_a_network_file_system(
     monkeypatch.setattr(scratch, "state", seen)
     assert lost("COMPLETED", "") == Ending("done")
     assert len(list((scratch.root() / "slurm").iterdir())) <= 1
+
+
+def test_a_job_that_ends_is_not_said_to_be_queued(tmp_path: Path) -> None:
+    told = [
+        str(Task("7_1", Batch(tmp_path), state, nodes, reason))
+        for state, nodes, reason in (
+            ("PENDING", "", "Priority"),
+            ("RUNNING", "n1", "None"),
+            ("COMPLETING", "n1", "None"),
+        )
+    ]
+    assert told == ["queued as job 7_1 (Priority)", "job 7_1 on n1", "job 7_1 on n1 (completing)"]

@@ -70,10 +70,11 @@ class Task:
         return self.state == "RUNNING"
 
     def __str__(self) -> str:
-        if self.works:
-            return f"job {self.job} on {self.nodes}"
-        why = f" ({self.reason})" if self.reason not in ("", "None") else ""
-        return f"queued as job {self.job}{why}"
+        if self.state == "PENDING":
+            why = f" ({self.reason})" if self.reason not in ("", "None") else ""
+            return f"queued as job {self.job}{why}"
+        where = f" on {self.nodes}" if self.nodes else ""
+        return f"job {self.job}{where}" + ("" if self.works else f" ({self.state.lower()})")
 
 
 class Silent(SlamError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from sweeps.slurm.submit import Refused
 
 POLL = 0.2  # seconds between looks at the journals
 UNSEEN = 20.0  # seconds that SLURM may take to list what it has accepted
+LONG = 5.0  # seconds of waiting for another launch, after which that is said
 TURN = "slurm-turn"  # the claim that a launch holds while it looks and submits
 
 
@@ -187,7 +189,7 @@ class Launch:
         One launch at a time does so, or two would both find a run missing. `Silent` if SLURM
         does not answer.
         """
-        with _turn(self.stops):
+        with _turn(self.stops, self.watcher.note):
             known = control.tasks()
             live = {task.run: task for task in known if task.live}
             jobs = self.jobs
@@ -263,8 +265,9 @@ def _runs(count: int) -> str:
 
 
 @contextmanager
-def _turn(stops: Sequence[int]) -> Iterator[None]:
+def _turn(stops: Sequence[int], note: Callable[[str], None]) -> Iterator[None]:
     """Wait for the other launches to have looked and submitted; `Silent` where asked to stop."""
+    tell = time.monotonic() + LONG
     with ExitStack() as stack:
         while True:
             try:
@@ -273,5 +276,11 @@ def _turn(stops: Sequence[int]) -> Iterator[None]:
             except scratch.Busy as busy:
                 if stops:
                     raise Silent(str(busy)) from None
+                if time.monotonic() > tell and (who := scratch.holder(TURN)):
+                    note(
+                        f"waiting for the launch that submits to SLURM now: process "
+                        f"{who.get('pid')} on {who.get('host')} (is it stopped, say by Ctrl-Z?)"
+                    )
+                    tell = math.inf
                 time.sleep(POLL)
         yield

@@ -198,9 +198,8 @@ def test_a_launch_that_waits_for_its_turn_can_be_stopped(toy: Toy) -> None:
     with scratch.claim(TURN):
         launcher = toy.process(1)
         assert launcher.stdout
-        while "logs and checkpoints" not in launcher.stdout.readline():
+        while "waiting for the launch that submits to SLURM now" not in launcher.stdout.readline():
             pass
-        time.sleep(2)
         launcher.send_signal(signal.SIGINT)
         try:
             out, _ = launcher.communicate(timeout=20)
