@@ -34,7 +34,7 @@ def record(fits: Fits) -> dict[str, Any]:
             "params": points.params,
             "flops": points.flops,
             "cost": str(points.cost),
-            "loss": f"nats per unit{f' of {points.corpus}' if points.corpus else ''}",
+            "loss": f"{points.unit}{f' of {points.corpus}' if points.corpus else ''}",
         },
         "notes": list(points.notes),
         "sampled_tokens_per_parameter": list(points.ratio),

@@ -104,7 +104,7 @@ def effects(
     except UsageError as error:  # too few arms share all settings; the effects stand
         ranked = str(error)
     if out:
-        quantity = f"{score} (shares of 1)" if score else "loss (nats per unit)"
+        quantity = f"{score} (shares of 1)" if score else f"loss ({points.unit})"
         numbers = numbers_scores.effects_numbers(found, baseline, plan, quantity)
         figures.write("effects", numbers, out / f"{points.name}-effects")
     if as_json:
@@ -121,7 +121,7 @@ def effects(
         made = {"effects": [asdict(e) for e in found], "ranking": ranks, "notes": points.notes}
         print(json.dumps(finite(made)))
         return
-    what = f"{score}, shares of 1" if score else "loss, nats per unit"
+    what = f"{score}, shares of 1" if score else f"loss, {points.unit}"
     print(f"{points.name}: {what}; arms by {arm or 'family'}, against {baseline}")
     for note in points.notes:
         print(f"note: {note}")

@@ -33,6 +33,10 @@ def compare(ref: Fits, new: Fits) -> Two:
     """Compare best losses; `UsageError` where N, C or the units of the loss differ."""
     flops = convention_name(same_convention(new.points.flops, ref.points.flops))
     same_convention(new.points.params, ref.points.params, "parameter")
+    if ref.points.unit != new.points.unit:
+        raise UsageError(
+            f"losses in {ref.points.unit} and in {new.points.unit} do not compare; give both in one"
+        )
     if ref.points.corpus != new.points.corpus:
         raise UsageError(
             f"losses on {ref.points.corpus} and on {new.points.corpus} do not compare; choose one "
@@ -81,10 +85,8 @@ def show(pair: Two) -> None:
         print(f"{pair.shared} runs are of both; intervals take the two as independent")
     for name, crossing in pair.crossings.items():
         print(f"{APPROACH[name]}: {crossing.message}")
-    print(
-        f"C: {pair.convention}. Losses are nats per unit: of one tokeniser and one set of data, or"
-    )
-    print("the gains mean nothing.")
+    print(f"C: {pair.convention}. Losses have to be of one tokeniser and one set of data, or the")
+    print("gains mean nothing.")
 
 
 def record(pair: Two) -> dict[str, Any]:
