@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -130,11 +131,12 @@ def from_file(
     if measured != NATS.title:
         notes.append(f"{found['loss']}: losses, E, A and B are in {measured}, not in nats per unit")
     for column in header:
-        values = list(dict.fromkeys(str(row.get(column)) for row in placed.values()))
+        values = Counter(str(row.get(column)) for row in placed.values())
         if plain(column) in APART and column not in found.values() and len(values) > 1:
+            most = quote(f"{column}={max(values, key=values.__getitem__)}")
             notes.append(
                 f"{column} has {len(values)} values, whose losses do not compare: "
-                f"--where {column}={values[0]} keeps those of one"
+                f"--where {most} keeps those of one"
             )
     if ended and "schedule" not in found:
         repeated.append(

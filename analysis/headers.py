@@ -57,8 +57,8 @@ PERPLEXITY = (
     *("evalperplexity", "evalppl", "testperplexity", "testppl"),
 )
 _BITS = {"bpb": "bits per byte", "bpc": "bits per character"}
-# Columns whose values have losses of their own.
-APART = ("tokenizer", "tokeniser", "vocab", "vocabsize", "corpus", "dataset", "task")
+# Columns whose values have losses of their own; of trackers' states only `finished` has a run's.
+APART = ("tokenizer", "tokeniser", "vocab", "vocabsize", "corpus", "dataset", "task", "state")
 # Taken only where no other column can have the role.
 _LAST = {"n": BODY, "loss": TRAINING}
 _LIKE = {
