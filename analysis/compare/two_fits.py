@@ -8,11 +8,12 @@ from typing import Any
 from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
 from analysis.fits import Fits, convention_name
-from analysis.jsonable import ends, finite
+from analysis.jsonable import ends
 from analysis.plain import between, big, columns
 from analysis.plain import show as print_table
 from analysis.spend import efficiency
 from analysis.spend.efficiency import Crossing, Gain
+from slam_core.cli import finite
 from slam_core.errors import SlamError, UsageError
 
 
