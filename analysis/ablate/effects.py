@@ -178,7 +178,8 @@ def by_arm(runs: Iterable[Row]) -> tuple[dict[str, Arm], dict[str, list[str]]]:
         key = Row(arm, setting, seed, 0.0)
         if key in seen:
             raise UsageError(
-                f"two runs are {name}: the setting has to tell them apart (--setting both, or rest)"
+                f"two runs are {name}: the setting has to tell them apart (--setting both, or rest), "
+                "or seeds (of a file, --column seed=NAME)"
             )
         seen.add(key)
         measured, valueless = arms.setdefault(arm, {}), lost.setdefault(arm, [])
