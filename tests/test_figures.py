@@ -407,7 +407,7 @@ def test_doses_are_ours_alone_and_say_how_many_items() -> None:
 def test_the_axis_of_doses_says_what_they_are_of() -> None:
     """Of two ablations in hours one had its own name there."""
     results = Path(__file__).parents[1] / "results"
-    said = "hours for DPO of a day of 24: a share of the FLOPs (6ND)"
+    said = "hours of 24 for DPO, as a share of the FLOPs (6ND)"
     for name in ("dpo-share", "dpo-voices"):
         assert draw_dose(doses(declared(name, "tiny"), results)).get_supxlabel() == said
 
