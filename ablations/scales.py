@@ -156,9 +156,7 @@ def hours(count: float, tiny: float | None = None) -> Changes:
 
 
 # What arms of such `hours` are named by.
-HOURS = By(
-    tiny="hours for DPO of a day of 24: a share of the FLOPs (6ND)", paper="hours of 24 for DPO"
-)
+HOURS = By(tiny="hours of 24 for DPO, as a share of the FLOPs (6ND)", paper="hours of 24 for DPO")
 
 
 def sequences(context: int, count: int) -> Changes:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,12 @@ from analysis.headers import (
     missing,
     recognised,
     scale,
+    unit_of,
 )
 from analysis.laws import Floats
 from analysis.points import Points
 from analysis.shapes import NEEDS, named, per_unit
+from analysis.units import NATS
 from slam_core.errors import UsageError
 from slam_core.flops import convention, plain
 
@@ -124,18 +127,16 @@ def from_file(
         )
     if plain(found.get("loss", "")) in TRAINING:
         notes.append(f"{found['loss']}: the loss is that of training, not of validation")
-    if plain(found.get("loss", "")).endswith("bpb"):
-        notes.append(f"{found['loss']}: losses, E, A and B are in bits per byte, not nats per unit")
-    elif "bit" in plain(found.get("loss", "")):
-        notes.append(
-            f"{found['loss']}: losses, E, A and B are in bits, not in nats (times ln 2 they are)"
-        )
+    measured = unit_of(found.get("loss", ""))
+    if measured != NATS.title:
+        notes.append(f"{found['loss']}: losses, E, A and B are in {measured}, not in nats per unit")
     for column in header:
-        values = list(dict.fromkeys(str(row.get(column)) for row in placed.values()))
+        values = Counter(str(row.get(column)) for row in placed.values())
         if plain(column) in APART and column not in found.values() and len(values) > 1:
+            most = quote(f"{column}={max(values, key=values.__getitem__)}")
             notes.append(
                 f"{column} has {len(values)} values, whose losses do not compare: "
-                f"--where {column}={values[0]} keeps those of one"
+                f"--where {most} keeps those of one"
             )
     if ended and "schedule" not in found:
         repeated.append(
@@ -161,6 +162,7 @@ def from_file(
         text=numbers("text") if "text" in found else None,
         seconds=numbers("seconds") if "seconds" in found else None,
         scores={name: _shares(path, name, header, placed) for name in scores},
+        unit=measured,
         notes=(f"columns of {path.name}: {_taken(found)}", *read, *notes, *repeated),
     )
 

@@ -15,12 +15,13 @@ from analysis.envelope import EnvelopeFit
 from analysis.estimate import Estimate, Options
 from analysis.fits import Best, Fits, convention_name
 from analysis.isoflop import IsoflopFit
-from analysis.jsonable import ends, finite, intervals_record
+from analysis.jsonable import ends, intervals_record
 from analysis.laws import SPREAD
 from analysis.misfit import lack_of_fit
 from analysis.parametric import ParametricFit
 from analysis.points import Points
 from analysis.sampled import Sampled
+from slam_core.cli import finite
 
 
 def record(fits: Fits) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def record(fits: Fits) -> dict[str, Any]:
             "params": points.params,
             "flops": points.flops,
             "cost": str(points.cost),
-            "loss": f"nats per unit{f' of {points.corpus}' if points.corpus else ''}",
+            "loss": f"{points.unit}{f' of {points.corpus}' if points.corpus else ''}",
         },
         "notes": list(points.notes),
         "sampled_tokens_per_parameter": list(points.ratio),

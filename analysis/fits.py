@@ -166,16 +166,29 @@ class Best:
 def compute(points: Points, settings: Settings) -> Fits:
     """Fit; what points cannot determine is said by an estimate's status."""
     points, beside = one_family(points, settings.family)
+    shown = _shown_in(points, settings)
     names = chosen(settings.estimator)
     estimates = {name: estimate(points, name, settings.options) for name in names}
-    made = Fits(points, beside, settings, estimates, None)
+    made = Fits(points, beside, settings, estimates, None, shown)
     two, three = made.isoflop, made.parametric
     off = None
     if two and three and three.law.has_optimum:
         off = isoflop.bias(points, two, three.law)
+    return replace(made, bias=off)
+
+
+def _shown_in(points: Points, settings: Settings) -> Unit:
+    """The unit that losses are shown in."""
     of = points.corpus, points.revision
-    shown = unit(settings.unit, *of, rate=settings.rate, unigram=settings.unigram)
-    return replace(made, bias=off, unit=shown)
+    asked = unit(settings.unit, *of, rate=settings.rate, unigram=settings.unigram)
+    if points.unit == NATS.title:
+        return asked
+    if asked is not NATS:
+        raise UsageError(
+            f"{points.name}: --unit {settings.unit} is told from nats per unit, and these losses "
+            f"are in {points.unit}: leave it out, or give a column in nats"
+        )
+    return replace(NATS, title=points.unit)
 
 
 def one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from analysis.units import NATS
 from slam_core.errors import UsageError
 from slam_core.flops import plain
 
@@ -55,8 +56,9 @@ PERPLEXITY = (
     *("perplexity", "ppl", "valperplexity", "valppl", "validationperplexity", "validppl"),
     *("evalperplexity", "evalppl", "testperplexity", "testppl"),
 )
-# Columns whose values have losses of their own.
-APART = ("tokenizer", "tokeniser", "vocab", "vocabsize", "corpus", "dataset", "task")
+_BITS = {"bpb": "bits per byte", "bpc": "bits per character"}
+# Columns whose values have losses of their own; of trackers' states only `finished` has a run's.
+APART = ("tokenizer", "tokeniser", "vocab", "vocabsize", "corpus", "dataset", "task", "state")
 # Taken only where no other column can have the role.
 _LAST = {"n": BODY, "loss": TRAINING}
 _LIKE = {
@@ -143,6 +145,15 @@ def is_perplexity(name: str) -> bool:
     """Whether a column of losses is named as their exponential."""
     words = re.split(r"[\W_]+", name.lower())
     return plain(name) in PERPLEXITY or not {"perplexity", "ppl"}.isdisjoint(words)
+
+
+def unit_of(name: str) -> str:
+    """What the losses of a column are in, in words."""
+    known = plain(name)
+    for end, unit in _BITS.items():
+        if known.endswith(end):
+            return unit
+    return "bits" if "bit" in known else NATS.title
 
 
 def _base(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.laws import SPREAD, Cost, Floats, Ints
+from analysis.units import NATS
 from slam_core.errors import UsageError
 
 ROUNDED = 1.01  # what rounding to batches or epochs makes of one C
@@ -27,6 +28,7 @@ class Points:
 
     `n` parameters, `d` units trained on, `c` training FLOPs, `loss` nats per unit on `corpus`, of
     `revision` where runs tell (a corpus of that name may be another).
+    `unit` is that of the losses, in words, where a file has them in another.
     `params` and `flops` name the conventions (`slam_core.flops.PARAMS`, `FLOPS`). `notes` says
     in words what was left out and what was assumed. `declared` are the runs' own budgets in FLOPs,
     where they had one.
@@ -64,6 +66,7 @@ class Points:
     rest: tuple[Rest, ...] = ()
     corpus: str | None = None
     revision: str | None = None
+    unit: str = NATS.title
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -225,7 +228,7 @@ class Points:
                 return {name: values[rows] for name, values in column.items()}
             return tuple(column[i] for i in rows) if column else column
 
-        whole = {"name", "params", "flops", "corpus", "revision", "notes"}
+        whole = {"name", "params", "flops", "corpus", "revision", "unit", "notes"}
         kept = {f.name: chosen(getattr(self, f.name)) for f in fields(self) if f.name not in whole}
         return replace(self, **kept)
 

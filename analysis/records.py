@@ -243,24 +243,28 @@ def along_curves(points: Points, folder: Path) -> Points:
 
 
 def _unique(results: Sequence[Result]) -> Floats | None:
-    """Distinct units each run was trained on, where every run's corpora are known."""
+    """Distinct units each run was trained on, where every run's corpora are known: of a mix, each
+    source's share or, where that repeats it, all of it."""
     from slam_core.corpora import open_corpus
     from slam_core.spec import Source
 
     found = []
     for result in results:
-        there: dict[str, float] = {}
         if result.spec["data"].get("interleave"):
             return None  # its tokens are words, too
-        for source in result.spec["data"]["sources"]:
+        sources = [Source(**source) for source in result.spec["data"]["sources"]]
+        whole = sum(source.weight for source in sources)
+        seen = 0.0
+        for source in sources:
             try:
-                corpus = open_corpus(source["corpus"])
+                corpus = open_corpus(source.corpus)
             except SlamError:
                 return None
-            if corpus.revision != source["revision"]:
+            if corpus.revision != source.revision:
                 return None
-            there[corpus.name] = Source(**source).left(corpus.units("train"))
-        found.append(float(min(sum(there.values()), result.spent.tokens)))
+            share = source.weight / whole * result.spent.tokens
+            seen += min(source.left(corpus.units("train")), share)
+        found.append(float(round(seen)))
     return np.array(found)
 
 

@@ -38,7 +38,7 @@ def show_points(points: Points) -> None:
     low, high = points.ratio
     print(f"{points.name}: {len(points)} points, D/N from {low:.3g} to {high:.3g}")
     counted = f"{convention_name(points.flops)}, {points.cost}"
-    print(f"N: {points.params}   C: {counted}   loss: nats per unit")
+    print(f"N: {points.params}   C: {counted}   loss: {points.unit}")
     for note in points.notes:
         print(f"note: {note}")
 

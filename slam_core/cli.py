@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,17 @@ def application(about: str | None) -> typer.Typer:
     )
 
 
+def finite(value: Any) -> Any:
+    """`value` as JSON has it: NaN and infinity, for which it has no words, are None."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if hasattr(value, "item"):  # a number of numpy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def in_json(value: Any) -> str:
-    """What `--json` prints: NaN and infinity, for which JSON has no words, are null."""
-    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda word: None))
+    """What `--json` prints."""
+    return json.dumps(finite(value))

@@ -191,13 +191,25 @@ def test_gpu_hours_between_measured_speeds() -> None:
     with pytest.raises(UsageError, match="known from N = 1e\\+06 to 1e\\+08"):
         price.total(np.array([2e8]), np.array([1.0]))
     further = gpu_hours("hours", [1e6, 1e8], [36000.0, 3600.0], extrapolate=True)
-    assert further.total(np.array([1e10]), np.array([3.6e6])) == pytest.approx([1 / 0.36])
+    many = np.array([3.6e6])
+    assert further.total(np.array([1e4]), many) == pytest.approx([1 / 360], rel=1e-12)
+    # Speed falls as N^-1/2 between the sizes: utilisation grows, and has grown by e^(1/8) at last.
+    levelled = math.exp(-1 / 8) / 0.036
+    assert further.total(np.array([1e10]), many) == pytest.approx([levelled], rel=1e-6)
     # A power law between the sizes is C = k N^g D with g = 1/2.
     found = best(SPEECH, 25, price)
     shifted = replace(SPEECH, cost=Cost(1 / 36 / 1e3 / 3.6e6, 0.5)).optimum(25)
     assert found.n == pytest.approx(shifted.n, rel=1e-8)
     with pytest.raises(UsageError, match="ascending"):
         gpu_hours("hours", [1e8, 1e6], [1.0, 2.0])
+
+
+def test_no_extrapolated_price_takes_more_than_a_gpu_has() -> None:
+    """At 5e10 parameters the power law of the two largest sizes had 4.2 times an A100's peak."""
+    sizes = np.geomspace(8e8, 1e12, 50)
+    share = 6 * sizes / (3600 * cuervo_hours(extrapolate=True).per_unit(sizes)) / PEAKS["A100"]
+    assert share.max() < 0.63  # the largest model's own, attention included
+    assert np.diff(np.log(share)).max() < 0.09  # without a step where the sizes end
 
 
 def test_no_optimum_sticks_to_a_measured_size() -> None:
@@ -225,7 +237,7 @@ def test_hours_of_the_measured_models() -> None:
     # Larger models use the GPU better, so hours favour them over FLOPs.
     found = best(SPEECH, 8, cuervo_hours())
     assert found.n > 1.15 * SPEECH.optimum(6 * found.n * found.d).n
-    with pytest.raises(UsageError, match="above the largest size of A100-hours"):
+    with pytest.raises(UsageError, match=r"above the largest size of A100-hours.* --extrapolate"):
         best(SPEECH, 1e4, cuervo_hours())
 
 

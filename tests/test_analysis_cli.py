@@ -99,6 +99,32 @@ def test_points_leave_out_and_say_so(results: Path) -> None:
     assert "left out (excluded: wrong data)" in notes
 
 
+def test_a_mix_repeats_one_source_while_another_has_units_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stored:
+        revision = "0" * 12
+
+        def __init__(self, name: str):
+            self.many = {"large": 10**9, "small": 50_000}[name]
+
+        def units(self, split: str) -> int:
+            return self.many
+
+    monkeypatch.setattr("slam_core.corpora.open_corpus", Stored)
+    mixed = spec("llama", "64k", 1e12).model_dump(mode="json")
+    mixed["data"]["sources"] = [
+        {"corpus": name, "revision": "0" * 12, "weight": weight}
+        for name, weight in (("large", 0.9), ("small", 0.1))
+    ]
+    mix = result(spec("llama", "64k", 1e12), 0, spec=mixed)
+    merge(tmp_path, [mix], Result)
+    points = from_results(tmp_path)
+    assert points.unique is not None
+    assert points.unique.tolist() == [round(0.9 * mix.spent.tokens) + 50_000]
+    assert "1 of 1 runs see their data more than once" in " ".join(points.notes)
+
+
 def test_a_study_is_a_view_of_the_results(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -287,3 +287,6 @@ def test_losses_on_two_corpora_are_not_compared(home: Path, tmp_path: Path) -> N
     other = replace(done, points=replace(done.points, corpus="tails"))
     with pytest.raises(UsageError, match=r"tails do not compare; choose one with fit --corpus"):
         compare(done, other)
+    bits = replace(done, points=replace(done.points, unit="bits per byte"))
+    with pytest.raises(UsageError, match=r"in nats per unit and in bits per byte do not compare"):
+        compare(done, bits)

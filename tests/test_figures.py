@@ -18,7 +18,7 @@ from analysis import published
 from analysis.ablate import effects
 from analysis.epochs import RepeatedLaw
 from analysis.estimate import Options
-from analysis.figures import numbers_scores
+from analysis.figures import drawing_trust, numbers_scores
 from analysis.figures import write as figures
 from analysis.figures.drawing import bar, by_size, render, right_labels, short
 from analysis.figures.drawing_arms import arms as draw_arms
@@ -297,6 +297,14 @@ def test_colour_bars_have_labels_that_differ(ends: tuple[float, float]) -> None:
     assert len({short(tick) for tick in ticks}) == len(ticks) > 1
 
 
+@pytest.mark.parametrize("ends", [(4.0, 60.0), (20.0, 900.0), (12.0, 3000.0), (0.5, 4e5)])
+def test_constants_on_a_log_axis_have_two_ticks_or_more(ends: tuple[float, float]) -> None:
+    axes = Figure().subplots()
+    drawing_trust._scale(axes, "y", "A", ends)
+    inside = [tick for tick in axes.get_yticks() if ends[0] <= tick <= ends[1]]
+    assert 2 <= len(inside) <= 5
+
+
 def test_labels_of_lines_that_leave_the_axis_stay_beside_it() -> None:
     ax = Figure().subplots()
     ax.set_ylim(2, 3)
@@ -407,7 +415,7 @@ def test_doses_are_ours_alone_and_say_how_many_items() -> None:
 def test_the_axis_of_doses_says_what_they_are_of() -> None:
     """Of two ablations in hours one had its own name there."""
     results = Path(__file__).parents[1] / "results"
-    said = "hours for DPO of a day of 24: a share of the FLOPs (6ND)"
+    said = "hours of 24 for DPO, as a share of the FLOPs (6ND)"
     for name in ("dpo-share", "dpo-voices"):
         assert draw_dose(doses(declared(name, "tiny"), results)).get_supxlabel() == said
 

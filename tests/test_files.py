@@ -209,10 +209,10 @@ def test_a_perplexity_is_read_as_its_logarithm(tmp_path: Path, name: str) -> Non
 def test_bits_per_byte_are_not_called_nats(tmp_path: Path) -> None:
     some = from_file(table(tmp_path / "a.csv", [{"n": "1e6", "d": "1e8", "bpb": "0.9"}]))
     assert some.loss.tolist() == [0.9]
-    assert some.notes[-1] == "bpb: losses, E, A and B are in bits per byte, not nats per unit"
+    assert some.notes[-1] == "bpb: losses, E, A and B are in bits per byte, not in nats per unit"
     row = {"n": "1e6", "d": "1.5", "bits_per_token": "3.9"}
     some = from_file(table(tmp_path / "b.csv", [row]), {"loss": "bits_per_token"})
-    assert "bits_per_token: losses, E, A and B are in bits, not in nats" in some.notes[-1]
+    assert "bits_per_token: losses, E, A and B are in bits, not in nats per unit" in some.notes[-1]
     assert "d: D is 1.5 at most, taken for units" in some.notes[-2]
 
 
@@ -548,6 +548,11 @@ def test_where_keeps_rows_and_says_what_there_is(tmp_path: Path) -> None:
     assert mixed in from_file(path).notes
     assert mixed not in from_file(path, columns={"family": "task"}).notes
     assert not any("do not compare" in note for note in kept.notes)
+    states = [PLAIN | {"State": state} for state in ("running", "finished", "really done")]
+    states += [PLAIN | {"State": "really done", "loss": "3.25"}]  # of trackers: few are cut short
+    notes = from_file(table(tmp_path / "b.csv", states)).notes
+    assert any("State has 3 values" in note for note in notes)
+    assert any("--where 'State=really done' keeps those of one" in note for note in notes)
     assert from_file(path, where={"task": "b", "mode": "eval"}).label == ("row 5",)
     with pytest.raises(UsageError, match="no row has task = c; there are a, b"):
         from_file(path, where={"task": "c"})

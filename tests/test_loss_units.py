@@ -154,3 +154,21 @@ def test_a_fit_in_bits_predicts_in_bits(tmp_path: Path, capsys: pytest.CaptureFi
     assert "L and L* below: bits per second of audio; constants of laws: nats per unit" in (
         capsys.readouterr().out
     )
+
+
+def test_losses_of_a_file_in_bits_are_said_to_be_and_not_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{n},{d},{loss}" for n, d, loss in zip(SOME.n, SOME.d, SOME.loss, strict=True)]
+    path = tmp_path / "w.csv"
+    path.write_text("\n".join(["n,d,bpb", *lines]))
+    given = (path, "--results", tmp_path)
+    assert analysis("fit", *given, "--bootstrap", 0, "--unit", "bits", "--rate", 25) == 2
+    assert "these losses are in bits per byte" in capsys.readouterr().err
+    assert analysis("fit", *given, "--bootstrap", 0) == 0
+    assert "loss: bits per byte" in capsys.readouterr().out
+    assert analysis("predict", *given, "--flops", 1e21) == 0
+    assert "L* (bits per byte)" in capsys.readouterr().out
+    assert analysis("figures", *given, "--out", tmp_path, "--only", "isoflop") == 0
+    drawn = json.loads((tmp_path / "w-isoflop.json").read_text())
+    assert drawn["conventions"]["loss"] == "bits per byte"

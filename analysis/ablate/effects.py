@@ -109,7 +109,8 @@ class Effect:
 
     `p` is of the planned test, `p_t` of the t test, `adjusted` is `p` corrected over the arms.
     `detectable` is the least true difference that a t test of this design finds with the planned
-    power, at the level that the first step of the correction leaves it; `needed` the pairs that a
+    power, at the level that the first step of the correction leaves it, NaN where sign flips of so
+    few pairs find none; `needed` the pairs that a
     true effect as large as `difference` takes. All these are of the seeds; `verdict` heeds the
     items, too, and `limit` says why they show nothing, if that is so. `left_out` names the runs
     that were not used, and why.
@@ -178,7 +179,8 @@ def by_arm(runs: Iterable[Row]) -> tuple[dict[str, Arm], dict[str, list[str]]]:
         key = Row(arm, setting, seed, 0.0)
         if key in seen:
             raise UsageError(
-                f"two runs are {name}: the setting has to tell them apart (--setting both, or rest)"
+                f"two runs are {name}: the setting has to tell them apart (--setting both, or "
+                "rest), or seeds (of a file, --column seed=NAME)"
             )
         seen.add(key)
         measured, valueless = arms.setdefault(arm, {}), lost.setdefault(arm, [])
@@ -368,7 +370,9 @@ class _Match:
             p=p,
             p_t=mean.p,
             adjusted=adjusted,
-            detectable=detectable(mean.se, mean.df, alpha, plan.power),
+            detectable=math.nan
+            if self._least(plan, tests) > 1 - plan.level
+            else detectable(mean.se, mean.df, alpha, plan.power),
             needed=pairs_needed(mean.value, spread, alpha, plan.power),
             left_out=self.left_out,
         )
@@ -402,12 +406,19 @@ class _Match:
             cautions.append(f"runs that came to no value: {self.lost}, which may flatter an arm")
         if not self.paired:
             cautions.append("seeds are not shared, so runs are not paired (Welch)")
-        least = 2.0 ** (1 - effect.runs) * (tests if plan.correction == "holm" else 1)
-        if self.paired and plan.test == "sign flips" and least > 1 - plan.level:
+        if (least := self._least(plan, tests)) > 1 - plan.level:
             cautions.append(
                 f"{effect.runs} pairs cannot bring the p of sign flips below {min(least, 1.0):.2g}"
+                ": add seeds, or test by t"
             )
         return cautions
+
+    def _least(self, plan: Plan, tests: int) -> float:
+        """The lowest p, corrected for so many tests, that the planned test can come to."""
+        if plan.test == "t" or not self.paired:
+            return 0.0
+        pairs = sum(len(ours) for ours, _ in self.samples.values())
+        return 2.0 ** (1 - pairs) * (tests if plan.correction == "holm" else 1)
 
 
 def _sentence(effect: Effect, baseline: str, plan: Plan) -> str:
@@ -430,4 +441,6 @@ def _sentence(effect: Effect, baseline: str, plan: Plan) -> str:
         return words
     if effect.limit:
         return f"{words}; {effect.limit}"
+    if math.isnan(effect.detectable):
+        return words
     return f"{words}; {effect.detectable:.2g} would be found {plan.power:.0%} of the time"

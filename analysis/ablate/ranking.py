@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from analysis.ablate.effects import Better, Row, by_arm, in_words
 from analysis.laws import Floats
 from analysis.status import Status
 from slam_core.errors import UsageError
+
+_FEW = 6  # settings whose winners are told one by one
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Ranking:
         sure = [f"{share:.0%}" if share == share else "one seed" for share in shares]
         if len(self.settings) < 2:
             return f"{self.winners[0]} is best ({sure[0]}), in one setting: add budgets"
+        if self.flips and len(self.settings) > _FEW:
+            often = Counter(self.winners).most_common()
+            where = ", ".join(f"{arm} in {many}" for arm, many in often)
+            settings = len(self.settings)
+            return f"the best arm is not the same everywhere: {where} of {settings} settings"
         if self.flips:
             each = zip(self.winners, self.settings, sure, strict=True)
             where = ", ".join(f"{arm} at {in_words(s)} ({share})" for arm, s, share in each)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,7 @@ from analysis.options import (
     one_of,
     settings,
 )
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import SlamError
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def downstream(
     from analysis.bootstrap import Bootstrap
     from analysis.figures import numbers_scores
     from analysis.figures import write as figures
-    from analysis.jsonable import ends, finite
+    from analysis.jsonable import ends
     from analysis.plain import between, big, columns, five, show
     from analysis.scores import chain
     from analysis.scores import downstream as scoring
@@ -114,21 +113,19 @@ def downstream(
         figures.write("downstream", numbers, out / f"{points.name}-{Path(score).name}")
     if as_json:
         print(
-            json.dumps(
-                finite(
-                    {
-                        "score": score,
-                        "form": form,
-                        "status": fitted.status,
-                        "message": fitted.message,
-                        "n_points": fitted.n_points,
-                        "params": dict(fitted.params),
-                        "objective": fitted.objective,
-                        "intervals": {name: ends(i) for name, i in intervals.items()},
-                        "bootstrap": {"requested": bootstrap, "converged": len(boot.fits)},
-                        "predicted": [row | {"interval": ends(row["interval"])} for row in rows],
-                    }
-                )
+            in_json(
+                {
+                    "score": score,
+                    "form": form,
+                    "status": fitted.status,
+                    "message": fitted.message,
+                    "n_points": fitted.n_points,
+                    "params": dict(fitted.params),
+                    "objective": fitted.objective,
+                    "intervals": {name: ends(i) for name, i in intervals.items()},
+                    "bootstrap": {"requested": bootstrap, "converged": len(boot.fits)},
+                    "predicted": [row | {"interval": ends(row["interval"])} for row in rows],
+                }
             )
         )
     else:

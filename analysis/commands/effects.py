@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.options import Column, Corpus, Out, Seed, Source, Where, one_of, settings
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import UsageError
 from sweeps.table import fixed, two
 
@@ -56,7 +55,6 @@ def effects(
     from analysis.ablate.ranking import rank
     from analysis.figures import numbers_scores
     from analysis.figures import write as figures
-    from analysis.jsonable import finite
     from analysis.plain import columns, show
 
     scores = (score,) if score else ()
@@ -104,7 +102,7 @@ def effects(
     except UsageError as error:  # too few arms share all settings; the effects stand
         ranked = str(error)
     if out:
-        quantity = f"{score} (shares of 1)" if score else "loss (nats per unit)"
+        quantity = f"{score} (shares of 1)" if score else f"loss ({points.unit})"
         numbers = numbers_scores.effects_numbers(found, baseline, plan, quantity)
         figures.write("effects", numbers, out / f"{points.name}-effects")
     if as_json:
@@ -119,9 +117,9 @@ def effects(
                 "wins": order.wins.tolist(),
             }
         made = {"effects": [asdict(e) for e in found], "ranking": ranks, "notes": points.notes}
-        print(json.dumps(finite(made)))
+        print(in_json(made))
         return
-    what = f"{score}, shares of 1" if score else "loss, nats per unit"
+    what = f"{score}, shares of 1" if score else f"loss, {points.unit}"
     print(f"{points.name}: {what}; arms by {arm or 'family'}, against {baseline}")
     for note in points.notes:
         print(f"note: {note}")

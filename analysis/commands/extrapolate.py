@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated
 
@@ -22,7 +21,7 @@ from analysis.options import (
     one_of,
     settings,
 )
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 
 
 def extrapolate(
@@ -52,7 +51,6 @@ def extrapolate(
     from analysis import parametric, published
     from analysis.bootstrap import of_parametric
     from analysis.fits import one_family
-    from analysis.jsonable import finite
     from analysis.plain import columns, show
 
     asked = settings(
@@ -90,7 +88,7 @@ def extrapolate(
             }
             for made in found
         ]
-        print(json.dumps(finite(rows)))
+        print(in_json(rows))
         return
     table = columns("method", "left out", "held", "C up to", "error", "bias", "in the band")
     for made in found:

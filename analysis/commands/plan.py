@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from shlex import quote
 from typing import Annotated
@@ -22,7 +21,7 @@ from analysis.options import (
     settings,
 )
 from analysis.plan import propose, record, show
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import UsageError
 
 
@@ -71,7 +70,6 @@ def plan(
     with the interval to expect. Launches nothing."""
     from analysis import design, proposals
     from analysis.fits import one_family
-    from analysis.jsonable import finite
 
     if not within > 1:
         raise UsageError(f"--within {within:g}: a factor above 1")
@@ -87,7 +85,7 @@ def plan(
     study = proposals.builder(source, points)
     found = propose(points, asked, count, cap, floor, within, bootstrap, worlds, seed, study)
     if as_json:
-        print(json.dumps(finite(record(found))))
+        print(in_json(record(found)))
     else:
         show(found)
         named = f" {quote(source)}" if source else ""

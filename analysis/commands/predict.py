@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated
 
 import typer
 
 from analysis.options import Name, fitted, unused
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import SlamError, UsageError
 
 
@@ -51,7 +50,6 @@ def predict(
     approach 3 also under other prices than 6ND."""
     from analysis import predict as predicting
     from analysis import published, report
-    from analysis.jsonable import finite
     from analysis.laws import PublishedLaw
     from analysis.spend import prices
 
@@ -87,7 +85,7 @@ def predict(
         price = price.serving(serve) if serve else price
         rows = [predicting.priced(basis, b, price, unique) for b in flops or hours or ()]
         if as_json:
-            print(json.dumps(finite(predicting.priced_record(rows))))
+            print(in_json(predicting.priced_record(rows)))
         else:
             report.show_priced(rows, basis.unit.title, basis.params)
         return
@@ -101,6 +99,6 @@ def predict(
             reasons = "; ".join(made.message for made in source.estimates.values())
             raise SlamError(f"nothing to predict from: {reasons}")
     if as_json:
-        print(json.dumps(finite(predicting.record(found))))
+        print(in_json(predicting.record(found)))
     else:
         report.show_predictions(found, unit)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.options import Column, Convention, Corpus, Family, Params, Source, Where, settings
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import SlamError
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ def profile(
     """Profile likelihoods: how much worse the best fit gets as one constant is held."""
     from analysis import parametric, repeated
     from analysis.fits import one_family
-    from analysis.jsonable import finite
     from analysis.plain import columns, show
     from analysis.profile import profile as profiling
     from analysis.solve.solver import Loss
@@ -62,7 +60,7 @@ def profile(
             | {"status": one.status, "message": one.message}
             for name, one in found.items()
         }
-        print(json.dumps(finite(made)))
+        print(in_json(made))
         return
     table = columns("", "estimate", "low", "high", "status")
     for name, one in found.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
@@ -20,7 +19,7 @@ from analysis.options import (
     one_of,
     settings,
 )
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import SlamError
 
 
@@ -45,7 +44,6 @@ def warm(
     """What starting from a text LM, or text besides, is worth: data transferred, effects of warm
     runs and of families, each tested against no effect."""
     from analysis import families, nested, transfer
-    from analysis.jsonable import finite
     from analysis.plain import columns, five, show
     from analysis.status import TooFew
 
@@ -73,7 +71,7 @@ def warm(
             name: {"status": one.status, "message": one.message, "params": dict(one.params)}
             for name, one in found.items()
         }
-        print(json.dumps(finite({"fits": fits, "tests": [asdict(made) for made in tests]})))
+        print(in_json({"fits": fits, "tests": [asdict(made) for made in tests]}))
     else:
         for name, one in found.items():
             print(f"{name} ({one.status}): {one.message}")

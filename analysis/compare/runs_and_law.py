@@ -13,12 +13,12 @@ import numpy as np
 from analysis import published
 from analysis.compare.conventions import same_convention
 from analysis.fits import convention_name
-from analysis.jsonable import finite
 from analysis.laws import Floats, Optimum
 from analysis.plain import big, columns
 from analysis.plain import show as show_table
 from analysis.published import PublishedPower
 from analysis.spend.efficiency import gain_of_run
+from slam_core.cli import finite
 from slam_core.errors import UsageError
 
 SLAM = ("Slam (-DPO)", "Slam")

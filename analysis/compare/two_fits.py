@@ -8,11 +8,12 @@ from typing import Any
 from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
 from analysis.fits import Fits, convention_name
-from analysis.jsonable import ends, finite
+from analysis.jsonable import ends
 from analysis.plain import between, big, columns
 from analysis.plain import show as print_table
 from analysis.spend import efficiency
 from analysis.spend.efficiency import Crossing, Gain
+from slam_core.cli import finite
 from slam_core.errors import SlamError, UsageError
 
 
@@ -33,6 +34,10 @@ def compare(ref: Fits, new: Fits) -> Two:
     """Compare best losses; `UsageError` where N, C or the units of the loss differ."""
     flops = convention_name(same_convention(new.points.flops, ref.points.flops))
     same_convention(new.points.params, ref.points.params, "parameter")
+    if ref.points.unit != new.points.unit:
+        raise UsageError(
+            f"losses in {ref.points.unit} and in {new.points.unit} do not compare; give both in one"
+        )
     if ref.points.corpus != new.points.corpus:
         raise UsageError(
             f"losses on {ref.points.corpus} and on {new.points.corpus} do not compare; choose one "
@@ -81,10 +86,8 @@ def show(pair: Two) -> None:
         print(f"{pair.shared} runs are of both; intervals take the two as independent")
     for name, crossing in pair.crossings.items():
         print(f"{APPROACH[name]}: {crossing.message}")
-    print(
-        f"C: {pair.convention}. Losses are nats per unit: of one tokeniser and one set of data, or"
-    )
-    print("the gains mean nothing.")
+    print(f"C: {pair.convention}. Losses have to be of one tokeniser and one set of data, or the")
+    print("gains mean nothing.")
 
 
 def record(pair: Two) -> dict[str, Any]:

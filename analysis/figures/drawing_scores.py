@@ -182,5 +182,7 @@ def effects(numbers: Numbers) -> Figure:
         Patch(color=QUIET, alpha=0.25, lw=0,
               label=f"would be missed over {100 * (1 - numbers['power']):.0f} % of the time"),
     ]  # fmt: skip
+    if all(arm["detectable"] is None for arm in arms):
+        handles.pop()
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return figure

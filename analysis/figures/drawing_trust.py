@@ -198,8 +198,10 @@ def _scale(ax: Axes, along: str, name: str, ends: tuple[float, float]) -> None:
     ax.set(**{f"{along}scale": "log" if _is_log(name) else "linear", f"{along}lim": ends})
     axis.set_major_locator(ticker.MaxNLocator(3))
     if _is_log(name):
-        if np.log10(ends[1] / ends[0]) > 1.3:
+        if (decades := np.log10(ends[1] / ends[0])) > 2.3:
             axis.set_major_locator(ticker.LogLocator(10, numticks=4))
+        elif decades > 1.3:
+            axis.set_major_locator(ticker.LogLocator(10, subs=(1, 3), numticks=9))
         axis.set_minor_locator(ticker.NullLocator())
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"${tex(value)}$"))
 

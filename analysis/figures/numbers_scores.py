@@ -70,7 +70,7 @@ def downstream_numbers(
         "conventions": {
             "params": points.params,
             "flops": points.flops,
-            "loss": "nats per unit",
+            "loss": points.unit,
             "corpus": points.corpus or "",
         },
         "score": score,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from analysis.figures import numbers_laws, numbers_losses, numbers_scores, numbers_trust
 from analysis.figures.shown import Numbers
 from analysis.fits import Fits
-from analysis.jsonable import finite
 from analysis.laws import PublishedLaw
+from slam_core.cli import finite
 from slam_core.errors import SlamError, UsageError
 
 if TYPE_CHECKING:

@@ -239,8 +239,8 @@ def _check(n: Floats, price: Price, aim: str) -> None:
     if not smallest < n[0] < largest:
         where = "above the largest" if n[0] == largest else "below the smallest"
         raise UsageError(
-            f"no best N for {aim}: it lies {where} size of {price.name}, {n[0]:.3g}; give other "
-            "sizes, or a law in which both N and D matter"
+            f"no best N for {aim}: it lies {where} size of {price.name}, {n[0]:.3g}; extrapolate "
+            "the price (predict --extrapolate), or give a law in which both N and D matter"
         )
 
 

@@ -20,6 +20,8 @@ from slam_core.flops import convention, count
 # Dense BF16 (V100: FP16) tensor FLOP/s of the datasheets.
 PEAKS = {"V100": 125e12, "A5000": 111.1e12, "A100": 312e12, "H100": 989.4e12, "H200": 989.4e12}
 
+_LEVELS = 0.25  # of ln N, in which a growing utilisation levels off beyond the largest size
+
 
 def _nothing(n: Floats) -> Floats:
     return np.zeros_like(n)
@@ -110,7 +112,8 @@ def gpu_hours(
 
     Between measured sizes ln speed is a monotone cubic of ln N (Fritsch & Butland 1984,
     doi:10.1137/0905021), without the corners to which optima would stick. Outside them the price is
-    refused, or with `extrapolate` follows the power law of the two outermost sizes.
+    refused, or with `extrapolate` follows the power law of the two outermost sizes, above them
+    until utilisation has levelled off: then speed falls as 1/N, or it would pass the GPU's peak.
     """
     size, speed = np.asarray(n, dtype=float), np.asarray(units_per_second, dtype=float)
     if len(size) < 2 or len(size) != len(speed) or np.any(np.diff(size) <= 0) or np.any(speed <= 0):
@@ -132,8 +135,10 @@ def gpu_hours(
         t = (inside - x[i]) / step[i]
         bend = (slope[i] - chord[i]) * (1 - t) - (slope[i + 1] - chord[i]) * t
         off = step[i] * t * (1 - t) * bend
-        straight = np.where(at > x[-1], slope[-1], slope[0]) * (at - inside)
-        return np.asarray(np.exp(-(y[i] + chord[i] * (inside - x[i]) + off + straight)))
+        over, grows = np.maximum(at - x[-1], 0), max(slope[-1] + 1, 0)  # grows: utilisation
+        above = (slope[-1] - grows) * over + grows * _LEVELS * -np.expm1(-over / _LEVELS)
+        below = slope[0] * np.minimum(at - x[0], 0)
+        return np.asarray(np.exp(-(y[i] + chord[i] * (inside - x[i]) + off + above + below)))
 
     return _known(name, "GPU-hours", per_unit, size, extrapolate)
 
