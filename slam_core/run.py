@@ -233,7 +233,8 @@ def _begin(spec: RunSpec, model: nn.Module, folder: Path, mix: Mix) -> dict[str,
         return _heritage(spec.parent)
     if spec.model.init and (spec.dpo or not checkpoints(folder)):
         how = spec.data.interleave
-        warm_start(model, spec.model, mix.text_ids, how.text_revision if how else None)
+        revision = how.text_revision if how else None
+        warm_start(model, spec.model, mix.text_ids, revision, mix.tokenisers.values())
     return {}
 
 

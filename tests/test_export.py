@@ -208,6 +208,14 @@ def test_an_export_of_other_units_is_no_start(
             warm_start(build(odd.model, 16, 0), odd.model)
     fresh = resolve(odd.but({"model.init.embeddings": "fresh"}))
     warm_start(build(fresh.model, 16, 0), fresh.model)
+    note = json.loads((out / "units.json").read_text())
+    note["tokeniser_revisions"] = {"speech": "a" * 12}
+    (out / "units.json").write_text(json.dumps(note))
+    alike = resolve(tiny_spec.but({"model": {"family": "hf", "init": {"source": str(out)}}}))
+    for known in ([], ["a" * 12, "b" * 12]):
+        warm_start(build(alike.model, 16, 0), alike.model, tokenisers=known)
+    with pytest.raises(SlamError, match=r"tokeniser a{12}, those of the corpus of b{12}"):
+        warm_start(build(alike.model, 16, 0), alike.model, tokenisers=["b" * 12])
     (out / "units.json").write_text('{"units": 21, "eos": 40}')
     with pytest.raises(SlamError, match=r"units\.json does not say what the 22 ids"):
         warm_start(build(odd.model, 16, 0), odd.model)

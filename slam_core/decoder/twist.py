@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,16 @@ def warm_start(
     spec: Model,
     text_ids: tuple[int, int] | None = None,
     text_revision: str | None = None,
+    tokenisers: Collection[str] = (),
 ) -> None:
     """Fill a freshly built `model` with the weights that `spec.init` names.
 
     What the checkpoint does not give stays as it was drawn: all rows of the vocabulary with
     `fresh`, those beyond its own with `keep`. `text_ids` are the [start, stop) of text tokens in
-    an interleaved vocabulary, `text_revision` is their tokeniser's. An untied head keeps the head's
-    rows, or the embedding's of a tied checkpoint; a tied head drops a checkpoint's own. `SlamError`
-    if the files are not those of the spec, or not of its shape.
+    an interleaved vocabulary, `text_revision` is their tokeniser's, `tokenisers` are the revisions
+    of the units', as far as they are known. An untied head keeps the head's rows, or the
+    embedding's of a tied checkpoint; a tied head drops a checkpoint's own. `SlamError` if the files
+    are not those of the spec, not of its shape, or of other units.
     """
     init = spec.init
     assert isinstance(model, PreTrainedModel)
@@ -64,6 +66,7 @@ def warm_start(
         return
     folder = pretrained.find(init.source, init.revision)
     own, rows = _rows(found, folder, init.source, spec.vocab, text_ids, text_revision)
+    _same_units(folder, init.source, tokenisers)
     # The embedding last: a tied head takes its rows.
     for new, old in zip(ours, _vocabulary(text), strict=True):
         new[own] = old[rows]
@@ -130,6 +133,19 @@ def _note(folder: Path, vocab: int) -> dict[str, Any] | None:
             'or say model.init.embeddings = "fresh" to take its body alone'
         )
     return note
+
+
+def _same_units(folder: Path, source: str, tokenisers: Collection[str]) -> None:
+    """`SlamError` if an export tells the tokenisers of its units, none of which is one of ours."""
+    path = folder / "units.json"
+    told = json.loads(path.read_bytes()).get("tokeniser_revisions") if path.is_file() else None
+    theirs = set((told or {}).values())
+    if theirs and tokenisers and theirs.isdisjoint(tokenisers):
+        raise SlamError(
+            f"the units of '{source}' are of tokeniser {', '.join(sorted(theirs))}, those of the "
+            f"corpus of {', '.join(sorted(set(tokenisers)))}: as many, and others; say "
+            'model.init.embeddings = "fresh" to take its body alone'
+        )
 
 
 def _same_tokeniser(folder: Path, revision: str | None, source: str) -> None:
