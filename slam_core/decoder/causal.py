@@ -24,7 +24,7 @@ LEAST: dict[torch.dtype, int] = {}
 if HALVED:
     LEAST = {torch.bfloat16: 128, torch.float32: 128}
 elif AMX:
-    LEAST = {torch.bfloat16: 256}
+    LEAST = {torch.bfloat16: 512}
 
 
 def quick(query: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> bool:
