@@ -93,13 +93,14 @@ def sized(family: str, size: str, paper: str) -> Changes:
     return {"model": By(tiny=Model(family=family, size=size), paper=_started(paper))}
 
 
-def shaped(tiny: tuple[int, int, int, int], paper: tuple[int, int, int, int]) -> Changes:
-    """A Qwen2 of random weights by its layers, width, heads (two of keys) and feed-forward width,
+def shaped(tiny: tuple[int, ...], paper: tuple[int, ...]) -> Changes:
+    """A Qwen2 of random weights by its layers, width, heads, heads of keys and feed-forward width,
     embeddings tied."""
 
-    def model(layers: int, width: int, heads: int, ffn: int) -> Model:
-        sizes = {"layers": layers, "width": width, "heads": heads, "kv_heads": 2, "ffn": ffn}
-        return Model.model_validate({"family": "qwen2", "tied": True} | sizes)
+    def model(*sizes: int) -> Model:
+        names = ("layers", "width", "heads", "kv_heads", "ffn")
+        shape = dict(zip(names, sizes, strict=True))
+        return Model.model_validate({"family": "qwen2", "tied": True} | shape)
 
     return {"model": By(tiny=model(*tiny), paper=model(*paper))}
 
@@ -211,8 +212,8 @@ LONGER = hours(0.5, tiny=4) | {"dpo.pairs": By(tiny=_VOICES.tiny, paper=_DPO.pap
 
 
 def seen(times: int) -> Changes:
-    """Real speech of which the recipe's FLOPs take every unit so many times, for a random model
-    near the best size or, at the paper's scale, the recipe's."""
+    """Whole documents of real speech, as many as the recipe's FLOPs take about so many times, for a
+    random model near the best size or, at the paper's scale, the recipe's."""
 
     def part(base: RunSpec, params: float, sources: tuple[Source, ...]) -> tuple[Source, ...]:
         units = base.budget.amount / (6 * params) / times

@@ -145,12 +145,14 @@ def test_slim_and_small_models_are_of_one_size(scale: str) -> None:
         if cell.seed == 0
     }
     baseline = models[study.ablation.baseline]
-    sizes = []
+    sizes, widths = [], set()
     for arm, model in models.items():
         assert model.layers == dose[arm] * (baseline.layers or 0)
-        spec = DEMO.but({"model": model.model_dump(mode="json")})
-        sizes.append(resolve(spec).counts.total)
+        spec = resolve(DEMO.but({"model": model.model_dump(mode="json")}))
+        sizes.append(spec.counts.total)
+        widths.add((spec.model.width or 0) / (spec.model.heads or 0))
     assert max(sizes) < 1.01 * min(sizes)
+    assert len(widths) == 1
 
 
 def test_fewer_documents_are_seen_as_often_as_arms_say() -> None:
@@ -158,11 +160,12 @@ def test_fewer_documents_are_seen_as_often_as_arms_say() -> None:
     for label, (cell, _) in study.cells.items():
         spec = resolve(study.runs()[label])
         (passes,) = Mix(spec.data, spec.seed).passes(spec.steps or 0).values()
-        # Whole documents are kept, three of them in the last arm.
-        assert 1 <= passes / numbers_arms._dose(cell.arm)[0] < 1.15
-    paper = declared("repeats", "paper").runs()
-    units = [sum(source.unique or 0 for source in spec.data.sources) for spec in paper.values()]
-    assert max(units) == pytest.approx(DAY, rel=1e-3)
+        # Whole documents, of which the least kept are a few.
+        assert 1 <= passes / numbers_arms._dose(cell.arm)[0] < 1.09
+    paper = declared("repeats", "paper")
+    for label, (cell, _) in paper.cells.items():
+        units = sum(source.unique or 0 for source in paper.runs()[label].data.sources)
+        assert units == pytest.approx(DAY / numbers_arms._dose(cell.arm)[0], rel=1e-3)
 
 
 # Of Slam's model: Table 7. Units of 24 hours of the budget in FLOPs.
