@@ -133,10 +133,10 @@ def from_file(
     for column in header:
         values = Counter(str(row.get(column)) for row in placed.values())
         if plain(column) in APART and column not in found.values() and len(values) > 1:
-            most = quote(f"{column}={max(values, key=values.__getitem__)}")
+            one = "finished" if "finished" in values else max(values, key=values.__getitem__)
             notes.append(
                 f"{column} has {len(values)} values, whose losses do not compare: "
-                f"--where {most} keeps those of one"
+                f"--where {quote(f'{column}={one}')} keeps those of one"
             )
     if ended and "schedule" not in found:
         repeated.append(

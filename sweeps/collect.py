@@ -33,14 +33,16 @@ class Collected:
 
     runs: int
     scores: int
+    excluded: int
     unfinished: int
     folders: tuple[Path, ...]
     saving: Saving
 
     def __str__(self) -> str:
         said = (
-            f"collected {self.runs} new results and {self.scores} new scores; "
-            f"{self.unfinished} runs in {', '.join(map(str, self.folders))} have no result yet"
+            f"collected {self.runs} new results and {self.scores} new scores"
+            + (f", and {self.excluded} exclusions of results" if self.excluded else "")
+            + f"; {self.unfinished} runs in {', '.join(map(str, self.folders))} have no result yet"
         )
         return f"{said}; {self.saving}" if self.saving else said
 
@@ -48,6 +50,7 @@ class Collected:
         return {
             "results": self.runs,
             "scores": self.scores,
+            "excluded": self.excluded,
             "unfinished": self.unfinished,
             "folders": [str(folder) for folder in self.folders],
         }
@@ -58,15 +61,15 @@ def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
     to `results`. Idempotent.
 
     Of an attempt whose result is there, only the scores that were added since it ended are read.
-    `SlamError` if a record contradicts the one there: facts are not edited. `UsageError` for a
-    folder with neither runs nor records.
+    `SlamError` if a record contradicts the one there: facts are not edited. `UsageError` for
+    folders that are not there, or hold neither runs nor records.
     """
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise UsageError(f"no folder {', '.join(missing)} to collect from")
-    if bare := [str(folder) for folder in folders if not _holds_any(folder)]:
+    if folders and not any(map(_holds_any, folders)):
         raise UsageError(
-            f"neither runs nor results in {', '.join(bare)}: give the $SLAM_OUT of the runs, or a "
-            "folder of results"
+            f"neither runs nor results in {', '.join(map(str, folders))}: give the $SLAM_OUT of "
+            "the runs, or a folder of results"
         )
     folders = tuple(folders) or (scratch.root(),)
     there = keys(results, Result) & keys(results, Curve)
@@ -90,16 +93,26 @@ def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
                     curves.append(curve)
                     scores += scores_of(run, attempt.name, events)
     for folder in folders:
-        ended += [one for key, one in read(folder, Result).items() if key not in there]
+        ended += read(folder, Result).values()
         curves += read(folder, Curve).values()
         scores += read(folder, Score).values()
-        merge(results, read(folder, Exclusion).values(), Exclusion)
     # The result last: whoever sees it finds its curve and scores there.
     merge(results, curves, Curve)
     fresh_scores = merge(results, scores, Score)
     fresh = merge(results, ended, Result)
     unfinished = len({run for _, run in runs} - over)
-    return Collected(fresh, fresh_scores, unfinished, folders, had(ended))
+    saved = had([result for result in ended if result.key not in there])
+    return Collected(fresh, fresh_scores, _excluded(results, folders), unfinished, folders, saved)
+
+
+def _excluded(results: Path, folders: Sequence[Path]) -> int:
+    """Take over what is excluded in other folders of results; how many were not yet. Why is told
+    once: in other words elsewhere it is no other fact."""
+    found: dict[tuple[str, ...], Exclusion] = {}
+    for folder in folders:
+        found = read(folder, Exclusion) | found
+    known = read(results, Exclusion)
+    return merge(results, [one for key, one in found.items() if key not in known], Exclusion)
 
 
 def _holds_any(folder: Path) -> bool:

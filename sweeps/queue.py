@@ -130,14 +130,15 @@ class Queue:
             job = next((one for one in jobs.waiting if not jobs.early(one)), None)
             if job is None or not (slot := self._free_slot(job)):
                 return
-            if full := full_disk():
-                self.watcher.note(f"{full}: {len(jobs.waiting)} runs are not started")
-                jobs.waiting.clear()
-                self._no_space = True
-                return
             jobs.waiting.remove(job)
             if jobs.adopt(job) or jobs.over(job):
                 continue
+            if full := full_disk():
+                if not self._no_space:
+                    self.watcher.note(f"{full}: {len(jobs.waiting) + 1} runs are not started")
+                self._no_space = True
+                jobs.waiting.clear()
+                return
             try:
                 stages = [job.spec.parent.id] if job.spec.parent else []
                 before = {run: mark(run) for run in (*stages, job.run)}

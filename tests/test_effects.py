@@ -253,6 +253,25 @@ def test_five_pairs_cannot_convince_sign_flips() -> None:
     assert only(runs, Plan(test="t")).status == "ok"
 
 
+def test_what_sign_flips_have_found_they_can_find() -> None:
+    """Of two arms the one of six pairs has a least p of 2/32, or 1/32 after the other."""
+    runs = [Row("base", "s", k, 3 + k / 100) for k in range(10)]
+    runs += [Row("one", "s", k, 2 + k / 50) for k in range(10)]
+    runs += [Row("few", "s", k, 2 + k / 50) for k in range(6)]
+    one, few = compare(runs, "base", Plan())
+    assert (one.verdict, few.verdict) == ("better", "better")
+    assert few.adjusted == 2 / 64
+    assert few.status == "ok"
+    assert few.message.endswith("from 6 pairs")
+
+
+def test_equal_means_are_told_as_equal() -> None:
+    differences = (0.1, -0.1, 0.7, -0.7)
+    runs = [Row("base", "s", k, 3.1) for k in range(4)]
+    runs += [Row("same", "s", k, 3.1 + value) for k, value in enumerate(differences)]
+    assert "better or worse than base: +0 (" in only(runs).message
+
+
 @pytest.mark.parametrize("apart", [0, 10])
 def test_differences_that_are_all_the_same_show_nothing(apart: int) -> None:
     """Losses in two digits: .01 lower in both pairs, which was better with p = 0."""

@@ -280,12 +280,21 @@ def test_collect_takes_scores_that_came_later_and_other_machines_folders(
     merge(results, [gone], Exclusion)
     other = tmp_path / "other"
     command = ["collect", "--json", "--results", str(other), "--from", str(results)]
-    for fresh in ((2, 2), (0, 0)):
+    for fresh in ((2, 2, 1), (0, 0, 0)):
         assert main(command) == 0
         said = json.loads(capsys.readouterr().out)
-        assert (said["results"], said["scores"]) == fresh
+        assert (said["results"], said["scores"], said["excluded"]) == fresh
     for kind in (Result, Curve, Score, Exclusion):
         assert read(other, kind) == read(results, kind)
+    # Excluded here in other words: that is known. Ended otherwise: that cannot be.
+    (other / "exclusions.jsonl").unlink()
+    merge(other, [gone.model_copy(update={"reason": "wrong corpus"})], Exclusion)
+    assert main(command) == 0
+    lines = (other / "runs.jsonl").read_text()
+    (other / "runs.jsonl").write_text(lines.replace('"done"', '"diverged"'))
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "two different records of" in capsys.readouterr().err
 
 
 def test_json_is_what_scripts_read(

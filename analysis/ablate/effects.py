@@ -358,6 +358,9 @@ class _Match:
         if plan.correction != "none":
             alpha /= max(tests, 1)
         spread = mean.se * math.sqrt(mean.df + 1) if self.paired else math.nan
+        # Holm's later steps correct for fewer tests: what is found is found.
+        least = self._least(plan, tests) if adjusted > 1 - plan.level else 0.0
+        blind = least > 1 - plan.level
         effect = Effect(
             arm=self.arm,
             status="too few",
@@ -370,9 +373,7 @@ class _Match:
             p=p,
             p_t=mean.p,
             adjusted=adjusted,
-            detectable=math.nan
-            if self._least(plan, tests) > 1 - plan.level
-            else detectable(mean.se, mean.df, alpha, plan.power),
+            detectable=math.nan if blind else detectable(mean.se, mean.df, alpha, plan.power),
             needed=pairs_needed(mean.value, spread, alpha, plan.power),
             left_out=self.left_out,
         )
@@ -388,7 +389,12 @@ class _Match:
                 )
             message = f"{self.arm} differs from {self.baseline} by {mean.value:+.3g}, but {why}"
             return replace(effect, message=message)
-        cautions = self._cautions(effect, plan, tests)
+        cautions = self._cautions()
+        if blind:
+            cautions.append(
+                f"{effect.runs} pairs cannot bring the p of sign flips below {min(least, 1.0):.2g}"
+                ": add seeds, or test by t"
+            )
         limit = plan.items.limit(*(side.mean() for side in self.values)) if plan.items else ""
         verdict: Verdict = "not shown"
         if effect.adjusted <= 1 - plan.level and not limit:
@@ -400,17 +406,12 @@ class _Match:
         message = "; ".join([_sentence(effect, self.baseline, plan), *cautions])
         return replace(effect, message=message)
 
-    def _cautions(self, effect: Effect, plan: Plan, tests: int) -> list[str]:
+    def _cautions(self) -> list[str]:
         cautions = []
         if self.lost:
             cautions.append(f"runs that came to no value: {self.lost}, which may flatter an arm")
         if not self.paired:
             cautions.append("seeds are not shared, so runs are not paired (Welch)")
-        if (least := self._least(plan, tests)) > 1 - plan.level:
-            cautions.append(
-                f"{effect.runs} pairs cannot bring the p of sign flips below {min(least, 1.0):.2g}"
-                ": add seeds, or test by t"
-            )
         return cautions
 
     def _least(self, plan: Plan, tests: int) -> float:
@@ -424,7 +425,7 @@ class _Match:
 def _sentence(effect: Effect, baseline: str, plan: Plan) -> str:
     """What is shown, or what would have been."""
     value, low, high = effect.difference
-    if abs(value) < 1e-9 * effect.detectable:
+    if abs(value) < 1e-9 * (high - low):
         value = 0.0  # what rounding leaves of equal means
     found = effect.verdict != "not shown"
     either = "better or worse" if plan.better else "lower or higher"

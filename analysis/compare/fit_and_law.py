@@ -18,7 +18,7 @@ from analysis.laws import PublishedLaw
 from analysis.units import unit, units_per_second
 
 UNITS_DIFFER = (
-    "Losses are nats per unit of each work's own tokeniser and do not compare; exponents and the "
+    "Losses are per unit of each work's own tokeniser and do not compare; exponents and the "
     "allocation of compute do. Across tokenisers a loss compares in bits per second of audio."
 )
 EXTRAPOLATED = (1e18, 1e20)  # about a day of one desktop GPU, and the largest of Cuervo & Marxer
