@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar, get_args
 
 import numpy as np
@@ -58,7 +58,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval; `used` replicates gave a number, `failed` gave none."""
+    """An interval; `used` replicates gave a number, `failed` gave none."""
 
     low: float
     high: float
@@ -111,6 +111,16 @@ class Bootstrap(Generic[T]):
         tails = [50 * (1 - level), 50 * (1 + level)]
         low, high = np.percentile(had, tails) if had.size else (math.nan, math.nan)
         return Interval(float(low), float(high), level, had.size, values.size - had.size)
+
+    def reflected(self, of: Callable[[T], float], estimate: T, level: float = LEVEL) -> Interval:
+        """The basic interval (Davison & Hinkley 1997, section 5.2) of a number of `estimate`.
+
+        For fits to the best of noisy scores: replicates choose the best of scores whose noise was
+        chosen before, so they lie as far beyond the estimate as that beyond the truth, and the
+        percentile interval misses on the far side.
+        """
+        there, about = self.interval(of, level), 2 * of(estimate)
+        return replace(there, low=about - there.high, high=about - there.low)
 
 
 def draws(

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 from worlds import SPEECH, isoflop_grid, points, published
 
 from analysis import overtrain, parametric
-from analysis.bootstrap import draws
+from analysis.bootstrap import Bootstrap, draws
 from analysis.laws import Floats
 from analysis.points import Points
 from analysis.scores import chain, downstream
@@ -139,6 +140,26 @@ def test_the_best_scores_of_cuervo_and_marxer(
     boot = downstream.bootstrap(some, score, fitted, 4000, scheme="items")
     ends = boot.interval(lambda law: law.params["gamma"])
     assert (ends.low, ends.high) == pytest.approx(noise, abs=5e-4)
+
+
+def test_intervals_of_the_best_scores_cover_their_law() -> None:
+    """With Cuervo & Marxer's scores as the truth: percentiles miss it, on the far side."""
+    some, at, items = cuervo(), 1e19, 1871
+    c, q = some.c, some.scores["tstorycloze"]
+    true = fit(c, q, "power", best=True).law.at(at)
+    rng = np.random.default_rng(0)
+    hits = {"percentile": 0, "reflected": 0}
+    for _ in range(200):
+        seen = rng.binomial(items, q) / items
+        fitted = fit(c, seen, "power", best=True)
+        drawn = rng.binomial(items, seen, size=(100, len(q))) / items
+        laws, good = downstream.refit(c, drawn, fitted)
+        assert all(good)
+        boot = Bootstrap(tuple(laws), 0, "items", 0)
+        hits["percentile"] += true in boot.interval(lambda law: law.at(at))
+        hits["reflected"] += true in boot.reflected(lambda law: law.at(at), fitted.law)
+    assert hits["percentile"] < 40
+    assert hits["reflected"] >= binom.ppf(0.0005, 200, 0.95)
 
 
 def test_replicates_with_a_score_of_0_fail_without_a_warning() -> None:

@@ -48,6 +48,7 @@ def literature(numbers: Numbers) -> Figure:
         Line2D([], [], mew=0.7, mec=BLUE, mfc="none", label="Cuervo & Marxer", **dot),
         Line2D([], [], color=BLUE, label="their best per C", **dot),
         Line2D([], [], color=BLUE, label="$k\\,C^\\gamma$ through these"),
+        Patch(color=BLUE, alpha=0.18, lw=0, label="95 %, less the luck of the best"),
         *(
             Line2D([], [], color=colour, ls=DASHED, lw=1, label=f"printed law: {what}")
             for what, colour in PRINTED.items()

@@ -143,7 +143,12 @@ def _metric(name: str, words: str, items: int, points: Points | None) -> Numbers
         "items",
         0,
     )
-    gamma = boot.interval(lambda law: law.params["gamma"])
+    gamma = boot.reflected(lambda law: law.params["gamma"], fitted.law)
+
+    def point(at: float) -> Numbers:
+        ends = boot.reflected(lambda law: law.at(at), fitted.law)
+        return {"c": at, "accuracy": fitted.law.at(at), "low": ends.low, "high": ends.high}
+
     slam = published.points("slam-table2")
     sims = published.points(f"sims-figure1-{name}")
     return {
@@ -161,10 +166,7 @@ def _metric(name: str, words: str, items: int, points: Points | None) -> Numbers
             "gamma_low": gamma.low,
             "gamma_high": gamma.high,
             "status": fitted.status,
-            "curve": [
-                {"c": at, "accuracy": fitted.law.at(at)} | _band(boot, at)
-                for at in np.geomspace(c.min(), c.max(), 25).tolist()
-            ],
+            "curve": [point(at) for at in np.geomspace(c.min(), c.max(), 25).tolist()],
         },
         "printed": [
             {
