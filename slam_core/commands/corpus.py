@@ -15,7 +15,7 @@ from rich.table import Table
 
 from slam_core.building.splits import check_shares
 from slam_core.commands import build as building
-from slam_core.commands.build import finish, refuse_corpus
+from slam_core.commands.build import Out, finish, refuse_corpus
 from slam_core.corpora import Corpus, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
@@ -35,7 +35,7 @@ app.command()(building.texts)
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="A .jsonl(.gz) or .parquet file, or a folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    out: Out,
     inventory: Annotated[int, typer.Option(min=2, max=65_536, help="Number of unit ids.")],
     rate: Annotated[float, typer.Option(min=0.1, help="Units a second before de-duplication.")],
     tokeniser: Annotated[str, typer.Option(help="What made the units, for the record.")],
@@ -166,7 +166,7 @@ def ngrams(
 @app.command()
 def coarsen(
     name: Annotated[str, typer.Argument(help="A corpus, without --map of the embedded tokeniser.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    out: Out,
     k: Annotated[
         int | None, typer.Option(help="Units of the coarser inventory; default: 100.")
     ] = None,
