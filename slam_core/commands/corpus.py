@@ -52,7 +52,7 @@ def import_(
     One document a line: {"units": [...]}, or slamkit's "audio_repr" or "input_ids", and, if known,
     "id" (or "file_name"), "split" (train, validation, test), "seconds", "speaker", "duration"
     (frames of each unit), and what `export` writes of texts and their words. Of several files,
-    those named after a split, or in a folder that is, are one. Repetitions are removed.
+    those named after a split, or Parquet in a folder that is, are one. Repetitions are removed.
     """
     refuse_corpus(out)
     encoded = read_documents(source, Reading(inventory, rate, unit_rate, val_share, test_share))
