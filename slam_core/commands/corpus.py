@@ -85,12 +85,14 @@ def info(
     if as_json:
         typer.echo(json.dumps(card, indent=1))
         return
-    columns = ("split", "documents", "hours", "units", "units/s", *_losses(card, "header"))
-    table = Table(*columns, box=None, pad_edge=False)
-    for split, row in card["splits"].items():
-        rate = row["units_per_second"] or ""
-        cells = (row["documents"], row["hours"], f"{row['units']:,}", rate)
-        table.add_row(split, *map(str, cells), *_losses(card, split))
+    rows = card["splits"]
+    fields = ("documents", "hours", "units", "units_per_second")
+    had = [name for name in fields if any(row[name] is not None for row in rows.values())]
+    titles = (name.replace("_per_second", "/s") for name in had)
+    table = Table("split", *titles, *_losses(card, "header"), box=None, pad_edge=False)
+    for split, row in rows.items():
+        cells = ("" if row[name] is None else f"{row[name]:,}" for name in had)
+        table.add_row(split, *cells, *_losses(card, split))
     print = Console(highlight=False, markup=False, soft_wrap=True).print
     print(f"{card['name']}  revision {card['revision']}  {card['kind']}")
     hertz = f", {card['rate']:g} Hz" if card["rate"] else ""
@@ -123,7 +125,7 @@ def _card(corpus: Corpus) -> dict[str, Any]:
         split: {
             "documents": totals.documents,
             "units": totals.units,
-            "hours": round(totals.seconds / 3600, 2),
+            "hours": round(totals.seconds / 3600, 2) if corpus.manifest.rate else None,
             "units_per_second": round(totals.units / totals.seconds, 2) if totals.seconds else None,
         }
         for split, totals in corpus.manifest.splits.items()
