@@ -215,6 +215,12 @@ def test_a_result_says_from_which_steps_on_it_was_trained_otherwise(tmp_path: Pa
     assert found is not None
     other = {"step": 20, "device": "there", "processes": 2}
     assert found.provenance == here | {"parent": {}, "resumed": [other, {"step": 40}]}
+    journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance=here)
+    journal.write("resume", step=0, provenance=there)
+    journal.write("done", spent=Spent(steps=1, tokens=1, seconds=0.1).model_dump())
+    found, _ = fold("a", "a1", journal.events())
+    assert found is not None
+    assert found.provenance["resumed"] == [{"step": 0, "device": "there"}]
 
 
 def test_a_resume_repeats_steps_that_count_once(tmp_path: Path) -> None:
