@@ -28,8 +28,8 @@ def finite(value: Any) -> Any:
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
-    if hasattr(value, "item"):  # a number of numpy
-        value = value.item()
+    if hasattr(value, "tolist"):  # a number or an array of numpy
+        return finite(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -281,18 +282,28 @@ def homes() -> list[Path]:
     return [EMBEDDED, *([Path(named)] if named else [])]
 
 
-def _folders(name_or_path: str | Path) -> list[Path]:
-    """Where a corpus may be, if it is anywhere. A `Path` and a text that begins with a dot are no
-    names."""
+def _places(name_or_path: str | Path) -> list[Path]:
+    """Where a corpus is sought. A `Path` and a text that begins with a dot are no names."""
     named = isinstance(name_or_path, str) and not name_or_path.startswith(".")
-    places = [*(home / name_or_path for home in homes() if named), Path(name_or_path)]
-    return [folder for folder in places if (folder / "corpus.json").is_file()]
+    return [*(home / name_or_path for home in homes() if named), Path(name_or_path)]
 
 
-def hiding(folder: Path) -> Path | None:
-    """The corpus that is found by the name that one in `folder` would have, if it is another."""
-    found = (place for place in _folders(folder.name) if place.resolve() != folder.resolve())
-    return next(found, None)
+def _folders(name_or_path: str | Path) -> list[Path]:
+    """Where a corpus is, if it is anywhere."""
+    return [folder for folder in _places(name_or_path) if (folder / "corpus.json").is_file()]
+
+
+def hiding(said: str) -> Path | None:
+    """The corpus that is found in place of one in the folder `said`: by this text, or, in a folder
+    of corpora that are found by name, by its name."""
+    folder = Path(said).resolve()
+    named = folder.parent in [home.resolve() for home in homes()]
+    for text in [said, *([folder.name] if named else [])]:
+        before = takewhile(lambda place: place.resolve() != folder, _places(text))
+        for place in before:
+            if (place / "corpus.json").is_file():
+                return place
+    return None
 
 
 def is_corpus(name_or_path: str | Path) -> bool:

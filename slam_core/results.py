@@ -238,7 +238,7 @@ def _resumed(events: list[Event]) -> list[Event]:
         if event["event"] == "start":
             first, parts = event["provenance"], [(0, {})]
         elif event["event"] == "resume" and now:  # they did not always tell
-            kept = [part for part in parts if part[0] < event["step"]]
+            kept = parts[:1] + [part for part in parts[1:] if part[0] < event["step"]]
             keys = sorted({*now, "processes", "zero"})
             other = {key: now.get(key) for key in keys if now.get(key) != first.get(key)}
             parts = kept if other == kept[-1][1] else [*kept, (event["step"], other)]

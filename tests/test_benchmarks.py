@@ -239,6 +239,10 @@ def test_sblimp_from_a_table_of_units(tmp_path: Path) -> None:
     known = open_pairs(tmp_path / "known")
     assert known.manifest.provenance["tokeniser_revision"] == "a" * 12
     assert known.revision == open_pairs(out).revision
+    named[0]["tokeniser_revision"] = "b" * 12
+    units.write_text("".join(json.dumps(line) + "\n" for line in named))
+    with pytest.raises(SlamError, match=r"units\.jsonl: lines are of tokenisers a{12} and b{12}"):
+        command("benchmark", "import", "sblimp", root, "--out", tmp_path / "o1", *options[2:])
     units.write_text("".join(json.dumps(line) + "\n" for line in lines[1:]))
     with pytest.raises(SlamError, match=r"units\.jsonl has no units of .*syntactic/dev/"):
         command("benchmark", "import", "sblimp", root, "--out", tmp_path / "o2", *options[2:])

@@ -92,5 +92,5 @@ def test_a_card_of_text_tells_no_rates(tmp_path: Path) -> None:
     remeasure(open_corpus(folder), 2)
     assert CliRunner().invoke(app, ["card", str(folder)]).exit_code == 0
     said = (folder / "DATACARD.md").read_text()
-    assert "| train | 1 | 0.00 | 4 |  |" in said
+    assert "| train | 1 | 4 |" in said
     assert "Best on validation is n = 2. The entropy" in said

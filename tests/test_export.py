@@ -216,9 +216,13 @@ def test_an_export_of_other_units_is_no_start(
         warm_start(build(alike.model, 16, 0), alike.model, tokenisers=known)
     with pytest.raises(SlamError, match=r"tokeniser a{12}, those of the corpus of b{12}"):
         warm_start(build(alike.model, 16, 0), alike.model, tokenisers=["b" * 12])
-    (out / "units.json").write_text('{"units": 21, "eos": 40}')
-    with pytest.raises(SlamError, match=r"units\.json does not say what the 22 ids"):
-        warm_start(build(odd.model, 16, 0), odd.model)
+    for beside in ((), ("tokenizer.json",)):
+        for name in beside:
+            (out / name).write_text("{}")
+        for content in ('{"units": 21, "eos": 40}', '[{"units": 21}]', '{"units": 21'):
+            (out / "units.json").write_text(content)
+            with pytest.raises(SlamError, match=r"units\.json does not say what the 22 ids"):
+                warm_start(build(odd.model, 16, 0), odd.model)
 
 
 def read_as_slamkit(folder: Path) -> torch.nn.Module:

@@ -7,10 +7,12 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slam_core.cli import in_json
 from slam_core.errors import SlamError
 from slam_core.flops import Counts
 from slam_core.journal import Journal, append_lines, read_lines, state_of
@@ -215,6 +217,17 @@ def test_a_result_says_from_which_steps_on_it_was_trained_otherwise(tmp_path: Pa
     assert found is not None
     other = {"step": 20, "device": "there", "processes": 2}
     assert found.provenance == here | {"parent": {}, "resumed": [other, {"step": 40}]}
+    journal.write("start", spec={}, counts=COUNTS.model_dump(), provenance=here)
+    journal.write("resume", step=0, provenance=there)
+    journal.write("done", spent=Spent(steps=1, tokens=1, seconds=0.1).model_dump())
+    found, _ = fold("a", "a1", journal.events())
+    assert found is not None
+    assert found.provenance["resumed"] == [{"step": 0, "device": "there"}]
+
+
+def test_what_json_has_no_words_for_is_null() -> None:
+    values = {"array": np.array([1.5, np.nan]), "number": np.float32("inf"), "none": np.zeros(0)}
+    assert json.loads(in_json(values)) == {"array": [1.5, None], "number": None, "none": []}
 
 
 def test_a_resume_repeats_steps_that_count_once(tmp_path: Path) -> None:

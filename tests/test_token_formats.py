@@ -178,6 +178,7 @@ def test_lines_of_two_tokenisers_are_not_one_corpus(tmp_path: Path) -> None:
         {"id": name, "split": "train", "units": [1, 1], "tokeniser_revision": revision}
         for name, revision in (("x", "a" * 12), ("y", None), ("z", "b" * 12))
     ]
+    lines[0]["rate"] = "25 Hz"  # of others, who say it in their own way
     done = imported(written(tmp_path / "own.jsonl", lines[:2]), tmp_path / "some")
     assert "tokeniser_revision" not in done.manifest.provenance
     with pytest.raises(SlamError, match=r"of tokenisers a{12} and b{12} \(at 'z'\): import those"):
@@ -239,10 +240,18 @@ def test_folders_named_after_splits_decide_them(tmp_path: Path) -> None:
         (file,) = export(corpus, "datasets", tmp_path / f"out-{split}")
         (tmp_path / "in" / "default" / split).mkdir(parents=True)
         file.rename(tmp_path / "in" / "default" / split / "0000.parquet")
-    read = read_documents(tmp_path / "in", Reading(INVENTORY, 25.0))
+    reading = Reading(INVENTORY, 25.0)
+    read = read_documents(tmp_path / "in", reading)
     assert [(d.id, d.split) for d in (one.document for one in read)] == [
         ("train", "train"),
         ("test", "test"),
+    ]
+    parquet = pytest.importorskip("pyarrow.parquet", exc_type=ImportError)
+    for file in (tmp_path / "in").rglob("*.parquet"):
+        parquet.write_table(parquet.read_table(file).select(["units", "seconds"]), file)
+    assert [one.document.id for one in read_documents(tmp_path / "in", reading)] == [
+        "default/train/0000.parquet:1",
+        "default/test/0000.parquet:1",
     ]
 
 

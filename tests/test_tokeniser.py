@@ -360,6 +360,29 @@ def test_encode_leaves_files_that_are_not_its_own(content: bytes, tmp_path: Path
     assert out.read_bytes() == content
 
 
+def test_recordings_that_need_an_extra_are_not_bad_ones(
+    mfcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codebook or a corpus of the others alone would be another one."""
+    (tmp_path / "in").mkdir()
+    write_wav(tmp_path / "in" / "a.wav", clip())
+    (tmp_path / "in" / "b.flac").write_bytes(b"fLaC")
+    monkeypatch.setattr("slam_core.tokeniser.audio.soundfile", None)
+    lines = tmp_path / "in" / "list.csv"
+    lines.write_text("id,audio\na,a.wav\nb,b.flac\n")
+    out = ("--tokeniser", mfcc, "--out", tmp_path / "out")
+    for words in (
+        ("tokeniser", "fit", tmp_path / "in", "--encoder", "mfcc-50hz", "--k", 9, *out[2:]),
+        ("tokeniser", "encode", tmp_path / "in", *out),
+        ("corpus", "build", tmp_path / "in", *out),
+        ("corpus", "survey", "manifest", lines),
+    ):
+        done = CliRunner().invoke(app, [*map(str, words)])
+        assert isinstance(done.exception, UsageError), done.output
+        assert "b.flac needs soundfile to be read: pip install" in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_of_macos_are_no_recordings(tmp_path: Path) -> None:
     for name in ("x.wav", "._x.wav"):
         (tmp_path / name).write_bytes(b"")
@@ -375,7 +398,12 @@ def test_bad_recordings_are_named_and_the_others_encoded(mfcc: Path, tmp_path: P
     assert "skipped bad" in done
     ids = [json.loads(line)["id"] for line in (tmp_path / "u.jsonl").read_text().splitlines()]
     assert ids == ["a/good"]
+    fit = ("fit", folder, "--encoder", "mfcc-50hz", "--no-gate", "--out", tmp_path / "t")
+    with pytest.raises(SlamError, match=r"\d+ frames of speech are too few for 9999 units: give"):
+        command(*fit, "--k", 9999)
     (folder / "a" / "good.wav").unlink()
+    with pytest.raises(SlamError, match=r"^0 frames of speech are too few for 9 units: give"):
+        command(*fit, "--k", 9)
     with pytest.raises(SlamError, match="none of the 1 recordings"):
         command("encode", folder, "--tokeniser", mfcc, "--out", tmp_path / "v.jsonl")
 

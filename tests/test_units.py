@@ -195,7 +195,7 @@ def test_wav_without_soundfile(tmp_path: Path, width: int, monkeypatch: pytest.M
     monkeypatch.setattr(audio, "soundfile", None)
     assert np.concatenate(list(open_audio(path).blocks())).tolist() == values.tolist()
     (tmp_path / "a.flac").write_bytes(b"fLaC")
-    with pytest.raises(SlamError, match=r"a\.flac needs soundfile"):
+    with pytest.raises(UsageError, match=r"a\.flac needs soundfile"):
         open_audio(tmp_path / "a.flac")
 
 

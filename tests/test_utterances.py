@@ -274,9 +274,10 @@ def test_wrong_lines_of_a_manifest_are_named(tmp_path: Path, lines: str, complai
     path.write_text(lines)
     with pytest.raises(SlamError, match=rf"list\.csv.*{complaint}"):
         list(utterances("manifest", str(path)))
-    for other in (path.rename(tmp_path / "list.tsv"), tmp_path / "none.csv"):
-        with pytest.raises(UsageError, match=r"is no \.csv or \.jsonl\(\.gz\) of utterances, with"):
-            list(utterances("manifest", str(other)))
+    with pytest.raises(UsageError, match=r"is no \.csv or \.jsonl\(\.gz\) of utterances, with"):
+        list(utterances("manifest", str(path.rename(tmp_path / "list.tsv"))))
+    with pytest.raises(UsageError, match=r"list\.csv is no file: give a"):
+        list(utterances("manifest", str(path)))
 
 
 def test_an_excerpt_outside_its_file_is_named(tmp_path: Path) -> None:

@@ -144,8 +144,13 @@ def source_of(
             raise UsageError("--units needs --inventory (number of unit ids) and no --tokeniser")
         table = Table(units, inventory)
         record = {"units": units.name, "units_sha256": sha256_of(units)}
-        if len(table.tokenisers) == 1 and (named := table.tokenisers.pop()):
-            record["tokeniser_revision"] = named
+        named = sorted(name for name in table.tokenisers if name)
+        if len(named) > 1:
+            raise SlamError(
+                f"{units}: lines are of tokenisers {' and '.join(named)}: give those of one"
+            )
+        if named and None not in table.tokenisers:
+            record["tokeniser_revision"] = named[0]
         return Source(table, table.names(), None, inventory, record)
     if inventory is not None:
         raise UsageError("--inventory goes with --units; a tokeniser knows its own")

@@ -301,6 +301,8 @@ def _work(source: Source, cached: Path) -> str | None:
     assert _encoder
     try:
         document = _encoder(source)
+    except UsageError:
+        raise
     except SlamError as error:
         return str(error)
     record = {

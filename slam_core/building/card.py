@@ -66,7 +66,9 @@ def _splits(corpus: Corpus) -> str:
         rate = f"{totals.units / totals.seconds:.2f}" if totals.seconds else ""
         numbers = (f"{totals.documents:,}", f"{totals.seconds / 3600:.2f}", f"{totals.units:,}")
         rows.append((split, *numbers, rate))
-    return _table(("split", "documents", "hours", "units", "units/s"), rows)
+    header = ("split", "documents", "hours", "units", "units/s")
+    had = range(len(header)) if corpus.manifest.rate else (0, 1, 3)
+    return _table([header[i] for i in had], [[row[i] for i in had] for row in rows])
 
 
 def _speakers(corpus: Corpus) -> str:

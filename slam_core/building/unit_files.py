@@ -58,6 +58,8 @@ def encode_files(tokeniser: Tokeniser, files: dict[str, Path]) -> Iterator[list[
     for id, path in files.items():
         try:
             opened[id] = open_audio(path)
+        except UsageError:
+            raise
         except SlamError as error:
             yield [(id, None, error)]
     for batch in _batches(opened):

@@ -25,9 +25,24 @@ Tokeniser = Annotated[
 ]
 
 
+def _found(said: str) -> Path:
+    """The folder of a corpus to write; `UsageError` if what is said would find another corpus."""
+    if other := hiding(said):
+        raise UsageError(
+            f"--out {said}: by that name the corpus in {other} is found, and this one would never "
+            "be: give another name, or say a path (./NAME) here and wherever it is used"
+        )
+    return Path(said)
+
+
+Out = Annotated[
+    Path, typer.Option(parser=_found, metavar="PATH", help="Folder of the corpus to write.")
+]
+
+
 def build(
     source: Annotated[Path, typer.Argument(help="A folder of audio or of .txt, or a data set.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    out: Out,
     layout: Annotated[
         str | None,
         typer.Option(help="A data set: librispeech, librilight, parquet, manifest, hub (an id)."),
@@ -52,7 +67,6 @@ def build(
     from slam_core.leaks import screened
     from slam_core.units import DEFAULT
 
-    _refuse_hidden(out)
     check_shares(val_share, test_share)
     further = _further(tokeniser, (val_share, test_share), usual=0.05)
     if layout:
@@ -98,7 +112,7 @@ def _refuse_texts(keep_text: bool) -> None:
 
 
 def stories(
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    out: Out,
     count: Annotated[int, typer.Option(min=1, help="Stories of each level.")] = 1000,
     train: Annotated[int | None, typer.Option(help="At most so many of them to train on.")] = None,
     level: Annotated[list[int] | None, typer.Option(help="1 (easy) to 3; again for more.")] = None,
@@ -118,7 +132,6 @@ def stories(
     from slam_core.building.build import Plan, Settings, story_sources
     from slam_core.units import DEFAULT
 
-    _refuse_hidden(out)
     check_shares(val_share, test_share)
     levels = sorted(set(level or (1, 2, 3)))
     sources = story_sources(levels, count, train, val_share, test_share)
@@ -131,7 +144,7 @@ def stories(
 
 
 def texts(
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    out: Out,
     source: Annotated[Path | None, typer.Argument(help="A folder of .txt files.")] = None,
     stories: Annotated[int | None, typer.Option(min=1, help="Or so many of each level.")] = None,
     tokens: Annotated[int, typer.Option(min=256, max=8192, help="256 is plain bytes.")] = 2048,
@@ -262,18 +275,8 @@ def _say_conversions(paths: Iterable[Path]) -> None:
             say(f"converted: {', '.join(names[:3])}{more}: {conversion}")
 
 
-def _refuse_hidden(out: Path) -> None:
-    if other := hiding(out):
-        raise UsageError(
-            f"--out {out}: by that name the corpus in {other} is found, and this one would never "
-            "be: give another name"
-        )
-
-
 def refuse_corpus(out: Path) -> None:
-    """`UsageError` if a folder holds a corpus, with what a kill may have left undone, or if another
-    corpus has its name."""
-    _refuse_hidden(out)
+    """`UsageError` if a folder holds a corpus, with what a kill may have left undone."""
     if not (out / "corpus.json").exists():
         return
     undone = ""
@@ -291,4 +294,5 @@ def finish(out: Path, manifest: Manifest) -> None:
     if _measurable(manifest):
         measured = remeasure(open_corpus(out))
         say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
-    say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {out}")
+    path = f"./{out}" if hiding(str(out)) else out
+    say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {path}")

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from slam_core.building.splits import check_shares
 from slam_core.commands import build as building
-from slam_core.commands.build import finish, refuse_corpus
+from slam_core.commands.build import Out, finish, refuse_corpus
 from slam_core.corpora import Corpus, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
@@ -35,7 +35,7 @@ app.command()(building.texts)
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="A .jsonl(.gz) or .parquet file, or a folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    out: Out,
     inventory: Annotated[int, typer.Option(min=2, max=65_536, help="Number of unit ids.")],
     rate: Annotated[float, typer.Option(min=0.1, help="Units a second before de-duplication.")],
     tokeniser: Annotated[str, typer.Option(help="What made the units, for the record.")],
@@ -52,7 +52,7 @@ def import_(
     One document a line: {"units": [...]}, or slamkit's "audio_repr" or "input_ids", and, if known,
     "id" (or "file_name"), "split" (train, validation, test), "seconds", "speaker", "duration"
     (frames of each unit), and what `export` writes of texts and their words. Of several files,
-    those named after a split, or in a folder that is, are one. Repetitions are removed.
+    those named after a split, or Parquet in a folder that is, are one. Repetitions are removed.
     """
     refuse_corpus(out)
     encoded = read_documents(source, Reading(inventory, rate, unit_rate, val_share, test_share))
@@ -85,12 +85,14 @@ def info(
     if as_json:
         typer.echo(json.dumps(card, indent=1))
         return
-    columns = ("split", "documents", "hours", "units", "units/s", *_losses(card, "header"))
-    table = Table(*columns, box=None, pad_edge=False)
-    for split, row in card["splits"].items():
-        rate = row["units_per_second"] or ""
-        cells = (row["documents"], row["hours"], f"{row['units']:,}", rate)
-        table.add_row(split, *map(str, cells), *_losses(card, split))
+    rows = card["splits"]
+    fields = ("documents", "hours", "units", "units_per_second")
+    had = [name for name in fields if any(row[name] is not None for row in rows.values())]
+    titles = (name.replace("_per_second", "/s") for name in had)
+    table = Table("split", *titles, *_losses(card, "header"), box=None, pad_edge=False)
+    for split, row in rows.items():
+        cells = ("" if row[name] is None else f"{row[name]:,}" for name in had)
+        table.add_row(split, *cells, *_losses(card, split))
     print = Console(highlight=False, markup=False, soft_wrap=True).print
     print(f"{card['name']}  revision {card['revision']}  {card['kind']}")
     hertz = f", {card['rate']:g} Hz" if card["rate"] else ""
@@ -123,7 +125,7 @@ def _card(corpus: Corpus) -> dict[str, Any]:
         split: {
             "documents": totals.documents,
             "units": totals.units,
-            "hours": round(totals.seconds / 3600, 2),
+            "hours": round(totals.seconds / 3600, 2) if corpus.manifest.rate else None,
             "units_per_second": round(totals.units / totals.seconds, 2) if totals.seconds else None,
         }
         for split, totals in corpus.manifest.splits.items()
@@ -166,7 +168,7 @@ def ngrams(
 @app.command()
 def coarsen(
     name: Annotated[str, typer.Argument(help="A corpus, without --map of the embedded tokeniser.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus to write.")],
+    out: Out,
     k: Annotated[
         int | None, typer.Option(help="Units of the coarser inventory; default: 100.")
     ] = None,

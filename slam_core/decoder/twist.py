@@ -65,8 +65,9 @@ def warm_start(
     if init.embeddings == "fresh":
         return
     folder = pretrained.find(init.source, init.revision)
-    own, rows = _rows(found, folder, init.source, spec.vocab, text_ids, text_revision)
-    _same_units(folder, init.source, tokenisers)
+    note = _note(folder, found)
+    own, rows = _rows(found, folder, note, init.source, spec.vocab, text_ids, text_revision)
+    _same_units(note, init.source, tokenisers)
     # The embedding last: a tied head takes its rows.
     for new, old in zip(ours, _vocabulary(text), strict=True):
         new[own] = old[rows]
@@ -81,6 +82,7 @@ def _vocabulary(model: Any) -> list[torch.Tensor]:
 def _rows(
     found: Architecture,
     folder: Path,
+    note: dict[str, Any] | None,
     source: str,
     vocab: int,
     text_ids: tuple[int, int] | None,
@@ -93,7 +95,8 @@ def _rows(
     vocabulary, those of the same text tokens (its units are new to the model then).
     """
     units = text_ids[0] if text_ids else vocab - 1
-    note = None if found.slamkit else _note(folder, found.vocab)
+    if found.slamkit or (folder / "tokenizer.json").is_file():
+        note = None
     if found.slamkit or note:
         what = "slamkit checkpoint" if found.slamkit else "checkpoint of a run"
         theirs, first = note["units"] if note else found.vocab - OFFSET, 0 if note else OFFSET
@@ -117,29 +120,29 @@ def _rows(
     return kept, kept
 
 
-def _note(folder: Path, vocab: int) -> dict[str, Any] | None:
-    """units.json of an export of a run on units; `SlamError` if that is not of these weights."""
+def _note(folder: Path, found: Architecture) -> dict[str, Any] | None:
+    """units.json of an export of a run; `SlamError` if that is not of these weights."""
     path = folder / "units.json"
-    if not path.is_file() or (folder / "tokenizer.json").is_file():
+    if not path.is_file():
         return None
+    eos = BOUNDARY if found.slamkit else found.vocab - 1
     try:
         note: dict[str, Any] = json.loads(path.read_bytes())
-        whole = 0 < int(note["units"]) <= int(note["eos"]) == vocab - 1
+        whole = 0 < int(note["units"]) < found.vocab and int(note["eos"]) == eos
+        whole = whole and isinstance(note.get("tokeniser_revisions") or {}, dict)
     except (ValueError, TypeError, KeyError):
         whole = False
     if not whole:
         raise SlamError(
-            f"{path} does not say what the {vocab} ids of these weights are; export the run again, "
-            'or say model.init.embeddings = "fresh" to take its body alone'
+            f"{path} does not say what the {found.vocab} ids of these weights are; export the run "
+            'again, or say model.init.embeddings = "fresh" to take its body alone'
         )
     return note
 
 
-def _same_units(folder: Path, source: str, tokenisers: Collection[str]) -> None:
+def _same_units(note: dict[str, Any] | None, source: str, tokenisers: Collection[str]) -> None:
     """`SlamError` if an export tells the tokenisers of its units, none of which is one of ours."""
-    path = folder / "units.json"
-    told = json.loads(path.read_bytes()).get("tokeniser_revisions") if path.is_file() else None
-    theirs = set((told or {}).values())
+    theirs = set(((note or {}).get("tokeniser_revisions") or {}).values())
     if theirs and tokenisers and theirs.isdisjoint(tokenisers):
         raise SlamError(
             f"the units of '{source}' are of tokeniser {', '.join(sorted(theirs))}, those of the "

@@ -23,7 +23,9 @@ COLUMNS = ("id", "audio", "split", "speaker", "text", "start", "end")
 
 def manifest(path: Path, validation: float, test: float) -> Iterator[Utterance]:
     """The utterances of a list; SlamError names file, line and column of what is wrong."""
-    if not path.is_file() or path.suffix.lower() == ".tsv":
+    if not path.is_file():
+        raise UsageError(f"{path} is no file: give a .csv or .jsonl(.gz) of utterances")
+    if path.suffix.lower() == ".tsv":
         raise UsageError(
             f"{path} is no .csv or .jsonl(.gz) of utterances, with the columns {', '.join(COLUMNS)}"
         )

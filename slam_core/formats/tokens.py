@@ -11,8 +11,9 @@ units), "duration" (the frames of each unit), "text": {"sentences": [...], "word
 of texts.jsonl have them (a mere string is passed over), and "tokeniser_revision".
 
 Without an id it is the file and line; without a split the name of the file, or of the folder that
-it lies in, decides if several are read, else a checksum of the id; without seconds they are counted
-from durations, or from units that still repeat. Repetitions are removed, their frames added.
+it lies in (Parquet alone), decides if several are read, else a checksum of the id; without seconds
+they are counted from durations, or from units that still repeat. Repetitions are removed, their
+frames added.
 """
 
 from __future__ import annotations
@@ -71,14 +72,16 @@ def read_documents(source: Path, reading: Reading) -> Iterator[Encoded]:
     SlamError names the line that is wrong.
     """
     files = _files(source)
-    splits = {path: _split(path.relative_to(source)) if len(files) > 1 else "" for path in files}
+    several = len(files) > 1
+    names = {path: path.relative_to(source) if several else Path(path.name) for path in files}
+    splits = {path: _split(names[path]) if several else "" for path in files}
     files.sort(key=lambda p: (*SPLITS, "").index(splits[p]))
     seen: set[str] = set()
     for path in files:
         for where, record in _records(path):
             line = where.rpartition(" ")[2]
             id = text_of(record, "id", where) or text_of(record, "file_name", where)
-            id = id or f"{path.name}:{line}"
+            id = id or f"{names[path].as_posix()}:{line}"
             if id in seen:
                 raise SlamError(f"{where}: the id {id!r} was there before: rename one")
             seen.add(id)
@@ -117,9 +120,10 @@ def document_of(record: Record, where: str, id: str, split: str, reading: Readin
     document = Spoken(id, split, units, seconds, speaker, sentences, text)
     tokeniser = text_of(record, "tokeniser_revision", where)
     # As `tokeniser encode` tells it; with others it may be that of samples.
-    if tokeniser and record.get("rate", reading.rate) != reading.rate:
+    own = record.get("rate")
+    if tokeniser and isinstance(own, int | float) and own != reading.rate:
         raise UsageError(
-            f"{where}: {shown(record['rate'])} of these units are a second, and --rate says "
+            f"{where}: {shown(own)} of these units are a second, and --rate says "
             f"{reading.rate:g}: give the former"
         )
     return Encoded(document, durations if timed else None, tokeniser)
@@ -240,6 +244,7 @@ def _text(record: Record, where: str, id: str, count: int) -> Text | None:
 
 
 def _files(source: Path) -> list[Path]:
+    """Of a folder all Parquet in it and in its folders, or, without any, its JSON lines."""
     found = source.rglob("*.parquet") if source.is_dir() else []
     return sorted(p for p in found if not p.name.startswith(".")) or json_files(source)
 

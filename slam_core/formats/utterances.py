@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 from slam_core.tokeniser.audio import RATE, Recording, Wave, open_audio
 
 _ROUNDING = 0.1  # seconds by which an end may lie after the audio's
@@ -133,7 +133,7 @@ def survey(utterances: Iterable[Utterance], *, strict: bool = False) -> Survey:
         try:
             audio = utterance.open()
         except SlamError as error:
-            if strict:
+            if strict or isinstance(error, UsageError):
                 raise
             found.bad.append(str(error))
             continue

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slam_core.errors import SlamError
+from slam_core.errors import SlamError, UsageError
 
 try:
     import soundfile
@@ -76,7 +76,8 @@ class Recording:
 
 
 def open_audio(path: Path, content: bytes | None = None) -> Recording:
-    """Look at an audio file's header; SlamError if it is empty, truncated or no audio.
+    """Look at an audio file's header; SlamError if it is empty, truncated or no audio, UsageError
+    if such files need an extra.
 
     With `content`, these bytes are the file, and `path` says where they come from.
     """
@@ -88,7 +89,7 @@ def open_audio(path: Path, content: bytes | None = None) -> Recording:
         raise SlamError(f"{path} is an empty file: remove it or export it again")
     wav = path.suffix.lower() == ".wav" if content is None else content[:4] == b"RIFF"
     if soundfile is None and not wav:
-        raise SlamError(f"{path} needs soundfile to be read: pip install 'slam-suite[audio]'")
+        raise UsageError(f"{path} needs soundfile to be read: pip install 'slam-suite[audio]'")
     try:
         if soundfile is None:
             with wave.open(_file(path, content)) as file:

@@ -66,13 +66,9 @@ def k_means(
 ) -> tuple[Tensor, float]:
     """Lloyd's algorithm from several seeded random starts: the best centroids and their inertia.
 
-    `points` is (n, width); inertia is the mean squared distance of a coordinate. A centroid that
-    loses all its points begins again at the point farthest from its own centroid.
+    `points` is (n, width), n >= k; inertia is the mean squared distance of a coordinate. A centroid
+    that loses all its points begins again at the point farthest from its own centroid.
     """
-    if len(points) < k:
-        raise SlamError(
-            f"{len(points)} frames of speech are too few for {k} units: give more audio"
-        )
     best, best_inertia = points[:k], float("inf")
     for start in range(starts):
         generator = torch.Generator().manual_seed(seed + start)
@@ -122,6 +118,10 @@ def fit(
     extractor = open_encoder(recipe.encoder, recipe.folder)
     enough = minutes * 60 * RATE / extractor.hop
     features = speech_features(extractor, _cut(recipe), files, enough, skipped)
+    if len(features) < k:
+        raise SlamError(
+            f"{len(features)} frames of speech are too few for {k} units: give more audio"
+        )
     mean, sd = features.mean(0), features.std(0) + 1e-5
     centroids, inertia = k_means(features.sub_(mean).div_(sd), k, seed=seed, report=report)
     fitted = {
