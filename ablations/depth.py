@@ -15,7 +15,7 @@ ABLATION = Ablation(
     where="not in the paper; of speech encoders Liu et al. 2024 (arXiv:2409.16295)",
     baseline="1 x",
     dose=By(tiny="layers / 4, at equal parameters", paper="layers / 24, at equal parameters"),
-    tuned={"optim.lr": By(tiny=(1e-2, 2e-2, 4e-2), paper=(5e-4, 1e-3, 2e-3))},
+    tuned={"optim.lr": By(tiny=(5e-3, 1e-2, 2e-2, 4e-2), paper=(5e-4, 1e-3, 2e-3))},
     settings={"": {"budget.convention": WORK}},
     arms={
         "0.25 x": shaped(tiny=(1, 80, 5, 1, 184), paper=(6, 1792, 28, 2, 9792)),

@@ -15,6 +15,6 @@ ABLATION = Ablation(
     where="not in the paper; of speech encoders Liu et al. 2024 (arXiv:2409.16295)",
     baseline="1 x",
     dose="passes over the speech, at equal units",
-    tuned={"optim.lr": By(tiny=(5e-3, 1e-2, 2e-2), paper=(1e-3,))},
+    tuned={"optim.lr": By(tiny=(5e-3, 1e-2, 2e-2, 4e-2), paper=(1e-3,))},
     arms={"1 x": seen(1), "2 x": seen(2), "4 x": seen(4), "8 x": seen(8), "16 x": seen(16)},
 )
