@@ -180,15 +180,16 @@ def write_preferences(
     one). SlamError if pairs of one prompt have contexts on both sides, or a part has none.
     """
     listed = list(preferences)
-    told = held_out is None or any(one.split in ("validation", "test") for one in listed)
+    told = any(one.split in ("validation", "test") for one in listed)
+    share = None if told else held_out
     parts: dict[str, list[Pair]] = {"train": [], "held_out": []}
     for one in listed:
-        split = one.split if held_out is None or told else drawn(one.context, held_out, 0.0)
+        split = one.split if share is None else drawn(one.context, share, 0.0)
         pair = replace(one.pair, cluster=cluster_of(one.context))
         parts["train" if split == "train" else "held_out"].append(pair)
     apart = {pair.prompt.tobytes() for pair in parts["held_out"] if pair.prompt.size}
     both = [pair for pair in parts["train"] if pair.prompt.tobytes() in apart]
-    if both and not told:
+    if both and share is not None:
         raise SlamError(
             f"the prompt of pair {both[0].id!r} would be trained on and held out ({len(both)} such "
             "pairs): give pairs of one prompt one context"
