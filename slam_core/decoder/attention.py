@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from slam_core.decoder.blocks import BlockMask, attend
 from slam_core.decoder.causal import causal, quick
 
 NAME, PADDED = "slam", "slam-padded"
@@ -33,10 +34,12 @@ def attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | BlockMask | None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers' `sdpa`: (rows, heads, time, width) each -> (rows, time, heads, width)."""
+    if isinstance(attention_mask, BlockMask):
+        return attend(query, key, value, attention_mask, more.get("scaling")), None
     attention_mask = _windowed(attention_mask, more.get("sliding_window"), query)
     if more.get("softcap") is not None:
         return _capped(module, query, key, value, attention_mask, **more), None

@@ -2,13 +2,18 @@
 
 `stream` packing lets a unit see all that precedes it in its row, across the ends of documents.
 `documents` packing masks them from each other and counts positions anew after each EOS, so a row's
-loss is the sum of its documents' own losses. The mask is the same for every attention kernel.
+loss is the sum of its documents' own losses. The mask is the same for every attention kernel but
+one, which has it by blocks (`decoder.blocks`).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+from slam_core.decoder.blocks import blocks, quick
 
 
 def logits(model: nn.Module, ids: torch.Tensor, eos: int | None) -> torch.Tensor:
@@ -19,10 +24,13 @@ def logits(model: nn.Module, ids: torch.Tensor, eos: int | None) -> torch.Tensor
     documents, positions = places(ids, eos)
     # Both are given: transformers would derive the mask from the positions, but not in every
     # family (OPT does not).
-    mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
-    mask = mask & (documents[:, :, None] == documents[:, None, :])
-    masked = {"attention_mask": mask[:, None], "position_ids": positions}
-    return torch.as_tensor(model(ids, **masked).logits)
+    mask: Any
+    if quick(model, ids):
+        mask = blocks(documents)
+    else:
+        mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+        mask = (mask & (documents[:, :, None] == documents[:, None, :]))[:, None]
+    return torch.as_tensor(model(ids, attention_mask=mask, position_ids=positions).logits)
 
 
 def places(ids: torch.Tensor, eos: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -214,7 +214,7 @@ class Ddp(Single):
         # DDP moves them after its first step, and so a resumed run would differ in the last bits:
         # not if it is to look for unused parameters, of which there are none.
         fixed = next(model.parameters()).device.type == "cpu"
-        # Its other name syncs them at the start, and torch 2.4 does not know it.
+        # Its other name syncs them at the start, and older versions do not know it.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         self._ddp = self.model = nn.parallel.DistributedDataParallel(
             model,
