@@ -12,9 +12,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import takewhile
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -25,6 +25,7 @@ from sweeps import child
 from sweeps.company import MOST, Company
 from sweeps.door import DOOR, arguments
 from sweeps.memory import GIB, Memory
+from sweeps.mps import service
 from sweeps.place import Ending, Job, Resources, Watcher
 from sweeps.queue import Queue, Slot
 
@@ -45,7 +46,7 @@ class Local:
     `workers`: runs at a time, if it should be another number. Where neither is said, a launch finds
     by measuring how many runs of one process a GPU takes (`Company`). A run starts beside another
     only where there is memory for it: `memory` GiB, or what the runs of the launch have shown to
-    need.
+    need. `mps`: runs on a GPU are at work side by side, by NVIDIA's multi-process service.
 
     `door`: the module whose `main` runs one spec; `preload`: what every run imports, imported once
     for all of them.
@@ -55,6 +56,7 @@ class Local:
     resources: Resources = field(default_factory=Resources)
     per_gpu: int | None = None
     memory: float | None = None
+    mps: bool = False
     door: str = DOOR
     preload: tuple[str, ...] = ("slam_core.run",)
 
@@ -80,6 +82,8 @@ class Local:
             raise UsageError("--workers and --per-gpu both say how many runs; give one of them")
         if self.per_gpu is not None and not gpus():
             raise UsageError("--per-gpu goes with GPUs and none is visible; give --workers")
+        if self.mps and not gpus():
+            raise UsageError("--mps goes with GPUs and none is visible; leave it out")
 
     @property
     def threads(self) -> int:
@@ -111,10 +115,7 @@ class Local:
     def slots(self) -> list[Slot]:
         # Each says that it is a world of its own, whatever the launcher was started by.
         common = dict.fromkeys(THREADS, str(self.threads)) | {"WORLD_SIZE": "1", "RANK": "0"}
-        if "CUDA_VISIBLE_DEVICES" not in os.environ:
-            # Our numbers are the driver's, by which it is asked for memory; CUDA's own begin with
-            # the fastest.
-            common["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        common |= _order()
         devices, each = gpus(), self.resources.processes
         if not devices:
             size = each * self.threads
@@ -161,9 +162,13 @@ class Local:
         # A budget in seconds is spent on what a run gets done in them.
         timed = any(job.spec.budget.unit == "seconds" for job in jobs)
         company = Company(1 if timed else MOST) if self.measures else None
-        return Queue(self.slots(), self.fork, jobs, watcher, Memory(stated), company).work()
+        sharing: AbstractContextManager[dict[str, str]]
+        sharing = service(_order()) if self.mps else nullcontext({})
+        with sharing as environment:
+            fork = partial(self.fork, shared=environment)
+            return Queue(self.slots(), fork, jobs, watcher, Memory(stated), company).work()
 
-    def fork(self, job: Job, slot: Slot) -> ForkServerProcess:
+    def fork(self, job: Job, slot: Slot, shared: Mapping[str, str]) -> ForkServerProcess:
         """Start one run; `SlamError` if its spec cannot be written down."""
         said = arguments(job, self.resources)
         context = multiprocessing.get_context("forkserver")
@@ -178,7 +183,7 @@ class Local:
                 slot.claims,
                 scratch.run_folder(job.run).resolve() / "log.txt",
                 Path.cwd(),
-                {**os.environ, **root, **slot.environment},
+                {**os.environ, **root, **shared, **slot.environment},
             ),
         )
         with _threads(slot.environment), _script_left_out():
@@ -194,6 +199,12 @@ def gpus() -> list[str]:
     named = [part.strip() for part in visible.split(",")]
     # As CUDA reads it: the list ends at the first entry that is no device.
     return list(takewhile(lambda part: _is_device(part, count), named))
+
+
+def _order() -> dict[str, str]:
+    """What makes numbers of GPUs the driver's, by which it is asked for memory, where they are
+    ours; CUDA's own begin with the fastest."""
+    return {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _is_device(part: str, count: int) -> bool:

@@ -28,6 +28,9 @@ class Where:
     on: Annotated[str, typer.Option(help="Where: local or slurm.")]
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None
     per_gpu: Annotated[int | None, typer.Option(help="Runs at a time on each GPU.")] = None
+    mps: Annotated[
+        bool, typer.Option("--mps", help="Runs on a GPU side by side, not in turns.")
+    ] = False
     memory: Annotated[float | None, typer.Option(help="GiB that a run needs, if known.")] = None
     threads: Annotated[int | None, typer.Option(help="CPU threads a run.")] = None
     micro_batch: Annotated[
@@ -70,9 +73,9 @@ class Where:
             self.checkpoint_activations,
         )
         if self.on == "slurm":
-            if self.per_gpu is not None or self.memory is not None:
+            if self.per_gpu is not None or self.memory is not None or self.mps:
                 raise UsageError(
-                    "--per-gpu and --memory go with --on local; SLURM has --slurm mem="
+                    "--per-gpu, --mps and --memory go with --on local; SLURM has --slurm mem="
                 )
             if self.processes > 1:
                 raise UsageError(
@@ -96,7 +99,7 @@ class Where:
             )
         from sweeps.local import Local
 
-        return Local(self.workers, resources, self.per_gpu, self.memory, door)
+        return Local(self.workers, resources, self.per_gpu, self.memory, self.mps, door)
 
     @property
     def said(self) -> list[str]:

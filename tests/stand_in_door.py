@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> int:
 def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bool) -> int:
     with (home / "tries").open("a") as tries:
         tries.write(f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
+    (home / "pipe").write_text(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", ""))
     count = len((home / "tries").read_text().splitlines())
     if act["stage"]:
         Journal(scratch.new_attempt(act["stage"])).write("stopped", reason="asked", by="SIGTERM")

@@ -13,7 +13,7 @@ from test_train import StopAt, outcome, quiet, stopped_at
 from torch import nn
 
 from slam_core import scratch
-from slam_core.decoder import likelihood
+from slam_core.decoder import likelihood, packing
 from slam_core.recipes import recipe
 from slam_core.results import Result, read
 from slam_core.run import execute
@@ -24,6 +24,7 @@ from slam_core.training.objective import NextUnit
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.local import Local, gpus
+from sweeps.mps import CONTROL
 from sweeps.place import Resources
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -107,6 +108,31 @@ def test_recorded_launches_do_what_launches_do(
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("family", "how"), [("llama", "kernels"), ("qwen2", "graphs"), ("opt", "graphs")]
+)
+def test_documents_by_blocks_learn_the_same(
+    family: str, how: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(documents: torch.Tensor) -> object:
+        shapes.append(documents.shape)
+        return blocks(documents)
+
+    shapes: list[torch.Size] = []
+    blocks = packing.blocks
+    monkeypatch.setattr(packing, "blocks", counted)
+    data = {"data.packing": "documents", "data.context": 600, "data.batch": 2400}
+    spec = SPEC.but({**data, "model.family": family, "model.size": "0.2m", "precision": "bf16"})
+    execute(spec, limits=Limits(compile="no"), say=quiet)
+    eager = outcome(spec.id)[0].validation["tales"].nll
+    assert not shapes
+    shutil.rmtree(slam_out)
+    execute(spec, limits=Limits(compile=how), say=quiet)  # type: ignore[arg-type]
+    assert not notes(spec.id)
+    assert set(shapes) == {(4, 600)}
+    assert outcome(spec.id)[0].validation["tales"].nll == pytest.approx(eager, abs=0.01)
+
+
 def test_what_cannot_be_recorded_is_launched(
     slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,9 +200,14 @@ def test_a_batch_that_does_not_fit_is_split(slam_out: Path) -> None:
     assert scratch.state(big.id) == "done"
 
 
-def test_runs_share_the_gpu_and_stay_what_they_are(slam_out: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mps", [False, True])
+def test_runs_share_the_gpu_and_stay_what_they_are(
+    mps: bool, slam_out: Path, tmp_path: Path
+) -> None:
+    if mps and shutil.which(CONTROL) is None:
+        pytest.skip(f"{CONTROL} is not on PATH")
     study = Grid(name="shared", base=SPEC, cross={"seed": (0, 1, 2, 3)})
-    place = Local(per_gpu=4)
+    place = Local(per_gpu=4, mps=mps)
     assert place.width == 4 * len(gpus())
     said: list[str] = []
     assert launch(study, place, tmp_path / "together", command="x", say=said.append) == 0, said

@@ -1,0 +1,68 @@
+"""NVIDIA's multi-process service, by which runs that share a GPU are at work on it side by side.
+
+Without it processes take turns, and a small run leaves most of a GPU idle in its turn.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from slam_core.errors import SlamError, UsageError
+
+CONTROL = "nvidia-cuda-mps-control"
+WAIT = 30  # seconds it has for an answer
+
+
+@contextmanager
+def service(order: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of runs that share this machine's GPUs by a service which ends with them, or
+    by the one that is there. `order`: of GPUs, as the environment of the runs has it.
+
+    `UsageError` where there is none to start, `SlamError` if it does not start.
+    """
+    # It numbers the GPUs that it sees anew, and a run is told by the machine's numbers.
+    seen = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+    there = _said(seen, ask="get_server_list")
+    if not there.returncode and "Cannot find" not in there.stdout + there.stderr:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="slam-mps-") as folder:
+        pipes = {f"CUDA_MPS_{name}_DIRECTORY": folder for name in ("PIPE", "LOG")}
+        environment = {**seen, **order, **pipes}
+        started = _said(environment, "-d")
+        if started.returncode:
+            words = " ".join(f"{started.stdout} {started.stderr}".split())
+            raise SlamError(
+                f"{CONTROL} does not start ({words or started.returncode}); leave --mps out, and "
+                "runs that share a GPU take turns"
+            )
+        try:
+            yield pipes
+        finally:
+            _said(environment, ask="quit")
+
+
+def _said(
+    environment: Mapping[str, str], *options: str, ask: str = ""
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [CONTROL, *options],
+            input=f"{ask}\n" if ask else None,
+            stdin=None if ask else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=WAIT,
+        )
+    except FileNotFoundError:
+        raise UsageError(
+            f"--mps takes {CONTROL}, which comes with NVIDIA's driver and is not on PATH; leave "
+            "it out, and runs that share a GPU take turns"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SlamError(f"{CONTROL} gave no answer in {WAIT} s; leave --mps out") from None
