@@ -1,27 +1,31 @@
 """Runs that share a device, against one at a time.
 
-    python tests/bench/packed.py [--size 5m] [--runs 1 2 4 8] [--compile no graphs] [--mps]
+    python tests/bench/packed.py [--size 5m] [--runs 1 2 4 8] [--compile no graphs]
+                                 [--sharing turns mps]
 
 Every run is the suite's loop, with its events, in a process of its own that has imported, compiled
 and warmed up before the clock starts; the clock stops when all have trained their steps. The number
-is what all of them train together, in units a second. `--mps` has them share the GPU by NVIDIA's
-multi-process service, started for this and ended after it, as well as by taking turns.
+is what all of them train together, in units a second. They take turns on a GPU or, by NVIDIA's
+multi-process service (`mps`), which is started for this and ended after it, run side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from table import store
+
+from sweeps.mps import service
 
 WARM = 12  # steps before the clock starts
 
@@ -36,7 +40,7 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=300, help="of each run")
     arguments.add_argument("--runs", type=int, nargs="+", default=[1, 2, 4, 8])
     arguments.add_argument("--compile", nargs="+", default=["no", "graphs"])
-    arguments.add_argument("--mps", action="store_true")
+    arguments.add_argument("--sharing", nargs="+", choices=["turns", "mps"], default=["turns"])
     arguments.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
     arguments.add_argument("--out", default="packed")
     options = arguments.parse_args()
@@ -44,21 +48,21 @@ def main() -> None:
         train(options, *options.train)
         return
     rows: list[dict[str, Any]] = []
-    for service in (False, True) if options.mps else (False,):
-        with shared(service) as environment:
-            for how in options.compile:
-                for runs in options.runs:
-                    rate = together(options, runs, how, environment)
-                    row = {"size": options.size, "compile": how, "runs": runs, "mps": service}
-                    rows.append(row | {"units/s": round(rate)})
-                    print(rows[-1], flush=True)
-    alone = {row["compile"]: row["units/s"] for row in reversed(rows) if row["runs"] == 1}
+    for how, runs in itertools.product(options.compile, options.runs):
+        for sharing in options.sharing if runs > 1 else ["turns"]:
+            with shared(sharing) as environment:
+                rate = together(options, runs, how, environment)
+            row = {"size": options.size, "compile": how, "runs": runs, "sharing": sharing}
+            rows.append(row | {"units/s": round(rate)})
+            print(rows[-1], flush=True)
+    alone = {row["compile"]: row["units/s"] for row in rows if row["runs"] == 1}
     for row in rows:
         for how, rate in alone.items():
             row[f"against one, compile {how}"] = round(row["units/s"] / rate, 2)
     said = f"--family {options.family} --size {options.size} --context {options.context}"
     said += f" --units {options.units} --precision {options.precision} --steps {options.steps}"
-    said += " --mps" if options.mps else ""
+    said += f" --runs {' '.join(map(str, options.runs))} --compile {' '.join(options.compile)}"
+    said += f" --sharing {' '.join(options.sharing)}"
     store(
         options.out,
         f"python tests/bench/packed.py {said}",
@@ -69,20 +73,10 @@ def main() -> None:
 
 
 @contextmanager
-def shared(service: bool) -> Iterator[dict[str, str]]:
-    """The environment of processes that share the GPU, by the multi-process service or in turns."""
-    if not service:
-        yield dict(os.environ)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        pipes = {f"CUDA_MPS_{name}_DIRECTORY": folder for name in ("PIPE", "LOG")}
-        environment = {**os.environ, **pipes}
-        subprocess.run(["nvidia-cuda-mps-control", "-d"], env=environment, check=True)
-        try:
-            yield environment
-        finally:
-            said = ["nvidia-cuda-mps-control"]
-            subprocess.run(said, input="quit\n", text=True, env=environment, check=False)
+def shared(sharing: str) -> Iterator[dict[str, str]]:
+    """The environment of processes that share the GPU."""
+    with service({}) if sharing == "mps" else nullcontext({}) as pipes:
+        yield {**os.environ, **pipes}
 
 
 def together(

@@ -1,19 +1,22 @@
 """The training step against transformers' `Trainer` and a bare PyTorch loop, side by side.
 
     python tests/bench/step.py [--sizes 0.2m 1m 5m 20m] [--context 512] [--units 8192] [--steps 60]
+                               [--micro-batch 65536] [--trainer-micro-batch 32768]
 
 Every variant trains the same model from the same weights on the same batches of the embedded
 tales, by the same schedule; rounds go through all variants in turn, and the median of the rounds
 counts, so that what else the machine does hits all of them. `Trainer` is timed by its own step
 callbacks, the loop by the events it writes, both after a third of the steps, so that compiling and
-warming up do not count: `first step` tells what they take, in seconds. `units` are a batch, `loss`
-is that of the last sixth of the steps. MFU counts 6N and attention over the whole square (PaLM,
-arXiv:2204.02311, App. B) against the device's dense bf16 peak, where known.
+warming up do not count: `first step` tells what they take, in seconds. `units` are a batch, which
+the loop and `Trainer` take in micro-batches of at most so many; `loss` is that of the last sixth of
+the steps. MFU counts 6N and attention over the whole square (PaLM, arXiv:2204.02311, App. B)
+against the device's dense bf16 peak, where known.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import tempfile
 import time
@@ -23,6 +26,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from joined import join
 from table import store
 from torch import nn
 from trainer import plain, trainer_of
@@ -46,6 +50,7 @@ LOGS = train.POINTS = 6
 
 # (units a second, training loss over the last steps, seconds of the first one)
 Timed = tuple[float, float, float]
+Variant = Callable[[RunSpec, torch.device, argparse.Namespace], Timed]
 
 
 def main() -> None:
@@ -54,6 +59,8 @@ def main() -> None:
     arguments.add_argument("--family", default="llama")
     arguments.add_argument("--context", type=int, default=512)
     arguments.add_argument("--units", type=int, default=8192)
+    arguments.add_argument("--micro-batch", type=int, default=Limits.micro_batch)
+    arguments.add_argument("--trainer-micro-batch", type=int, default=Limits.micro_batch)
     arguments.add_argument("--steps", type=int, nargs="+", default=[60], help="of each size")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--variants", nargs="+", default=list(VARIANTS))
@@ -78,7 +85,7 @@ def main() -> None:
         times: dict[str, list[Timed]] = {name: [] for name in options.variants}
         for _ in range(options.rounds):
             for name in options.variants:
-                times[name].append(VARIANTS[name](spec, device))
+                times[name].append(VARIANTS[name](spec, device, options))
                 print(f"timed {size} {name}: {times[name][-1][0]:.0f} units/s", flush=True)
         rates = {name: statistics.median(one[0] for one in found) for name, found in times.items()}
         for name, found in times.items():
@@ -101,8 +108,13 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
     said = f"--sizes {' '.join(options.sizes)} --context {options.context} --units {options.units}"
-    command = f"python tests/bench/step.py --family {options.family} {said} --steps"
-    command += "".join(f" {steps}" for steps in options.steps) + f" --rounds {options.rounds}"
+    command = f"python tests/bench/step.py --family {options.family} {said}"
+    for whose in ("micro_batch", "trainer_micro_batch"):
+        if options.units > getattr(options, whose) != arguments.get_default(whose):
+            command += f" --{whose.replace('_', '-')} {getattr(options, whose)}"
+    command += (
+        " --steps" + "".join(f" {steps}" for steps in options.steps) + f" --rounds {options.rounds}"
+    )
     if options.variants != list(VARIANTS):
         command += " --variants" + "".join(f" '{name}'" for name in options.variants)
     store(
@@ -114,11 +126,15 @@ def main() -> None:
     )
 
 
-def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device], Timed]:
-    def timed(spec: RunSpec, device: torch.device) -> Timed:
+def loop(precision: str, compile_: Compile, joined: bool = False) -> Variant:
+    """The suite's; `joined`: with one product for queries, keys and values."""
+
+    def timed(spec: RunSpec, device: torch.device, options: argparse.Namespace) -> Timed:
         _fresh()
         chosen = spec.but({"precision": precision})
         model = build(chosen.model, chosen.data.context, chosen.seed).to(device)
+        if joined:
+            join(model)
         second: list[float] = []
 
         class Noting(Mix):
@@ -128,7 +144,7 @@ def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device],
                 return super().batch(step)
 
         with tempfile.TemporaryDirectory() as folder:
-            limits = Limits(micro_batch=chosen.data.batch, save_every=1e9, compile=compile_)
+            limits = Limits(options.micro_batch, save_every=1e9, compile=compile_)
             mix, journal = Noting(chosen.data, chosen.seed), Journal(Path(folder))
             made = Loop(chosen, model, mix, NextUnit(), journal, limits)
             begun = time.perf_counter()
@@ -141,10 +157,10 @@ def loop(precision: str, compile_: Compile) -> Callable[[RunSpec, torch.device],
     return timed
 
 
-def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]:
+def bare(bf16: bool, compiled: bool) -> Variant:
     """What a hand could write for this one case: nothing is saved or logged."""
 
-    def timed(spec: RunSpec, device: torch.device) -> Timed:
+    def timed(spec: RunSpec, device: torch.device, options: argparse.Namespace) -> Timed:
         _fresh()
         model = plain(build(spec.model, spec.data.context, spec.seed)).to(device)
         optim = torch.optim.AdamW(
@@ -182,10 +198,10 @@ def bare(bf16: bool, compiled: bool) -> Callable[[RunSpec, torch.device], Timed]
     return timed
 
 
-def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
+def trainer(bf16: bool) -> Variant:
     """transformers' `Trainer`, timed by its own step callbacks."""
 
-    def timed(spec: RunSpec, device: torch.device) -> Timed:
+    def timed(spec: RunSpec, device: torch.device, options: argparse.Namespace) -> Timed:
         _fresh()
         first, last = (spec.steps or 0) // 3, (spec.steps or 0) - 1
         marks: list[float] = []
@@ -199,7 +215,9 @@ def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
                 marks.append(_now(device) if len(marks) in (first, last) else 0.0)
 
         with tempfile.TemporaryDirectory() as folder:
-            made, _ = trainer_of(spec, folder, Clock(), logs=LOGS, bf16=bf16)
+            made, _ = trainer_of(
+                spec, folder, Clock(), logs=LOGS, bf16=bf16, most=options.trainer_micro_batch
+            )
             made.train()
         losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
         rate = (last - first) * spec.data.batch / (marks[last] - marks[first])
@@ -208,7 +226,7 @@ def trainer(bf16: bool) -> Callable[[RunSpec, torch.device], Timed]:
     return timed
 
 
-VARIANTS: dict[str, Callable[[RunSpec, torch.device], Timed]] = {
+VARIANTS: dict[str, Variant] = {
     "trainer": trainer(bf16=False),
     "trainer bf16": trainer(bf16=True),
     "bare": bare(bf16=False, compiled=False),
@@ -221,9 +239,11 @@ VARIANTS: dict[str, Callable[[RunSpec, torch.device], Timed]] = {
     "loop bf16 launches": loop("bf16", "launches"),
     "loop bf16 kernels": loop("bf16", "kernels"),
     "loop bf16 graphs": loop("bf16", "graphs"),
+    "loop bf16 graphs joined": loop("bf16", "graphs", joined=True),
     "loop bf16-weights": loop("bf16-weights", "no"),
     "loop bf16-weights kernels": loop("bf16-weights", "kernels"),
     "loop bf16-weights graphs": loop("bf16-weights", "graphs"),
+    "loop bf16-weights graphs joined": loop("bf16-weights", "graphs", joined=True),
 }
 
 
@@ -235,6 +255,7 @@ def _twin(name: str) -> str:
 def _fresh() -> None:
     """No compiled code or cached memory of the variant before."""
     torch._dynamo.reset()
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     torch.manual_seed(0)

@@ -38,15 +38,23 @@ def plain(model: PreTrainedModel, attention: str = UNMASKED) -> PreTrainedModel:
 
 
 def trainer_of(
-    spec: RunSpec, folder: str, *callbacks: TrainerCallback, logs: int | None = None, bf16: bool
+    spec: RunSpec,
+    folder: str,
+    *callbacks: TrainerCallback,
+    logs: int | None = None,
+    bf16: bool,
+    most: int | None = None,
 ) -> tuple[Trainer, PreTrainedModel]:
     """A `Trainer` of a resolved spec with AdamW and cosine or WSD. `logs` times the loss is logged.
+    A batch is accumulated from equal micro-batches of at most `most` units.
 
     It predicts the units of a row from each other, one fewer a row than the suite.
     """
     optim, steps = spec.optim, spec.steps or 0
     model = plain(build(spec.model, spec.data.context, spec.seed), "sdpa")
     mix = Mix(spec.data, spec.seed)
+    micro = min(mix.rows, (most or spec.data.batch) // spec.data.context)
+    assert mix.rows % micro == 0
     rows = torch.from_numpy(np.concatenate([mix.batch(step)[:, :-1] for step in range(steps)]))
     data: Any = [{"input_ids": row, "labels": row} for row in rows]
     cooled = {"num_decay_steps": round(optim.decay * steps), "min_lr_ratio": optim.floor}
@@ -57,7 +65,8 @@ def trainer_of(
     }[optim.schedule]
     training = TrainingArguments(
         output_dir=folder,
-        per_device_train_batch_size=mix.rows,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=mix.rows // micro,
         max_steps=steps,
         learning_rate=optim.lr,
         adam_beta1=optim.beta1,
