@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from slam_core.errors import SlamError, UsageError
 
@@ -26,43 +26,45 @@ def service(order: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """
     # It numbers the GPUs that it sees anew, and a run is told by the machine's numbers.
     seen = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
-    there = _said(seen, ask="get_server_list")
-    if not there.returncode and "Cannot find" not in there.stdout + there.stderr:
+    if _answer(seen, ask="get_server_list")[0] == 0:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="slam-mps-") as folder:
         pipes = {f"CUDA_MPS_{name}_DIRECTORY": folder for name in ("PIPE", "LOG")}
         environment = {**seen, **order, **pipes}
-        started = _said(environment, "-d")
-        if started.returncode:
-            words = " ".join(f"{started.stdout} {started.stderr}".split())
+        code, words = _answer(environment, "-d")
+        if code:
             raise SlamError(
-                f"{CONTROL} does not start ({words or started.returncode}); leave --mps out, and "
-                "runs that share a GPU take turns"
+                f"{CONTROL} does not start ({words or code}); leave --mps out, and runs that share "
+                "a GPU take turns"
             )
         try:
             yield pipes
         finally:
-            _said(environment, ask="quit")
+            with suppress(SlamError):
+                _answer(environment, ask="quit")
 
 
-def _said(
-    environment: Mapping[str, str], *options: str, ask: str = ""
-) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            [CONTROL, *options],
-            input=f"{ask}\n" if ask else None,
-            stdin=None if ask else subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=WAIT,
-        )
-    except FileNotFoundError:
-        raise UsageError(
-            f"--mps takes {CONTROL}, which comes with NVIDIA's driver and is not on PATH; leave "
-            "it out, and runs that share a GPU take turns"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise SlamError(f"{CONTROL} gave no answer in {WAIT} s; leave --mps out") from None
+def _answer(environment: Mapping[str, str], *options: str, ask: str = "") -> tuple[int, str]:
+    """Its exit status and words."""
+    # To a file: what it starts may keep a pipe open for as long as it is there.
+    with tempfile.TemporaryFile("w+") as words:
+        try:
+            done = subprocess.run(
+                [CONTROL, *options],
+                input=f"{ask}\n",
+                stdout=words,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+                timeout=WAIT,
+            )
+        except FileNotFoundError:
+            raise UsageError(
+                f"--mps takes {CONTROL}, which comes with NVIDIA's driver and is not on PATH; "
+                "leave it out, and runs that share a GPU take turns"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise SlamError(f"{CONTROL} gave no answer in {WAIT} s; leave --mps out") from None
+        words.seek(0)
+        return done.returncode, " ".join(words.read().split())

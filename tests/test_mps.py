@@ -25,6 +25,7 @@ echo "${{word:-$1}} $CUDA_MPS_PIPE_DIRECTORY $CUDA_VISIBLE_DEVICES" >> {log}
 if [ "$word" = get_server_list ] && [ ! -e {there} ]; then
   echo "Cannot find MPS control daemon process" >&2; exit 1
 fi
+if [ "$1" = -d ]; then sleep 20 & fi  # which has the same output
 if [ "$1" = -d ] && [ -e {broken} ]; then echo "An instance is running" >&2; exit 1; fi
 """
 
