@@ -87,8 +87,7 @@ def arms(numbers: Numbers) -> Figure:
 def _close(numbers: Numbers) -> bool:
     """Whether all arms see the same batches as the baseline and end near it, so that their curves
     would lie on one another."""
-    arms = [arm for setting in numbers["settings"] for arm in setting["arms"]]
-    beside = [arm["beside"] for arm in arms if arm["arm"] != numbers["baseline"]]
+    beside = [arm["beside"] for arm in _arms(numbers) if arm["arm"] != numbers["baseline"]]
     late = [np.abs(one["loss"][len(one["loss"]) // 2 :]).mean() for one in beside if one]
     return all(beside) and bool(late) and max(late) < 0.1
 
@@ -128,11 +127,19 @@ def _training(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
     axes[0].yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
-    arms = [arm for setting in settings for arm in setting["arms"]]
+    arms = _arms(numbers)
     data = {tuple(arm["data"]) for arm in arms}
     of = f"of {', '.join(data.pop())}" if len(data) == 1 else "of each arm's own data"
-    per = "token, text included" if any(arm["text"] for arm in arms) else "unit"
-    axes[0].set_ylabel(f"training perplexity\n{of}\n(per {per})")
+    axes[0].set_ylabel(f"training perplexity\n{of}\n(per {_term(arms)})")
+
+
+def _arms(numbers: Numbers) -> list[Numbers]:
+    return [arm for setting in numbers["settings"] for arm in setting["arms"]]
+
+
+def _term(arms: list[Numbers]) -> str:
+    """What training losses are of."""
+    return "token, text included" if any(arm["text"] for arm in arms) else "unit"
 
 
 def _differences(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
@@ -153,7 +160,8 @@ def _differences(axes: Any, numbers: Numbers, colour: dict[str, Any]) -> None:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda c, _: power(c) if c else "0"))
     low, high = window(seen, least=1e9)
     axes[0].set_ylim(low, high)
-    axes[0].set_ylabel(f'training loss, minus that of\n"{numbers["baseline"]}" on the same batches')
+    words = f'training loss, minus that of\n"{numbers["baseline"]}" on the same batches'
+    axes[0].set_ylabel(f"{words}\n(nats per {_term(_arms(numbers))})")
 
 
 def _validation(ax: Any, setting: Numbers, baseline: str, colour: dict[str, Any]) -> None:
