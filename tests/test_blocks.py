@@ -7,6 +7,7 @@ import torch
 
 from slam_core.decoder import blocks, packing
 from slam_core.decoder.blocks import FAMILIES
+from slam_core.decoder.likelihood import unit_nll
 from slam_core.model_spec import Model, resolve_model
 from slam_core.models import build
 from slam_core.training.engines import halved
@@ -34,6 +35,17 @@ def test_blocks_hide_what_the_mask_hides(family: str, monkeypatch: pytest.Monkey
     assert len(asked) == 1
     torch.testing.assert_close(by_blocks, whole, atol=1e-4, rtol=1e-4)
     assert (mixed - whole).abs().max() > 1e-2
+
+
+def test_compiled_blocks_hide_what_the_mask_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of GPT-NeoX, whose values are a part of a larger tensor. A CPU has the forward pass alone."""
+    model = model_of("gpt_neox")
+    monkeypatch.setattr(blocks, "LEAST", TIME - 1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        whole = unit_nll(model, IDS, EOS)
+        monkeypatch.setattr(blocks, "DEVICES", {"cpu"})
+        by_blocks = torch.compile(unit_nll, dynamic=False)(model, IDS, EOS)
+    torch.testing.assert_close(by_blocks, whole, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize(

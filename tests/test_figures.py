@@ -373,7 +373,9 @@ def test_arms_that_are_nearly_alike_are_drawn_as_differences() -> None:
     loss = 2.3 + np.linspace(2, 0, 40) ** 2
     near = {"a": (c, loss), "b": (c, loss + 0.02)}
     ax, _ = draw_arms(by_arm(near, beside=True)).axes
-    assert ax.get_ylabel() == 'training loss, minus that of\n"a" on the same batches\n(nats per unit)'
+    assert (
+        ax.get_ylabel() == 'training loss, minus that of\n"a" on the same batches\n(nats per unit)'
+    )
     low, high = ax.get_ylim()
     assert low < 0.02 < high < 0.1
     apart = {"a": (c, loss), "b": (c, loss + 0.5)}

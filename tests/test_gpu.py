@@ -109,7 +109,8 @@ def test_recorded_launches_do_what_launches_do(
 
 
 @pytest.mark.parametrize(
-    ("family", "how"), [("llama", "kernels"), ("qwen2", "graphs"), ("opt", "graphs")]
+    ("family", "how"),
+    [("llama", "kernels"), ("qwen2", "graphs"), ("opt", "graphs"), ("gpt_neox", "graphs")],
 )
 def test_documents_by_blocks_learn_the_same(
     family: str, how: str, slam_out: Path, monkeypatch: pytest.MonkeyPatch

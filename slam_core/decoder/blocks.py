@@ -56,7 +56,9 @@ def attend(
 ) -> torch.Tensor:
     """(rows, heads, time, width), of keys and values fewer heads -> (rows, time, heads, width)."""
     grouped = query.shape[1] != key.shape[1]
-    # Under autocast rotary queries and keys are fp32 until they get here.
-    query, key = query.to(value.dtype), key.to(value.dtype)
+    # Under autocast rotary queries and keys are fp32 until they get here. Of a part of a larger
+    # tensor, such as GPT-NeoX's values, torch 2.13 computes something else on a CPU.
+    query, key = query.to(value.dtype).contiguous(), key.to(value.dtype).contiguous()
+    value = value.contiguous()
     found = flex_attention(query, key, value, block_mask=mask, scale=scaling, enable_gqa=grouped)
     return found.transpose(1, 2)
