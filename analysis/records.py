@@ -245,8 +245,8 @@ def along_curves(points: Points, folder: Path) -> Points:
 def _unique(results: Sequence[Result]) -> Floats | None:
     """Distinct units each run was trained on, where every run's corpora are known: of a mix, each
     source's share or, where that repeats it, all of it."""
-    from slam_core.corpora import open_corpus
     from slam_core.spec import Source
+    from slam_core.streams import corpus_here, left
 
     found = []
     for result in results:
@@ -257,13 +257,11 @@ def _unique(results: Sequence[Result]) -> Floats | None:
         seen = 0.0
         for source in sources:
             try:
-                corpus = open_corpus(source.corpus)
+                if (corpus := corpus_here(source)) is None:
+                    return None
+                seen += min(left(source, corpus), source.weight / whole * result.spent.tokens)
             except SlamError:
                 return None
-            if corpus.revision != source.revision:
-                return None
-            share = source.weight / whole * result.spent.tokens
-            seen += min(source.left(corpus.units("train")), share)
         found.append(float(round(seen)))
     return np.array(found)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -146,7 +147,7 @@ class Mix:
         listed = corpus.documents(where)
         documents = listed if chosen is None else [listed[i] for i in chosen]
         modality = source.modality or "interleaved"
-        key = (seed, split, corpus.name)
+        key = (seed, split, Path(source.corpus).name)  # the name that the run's id has of it
         return Interleaved(corpus, where, documents, how, modality, self._text, *key)
 
     def _limit(self, steps: int) -> None:

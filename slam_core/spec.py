@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -57,10 +56,6 @@ class Source(_Value):
     def label(self) -> str:
         """The corpus, and the modality where one is given."""
         return f"{self.corpus}:{self.modality}" if self.modality else self.corpus
-
-    def left(self, units: int) -> float:
-        """Of so many training units of the corpus, those that are there to train on."""
-        return min(units * (1 - (self.held_out or 0.0)), self.unique or math.inf)
 
 
 class Interleave(_Value):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -130,6 +132,23 @@ def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[
         return "train", sorted(held)
     rest = [i for i in range(len(documents)) if i not in held]
     return "train", rest if source.unique is None else _capped(rest, documents, source)
+
+
+def left(source: Source, corpus: Corpus) -> int:
+    """Units of the documents of a source that are there to train on."""
+    if source.unique is None and source.held_out is None:
+        return corpus.units("train")
+    return _left(corpus.folder, corpus.revision, source.unique, source.held_out)
+
+
+@lru_cache(maxsize=1024)
+def _left(folder: Path, revision: str, unique: int | None, held_out: float | None) -> int:
+    # What is asked again for each of a thousand runs takes a checksum of each document.
+    source = Source(corpus=str(folder), revision=revision, unique=unique, held_out=held_out)
+    corpus = planned(folder)
+    split, some = documents_of(source, corpus, "train")
+    documents = corpus.documents(split)
+    return sum(documents[i].units for i in some or ())
 
 
 def validated_rate(source: Source) -> float | None:

@@ -13,6 +13,7 @@ from slam_core import scratch
 from slam_core.corpora import planned as opened
 from slam_core.journal import OVER, Standing, State
 from slam_core.spec import RunSpec, resolve
+from slam_core.streams import left
 from sweeps.grid import Study
 from sweeps.points import Facts
 from sweeps.search import runs_of
@@ -256,10 +257,13 @@ def _total(runs: Iterable[Planned]) -> dict[str, Any]:
     }
 
 
-def _epochs(spec: RunSpec, tokens: int) -> float:
-    """Times that the most repeated source is seen, of what there is of it to train on."""
+def _epochs(spec: RunSpec, tokens: int) -> float | None:
+    """Times that the most repeated source is seen, of what there is of it to train on. None of runs
+    whose tokens are words, too: how many these are, only their texts tell."""
+    if spec.data.interleave:
+        return None
     weights = sum(source.weight for source in spec.data.sources)
     return max(
-        tokens * source.weight / weights / max(1, source.left(opened(source.corpus).units("train")))
+        tokens * source.weight / weights / max(1, left(source, opened(source.corpus)))
         for source in spec.data.sources
     )

@@ -111,7 +111,7 @@ def test_a_mix_repeats_one_source_while_another_has_units_left(
         def units(self, split: str) -> int:
             return self.many
 
-    monkeypatch.setattr("slam_core.corpora.open_corpus", Stored)
+    monkeypatch.setattr("slam_core.streams.planned", Stored)
     mixed = spec("llama", "64k", 1e12).model_dump(mode="json")
     mixed["data"]["sources"] = [
         {"corpus": name, "revision": "0" * 12, "weight": weight}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -201,6 +202,17 @@ def test_batches_are_a_function_of_the_step_and_epochs_differ(told: Path) -> Non
     assert kinds >= {(True, False), (False, True), (True, True)}
     source = interleaved(told, Interleave(span=2), 0)
     assert not np.array_equal(source.spoken(0, 0), source.spoken(1, 0))
+
+
+def test_runs_of_one_id_have_one_order_of_words(told: Path, tmp_path: Path) -> None:
+    """A corpus of the same revision may say another name, as `corpus import --name` lets it."""
+    renamed = tmp_path / "told"
+    shutil.copytree(told, renamed)
+    manifest = json.loads((renamed / "corpus.json").read_text())
+    (renamed / "corpus.json").write_text(json.dumps(manifest | {"name": "another"}))
+    assert open_corpus(renamed).revision == open_corpus(told).revision
+    first, second = (Mix(data(folder, None), 3).batch(0) for folder in (told, renamed))
+    assert np.array_equal(first, second)
 
 
 def test_validation_tells_modalities_apart(told: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 
 import sweeps.studies
 from slam_core import scratch
+from slam_core.corpora import open_corpus
 from slam_core.journal import Journal
 from slam_core.results import Curve, Exclusion, Result, Score, merge, read
 from slam_core.spec import RunSpec
+from slam_core.streams import documents_of
 from sweeps.__main__ import main
 from sweeps.collect import collect
 from sweeps.door import write_down
@@ -330,13 +332,25 @@ def test_text_names_shared_and_repeated_runs_and_cuts_nothing(
 
 
 def test_epochs_are_of_what_there_is_to_train_on(study: Grid, tmp_path: Path) -> None:
-    sources = {"whole": {}, "few": {"unique": 100}, "part": {"held_out": 0.5}}
-    corpus = study.base.data.sources[0].corpus
-    cross = {name: ({"corpus": corpus} | less,) for name, less in sources.items()}
+    corpus = open_corpus(study.base.data.sources[0].corpus)
+    first, second = sorted(document.units for document in corpus.documents("train"))[:2]
+    sources = {"whole": {}, "few": {"unique": first + second - 1}, "part": {"held_out": 0.5}}
+    cross = {name: ({"corpus": str(corpus.folder)} | less,) for name, less in sources.items()}
     runs = plan(Grid(name="few", base=study.base, cross={"data.sources": cross}), tmp_path).runs
-    whole, few, part = (run.epochs or 0.0 for run in runs)
-    assert part == pytest.approx(2 * whole)
-    assert few == pytest.approx((runs[0].tokens or 0) / 100)
+    for run in runs:
+        (source,) = run.spec.data.sources
+        _, some = documents_of(source, corpus, "train")
+        documents = corpus.documents("train")
+        units = sum(d.units for i, d in enumerate(documents) if some is None or i in some)
+        assert run.epochs == pytest.approx((run.tokens or 0) / units)
+        assert source.unique is None or units < source.unique
+
+
+def test_epochs_of_words_are_not_told(study: Grid, tmp_path: Path) -> None:
+    said = study.base.but({"data.interleave": {}, "model.vocab": None})
+    (run,) = plan(Grid(name="said", base=said), tmp_path).runs
+    assert run.epochs is None
+    assert run.record()["epochs"] is None
 
 
 def test_unknown_study_and_place(
