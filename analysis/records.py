@@ -175,15 +175,15 @@ def _word(value: Any) -> str:
 
 # What is filled in by what a field names.
 _FOLLOWS = {
-    "dpo.pairs": ("dpo.revision", "dpo.units"),
-    "dpo.max_auto_bleu": ("dpo.units",),
+    "dpo.pairs": ("dpo.revision",),
     "model.init.source": ("model.init.sha256",),
 }
 
 
 def _rest(spec: Mapping[str, Any], arm: str) -> Rest:
     """All else that decides a run: the dotted fields of its spec without the arm and the seed."""
-    gone = {"seed", arm, *_FOLLOWS.get(arm, ())}
+    # Units of a pair follow from the pairs, their filter and the context.
+    gone = {"seed", "dpo.units", arm, *_FOLLOWS.get(arm, ())}
 
     def fields(tree: Any, name: str) -> Iterator[tuple[str, str]]:
         if name in gone:

@@ -40,7 +40,7 @@ from slam_core.optim import rate
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Spent, in_words
-from slam_core.spec import RunSpec, resolve
+from slam_core.spec import RunSpec, as_declared, resolve
 from slam_core.streams import validated_rate
 from slam_core.train import Diverged, Loop
 from slam_core.training import prefix
@@ -66,12 +66,22 @@ def execute(spec: RunSpec, *, retry: bool = False, limits: Limits | None = None,
     with joined(spec.id) as world:
         how = (retry, limits, say if world.leads else _nothing, world)
         parent = spec.parent
-        if parent is not None and world.lead(lambda: scratch.state(spec.id) not in ENDED):
+        if parent is not None and world.lead(lambda: _outstanding(spec)):
             first = _first_stage(parent, *how)
             gc.collect()  # compiled code keeps the parent's model until then
             if first == "diverged":
                 return cast(State, world.lead(lambda: _follow(parent, spec, retry, say)))
         return _one_run(spec, *how)
+
+
+def _outstanding(spec: RunSpec) -> bool:
+    """Whether a second stage is still to be trained; `SlamError`, before the first one is, for
+    other preferences than it was declared with."""
+    if scratch.state(spec.id) in ENDED:
+        return False
+    assert spec.dpo is not None
+    as_declared(spec.dpo, spec.data.context)
+    return True
 
 
 def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
@@ -303,12 +313,8 @@ def _preferences(
     """The pairs of a preference stage, and its objective, whose reference is the model as it is."""
     dpo = spec.dpo
     assert dpo is not None
+    as_declared(dpo, spec.data.context)
     pairs = open_pairs(dpo.pairs)
-    if pairs.revision != dpo.revision:
-        raise SlamError(
-            f"preferences '{dpo.pairs}' are revision {pairs.revision} here, but the run was "
-            f"declared with {dpo.revision}; restore that revision, or plan the run anew"
-        )
     choices = Choices(
         pairs,
         per_step=dpo.batch,

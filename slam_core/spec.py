@@ -26,7 +26,7 @@ from slam_core.model_spec import Init as Init
 from slam_core.model_spec import Model as Model
 from slam_core.optim import COOLED, OPTIMISERS, SCHEDULES
 from slam_core.text_tokens import text_tokens
-from slam_core.training.choices import planned_pairs
+from slam_core.training.choices import PlannedPairs, planned_pairs
 
 
 class _Value(BaseModel):
@@ -465,19 +465,32 @@ def _resolve(spec: RunSpec) -> RunSpec:
 def _resolve_dpo(dpo: Dpo | None, context: int, opened: list[corpora.Corpus]) -> Dpo | None:
     if dpo is None or None not in (dpo.revision, dpo.units):
         return dpo
-    found = planned_pairs(dpo.pairs, dpo.max_auto_bleu, context)
+    found = as_declared(dpo, context)
     made = found.manifest
-    if dpo.revision not in (None, made.revision):
-        raise SlamError(
-            f"preferences '{dpo.pairs}' are revision {made.revision} here, but the run was "
-            f"declared with {dpo.revision}; restore that revision, or plan the run anew"
-        )
     # Before a first stage is trained for nothing.
     kind = corpora.Kind(
         f"preferences '{dpo.pairs}'", made.inventory, made.provenance.get("tokeniser_revision")
     )
     corpora.refuse_other_units(kind, (corpus.kind for corpus in opened))
     return dpo.model_copy(update={"revision": made.revision, "units": found.mean_units})
+
+
+def as_declared(dpo: Dpo, context: int) -> PlannedPairs:
+    """The preferences as they are here; `SlamError` if the spec says that they are others, or that
+    a pair takes another number of units, by which the budget is spent."""
+    found = planned_pairs(dpo.pairs, dpo.max_auto_bleu, context)
+    if dpo.revision not in (None, found.manifest.revision):
+        raise SlamError(
+            f"preferences '{dpo.pairs}' are revision {found.manifest.revision} here, but the run "
+            f"was declared with {dpo.revision}; restore that revision, or plan the run anew"
+        )
+    if dpo.units not in (None, found.mean_units):
+        raise UsageError(
+            f"dpo.units is {dpo.units:g}, but a pair of '{dpo.pairs}' takes {found.mean_units:g} "
+            f"with max_auto_bleu {dpo.max_auto_bleu:g} and data.context {context}; leave it out "
+            "(--set dpo.units=null), and it is counted anew"
+        )
+    return found
 
 
 @lru_cache(maxsize=65_536)

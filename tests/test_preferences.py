@@ -202,6 +202,14 @@ def test_repeating_pairs_are_left_out(tmp_path: Path) -> None:
         }
         for i, line in enumerate(slamkit_lines())
     ]
+    for gone in ("chosen_text", "prompt_text"):
+        some = [{k: v for k, v in line.items() if k != gone} for line in told]
+        source = written(tmp_path / "some.jsonl", some)
+        with pytest.raises(SlamError, match="has no text to measure repetition on"):
+            command("import", source, "--name", "text", *options)
+    source = written(tmp_path / "same.jsonl", [line | {"chosen_text": "x x x"} for line in told])
+    with pytest.raises(SlamError, match=r"no pair is left: .* raise --max-auto-bleu"):
+        command("import", source, "--name", "text", *options)
     source = written(tmp_path / "told.jsonl", told)
     command("import", source, "--name", "text", *options)
     kept = [open_pairs(corpus / "preferences" / "text" / p) for p in ("train", "held_out")]

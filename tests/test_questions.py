@@ -475,6 +475,20 @@ def test_effects_see_second_stages_and_fits_do_not(
         assert expected in capsys.readouterr().err
 
 
+def test_second_stages_of_two_contexts_are_alike_but_for_the_units_of_their_pairs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = []
+    for context, units, shift in ((64, 9.0, 0.0), (128, 11.0, -0.05)):
+        dpo = Dpo(pairs="p", fraction=0.25, revision="1", units=units).model_dump(mode="json")
+        run = spec("llama", "64k", 1e12).but({"data.context": context, "dpo": dpo})
+        made += [preferring(run.but({"seed": seed}), 2.5 + shift) for seed in range(3)]
+    merge(tmp_path, made, Result)
+    given = ("effects", "--baseline", "64", "--arm", "data.context", "--results", tmp_path)
+    (effect,) = asked(capsys, *given)["effects"]
+    assert (effect["arm"], effect["runs"]) == ("128", 3)
+
+
 def test_all_else_is_known_of_stored_runs_alone(
     arms: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

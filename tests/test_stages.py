@@ -235,6 +235,17 @@ def test_changed_preferences_are_refused(two_stages: RunSpec, slam_out: Path) ->
         execute(other, say=quiet)
 
 
+def test_units_of_a_pair_that_were_of_another_context_are_refused_before_the_first_stage(
+    two_stages: RunSpec, slam_out: Path
+) -> None:
+    whole = two_stages.but({"data.context": 16, "data.batch": 128})
+    other = resolve(whole).but({"data.context": 8})  # as --set changes a run's spec.json
+    with pytest.raises(UsageError, match=r"dpo.units is .* data.context 8;"):
+        execute(other, say=quiet)
+    assert not slam_out.exists() or not list(slam_out.iterdir())
+    assert other.but({"dpo.units": None}).id == whole.but({"data.context": 8}).id
+
+
 @pytest.mark.usefixtures("warm_server")
 def test_preferences_of_other_units_are_refused_before_the_first_stage(
     two_stages: RunSpec, tmp_path: Path

@@ -29,7 +29,7 @@ class AudioPair:
     negative: Clip
     split: str = ""  # where the data set tells one
     context: str = ""  # the text of the prompt, where it is told
-    text: str = ""  # of prompt and positive
+    text: str = ""  # of prompt and positive, where both are told
     cluster: str = ""  # see `pair_sets.Pair`
 
 

@@ -47,7 +47,8 @@ def parquet(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
             positive = _side(row, _POSITIVE, where, path.parent)
             negative = _side(row, _NEGATIVE, where, path.parent)
             context, chosen = (row.get(f"{side}_text") or "" for side in ("prompt", "chosen"))
-            told = split, context, f"{context} {chosen}".strip()
+            whole = chosen and (context or prompt is None)
+            told = split, context, f"{context} {chosen}" if whole else ""
             cluster = cluster_of(context or row.get("correct_text") or "")
             yield AudioPair(id, group, prompt, positive, negative, *told, cluster)
 

@@ -129,8 +129,10 @@ def from_slamkit(source: Path, inventory: int) -> Iterator[Preference]:
             prompt, chosen, rejected = (
                 _units(record, side, where, inventory) for side in ("prompt", "chosen", "rejected")
             )
-            told = (text_of(record, f"{side}_text", where) for side in ("prompt", "chosen"))
-            text = " ".join(t for t in told if t) or None
+            said, end = (text_of(record, f"{side}_text", where) for side in ("prompt", "chosen"))
+            # Of one alone no repetition is measured.
+            whole = end is not None and (said is not None or not prompt.size)
+            text = f"{said or ''} {end}" if whole else None
             texts = (text_of(record, field, where) for field in ("context", "prompt_text"))
             context = next((told for told in texts if told), None) or _context(prompt)
             context = context or text_of(record, "prompt_path", where) or id
@@ -180,6 +182,8 @@ def write_preferences(
     one). SlamError if pairs of one prompt have contexts on both sides, or a part has none.
     """
     listed = list(preferences)
+    if not listed:
+        raise SlamError("no pair is left: give a source with more, or raise --max-auto-bleu")
     told = any(one.split in ("validation", "test") for one in listed)
     share = None if told else held_out
     parts: dict[str, list[Pair]] = {"train": [], "held_out": []}

@@ -138,12 +138,10 @@ def _planned(folder: Path, changed: int, max_auto_bleu: float | None, context: i
 
 
 def kept(pairs: Sequence[Pair], max_auto_bleu: float | None) -> list[Pair]:
-    """The pairs that repeat themselves no more than that, measured on units; all for None."""
-    return [
-        pair
-        for pair in pairs
-        if max_auto_bleu is None or Preference(pair, "").repetition("units") <= max_auto_bleu
-    ]
+    """The pairs that repeat themselves no more than that, measured on units; all for None or 1."""
+    if max_auto_bleu is None or max_auto_bleu >= 1:
+        return list(pairs)
+    return [pair for pair in pairs if Preference(pair, "").repetition("units") <= max_auto_bleu]
 
 
 def _ends(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
