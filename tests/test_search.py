@@ -523,3 +523,29 @@ def test_wilcoxon_spares_the_seeds_of_a_trial_that_is_worse_seed_by_seed(toy: To
     # With equal differences scipy's p-value falls below 0.1 at the fifth, else at the fourth.
     assert "pruned after 5 seeds" in toy.text()
     assert sum(starts().values()) == 11
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_halving_compares_losses_of_the_same_tenth_also_after_a_stop(
+    toy: Toy, stopped: bool
+) -> None:
+    search = toy.search(pruner="halving")
+    asker = Asker(search, 0, {})
+    known: dict[str, tuple[Point, Outcome]] = {}
+
+    def asked(losses: dict[int, float]) -> bool:
+        """Whether a new point is pruned with these losses, all seen in one look."""
+        point = asker.ask({key: outcome for key, (_, outcome) in known.items()})
+        assert point is not None
+        known[point.key] = point, Outcome("done", 2.0, losses, {})
+        return asker.report(point, Outcome("running", None, losses, {}))
+
+    assert not any(asked({10: 3.0, 20: 2.0}) for _ in range(6))
+    for point, outcome in known.values():
+        asker.tell(point, outcome)
+    if stopped:
+        asker = Asker(search, len(known), {})
+        for point, outcome in known.values():
+            asker.add(point, outcome, pending=False)
+    assert asked({10: 3.1, 20: 1.9})
+    assert not asked({10: 2.9, 20: 2.1})
