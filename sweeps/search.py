@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slam_core import scratch
+from slam_core.errors import UsageError
 from slam_core.journal import read_lines
 from slam_core.results import Result, read
 from slam_core.spec import RunSpec, without_paths
@@ -103,16 +105,28 @@ class Search(BaseModel):
         """The points that have a run among these (id -> resolved spec), in the order given.
 
         A run's values are read off its spec; it must then have the very id that they lead to.
+        `UsageError` if a field, or a value of it, makes a run with none of the others.
         """
         forms: dict[frozenset[str], dict[str, list[dict[str, Any]]]] = {}
+        refused: dict[tuple[str, Any], UsageError] = {}
+        good: set[tuple[str, Any]] = set()
         for choice in combinations(
             self.space, lambda part: part.values if isinstance(part, OneOf) else (_OPEN,)
         ):
             fixed = {field: value for field, value in choice.items() if value is not _OPEN}
-            drawn = at(self.space, fixed)
+            try:
+                drawn, spec = self._some(fixed)
+            except UsageError as error:
+                refused |= dict.fromkeys(choice.items(), error)
+                continue
+            good.update(choice.items())
             loose = self._loose(set(drawn.changes) - set(fixed))
-            tree = json.loads(self.spec(drawn, self.seeds[0]).canonical())
+            tree = json.loads(spec.canonical())
             forms.setdefault(loose, {}).setdefault(_form(tree, loose), []).append(choice)
+        # A value that goes with some others is no mistake; one that makes no run at all is.
+        for value, error in refused.items():
+            if value not in good:
+                raise error
         found: dict[str, Drawn] = {}
         for run, tree in specs.items():
             for loose, choices in forms.items():
@@ -125,6 +139,19 @@ class Search(BaseModel):
                     if self.spec(drawn, seed).id == run:
                         found.setdefault(self.label(drawn), drawn)
         return list(found.values())
+
+    def _some(self, fixed: Mapping[str, Any]) -> tuple[Drawn, RunSpec]:
+        """A point with these values by field, and its run: the others in the middle of what may be
+        drawn or, where that is no run, at an end."""
+        drawn = at(self.space, fixed)
+        try:
+            return drawn, self.spec(drawn, self.seeds[0])
+        except UsageError:
+            for share in (0.0, 1.0):
+                with suppress(UsageError):
+                    drawn = at(self.space, fixed, share)
+                    return drawn, self.spec(drawn, self.seeds[0])
+            raise
 
     def _loose(self, free: set[str]) -> frozenset[str]:
         """Fields in which the specs of one choice may differ."""

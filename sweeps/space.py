@@ -102,12 +102,13 @@ def draw(space: Space, suggest: Callable[[str, Distribution], Any]) -> Drawn:
     return Drawn(params, distributions, changes)
 
 
-def at(space: Space, chosen: Mapping[str, Any]) -> Drawn:
-    """The point with these values by field, and the first or middle of whatever else is drawn."""
+def at(space: Space, chosen: Mapping[str, Any], share: float = 0.5) -> Drawn:
+    """The point with these values by field, and of whatever else is drawn the first value, or that
+    at a share of the way from low to high."""
 
     def suggest(name: str, part: Distribution) -> Any:
         field = name.partition("[")[0]
-        return chosen[field] if field in chosen else _middle(part)
+        return chosen[field] if field in chosen else _between(part, share)
 
     return draw(space, suggest)
 
@@ -196,13 +197,13 @@ def _counted(part: Distribution) -> Sequence[Any]:
     return ()
 
 
-def _middle(part: Distribution) -> Any:
+def _between(part: Distribution, share: float) -> Any:
     match part:
         case OneOf():
             return part.values[0]
         case Int():
-            return (part.low + part.high) // 2
-    return (part.low + part.high) / 2
+            return part.low + int((part.high - part.low) * share)
+    return part.low + (part.high - part.low) * share
 
 
 def _rounded(value: Any, part: Distribution) -> Any:

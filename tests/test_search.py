@@ -260,6 +260,24 @@ def test_a_shape_may_be_searched(tiny_spec: RunSpec) -> None:
     assert search.label(drawn[0]) == "layers=1,width=16"
 
 
+def test_values_that_do_not_go_together_are_no_trials(tiny_spec: RunSpec) -> None:
+    space = {
+        "data.context": OneOf(values=(16, 24)),
+        "data.batch": OneOf(values=(64, 96)),  # 64 is no multiple of 24
+        "optim.schedule": OneOf(values=("wsd",)),
+        "optim.warmup": Uniform(low=0.1, high=0.9),  # the two overlap in the middle
+        "optim.decay": Uniform(low=0.2, high=0.9),
+    }
+    search = Search(name="s", base=tiny_spec, space=space)
+    fits = {"data.context": 24, "data.batch": 96, "optim.warmup": 0.3, "optim.decay": 0.4}
+    spec = tiny_spec.but({**fits, "optim.schedule": "wsd"})
+    (drawn,) = search.among({spec.id: resolved(spec)})
+    assert fits.items() <= drawn.changes.items()
+    typo = {"data.context": OneOf(values=(16, 24, 100)), "data.batch": space["data.batch"]}
+    with pytest.raises(UsageError, match="no multiple of the context 100"):
+        Search(name="s", base=tiny_spec, space=typo).runs()
+
+
 def test_plans_need_no_optuna() -> None:
     code = "import sys, sweeps.studies, sweeps.watch, sweeps.launch; print('optuna' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
