@@ -152,9 +152,11 @@ def holds(space: Space, chosen: Mapping[str, Any]) -> bool:
         _, part = _active(space, field, chosen)
         if isinstance(part, OneOf):
             return value in part.values
-        if isinstance(part, Uniform | LogUniform | Int) and isinstance(value, int | float):
-            return part.low <= value <= part.high
-        return False
+        if part is None or not isinstance(value, int | float):
+            return False
+        step = 1 if isinstance(part, Int) else part.step if isinstance(part, Uniform) else None
+        steps = (value - part.low) / step if step else 0
+        return part.low <= value <= part.high and abs(steps - round(steps)) < 1e-8
 
     return all(may(field, value) for field, value in chosen.items())
 

@@ -260,6 +260,20 @@ def test_a_shape_may_be_searched(tiny_spec: RunSpec) -> None:
     assert search.label(drawn[0]) == "layers=1,width=16"
 
 
+def test_a_run_between_the_steps_is_no_trial(tiny_spec: RunSpec) -> None:
+    space = {
+        "optim.warmup": Uniform(low=0.1, high=0.5, step=0.1),
+        "budget.amount": Int(low=50, high=60),
+    }
+    search = Search(name="s", base=tiny_spec, space=space)
+    runs = {
+        spec.id: resolved(spec)
+        for warmup, steps in ((0.15, 50), (0.2, 50.5), (0.3, 50))
+        for spec in [tiny_spec.but({"optim.warmup": warmup, "budget.amount": steps})]
+    }
+    assert [search.label(drawn) for drawn in search.among(runs)] == ["warmup=0.3,amount=50"]
+
+
 def test_values_that_do_not_go_together_are_no_trials(tiny_spec: RunSpec) -> None:
     space = {
         "data.context": OneOf(values=(16, 24)),
