@@ -71,7 +71,7 @@ def point_of(search: Search, drawn: Drawn) -> Point:
 def objective(study: Study, found: Sequence[Point]) -> str:
     """The corpus whose NLL is the value: a search's own, else the first of the first run."""
     if isinstance(study, Search):
-        return study.objective or Path(study.base.data.sources[0].label).name
+        return study.objective or study.corpora[0]
     return Path(next(iter(found[0].runs.values())).data.sources[0].label).name
 
 

@@ -33,7 +33,7 @@ class Search(BaseModel):
     """Minimise a validation NLL over a space of fields. `at`: fields that differ from the base's
     in all trials.
 
-    `objective`: the corpus whose NLL counts; the base's only one if not said. `seeds` are
+    `objective`: the corpus whose NLL counts; the only one if not said. `seeds` are
     replicates: a trial's value is the mean over them. `sampler_seed` is the sampler's own.
     `pruner` compares training losses at tenths of the budget; `wilcoxon` compares seed by seed.
     """
@@ -63,7 +63,7 @@ class Search(BaseModel):
             before.append(field)
         if "seed" in self.space:
             raise ValueError("seeds are replicates, not a dimension; name them in `seeds`")
-        corpora = [Path(source.label).name for source in self.base.data.sources]
+        corpora = self.corpora
         if self.objective is None and len(corpora) > 1:
             raise ValueError(f"name the objective: one of {', '.join(corpora)}")
         if self.objective is not None and self.objective not in corpora:
@@ -71,7 +71,23 @@ class Search(BaseModel):
         if self.pruner == "wilcoxon" and len(self.seeds) < 5:
             # The smallest one-sided p-value of n pairs is 2^-n; the pruner acts below 0.1.
             raise ValueError("wilcoxon compares trials seed by seed; give at least 5 seeds")
+        # A loss on another mix, or of preferences, does not tell how good the objective will be.
+        fields = [*self.space, *(rule.field for rule in self.scaled)]
+        unlike = [name for name in fields if name.startswith(("data.sources", "data.interleave"))]
+        if self.base.dpo or any(name.startswith("dpo") for name in (*self.at, *self.space)):
+            unlike.append("dpo")
+        if unlike and self.pruner not in ("none", "wilcoxon"):
+            raise ValueError(
+                f"{self.pruner} compares training losses, and with {unlike[0]} these are not of "
+                "what the objective is of; say pruner='none', or 'wilcoxon', which compares NLLs"
+            )
         return self
+
+    @property
+    def corpora(self) -> list[str]:
+        """What trials are validated on, by the names that `Result.validation` has."""
+        given = {name: value for name, value in self.at.items() if name.startswith("data.sources")}
+        return [Path(source.label).name for source in self.base.but(given).data.sources]
 
     def runs(self, results: Path = RESULTS) -> dict[str, RunSpec]:
         """The runs of the trials so far, from $SLAM_OUT and `results`, in the order begun.
@@ -124,9 +140,9 @@ class Search(BaseModel):
             tree = json.loads(spec.canonical())
             forms.setdefault(loose, {}).setdefault(_form(tree, loose), []).append(choice)
         # A value that goes with some others is no mistake; one that makes no run at all is.
-        for value, error in refused.items():
+        for value, why in refused.items():
             if value not in good:
-                raise error
+                raise why
         found: dict[str, Drawn] = {}
         for run, tree in specs.items():
             for loose, choices in forms.items():

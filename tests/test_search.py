@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,16 +29,16 @@ from slam_core.errors import Interrupted, UsageError
 from slam_core.journal import PRUNER, Journal, stopped_by
 from slam_core.results import Result, read
 from slam_core.run import execute
-from slam_core.spec import Data, RunSpec, Source
+from slam_core.spec import Data, RunSpec, Source, parse_override
 from sweeps import studies
 from sweeps.__main__ import main
 from sweeps.asker import Asker
-from sweeps.conduct import conduct
+from sweeps.conduct import conduct, summary
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.ledger import Ledger
 from sweeps.local import Local
-from sweeps.points import Facts, Outcome, Point
+from sweeps.points import Facts, Outcome, Point, objective, point_of
 from sweeps.queue import Queue
 from sweeps.rules import Complement, Scaled
 from sweeps.search import Search
@@ -60,7 +61,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from slam_core.spec import RunSpec
-from sweeps.conduct import conduct
+from sweeps.conduct import conduct, summary
 from sweeps.ledger import Ledger
 from sweeps.local import Local
 from sweeps.search import Search
@@ -307,7 +308,12 @@ def test_wrong_declarations_are_refused_in_words(tiny_spec: RunSpec) -> None:
     refused("not drawn before", space={"optim.warmup": given, **LR})
     refused("replicates", space={"seed": Int(low=0, high=3)})
     refused("none of tiny", objective="other")
+    refused("none of fresh", objective="tiny", at={"data.sources.0.corpus": "fresh"})
     refused("at least 5 seeds", pruner="wilcoxon")
+    mix: dict[str, Any] = {"data.sources.0.weight": Uniform(low=0.1, high=0.9)}
+    refused("with data.sources.0.weight these are not", space=mix, pruner="median")
+    preferences = {"dpo": {"pairs": "p", "fraction": 0.1}}
+    refused("with dpo these are not", at=preferences, pruner="hyperband")
     with pytest.raises(ValidationError, match="not below"):
         Uniform(low=1, high=1)
     wrong = Search(name="s", base=tiny_spec, space={"optim.rate": Uniform(low=0, high=1)})
