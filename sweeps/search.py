@@ -117,6 +117,12 @@ class Search(BaseModel):
             spec = rule.of(spec)
         return spec
 
+    def changes(self, drawn: Drawn) -> dict[str, Any]:
+        """What a point sets in the base, its seeds aside, by field."""
+        tree = self.spec(drawn, self.seeds[0]).model_dump(mode="json")
+        followed = {rule.field: _at(tree, rule.field) for rule in self.scaled}
+        return {**self.at, **drawn.changes, **followed}
+
     def among(self, specs: Mapping[str, Tree]) -> list[Drawn]:
         """The points that have a run among these (id -> resolved spec), in the order given.
 

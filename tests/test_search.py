@@ -384,6 +384,24 @@ def test_runs_of_others_are_trials_and_are_not_trained_again(toy: Toy) -> None:
     assert toy.said[-1].startswith(f"next: {shares}; optuna-dashboard ")
 
 
+def test_what_the_best_trial_sets_makes_its_run(tiny_spec: RunSpec, tmp_path: Path) -> None:
+    (mine,) = tiny_spec.data.sources
+    folders = (str(write_tiny_corpus(tmp_path / "other")), mine.corpus)
+    search = Search(
+        name="mix",
+        base=tiny_spec,
+        at={"data.sources": [{"corpus": folder} for folder in folders]},
+        space={"data.sources.0.weight": Uniform(low=0.1, high=0.9)},
+        scaled=(Complement(field="data.sources.1.weight", to=("data.sources.0.weight",)),),
+        objective="other",
+    )
+    assert objective(search, []) == "other"
+    point = point_of(search, draw(search.space, chance(0)))
+    _, run, said, _ = summary([(point, 1.0)], {point.key: done(1.0)})
+    changes = [word for word in shlex.split(said) if word != "--set"]
+    assert run.split() == ["run", tiny_spec.but(dict(map(parse_override, changes))).id]
+
+
 def test_asked_points_are_known_before_they_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     search = toy.search()
     with monkeypatch.context() as patch:
