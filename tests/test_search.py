@@ -24,6 +24,7 @@ import pytest
 from conftest import numbers, write_tiny_corpus
 from pydantic import ValidationError
 
+from analysis.records import from_results
 from slam_core import scratch
 from slam_core.errors import Interrupted, UsageError
 from slam_core.journal import PRUNER, Journal, stopped_by
@@ -382,6 +383,16 @@ def test_runs_of_others_are_trials_and_are_not_trained_again(toy: Toy) -> None:
     assert "noise: another seed moves an NLL by 0.7071" in toy.text()
     shares = f"python -m sweeps importance my/toy.py --results {toy.results}"
     assert toy.said[-1].startswith(f"next: {shares}; optuna-dashboard ")
+
+
+def test_analysis_finds_trials_in_the_results_alone(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert toy.conduct(toy.search(), 2) == 0
+    labels = tuple(toy.search().runs(toy.results))
+    monkeypatch.setenv("SLAM_OUT", str(tmp_path / "elsewhere"))
+    monkeypatch.setitem(studies.STUDIES, "toy", toy.search())
+    assert from_results(toy.results, "toy").label == labels
 
 
 def test_what_the_best_trial_sets_makes_its_run(tiny_spec: RunSpec, tmp_path: Path) -> None:
