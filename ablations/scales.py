@@ -193,8 +193,12 @@ _TINY = RunSpec(
 )
 # Larger than what it judges, but for the last arms of `compute`, and with a seed of its own.
 _JUDGE = _TINY.but(
-    {"model": Model(family="qwen2", size="220k").model_dump(mode="json"), "seed": 100}
-    | {"data.sources": [s.model_dump() for s in PLENTY.tiny], "budget.amount": 8e12}
+    {
+        "model": Model(family="qwen2", size="220k"),
+        "seed": 100,
+        "data.sources": PLENTY.tiny,
+        "budget.amount": 8e12,
+    }
 )
 # Tables 4 to 6. Weight decay, betas and eps are not told: transformers' defaults. 24 hours of one
 # A5000 are taken as 6ND at the 1.4B tokens (Table 3) of the 23.5 hours of the first stage.
@@ -237,10 +241,7 @@ SCALES: dict[str, Scale] = {
         bases={
             "slam": _TINY,
             # Section 4.1: real speech alone, inverse square root.
-            "first": _TINY.but(
-                {"data.sources": [s.model_dump() for s in REAL.tiny]}
-                | {"optim.schedule": "inverse_sqrt"}
-            ),
+            "first": _TINY.but({"data.sources": REAL.tiny, "optim.schedule": "inverse_sqrt"}),
         },
         seeds=(0, 1, 2),
         benchmarks={
@@ -260,8 +261,11 @@ SCALES: dict[str, Scale] = {
         bases={
             "slam": _SLAM,
             "first": _SLAM.but(
-                {"data.sources": [s.model_dump() for s in REAL.paper]}
-                | {"data.context": 512, "optim.schedule": "inverse_sqrt"}
+                {
+                    "data.sources": REAL.paper,
+                    "data.context": 512,
+                    "optim.schedule": "inverse_sqrt",
+                }
             ),
         },
         seeds=(0, 1, 2),

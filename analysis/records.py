@@ -42,7 +42,7 @@ def from_results(
     from slam_core.results import Exclusion, Result, read
 
     params, flops = convention(params, "parameter"), convention(flops)
-    wanted = _study(study) if study else {}
+    wanted = _study(study, folder) if study else {}
     results = read(folder, Result)
     if not results:
         raise SlamError(
@@ -138,11 +138,12 @@ def _revision(results: Sequence[Result], label: str) -> str | None:
     return ", ".join(sorted(one for one in found if one)) or None
 
 
-def _study(name: str) -> dict[str, str]:
-    """run id -> label of a study's runs."""
+def _study(name: str, folder: Path) -> dict[str, str]:
+    """run id -> label of a study's runs; of a search those that the folder has, too."""
     from sweeps.catalogue import find
+    from sweeps.search import runs_of
 
-    return {spec.id: label for label, spec in find(name).runs().items()}
+    return {spec.id: label for label, spec in runs_of(find(name), folder).items()}
 
 
 def _arms(results: Sequence[Result], name: str) -> dict[str, str]:

@@ -391,7 +391,8 @@ class RunSpec(_Value):
     def but(self, changes: Mapping[str, Any]) -> RunSpec:
         """This spec with dotted fields changed: `spec.but({"optim.lr": 3e-4})`.
 
-        Indices reach into the sources: `data.sources.0.weight`. `UsageError` names a wrong field
+        Indices reach into the sources: `data.sources.0.weight`. A part may be given whole, as a
+        value or as a tree. `UsageError` names a wrong field
         or type and the right ones.
         """
         tree = self.model_dump(mode="json")
@@ -573,9 +574,20 @@ def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
         else:
             raise UsageError(f"{where} is a single value; it has no field '{key}'")
         if i == len(parents):
-            node[index] = value
+            node[index] = _plain(value)
         else:
             node = node.get(index) if isinstance(node, dict) else node[index]
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a value as JSON has it: what is changed in it later is not the caller's."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _no_field(where: str, key: str, known: list[str]) -> str:

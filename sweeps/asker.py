@@ -40,11 +40,16 @@ class Asker:
         self._cells: list[Point] | None = None
 
     def add(self, point: Point, outcome: Outcome, pending: bool) -> None:
-        """Take in a point that is known: how it came out, or that it is at work and will report."""
-        state = TrialState.RUNNING if pending else None if outcome.over else TrialState.FAIL
+        """Take in a point that is known: how it came out, or that it is at work and will report.
+
+        What it has reported so far it was let pass with; halving keeps it by rungs.
+        """
         self._numbers[point.key] = len(self._study.get_trials(deepcopy=False))
-        steps = replace(outcome, losses={} if pending else self.steps(point, outcome))
-        self._study.add_trial(frozen(point, steps, state))
+        begun = replace(outcome, losses={})
+        self._study.add_trial(frozen(point, begun, TrialState.RUNNING))
+        self.report(point, outcome)
+        if not pending:
+            self.tell(point, outcome)
 
     def ask(self, known: Mapping[str, Outcome]) -> Point | None:
         """A point that is not known yet; None if there seems to be none left.
@@ -85,15 +90,18 @@ class Asker:
         return {k: outcome.seeds[run] for k, run in enumerate(point.runs) if run in outcome.seeds}
 
     def report(self, point: Point, outcome: Outcome) -> bool:
-        """Tell how far a point is; whether it is to be pruned."""
+        """Tell how far a point is; whether what is new of it is a reason to prune it."""
         trial, losses = self._trial(point), self.steps(point, outcome)
         fresh = losses.keys() - self._storage.get_trial(trial._trial_id).intermediate_values.keys()
+        hopeless = False
         for step in sorted(fresh):
             trial.report(losses[step], step)
-        return bool(fresh) and trial.should_prune()
+            # Asked at each step: halving compares what was last reported, whatever its step.
+            hopeless = trial.should_prune() or hopeless
+        return hopeless
 
     def tell(self, point: Point, outcome: Outcome) -> None:
-        trial = frozen(point, outcome)
+        trial = frozen(point, outcome, None if outcome.over else TrialState.FAIL)
         complete = trial.state == TrialState.COMPLETE
         self._study.tell(
             self._numbers[point.key],

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from statistics import fmean, variance
 
 from rich.console import Console
@@ -66,7 +67,7 @@ def conduct(
                     if driver.stopped:
                         break
     say(str(collect(results)))
-    for line in summary(search, driver.complete(), driver.outcomes):
+    for line in summary(driver.complete(), driver.outcomes):
         say(line)
     if driver.stopped:
         say(f"go on with: {command}{' --retry' if retry else ''}")
@@ -82,7 +83,7 @@ def conduct(
 
 
 def summary(
-    search: Search, complete: Sequence[tuple[Point, float]], outcomes: Mapping[str, Outcome]
+    complete: Sequence[tuple[Point, float]], outcomes: Mapping[str, Outcome]
 ) -> Iterator[str]:
     """The best trial, what it changes in the base, and how far chance goes."""
     if not complete:
@@ -91,8 +92,8 @@ def summary(
     yield f"best of {len(complete)} complete trials: {value:.4f} nats per unit, {best.label}"
     yield f"  {'runs' if len(best.runs) > 1 else 'run'} {', '.join(best.runs)}"
     yield "  " + " ".join(
-        f"--set {field}={chosen if isinstance(chosen, str) else json.dumps(chosen)}"
-        for field, chosen in {**search.at, **best.changes}.items()
+        "--set " + quote(f"{field}={chosen if isinstance(chosen, str) else json.dumps(chosen)}")
+        for field, chosen in best.changes.items()
     )
     replicates = [list(outcomes[point.key].seeds.values()) for point, _ in complete]
     if len(best.runs) == 1:

@@ -187,7 +187,7 @@ class Grid(_Value):
         labelled = (
             (
                 ",".join(f"{columns[value.field]}={value.said}" for value in point) or self.name,
-                {value.field: _plain(value.value) for value in point},
+                {value.field: value.value for value in point},
             )
             for point in points
         )
@@ -291,11 +291,3 @@ def _said(value: Any, place: int) -> str:
     if isinstance(value, int | float):
         return exact(value)
     return f"#{place}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -19,6 +19,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -235,9 +236,11 @@ class Ledger:
         """A storage that does not answer, in words and without its password."""
         try:
             yield
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, OSError) as error:
             cause = error.__cause__ or error
             said = str(getattr(cause, "orig", cause)).strip().partition("\n")[0]
+            if isinstance(error, KeyError | UpdateFinishedTrialError | DuplicatedStudyError):
+                said = f"another process has changed or deleted its study '{self.study}'"
             there = f" --storage {self.option}" if self._url else ""
             raise SlamError(
                 f"the ledger in {self.where} cannot be written: {hidden(said, self._url)}; mend "

@@ -26,7 +26,8 @@ TENTHS = range(10, 100, 10)  # percent of the budget at which training losses ar
 
 @dataclass(frozen=True)
 class Point:
-    """Values of a study's fields, and its runs by id, one for each seed."""
+    """Values of a study's fields, and its runs by id, one for each seed. `changes`: what a search's
+    point sets in the base."""
 
     label: str
     params: Mapping[str, Any]
@@ -65,13 +66,15 @@ def points(study: Study, results: Path) -> list[Point]:
 def point_of(search: Search, drawn: Drawn) -> Point:
     """`UsageError` if the values do not make a run."""
     runs = {spec.id: spec for spec in (search.spec(drawn, seed) for seed in search.seeds)}
-    return Point(search.label(drawn), drawn.params, drawn.distributions, drawn.changes, runs)
+    return Point(
+        search.label(drawn), drawn.params, drawn.distributions, search.changes(drawn), runs
+    )
 
 
 def objective(study: Study, found: Sequence[Point]) -> str:
     """The corpus whose NLL is the value: a search's own, else the first of the first run."""
     if isinstance(study, Search):
-        return study.objective or Path(study.base.data.sources[0].label).name
+        return study.objective or study.corpora[0]
     return Path(next(iter(found[0].runs.values())).data.sources[0].label).name
 
 

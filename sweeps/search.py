@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slam_core import scratch
+from slam_core.errors import UsageError
 from slam_core.journal import read_lines
 from slam_core.results import Result, read
 from slam_core.spec import RunSpec, without_paths
@@ -31,7 +33,7 @@ class Search(BaseModel):
     """Minimise a validation NLL over a space of fields. `at`: fields that differ from the base's
     in all trials.
 
-    `objective`: the corpus whose NLL counts; the base's only one if not said. `seeds` are
+    `objective`: the corpus whose NLL counts; the only one if not said. `seeds` are
     replicates: a trial's value is the mean over them. `sampler_seed` is the sampler's own.
     `pruner` compares training losses at tenths of the budget; `wilcoxon` compares seed by seed.
     """
@@ -61,7 +63,7 @@ class Search(BaseModel):
             before.append(field)
         if "seed" in self.space:
             raise ValueError("seeds are replicates, not a dimension; name them in `seeds`")
-        corpora = [Path(source.label).name for source in self.base.data.sources]
+        corpora = self.corpora
         if self.objective is None and len(corpora) > 1:
             raise ValueError(f"name the objective: one of {', '.join(corpora)}")
         if self.objective is not None and self.objective not in corpora:
@@ -69,7 +71,23 @@ class Search(BaseModel):
         if self.pruner == "wilcoxon" and len(self.seeds) < 5:
             # The smallest one-sided p-value of n pairs is 2^-n; the pruner acts below 0.1.
             raise ValueError("wilcoxon compares trials seed by seed; give at least 5 seeds")
+        # A loss on another mix, or of preferences, does not tell how good the objective will be.
+        fields = [*self.space, *(rule.field for rule in self.scaled)]
+        unlike = [name for name in fields if name.startswith(("data.sources", "data.interleave"))]
+        if self.base.dpo or any(name.startswith("dpo") for name in (*self.at, *self.space)):
+            unlike.append("dpo")
+        if unlike and self.pruner not in ("none", "wilcoxon"):
+            raise ValueError(
+                f"{self.pruner} compares training losses, and with {unlike[0]} these are not of "
+                "what the objective is of; say pruner='none', or 'wilcoxon', which compares NLLs"
+            )
         return self
+
+    @property
+    def corpora(self) -> list[str]:
+        """What trials are validated on, by the names that `Result.validation` has."""
+        given = {name: value for name, value in self.at.items() if name.startswith("data.sources")}
+        return [Path(source.label).name for source in self.base.but(given).data.sources]
 
     def runs(self, results: Path = RESULTS) -> dict[str, RunSpec]:
         """The runs of the trials so far, from $SLAM_OUT and `results`, in the order begun.
@@ -99,20 +117,38 @@ class Search(BaseModel):
             spec = rule.of(spec)
         return spec
 
+    def changes(self, drawn: Drawn) -> dict[str, Any]:
+        """What a point sets in the base, its seeds aside, by field."""
+        tree = self.spec(drawn, self.seeds[0]).model_dump(mode="json")
+        followed = {rule.field: _at(tree, rule.field) for rule in self.scaled}
+        return {**self.at, **drawn.changes, **followed}
+
     def among(self, specs: Mapping[str, Tree]) -> list[Drawn]:
         """The points that have a run among these (id -> resolved spec), in the order given.
 
         A run's values are read off its spec; it must then have the very id that they lead to.
+        `UsageError` if a field, or a value of it, makes a run with none of the others.
         """
         forms: dict[frozenset[str], dict[str, list[dict[str, Any]]]] = {}
+        refused: dict[tuple[str, Any], UsageError] = {}
+        good: set[tuple[str, Any]] = set()
         for choice in combinations(
             self.space, lambda part: part.values if isinstance(part, OneOf) else (_OPEN,)
         ):
             fixed = {field: value for field, value in choice.items() if value is not _OPEN}
-            drawn = at(self.space, fixed)
+            try:
+                drawn, spec = self._some(fixed)
+            except UsageError as error:
+                refused |= dict.fromkeys(choice.items(), error)
+                continue
+            good.update(choice.items())
             loose = self._loose(set(drawn.changes) - set(fixed))
-            tree = json.loads(self.spec(drawn, self.seeds[0]).canonical())
+            tree = json.loads(spec.canonical())
             forms.setdefault(loose, {}).setdefault(_form(tree, loose), []).append(choice)
+        # A value that goes with some others is no mistake; one that makes no run at all is.
+        for value, why in refused.items():
+            if value not in good:
+                raise why
         found: dict[str, Drawn] = {}
         for run, tree in specs.items():
             for loose, choices in forms.items():
@@ -125,6 +161,19 @@ class Search(BaseModel):
                     if self.spec(drawn, seed).id == run:
                         found.setdefault(self.label(drawn), drawn)
         return list(found.values())
+
+    def _some(self, fixed: Mapping[str, Any]) -> tuple[Drawn, RunSpec]:
+        """A point with these values by field, and its run: the others in the middle of what may be
+        drawn or, where that is no run, at an end."""
+        drawn = at(self.space, fixed)
+        try:
+            return drawn, self.spec(drawn, self.seeds[0])
+        except UsageError:
+            for share in (0.0, 1.0):
+                with suppress(UsageError):
+                    drawn = at(self.space, fixed, share)
+                    return drawn, self.spec(drawn, self.seeds[0])
+            raise
 
     def _loose(self, free: set[str]) -> frozenset[str]:
         """Fields in which the specs of one choice may differ."""

@@ -102,12 +102,13 @@ def draw(space: Space, suggest: Callable[[str, Distribution], Any]) -> Drawn:
     return Drawn(params, distributions, changes)
 
 
-def at(space: Space, chosen: Mapping[str, Any]) -> Drawn:
-    """The point with these values by field, and the first or middle of whatever else is drawn."""
+def at(space: Space, chosen: Mapping[str, Any], share: float = 0.5) -> Drawn:
+    """The point with these values by field, and of whatever else is drawn the first value, or that
+    at a share of the way from low to high."""
 
     def suggest(name: str, part: Distribution) -> Any:
         field = name.partition("[")[0]
-        return chosen[field] if field in chosen else _middle(part)
+        return chosen[field] if field in chosen else _between(part, share)
 
     return draw(space, suggest)
 
@@ -151,9 +152,11 @@ def holds(space: Space, chosen: Mapping[str, Any]) -> bool:
         _, part = _active(space, field, chosen)
         if isinstance(part, OneOf):
             return value in part.values
-        if isinstance(part, Uniform | LogUniform | Int) and isinstance(value, int | float):
-            return part.low <= value <= part.high
-        return False
+        if part is None or not isinstance(value, int | float):
+            return False
+        step = 1 if isinstance(part, Int) else part.step if isinstance(part, Uniform) else None
+        steps = (value - part.low) / step if step else 0
+        return part.low <= value <= part.high and abs(steps - round(steps)) < 1e-8
 
     return all(may(field, value) for field, value in chosen.items())
 
@@ -196,13 +199,13 @@ def _counted(part: Distribution) -> Sequence[Any]:
     return ()
 
 
-def _middle(part: Distribution) -> Any:
+def _between(part: Distribution, share: float) -> Any:
     match part:
         case OneOf():
             return part.values[0]
         case Int():
-            return (part.low + part.high) // 2
-    return (part.low + part.high) / 2
+            return part.low + int((part.high - part.low) * share)
+    return part.low + (part.high - part.low) * share
 
 
 def _rounded(value: Any, part: Distribution) -> Any:

@@ -26,6 +26,7 @@ from sweeps import studies
 from sweeps.__main__ import main
 from sweeps.grid import Grid, IsoFlop, Study, Together
 from sweeps.ledger import Ledger, importances, keep
+from sweeps.points import Outcome, points
 from sweeps.search import Search
 from sweeps.space import LogUniform
 from sweeps.storage import journal, shown
@@ -204,6 +205,17 @@ def test_a_file_that_studies_share_is_not_taken_from_the_others(
     keep(grid, tmp_path, Ledger("grid", str(shared)))
     other.create_new_study([StudyDirection.MINIMIZE], "other")
     assert [one.study_name for one in journal(shared).get_all_studies()] == ["grid", "other"]
+
+
+def test_a_study_that_another_process_deletes_is_told_in_words(grid: Grid, tmp_path: Path) -> None:
+    """A dashboard, or a launch with another $SLAM_OUT: a search goes on without its ledger."""
+    url = f"sqlite:///{tmp_path}/ours.db"
+    ledger = Ledger("grid", url)
+    keep(grid, tmp_path, ledger)
+    optuna.delete_study(study_name="grid", storage=url)
+    point = points(grid, tmp_path)[0]
+    with pytest.raises(SlamError, match="another process has changed or deleted its study 'grid'"):
+        ledger.note(point, Outcome("running", None, {10: 2.0}, {}))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,21 +24,22 @@ import pytest
 from conftest import numbers, write_tiny_corpus
 from pydantic import ValidationError
 
+from analysis.records import from_results
 from slam_core import scratch
 from slam_core.errors import Interrupted, UsageError
 from slam_core.journal import PRUNER, Journal, stopped_by
 from slam_core.results import Result, read
 from slam_core.run import execute
-from slam_core.spec import Data, RunSpec, Source
+from slam_core.spec import Data, RunSpec, Source, parse_override
 from sweeps import studies
 from sweeps.__main__ import main
 from sweeps.asker import Asker
-from sweeps.conduct import conduct
+from sweeps.conduct import conduct, summary
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.ledger import Ledger
 from sweeps.local import Local
-from sweeps.points import Facts, Outcome, Point
+from sweeps.points import Facts, Outcome, Point, objective, point_of
 from sweeps.queue import Queue
 from sweeps.rules import Complement, Scaled
 from sweeps.search import Search
@@ -60,7 +62,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from slam_core.spec import RunSpec
-from sweeps.conduct import conduct
+from sweeps.conduct import conduct, summary
 from sweeps.ledger import Ledger
 from sweeps.local import Local
 from sweeps.search import Search
@@ -260,6 +262,38 @@ def test_a_shape_may_be_searched(tiny_spec: RunSpec) -> None:
     assert search.label(drawn[0]) == "layers=1,width=16"
 
 
+def test_a_run_between_the_steps_is_no_trial(tiny_spec: RunSpec) -> None:
+    space = {
+        "optim.warmup": Uniform(low=0.1, high=0.5, step=0.1),
+        "budget.amount": Int(low=50, high=60),
+    }
+    search = Search(name="s", base=tiny_spec, space=space)
+    runs = {
+        spec.id: resolved(spec)
+        for warmup, steps in ((0.15, 50), (0.2, 50.5), (0.3, 50))
+        for spec in [tiny_spec.but({"optim.warmup": warmup, "budget.amount": steps})]
+    }
+    assert [search.label(drawn) for drawn in search.among(runs)] == ["warmup=0.3,amount=50"]
+
+
+def test_values_that_do_not_go_together_are_no_trials(tiny_spec: RunSpec) -> None:
+    space = {
+        "data.context": OneOf(values=(16, 24)),
+        "data.batch": OneOf(values=(64, 96)),  # 64 is no multiple of 24
+        "optim.schedule": OneOf(values=("wsd",)),
+        "optim.warmup": Uniform(low=0.1, high=0.9),  # the two overlap in the middle
+        "optim.decay": Uniform(low=0.2, high=0.9),
+    }
+    search = Search(name="s", base=tiny_spec, space=space)
+    fits = {"data.context": 24, "data.batch": 96, "optim.warmup": 0.3, "optim.decay": 0.4}
+    spec = tiny_spec.but({**fits, "optim.schedule": "wsd"})
+    (drawn,) = search.among({spec.id: resolved(spec)})
+    assert fits.items() <= drawn.changes.items()
+    typo = {"data.context": OneOf(values=(16, 24, 100)), "data.batch": space["data.batch"]}
+    with pytest.raises(UsageError, match="no multiple of the context 100"):
+        Search(name="s", base=tiny_spec, space=typo).runs()
+
+
 def test_plans_need_no_optuna() -> None:
     code = "import sys, sweeps.studies, sweeps.watch, sweeps.launch; print('optuna' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -275,7 +309,12 @@ def test_wrong_declarations_are_refused_in_words(tiny_spec: RunSpec) -> None:
     refused("not drawn before", space={"optim.warmup": given, **LR})
     refused("replicates", space={"seed": Int(low=0, high=3)})
     refused("none of tiny", objective="other")
+    refused("none of fresh", objective="tiny", at={"data.sources.0.corpus": "fresh"})
     refused("at least 5 seeds", pruner="wilcoxon")
+    mix: dict[str, Any] = {"data.sources.0.weight": Uniform(low=0.1, high=0.9)}
+    refused("with data.sources.0.weight these are not", space=mix, pruner="median")
+    preferences = {"dpo": {"pairs": "p", "fraction": 0.1}}
+    refused("with dpo these are not", at=preferences, pruner="hyperband")
     with pytest.raises(ValidationError, match="not below"):
         Uniform(low=1, high=1)
     wrong = Search(name="s", base=tiny_spec, space={"optim.rate": Uniform(low=0, high=1)})
@@ -344,6 +383,34 @@ def test_runs_of_others_are_trials_and_are_not_trained_again(toy: Toy) -> None:
     assert "noise: another seed moves an NLL by 0.7071" in toy.text()
     shares = f"python -m sweeps importance my/toy.py --results {toy.results}"
     assert toy.said[-1].startswith(f"next: {shares}; optuna-dashboard ")
+
+
+def test_analysis_finds_trials_in_the_results_alone(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert toy.conduct(toy.search(), 2) == 0
+    labels = tuple(toy.search().runs(toy.results))
+    monkeypatch.setenv("SLAM_OUT", str(tmp_path / "elsewhere"))
+    monkeypatch.setitem(studies.STUDIES, "toy", toy.search())
+    assert from_results(toy.results, "toy").label == labels
+
+
+def test_what_the_best_trial_sets_makes_its_run(tiny_spec: RunSpec, tmp_path: Path) -> None:
+    (mine,) = tiny_spec.data.sources
+    folders = (str(write_tiny_corpus(tmp_path / "other")), mine.corpus)
+    search = Search(
+        name="mix",
+        base=tiny_spec,
+        at={"data.sources": [{"corpus": folder} for folder in folders]},
+        space={"data.sources.0.weight": Uniform(low=0.1, high=0.9)},
+        scaled=(Complement(field="data.sources.1.weight", to=("data.sources.0.weight",)),),
+        objective="other",
+    )
+    assert objective(search, []) == "other"
+    point = point_of(search, draw(search.space, chance(0)))
+    _, run, said, _ = summary([(point, 1.0)], {point.key: done(1.0)})
+    changes = [word for word in shlex.split(said) if word != "--set"]
+    assert run.split() == ["run", tiny_spec.but(dict(map(parse_override, changes))).id]
 
 
 def test_asked_points_are_known_before_they_run(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,3 +590,29 @@ def test_wilcoxon_spares_the_seeds_of_a_trial_that_is_worse_seed_by_seed(toy: To
     # With equal differences scipy's p-value falls below 0.1 at the fifth, else at the fourth.
     assert "pruned after 5 seeds" in toy.text()
     assert sum(starts().values()) == 11
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_halving_compares_losses_of_the_same_tenth_also_after_a_stop(
+    toy: Toy, stopped: bool
+) -> None:
+    search = toy.search(pruner="halving")
+    asker = Asker(search, 0, {})
+    known: dict[str, tuple[Point, Outcome]] = {}
+
+    def asked(losses: dict[int, float]) -> bool:
+        """Whether a new point is pruned with these losses, all seen in one look."""
+        point = asker.ask({key: outcome for key, (_, outcome) in known.items()})
+        assert point is not None
+        known[point.key] = point, Outcome("done", 2.0, losses, {})
+        return asker.report(point, Outcome("running", None, losses, {}))
+
+    assert not any(asked({10: 3.0, 20: 2.0}) for _ in range(6))
+    for point, outcome in known.values():
+        asker.tell(point, outcome)
+    if stopped:
+        asker = Asker(search, len(known), {})
+        for point, outcome in known.values():
+            asker.add(point, outcome, pending=False)
+    assert asked({10: 3.1, 20: 1.9})
+    assert not asked({10: 2.9, 20: 2.1})

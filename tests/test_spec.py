@@ -12,6 +12,7 @@ from slam_core.recipes import RECIPES
 from slam_core.spec import (
     Budget,
     Data,
+    Dpo,
     Model,
     Optim,
     RunSpec,
@@ -196,6 +197,9 @@ def test_fields_of_a_part_that_is_given_whole_can_be_changed() -> None:
     dpo = {"pairs": "p", "fraction": 0.5}
     changed = PINNED.but({"dpo": dpo, "dpo.beta": 0.5, "model": {"size": "40k"}, "model.vocab": 9})
     assert changed == PINNED.but({"dpo": dpo | {"beta": 0.5}, "model": {"size": "40k", "vocab": 9}})
+    assert dpo == {"pairs": "p", "fraction": 0.5}
+    values = {"dpo": Dpo.model_validate(dpo), "dpo.beta": 0.5, "model": Model(size="40k", vocab=9)}
+    assert changed == PINNED.but(values)
     for path, said in (
         ("model.rope", "model has no field 'rope'; it has family, size"),
         ("model.init.source", "model.init is not set; give it whole"),
