@@ -241,4 +241,4 @@ def isoflop_size(budget: float) -> Callable[[IsoflopFit], float]:
 
 
 def _param(name: str) -> Callable[[Any], float]:
-    return lambda fit: fit.params[name]
+    return lambda fit: fit.params.get(name, math.nan)  # no bend where a budget has no minimum

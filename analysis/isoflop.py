@@ -159,7 +159,7 @@ class IsoflopFit(PowerLaws):
     def best_loss(self) -> BestLoss:
         """L*(C) through the losses at the minima; needs two."""
         c = np.array([m.budget for m in self.minima])
-        return BestLoss.through(c, np.array([m.loss for m in self.minima]))
+        return BestLoss.through(c, np.array([m.loss for m in self.minima]), bent=True)
 
     def minimum(self, budget: float) -> Minimum | None:
         """The minimum of a budget, if it was usable."""

@@ -81,7 +81,8 @@ class BestLoss:
     """L*(C) = E + K (C/C0)^-gamma.
 
     Fewer than four budgets leave E undetermined: it is 0, and L* is told up to `reach` only, the
-    largest of them. A power law without a floor falls below every loss there is.
+    largest of them. A power law without a floor falls below every loss there is. Through three
+    it may be bent by exp(bend ln(C/C0)^2), so that it misses none of their losses.
     """
 
     E: float
@@ -89,6 +90,7 @@ class BestLoss:
     gamma: float
     C0: float
     reach: float = math.inf
+    bend: float = 0.0
 
     @property
     def has_floor(self) -> bool:
@@ -96,13 +98,16 @@ class BestLoss:
         return math.isinf(self.reach)
 
     @classmethod
-    def through(cls, c: Floats, loss: Floats) -> BestLoss:
-        """Least squares over gamma; E and K >= 0 follow for each gamma (variable projection)."""
+    def through(cls, c: Floats, loss: Floats, bent: bool = False) -> BestLoss:
+        """Least squares over gamma; E and K >= 0 follow for each gamma (variable projection). Of
+        three it is `bent` if asked: then each is as it is, whatever its noise."""
         scale = float(np.exp(np.mean(np.log(c))))
         if len(c) < 4:
-            line = PowerLaw.through(c / scale, loss)
             reach = float(c.max()) * SPREAD
-            return cls(0.0, math.exp(line.log_coefficient), -line.exponent, scale, reach)
+            degree = len(c) - 1 if bent else 1
+            powers = np.polynomial.polynomial.polyfit(np.log(c / scale), np.log(loss), degree)
+            log_k, slope, bend = np.append(powers, 0.0)[:3].tolist()
+            return cls(0.0, math.exp(log_k), -slope, scale, reach, bend)
         low, high = math.log(0.003), math.log(2.0)
         for _ in range(6):  # each grid 30 times finer than the last
             grid = np.linspace(low, high, 61)
@@ -116,7 +121,8 @@ class BestLoss:
         """L* at C FLOPs; NaN where it is not told."""
         if c > self.reach:
             return math.nan
-        return float(self.E + self.K * (c / self.C0) ** -self.gamma)
+        x = math.log(c / self.C0)
+        return self.E + self.K * math.exp(self.bend * x * x - self.gamma * x)
 
 
 def _line_above_zero(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
@@ -176,7 +182,8 @@ class PowerLaws(ABC):
         """Logarithms of the coefficients of N* and D*, and the constants of L*."""
         logs = {"log_N": self.size.log_coefficient, "log_D": self.units.log_coefficient}
         best = self.best_loss
-        return logs | {"E": best.E, "K": best.K, "gamma": best.gamma, "C0": best.C0}
+        bend = {"bend": best.bend} if best.bend else {}
+        return logs | {"E": best.E, "K": best.K, "gamma": best.gamma, "C0": best.C0} | bend
 
     def optimum(self, c: float) -> Optimum:
         """N*, D* and the loss at C FLOPs, on the power laws."""

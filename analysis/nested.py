@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,16 +70,23 @@ def likelihood_ratio(
     for each of `groups` (warm and cold runs unless given).
 
     Both by least squares on ln L, whatever the loss of a fit: a sum of Huber losses is no
-    log-likelihood. `TooFew` as in `transfer.fit` and `families.fit`.
+    log-likelihood. The seeds of a cell are one point, their geometric mean: where the law misses a
+    cell they all lie off alike, so that their residuals cannot be exchanged with any other's.
+    `TooFew` as in `transfer.fit` and `families.fit`.
     """
     from scipy.special import chdtrc
 
     if replicates < 19:
         raise UsageError(f"{replicates} permutations cannot give p = 0.05; 19 are the least")
 
+    own = np.array(groups or warmth(points))
+    cells = points.cells
+    first = np.array([cell[0] for cell in cells])
+    means = np.array([np.exp(np.log(points.loss[cell]).mean()) for cell in cells])
+    points = replace(points.take(first), loss=means)
     match effect:
         case "E" | "A" | "B":
-            shift, z, names = grouped(points, effect, groups or warmth(points))
+            shift, z, names = grouped(points, effect, own[first].tolist())
             title = f"{effect} of its own for {', '.join(names)}"
         case _:
             shift, z = transfer(points, effect)

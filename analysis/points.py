@@ -152,10 +152,15 @@ class Points:
 
     @cached_property
     def cells(self) -> list[Ints]:
-        """Indices of the runs that share family, N and C: the seeds of one cell. C is the same
-        exactly or, where seeds are given, within `ROUNDED`."""
+        """Indices of the runs that share family, N, C, epochs, start and text: the seeds of one
+        cell. C is the same exactly or, where seeds are given, within `ROUNDED`."""
+        alike: list[Sequence[Any]] = [self.n.tolist(), self.family, self.init]
+        if self.unique is not None:
+            alike.append(group_means(self.d / self.unique, ROUNDED)[1].tolist())
+        if self.text is not None:
+            alike.append(np.nan_to_num(self.text).tolist())
         sizes: dict[Any, list[int]] = {}
-        for i, key in enumerate(zip(self.n, self.family or [""] * len(self), strict=True)):
+        for i, key in enumerate(zip(*(column for column in alike if len(column)), strict=True)):
             sizes.setdefault(key, []).append(i)
         cells: list[list[int]] = []
         for members in sizes.values():
@@ -167,7 +172,7 @@ class Points:
         return [np.array(sorted(cell)) for cell in sorted(cells, key=min)]
 
     def _one_cell(self, cell: list[int], i: int) -> bool:
-        """Whether the run `i`, of the same family and N and no less C, is of a cell."""
+        """Whether the run `i`, like those of a cell but for C, and of no less, is of it."""
         first = self.c[cell[0]]
         if not self.seed or self.c[i] == first:
             return bool(self.c[i] == first)

@@ -112,6 +112,16 @@ def test_the_loss_at_the_minima_follows_the_law() -> None:
     assert best.at(1e23) == pytest.approx(SYMMETRIC.optimum(1e23).loss, rel=1e-3)
 
 
+def test_the_loss_between_three_budgets_is_not_that_of_a_straight_line() -> None:
+    n, d = isoflop_grid(SPEECH, [1e18, 1e19, 1e20], 7, 2)
+    fitted = fit(points(n, d, SPEECH.loss(n, d)))
+    assert [fitted.optimum(m.budget).loss for m in fitted.minima] == pytest.approx(
+        [m.loss for m in fitted.minima], rel=1e-9
+    )
+    assert fitted.optimum(3e19).loss == pytest.approx(SPEECH.optimum(3e19).loss, rel=4e-4)
+    assert fitted.params["bend"] == fitted.best_loss.bend != 0
+
+
 def test_a_loss_beyond_three_budgets_is_not_told() -> None:
     for budgets in ([1e18, 3e18, 1e19], [1e18, 3e18, 1e19, 3e19]):
         n, d = isoflop_grid(SPEECH, budgets, 7, 4)

@@ -61,3 +61,18 @@ def test_a_notebook_shows_them_in_a_line() -> None:
     found = estimate(noisy(SPEECH, n, d, 0.003, 0), "isoflop", Options(replicates=20))
     assert re.match(r"Estimate\(isoflop: ok, a 0\.\d+ \[0\.\d+, 0\.\d+\]; ", repr(found))
     assert len(repr(found.drawn)) < 100
+
+
+def test_runs_that_differ_in_epochs_start_or_text_are_no_seeds_of_each_other() -> None:
+    n, d = np.repeat([1e7, 1e8], 6), np.repeat([1e9, 1e8], 6)
+    seeds = (0, 1) * 6
+    three = np.tile(np.repeat([1.0, 4.0, 16.0], 2), 2)
+    rounded = d * np.where(np.array(seeds), 1.002, 1.0)  # seeds may end a step apart
+    columns: list[dict[str, Any]] = [
+        {"unique": rounded / three},
+        {"init": tuple(f"lm {epochs:g}" for epochs in three)},
+        {"text": np.where(three > 1, three, np.nan)},
+    ]
+    for more in columns:
+        points = Points.of(n, rounded, np.full(12, 3.0), seed=seeds, **more)
+        assert [cell.tolist() for cell in points.cells] == [[i, i + 1] for i in range(0, 12, 2)]

@@ -206,6 +206,20 @@ def test_noise_is_an_effect_as_often_as_its_p_says() -> None:
     assert sum(t.failed for t in tests) <= 0.01 * 30 * 39
 
 
+def test_seeds_that_deviate_together_are_no_effect() -> None:
+    """Of three seeds a cell, all of which deviate by the cell's own: p as of one seed."""
+    three = np.repeat(np.arange(40), 3)
+    small = []
+    for seed in range(40):
+        some = world(SPEECH.loss, sd=0.003, seed=seed)
+        noise = np.random.default_rng(seed).normal(0, 0.0003, 120)
+        seeds = replace(
+            some.take(three), loss=some.loss[three] * np.exp(noise), seed=(0, 1, 2) * 40
+        )
+        small.append(likelihood_ratio(seeds, "E", replicates=19, seed=seed).p <= 0.05)
+    assert sum(small) <= 6  # of 40; were runs exchanged one by one, 13
+
+
 def test_what_the_runs_cannot_tell_is_refused() -> None:
     some = world(by_power)
     n, _, warm = grid()
