@@ -121,8 +121,9 @@ class BestLoss:
         """L* at C FLOPs; NaN where it is not told."""
         if c > self.reach:
             return math.nan
-        x = math.log(c / self.C0)
-        return self.E + self.K * math.exp(self.bend * x * x - self.gamma * x)
+        ratio = c / self.C0
+        bent = math.exp(self.bend * math.log(ratio) ** 2) if self.bend else 1.0
+        return float(self.E + self.K * ratio**-self.gamma * bent)
 
 
 def _line_above_zero(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
