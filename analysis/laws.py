@@ -82,7 +82,8 @@ class BestLoss:
 
     Fewer than four budgets leave E undetermined: it is 0, and L* is told up to `reach` only, the
     largest of them. A power law without a floor falls below every loss there is. Through three
-    it may be bent by exp(bend ln(C/C0)^2), so that it misses none of their losses.
+    it may be bent by exp(bend ln(C/C0)^2), so that it misses none of their losses, and is told from
+    `low` on, the smallest of them.
     """
 
     E: float
@@ -91,6 +92,7 @@ class BestLoss:
     C0: float
     reach: float = math.inf
     bend: float = 0.0
+    low: float = 0.0
 
     @property
     def has_floor(self) -> bool:
@@ -104,10 +106,13 @@ class BestLoss:
         scale = float(np.exp(np.mean(np.log(c))))
         if len(c) < 4:
             reach = float(c.max()) * SPREAD
-            degree = len(c) - 1 if bent else 1
-            powers = np.polynomial.polynomial.polyfit(np.log(c / scale), np.log(loss), degree)
+            bent = bent and len(c) == 3
+            powers = np.polynomial.polynomial.polyfit(
+                np.log(c / scale), np.log(loss), 2 if bent else 1
+            )
             log_k, slope, bend = np.append(powers, 0.0)[:3].tolist()
-            return cls(0.0, math.exp(log_k), -slope, scale, reach, bend)
+            low = float(c.min()) / SPREAD if bent else 0.0
+            return cls(0.0, math.exp(log_k), -slope, scale, reach, bend, low)
         low, high = math.log(0.003), math.log(2.0)
         for _ in range(6):  # each grid 30 times finer than the last
             grid = np.linspace(low, high, 61)
@@ -119,7 +124,7 @@ class BestLoss:
 
     def at(self, c: float) -> float:
         """L* at C FLOPs; NaN where it is not told."""
-        if c > self.reach:
+        if not self.low <= c <= self.reach:
             return math.nan
         ratio = c / self.C0
         bent = math.exp(self.bend * math.log(ratio) ** 2) if self.bend else 1.0

@@ -153,10 +153,8 @@ class Points:
     @cached_property
     def cells(self) -> list[Ints]:
         """Indices of the runs that share family, N, C, epochs, start and text: the seeds of one
-        cell. C is the same exactly or, where seeds are given, within `ROUNDED`."""
+        cell. C is the same exactly or, where seeds are given, within `ROUNDED`; so are epochs."""
         alike: list[Sequence[Any]] = [self.n.tolist(), self.family, self.init]
-        if self.unique is not None:
-            alike.append(group_means(self.d / self.unique, ROUNDED)[1].tolist())
         if self.text is not None:
             alike.append(np.nan_to_num(self.text).tolist())
         sizes: dict[Any, list[int]] = {}
@@ -164,16 +162,31 @@ class Points:
             sizes.setdefault(key, []).append(i)
         cells: list[list[int]] = []
         for members in sizes.values():
-            cell: list[int] = []
+            mine: list[list[int]] = []
             for i in sorted(members, key=lambda i: (self.c[i], i)):
-                if not (cell and self._one_cell(cell, i)):
-                    cells.append(cell := [])
+                cell = self._cell_of(mine, i)
+                if cell is None:
+                    mine.append(cell := [])
                 cell.append(i)
+            cells += mine
         return [np.array(sorted(cell)) for cell in sorted(cells, key=min)]
+
+    def _cell_of(self, cells: list[list[int]], i: int) -> list[int] | None:
+        """The last of the cells, in order of C, that the run `i` is of."""
+        for cell in reversed(cells):
+            if self.c[i] > self.c[cell[0]] * ROUNDED:
+                return None
+            if self._one_cell(cell, i):
+                return cell
+        return None
 
     def _one_cell(self, cell: list[int], i: int) -> bool:
         """Whether the run `i`, like those of a cell but for C, and of no less, is of it."""
         first = self.c[cell[0]]
+        if self.unique is not None:
+            least, most = np.sort(np.maximum(1, (self.d / self.unique)[[cell[0], i]]))
+            if most > least * ROUNDED:
+                return False
         if not self.seed or self.c[i] == first:
             return bool(self.c[i] == first)
         fresh = self.seed[i] not in {self.seed[j] for j in cell}

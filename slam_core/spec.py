@@ -392,8 +392,7 @@ class RunSpec(_Value):
         """This spec with dotted fields changed: `spec.but({"optim.lr": 3e-4})`.
 
         Indices reach into the sources: `data.sources.0.weight`. A part may be given whole, as a
-        value or as a tree. `UsageError` names a wrong field
-        or type and the right ones.
+        value or as a tree. `UsageError` names a wrong field or type and the right ones.
         """
         tree = self.model_dump(mode="json")
         for path, value in changes.items():

@@ -47,8 +47,9 @@ class Asker:
         self._numbers[point.key] = len(self._study.get_trials(deepcopy=False))
         begun = replace(outcome, losses={})
         self._study.add_trial(frozen(point, begun, TrialState.RUNNING))
-        self.report(point, outcome)
-        if not pending:
+        if pending:
+            self.report(point, outcome)
+        else:
             self.tell(point, outcome)
 
     def ask(self, known: Mapping[str, Outcome]) -> Point | None:
@@ -101,6 +102,7 @@ class Asker:
         return hopeless
 
     def tell(self, point: Point, outcome: Outcome) -> None:
+        self.report(point, outcome)  # what it came to since the last look
         trial = frozen(point, outcome, None if outcome.over else TrialState.FAIL)
         complete = trial.state == TrialState.COMPLETE
         self._study.tell(

@@ -84,6 +84,8 @@ class Local:
             raise UsageError("--per-gpu goes with GPUs and none is visible; give --workers")
         if self.mps and not gpus():
             raise UsageError("--mps goes with GPUs and none is visible; leave it out")
+        if self.mps and any(gpu.startswith("MIG-") for gpu in gpus()):
+            raise UsageError("--mps is for whole GPUs, and these are parts of some; leave it out")
 
     @property
     def threads(self) -> int:

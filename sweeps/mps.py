@@ -29,7 +29,8 @@ def service(order: Mapping[str, str]) -> Iterator[dict[str, str]]:
     if _answer(seen, ask="get_server_list")[0] == 0:
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="slam-mps-") as folder:
+    # It may still write its last words when it is asked to quit.
+    with tempfile.TemporaryDirectory(prefix="slam-mps-", ignore_cleanup_errors=True) as folder:
         pipes = {f"CUDA_MPS_{name}_DIRECTORY": folder for name in ("PIPE", "LOG")}
         environment = {**seen, **order, **pipes}
         code, words = _answer(environment, "-d")
@@ -59,10 +60,10 @@ def _answer(environment: Mapping[str, str], *options: str, ask: str = "") -> tup
                 env=environment,
                 timeout=WAIT,
             )
-        except FileNotFoundError:
+        except OSError as error:
             raise UsageError(
-                f"--mps takes {CONTROL}, which comes with NVIDIA's driver and is not on PATH; "
-                "leave it out, and runs that share a GPU take turns"
+                f"--mps takes {CONTROL}, which comes with NVIDIA's driver, on PATH "
+                f"({error.strerror}); leave it out, and runs that share a GPU take turns"
             ) from None
         except subprocess.TimeoutExpired:
             raise SlamError(f"{CONTROL} gave no answer in {WAIT} s; leave --mps out") from None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import to_jsonable_python
 
 from slam_core import scratch
 from slam_core.errors import UsageError
@@ -71,10 +72,13 @@ class Search(BaseModel):
         if self.pruner == "wilcoxon" and len(self.seeds) < 5:
             # The smallest one-sided p-value of n pairs is 2^-n; the pruner acts below 0.1.
             raise ValueError("wilcoxon compares trials seed by seed; give at least 5 seeds")
-        # A loss on another mix, or of preferences, does not tell how good the objective will be.
+        # A loss on another mix, under dropout, or of preferences, does not tell how good the
+        # objective will be.
         fields = [*self.space, *(rule.field for rule in self.scaled)]
-        unlike = [name for name in fields if name.startswith(("data.sources", "data.interleave"))]
-        if self.base.dpo or any(name.startswith("dpo") for name in (*self.at, *self.space)):
+        others = ("data.sources", "data.interleave", "model.dropout")
+        unlike = [name for name in fields if name.startswith(others)]
+        given = {name: value for name, value in self.at.items() if name.startswith("dpo")}
+        if self.base.but(given).dpo or any(name.startswith("dpo") for name in self.space):
             unlike.append("dpo")
         if unlike and self.pruner not in ("none", "wilcoxon"):
             raise ValueError(
@@ -121,7 +125,7 @@ class Search(BaseModel):
         """What a point sets in the base, its seeds aside, by field."""
         tree = self.spec(drawn, self.seeds[0]).model_dump(mode="json")
         followed = {rule.field: _at(tree, rule.field) for rule in self.scaled}
-        return {**self.at, **drawn.changes, **followed}
+        return {**to_jsonable_python(self.at), **drawn.changes, **followed}
 
     def among(self, specs: Mapping[str, Tree]) -> list[Drawn]:
         """The points that have a run among these (id -> resolved spec), in the order given.

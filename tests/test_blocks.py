@@ -39,12 +39,20 @@ def test_blocks_hide_what_the_mask_hides(family: str, monkeypatch: pytest.Monkey
 
 def test_compiled_blocks_hide_what_the_mask_hides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of GPT-NeoX, whose values are a part of a larger tensor. A CPU has the forward pass alone."""
+
+    def counted(documents: torch.Tensor) -> object:
+        shapes.append(documents.shape)
+        return blocks.blocks(documents)
+
+    shapes: list[torch.Size] = []
     model = model_of("gpt_neox")
     monkeypatch.setattr(blocks, "LEAST", TIME - 1)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         whole = unit_nll(model, IDS, EOS)
         monkeypatch.setattr(blocks, "DEVICES", {"cpu"})
+        monkeypatch.setattr(packing, "blocks", counted)
         by_blocks = torch.compile(unit_nll, dynamic=False)(model, IDS, EOS)
+    assert shapes == [IDS[:, :-1].shape]
     torch.testing.assert_close(by_blocks, whole, atol=0.02, rtol=0)
 
 

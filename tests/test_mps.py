@@ -108,8 +108,11 @@ def test_what_cannot_be_had_is_said(
     with pytest.raises(SlamError, match=r"does not start \(An instance is running\); leave --mps"):
         service({}).__enter__()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="comes with NVIDIA's driver and is not on PATH"):
+    with pytest.raises(UsageError, match=r"comes with NVIDIA's driver, on PATH \(No such file"):
         service({}).__enter__()
     monkeypatch.setattr(local, "_installed_gpus", list)
     with pytest.raises(UsageError, match="--mps goes with GPUs and none is visible"):
+        Local(mps=True)
+    monkeypatch.setattr(local, "gpus", lambda: ["MIG-a"])
+    with pytest.raises(UsageError, match="--mps is for whole GPUs"):
         Local(mps=True)

@@ -76,3 +76,9 @@ def test_runs_that_differ_in_epochs_start_or_text_are_no_seeds_of_each_other() -
     for more in columns:
         points = Points.of(n, rounded, np.full(12, 3.0), seed=seeds, **more)
         assert [cell.tolist() for cell in points.cells] == [[i, i + 1] for i in range(0, 12, 2)]
+    # Of runs whose epochs differ by steps, whatever others there are between.
+    some = np.repeat([1e7, 2e7], 2)
+    steps = np.array([1e9, 1.002e9, 1e9, 1.0015e9])
+    unique = steps / [10.0, 10.02, 10.09, 10.105]
+    points = Points.of(some, steps, np.full(4, 3.0), seed=(0, 1, 0, 1), unique=unique)
+    assert [cell.tolist() for cell in points.cells] == [[0, 1], [2, 3]]

@@ -62,7 +62,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from slam_core.spec import RunSpec
-from sweeps.conduct import conduct, summary
+from sweeps.conduct import conduct
 from sweeps.ledger import Ledger
 from sweeps.local import Local
 from sweeps.search import Search
@@ -315,6 +315,11 @@ def test_wrong_declarations_are_refused_in_words(tiny_spec: RunSpec) -> None:
     refused("with data.sources.0.weight these are not", space=mix, pruner="median")
     preferences = {"dpo": {"pairs": "p", "fraction": 0.1}}
     refused("with dpo these are not", at=preferences, pruner="hyperband")
+    after = tiny_spec.but(preferences)
+    refused("with dpo these are not", base=after, pruner="hyperband")
+    Search(name="s", base=after, space=LR, at={"dpo": None}, pruner="hyperband")
+    dropout: dict[str, Any] = {"model.dropout": Uniform(low=0.0, high=0.3)}
+    refused("with model.dropout these are not", space=dropout, pruner="median")
     with pytest.raises(ValidationError, match="not below"):
         Uniform(low=1, high=1)
     wrong = Search(name="s", base=tiny_spec, space={"optim.rate": Uniform(low=0, high=1)})
@@ -401,7 +406,10 @@ def test_what_the_best_trial_sets_makes_its_run(tiny_spec: RunSpec, tmp_path: Pa
     search = Search(
         name="mix",
         base=tiny_spec,
-        at={"data.sources": [{"corpus": folder} for folder in folders]},
+        at={
+            "data.sources": [{"corpus": folder} for folder in folders],
+            "optim": tiny_spec.optim.model_copy(update={"lr": 0.02}),
+        },
         space={"data.sources.0.weight": Uniform(low=0.1, high=0.9)},
         scaled=(Complement(field="data.sources.1.weight", to=("data.sources.0.weight",)),),
         objective="other",

@@ -17,6 +17,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 DEVICES = {"cuda"}
 FAMILIES = {"llama", "qwen2", "qwen3", "opt", "gpt_neox"}  # GPT-2's code takes tensors alone
 LEAST = 512  # a mask of less is little beside the rest of a step
+# Those with shared memory enough for the kernel's backward pass, by compute capability.
+ROOMY = {(8, 0), (9, 0), (10, 0), (10, 3)}
 
 
 def quick(model: nn.Module, ids: torch.Tensor) -> bool:
@@ -31,9 +33,16 @@ def quick(model: nn.Module, ids: torch.Tensor) -> bool:
     config: Any = getattr(model, "config", None)
     if getattr(config, "model_type", None) not in FAMILIES:
         return False
+    if not _roomy():
+        return False
     half = torch.is_autocast_enabled(kind) or next(model.parameters()).dtype == torch.bfloat16
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return half and not config.attention_dropout and width in (16, 32, 64, 128)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _roomy() -> bool:
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability() in ROOMY
 
 
 def blocks(documents: torch.Tensor) -> BlockMask:

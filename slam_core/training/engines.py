@@ -193,7 +193,7 @@ class _Passes(nn.Module):
     def module(self) -> nn.Module:
         return self.copies if self.training else self.kept
 
-    def forward(self, ids: torch.Tensor, **masked: torch.Tensor) -> Any:
+    def forward(self, ids: torch.Tensor, **masked: Any) -> Any:
         return self.module(ids, **masked)
 
 
