@@ -28,8 +28,6 @@ def quick(model: nn.Module, ids: torch.Tensor) -> bool:
     kind = ids.device.type
     if not torch.compiler.is_compiling() or kind not in DEVICES or ids.shape[1] < LEAST:
         return False
-    while isinstance(inner := getattr(model, "module", None), nn.Module):
-        model = inner
     config: Any = getattr(model, "config", None)
     if getattr(config, "model_type", None) not in FAMILIES:
         return False

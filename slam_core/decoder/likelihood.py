@@ -19,7 +19,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from slam_core.decoder.linear import Linear, add_product, linear
-from slam_core.decoder.packing import logits
+from slam_core.decoder.packing import innermost, logits
 
 # From so many ids on, losses come in chunks; below, whole logits (tests/bench/chunked_loss.py).
 LARGE = 4096
@@ -98,9 +98,7 @@ class Head(Linear):
 
 def _head(model: nn.Module) -> Head | None:
     """The head of ours, if it is one, of a model as it is or inside of an engine's."""
-    while isinstance(inner := getattr(model, "module", None), nn.Module):
-        model = inner
-    of = getattr(model, "get_output_embeddings", None)
+    of = getattr(innermost(model), "get_output_embeddings", None)
     head = of() if of else None
     return head if isinstance(head, Head) else None
 

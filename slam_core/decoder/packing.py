@@ -25,12 +25,19 @@ def logits(model: nn.Module, ids: torch.Tensor, eos: int | None) -> torch.Tensor
     # Both are given: transformers would derive the mask from the positions, but not in every
     # family (OPT does not).
     mask: Any
-    if quick(model, ids):
+    if quick(innermost(model), ids):
         mask = blocks(documents)
     else:
         mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
         mask = (mask & (documents[:, :, None] == documents[:, None, :]))[:, None]
     return torch.as_tensor(model(ids, attention_mask=mask, position_ids=positions).logits)
+
+
+def innermost(model: nn.Module) -> nn.Module:
+    """The model itself, as it is or inside of an engine's."""
+    while isinstance(inner := getattr(model, "module", None), nn.Module):
+        model = inner
+    return model
 
 
 def places(ids: torch.Tensor, eos: int) -> tuple[torch.Tensor, torch.Tensor]:

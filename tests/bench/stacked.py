@@ -36,7 +36,7 @@ from slam_core.recipes import DEMO
 from slam_core.spec import resolve
 from slam_core.training.engines import Single
 from slam_core.training.objective import NextUnit
-from slam_core.training.recorded import Recorded
+from slam_core.training.recorded import UNRECORDED, Recorded
 
 # `vmap` takes a kernel before autocast would: rotary queries and keys are in fp32 until then.
 CAST = "cast"
@@ -134,22 +134,22 @@ def row(size: str, options: argparse.Namespace) -> dict[str, Any]:
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)  # `vmap` has no rule for its kernel
         alone_loss, stacked_loss = torch.compile(alone_loss), torch.compile(stacked_loss)
-        engines, batches_alone = engines[:1], batches[0]  # as many steps of the first run
-
-        def warm(step: Callable[[], None]) -> None:
-            for _ in range(3):
-                step()
-
-        warm(lambda: (passes(engines[0], batches_alone), engines[0].step())[0])
-        recorded = Recorded(batches_alone, lambda rows: passes(engines[0], rows), engines[0])
-        warm(stacked)
+        first, rows = engines[0], batches[0]
+        for _ in range(UNRECORDED):
+            passes(first, rows)
+            first.step()
+            stacked()
+        recorded = Recorded(rows, lambda rows: passes(first, rows), first)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             stacked()
-        ways = {
-            "alone": lambda: [recorded.step(batches_alone) for _ in range(runs)].clear(),
-            "stacked": graph.replay,
-        }
+
+        def again() -> None:
+            """As many steps of the first run as there are runs."""
+            for _ in range(runs):
+                recorded.step(rows)
+
+        ways = {"alone": again, "stacked": graph.replay}
     took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, step in ways.items():
