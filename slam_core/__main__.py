@@ -14,9 +14,9 @@ import typer
 from slam_core import scratch
 from slam_core.bits import deduplicate
 from slam_core.cli import Json, application, in_json
-from slam_core.commands import benchmark, corpus, generate, preferences, tokeniser
+from slam_core.commands import benchmark, corpus, generate, preferences, show, tokeniser
 from slam_core.errors import UsageError, exit_code
-from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve, spec_from
+from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve
 from slam_core.training.limits import Limits, how_to_compile
 
 app = application(__doc__)
@@ -24,7 +24,6 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(tokeniser.app, name="tokeniser")
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(preferences.app, name="preferences")
-app.command()(generate.generate)
 
 
 @app.command()
@@ -95,48 +94,7 @@ def run(
         raise typer.Exit(spread(size, lambda: exit_code(lambda args: work())))
 
 
-@app.command()
-def show(
-    run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
-    as_json: Json = False,
-) -> None:
-    """What is known of a run: spec, state, progress, notes, validation, scores."""
-    from slam_core.journal import Journal, state_of
-    from slam_core.results import in_other_units, in_words, scores_of
-    from slam_core.streams import validated_rate
-
-    run = scratch.find(run)
-    tried = scratch.attempts(run)
-    events = Journal(tried[-1]).events() if tried else []
-    latest = {event["event"]: event for event in events}
-    facts: dict[str, Any] = {
-        "run": run,
-        "state": scratch.state(run),
-        "attempts": [folder.name for folder in tried],
-        "spec": latest.get("start", {}).get("spec"),
-        "progress": latest.get("progress"),
-        "end": latest.get(state_of(events, held=False)),
-        # Once each: every start writes its own.
-        "notes": list(dict.fromkeys(e["text"] for e in events if e["event"] == "note")),
-        "scores": [
-            s.model_dump(mode="json")
-            for s in (scores_of(run, tried[-1].name, events) if tried else [])
-        ],
-    }
-    rates: dict[str, float | None] = {}
-    if validated := latest.get("done", {}).get("validation", {}):
-        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
-        rates = {Path(source.label).name: validated_rate(source) for source in sources}
-    if as_json:
-        for name, value in validated.items():
-            value |= in_other_units(value["nll"], rates.get(name))
-        print(in_json(facts))
-        return
-    for name, value in facts.items():
-        print(f"{name:9} {json.dumps(value) if isinstance(value, dict | list) else value}")
-    for name, value in validated.items():
-        nll = value["nll"]
-        print(f"validated on {name}: {nll:.4f} nats per unit, {in_words(nll, rates.get(name))}")
+app.command()(show.show)
 
 
 @app.command()
@@ -175,6 +133,9 @@ def score(
     for row in groups:
         shown = (f"{m} {row[m][0]:.3f} ± {row[m][1]:.3f}" for m in row if m.startswith("accuracy"))
         print(f"  {row['group']}: {', '.join(shown)}, {row['items']} items")
+
+
+app.command()(generate.generate)
 
 
 @app.command()

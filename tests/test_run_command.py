@@ -72,11 +72,17 @@ def test_run_show_and_run_again(
     told = f"{nll:.4f} nats per unit, perplexity {math.exp(nll):.2f}, {bits:.2f} bits per second"
     assert f"validation {told} of audio\n" in done
     # The record has the corpus by its name: bits where that is found here in the same revision.
+    others = told.removeprefix(f"{nll:.4f} ")
+    page = f"validation  tiny {nll:.4f} ± {shown['end']['validation']['tiny']['stderr']:.4f} "
     assert main(["show", tiny_spec.id]) == 0
-    assert f"validated on tiny: {told.rpartition(',')[0]}\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith(f"run {tiny_spec.id}: done\n")
+    assert f"{page}{others.rpartition(',')[0]}\n" in said
+    assert "  note        not compiled\n" in said
+    assert "  model       dropout=0.0 " in said
     monkeypatch.setenv("SLAM_CORPORA", str(Path(_corpus(tiny_spec)).parent))
     assert main(["show", tiny_spec.id]) == 0
-    assert f"validated on tiny: {told} of audio\n" in capsys.readouterr().out
+    assert f"{page}{others} of audio\n" in capsys.readouterr().out
     assert main(["show", tiny_spec.id, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["end"]["validation"]["tiny"]
     assert shown["perplexity"] == pytest.approx(math.exp(nll))
@@ -346,6 +352,8 @@ def test_an_attempt_that_goes_on_has_no_end(
         assert main(["show", "a", "--json"]) == 0
         shown = json.loads(capsys.readouterr().out)
         ends.append((shown["state"], shown["end"] and shown["end"]["error"]))
+        assert main(["show", "a"]) == 0
+        assert ("  failed      why\n" in capsys.readouterr().out) == (event == "failed")
     assert ends == [("interrupted", None), ("failed", "why"), ("interrupted", None)]
 
 

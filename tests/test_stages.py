@@ -18,6 +18,7 @@ from test_train import outcome, quiet, weights
 
 from analysis.records import from_results
 from slam_core import scratch
+from slam_core.__main__ import main
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.export import export
 from slam_core.journal import Journal
@@ -55,7 +56,7 @@ def two_stages(tiny_spec: RunSpec, tmp_path: Path) -> RunSpec:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16-weights"])
 def test_the_second_stage_starts_from_the_first(
-    precision: str, two_stages: RunSpec, slam_out: Path
+    precision: str, two_stages: RunSpec, slam_out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = resolve(two_stages.but({"precision": precision}))
     assert spec.parent is not None
@@ -87,6 +88,10 @@ def test_the_second_stage_starts_from_the_first(
     assert len(list(scratch.attempts(spec.parent.id)[-1].glob("references/*.safetensors"))) == 1
     # The validation loss of both is there: what preferences cost in likelihood.
     assert first.validation.keys() == second.validation.keys()
+    assert main(["show", spec.id]) == 0
+    shown = capsys.readouterr().out
+    assert f"parent      run {spec.parent.id}, attempt {first.attempt}\n" in shown
+    assert f"nats a pair, reward accuracy {progress[-1]['reward_accuracy']:.2f}, " in shown
 
 
 def test_the_stages_share_one_budget(two_stages: RunSpec) -> None:

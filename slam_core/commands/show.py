@@ -1,0 +1,120 @@
+"""`python -m slam_core show RUN`: what is known of a run, on a page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slam_core import scratch
+from slam_core.cli import Json, in_json
+from slam_core.journal import Event, Journal, state_of
+from slam_core.results import in_other_units, in_words, scores_of
+from slam_core.spec import spec_from
+from slam_core.streams import validated_rate
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
+    as_json: Json = False,
+) -> None:
+    """What is known of a run: state, progress, validation, scores, notes, spec."""
+    run = scratch.find(run)
+    tried = scratch.attempts(run)
+    events = Journal(tried[-1]).events() if tried else []
+    latest = {event["event"]: event for event in events}
+    facts: dict[str, Any] = {
+        "run": run,
+        "state": scratch.state(run),
+        "attempts": [folder.name for folder in tried],
+        "spec": latest.get("start", {}).get("spec"),
+        "progress": latest.get("progress"),
+        "end": latest.get(state_of(events, held=False)),
+        # Once each: every start writes its own.
+        "notes": list(dict.fromkeys(e["text"] for e in events if e["event"] == "note")),
+        "scores": [
+            s.model_dump(mode="json")
+            for s in (scores_of(run, tried[-1].name, events) if tried else [])
+        ],
+        "provenance": latest.get("start", {}).get("provenance"),
+    }
+    rates: dict[str, float | None] = {}
+    if validated := latest.get("done", {}).get("validation", {}):
+        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
+        rates = {Path(source.label).name: validated_rate(source) for source in sources}
+    if as_json:
+        for name, value in validated.items():
+            value |= in_other_units(value["nll"], rates.get(name))
+        print(in_json(facts))
+        return
+    print(f"run {run}: {facts['state']}")
+    for name, text in _lines(facts, validated, rates):
+        print(f"  {name:11} {text}")
+
+
+def _lines(
+    facts: dict[str, Any], validated: dict[str, Any], rates: dict[str, float | None]
+) -> Iterator[tuple[str, str]]:
+    made = facts["provenance"] or {}
+    if facts["attempts"]:
+        yield "attempts", ", ".join(facts["attempts"])
+    if parent := made.get("parent"):
+        yield "parent", f"run {parent['run']}, attempt {parent['attempt']}"
+    if made:
+        changed = ", modified" if made.get("modified") else ""
+        yield "made by", f"commit {(made.get('commit') or 'unknown')[:12]}{changed}"
+        yield "on", f"{made.get('device')}, torch {made.get('torch')}"
+    if now := facts["progress"]:
+        yield "trained", _trained(now)
+    if (error := (facts["end"] or {}).get("error")) is not None:
+        yield "failed", error
+    for name, value in validated.items():
+        yield (
+            "validation",
+            (
+                f"{name} {_within(value['nll'], value.get('stderr'), 4)} nats per unit, "
+                f"{in_words(value['nll'], rates.get(name))}"
+            ),
+        )
+    for score in facts["scores"]:
+        found = _within(score["value"], score["stderr"], 3)
+        yield "score", f"{score['benchmark']} {score['metric']} {found}"
+    for note in facts["notes"]:
+        yield "note", note
+    spec = facts["spec"] or {}
+    parts = {name: part for name, part in spec.items() if isinstance(part, dict)}
+    for name, part in parts.items():
+        yield name, " ".join(_fields(part))
+    if spec:
+        yield "and", " ".join(_fields({k: v for k, v in spec.items() if k not in parts}))
+
+
+def _trained(now: Event) -> str:
+    said = [f"{now['step']:,} steps", f"{now['tokens']:,} units", f"{now['seconds']:,.1f} s"]
+    preferences = "reward_accuracy" in now
+    if (loss := now.get("loss")) is not None:
+        said.append(f"loss {loss:.4f} nats a {'pair' if preferences else 'unit'}")
+    if preferences:
+        said.append(f"reward accuracy {now['reward_accuracy']:.2f}")
+    if rate := now.get("rate"):
+        said.append(f"{rate:,} units/s at last")
+    return ", ".join(said)
+
+
+def _within(value: float, stderr: float | None, digits: int) -> str:
+    """A value and its standard error, where that is known."""
+    known = stderr is not None and math.isfinite(stderr)
+    return f"{value:.{digits}f}" + (f" ± {stderr:.{digits}f}" if known else "")
+
+
+def _fields(part: dict[str, Any] | list[Any], path: str = "") -> Iterator[str]:
+    """The fields of a part of a spec, as `--set` has them."""
+    for key, value in enumerate(part) if isinstance(part, list) else part.items():
+        if isinstance(value, list | dict):
+            yield from _fields(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}={value if isinstance(value, str) else json.dumps(value)}"
