@@ -19,7 +19,7 @@ from slam_core.spec import RunSpec
 from sweeps.grid import Grid
 
 # Who is killed, in which order: one run, the whole process group, or the launcher alone.
-VICTIMS = ["run"] * 39 + ["group"] * 6 + ["launcher"] * 5
+VICTIMS = ["run"] * 42 + ["group"] * 4 + ["launcher"] * 4
 random.Random(0).shuffle(VICTIMS)
 
 COMMAND = """

@@ -115,7 +115,7 @@ def workers() -> list[int]:
     return found
 
 
-RUNS = 24
+RUNS = 12
 
 
 @pytest.mark.slow
