@@ -118,6 +118,7 @@ def score_all(
     """
     todo = lacking(parts, results, say, speech)
     if not todo:
+        say(f"nothing to score: no finished run below {scratch.root()} lacks a score")
         return 0
     runs: dict[str, str] = {}
     for part in parts:

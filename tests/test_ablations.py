@@ -631,6 +631,7 @@ def test_launch_score_and_table(small: Scale, slam_out: Path, tmp_path: Path) ->
     collect(results)
     # Again: nothing to do, whether the scores are collected or not.
     assert score_all([plain, rates], results, 2, said.append) == 0
+    assert said[-1].startswith("nothing to score: no finished run below ")
     # Accuracy and NLL of the one, losses alone of the other.
     assert len(read(results, Score)) == 4 * 2 + 16
 
