@@ -68,7 +68,7 @@ def test_few_runs_leave_the_noise_itself_in_doubt() -> None:
 def test_intervals_of_approach_2_are_honest(sizes: int, seeds: int) -> None:
     numbers: tuple[Callable[[IsoflopFit], float], ...] = (
         lambda fit: fit.a,
-        lambda fit: math.log(fit.optimum(1e17)[0]),
+        lambda fit: math.log(fit.size.at(1e17)),
     )
     intervals: list[list[Interval]] = [[], []]
     estimates: list[list[float]] = [[], []]

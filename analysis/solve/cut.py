@@ -32,9 +32,9 @@ class Constant:
 @dataclass(frozen=True)
 class Cut:
     """A model cut at values of one constant: theta = base[k] + phi @ matrix[k], with `base`
-    (values, p) and `matrix` (values, p - 1, p). Its unknowns are phi and, last, the number k of the
-    value: nothing depends on it smoothly, so descent leaves it alone, and problems that hold
-    different values descend together."""
+    (values, p) and `matrix` (values, p, p). Last of its unknowns phi is the number k of the value,
+    whose row is 0: nothing depends on it smoothly, so descent leaves it alone, and problems that
+    hold different values descend together."""
 
     model: Model
     base: Floats
@@ -47,7 +47,8 @@ class Cut:
         """A model of p unknowns where the constant has these values, (values,)."""
         coordinate = held.coordinate(values)
         base = np.zeros((len(values), p))
-        matrix = np.repeat(np.delete(np.eye(p), held.index, axis=0)[None], len(values), axis=0)
+        free = np.delete(np.eye(p), held.index, axis=0)
+        matrix = np.repeat(np.vstack([free, np.zeros(p)])[None], len(values), axis=0)
         if held.times is None:
             base[:, held.index] = coordinate
         else:
@@ -60,7 +61,7 @@ class Cut:
     def full(self, phi: Floats) -> Floats:
         """theta (problems, p) of the unknowns (problems, p)."""
         k = _number(phi)
-        return np.asarray(self.base[k] + (phi[:, None, :-1] @ self.matrix[k])[:, 0])
+        return np.asarray(self.base[k] + (phi[:, None] @ self.matrix[k])[:, 0])
 
     def at(self, phi: Floats) -> State:
         return CutState(self.model.at(self.full(phi)), self.matrix[_number(phi)])
@@ -78,18 +79,17 @@ class CutState:
         return self.inner.value
 
     def slopes(self) -> Floats:
-        return np.pad(self.matrix @ self.inner.slopes(), ((0, 0), (0, 1), (0, 0)))
+        return np.asarray(self.matrix @ self.inner.slopes())
 
     def gradient(self, pull: Floats) -> Floats:
-        along = self.matrix @ self.inner.gradient(pull)[:, :, None]
-        return np.pad(along[:, :, 0], ((0, 0), (0, 1)))
+        return np.asarray((self.matrix @ self.inner.gradient(pull)[:, :, None])[:, :, 0])
 
     def lengths(self, weights: Floats) -> Floats:
         return np.sqrt((self.slopes() ** 2 @ weights[:, :, None])[:, :, 0])
 
     def hessian(self, inside: Floats, pull: Floats) -> Floats:
-        bent = self.matrix @ self.inner.hessian(inside, pull) @ self.matrix.transpose(0, 2, 1)
-        return np.pad(bent, ((0, 0), (0, 1), (0, 1)))
+        hessian = self.inner.hessian(inside, pull)
+        return np.asarray(self.matrix @ hessian @ self.matrix.transpose(0, 2, 1))
 
 
 def _number(phi: Floats) -> Ints:
