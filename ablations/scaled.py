@@ -1,7 +1,7 @@
 """Tables 2 and 3: the recipe at about ten times the compute, and a larger model there."""
 
 from ablations.declare import GENERATED, LOSSES, Ablation, Paper
-from ablations.scales import COLD_IF_TINY, hours, sized, tenfold
+from ablations.scales import COLD_IF_TINY, SLAM_PARAMS, hours, sized, tenfold
 
 ABLATION = Ablation(
     name="scaled",
@@ -12,7 +12,7 @@ ABLATION = Ablation(
     baseline="Slam",
     arms={
         "Slam": COLD_IF_TINY | hours(0.5),
-        "Slam (scaled)": COLD_IF_TINY | tenfold(358.35e6, 16.7e9),
+        "Slam (scaled)": COLD_IF_TINY | tenfold(SLAM_PARAMS, 16.7e9),
         "Slam (large)": sized("qwen2", "240k", "Qwen/Qwen2.5-1.5B") | tenfold(1.3e9, 6.1e9),
     },
     paper=Paper(

@@ -118,6 +118,8 @@ def _started(source: str) -> Model:
     return _text_lm(source).model_copy(update={"init": Init()})
 
 
+SLAM_PARAMS = 358.35e6  # of Qwen2.5-0.5B with 500 units and EOS
+
 # FLOPs of arms of several families. In 6ND a look-up costs as much as a weight that is multiplied:
 # of OPT-125M's N 2 % are learned positions, in its place at the tiny scale 61 %, which do no work.
 WORK = By(tiny="exact", paper="6nd")
@@ -133,7 +135,7 @@ RATES: dict[str, tuple[Any, ...] | By] = {
 
 # Slam's second stage (Table 5), half an hour of its day, in which it takes 5M units (Table 3), both
 # ends of the pairs. At the tiny scale rates are higher.
-_HALF_HOUR = 6 * 358.35e6 * 5e6
+_HALF_HOUR = 6 * SLAM_PARAMS * 5e6
 _DPO = By(
     tiny=Dpo(pairs="stories/preferences/endings/train", fraction=1 / 48, batch=4, lr=1e-3),
     paper=Dpo(
@@ -228,7 +230,7 @@ def seen(times: int) -> Changes:
 
     return sized("qwen2", "52k", "Qwen/Qwen2.5-0.5B") | {
         "data.sources": By(
-            tiny=part(_TINY, 51_904, REAL.tiny), paper=part(_SLAM, 358.35e6, REAL.paper)
+            tiny=part(_TINY, 51_904, REAL.tiny), paper=part(_SLAM, SLAM_PARAMS, REAL.paper)
         )
     }
 
