@@ -97,7 +97,9 @@ def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpe
     for name, revision in tokenisers_of(run, spec).items():
         trained_on.append(Kind(f"corpus {name}", None, revision))
     refuse_other_units(kind, trained_on)
-    for corpus in _corpora_here(spec) if isinstance(made, Manifest) else ():
+    if isinstance(made, PairsManifest):
+        return vocab
+    for corpus in _corpora_here(spec):
         theirs = corpus.manifest
         if (theirs.tokeniser, theirs.rate) != (made.tokeniser, made.rate):
             raise UsageError(
