@@ -12,7 +12,7 @@ import typer
 from slam_core.cli import RESULTS, Json, Results, application
 from slam_core.errors import SlamError, UsageError, exit_code
 from slam_core.prompts import ASR, LM
-from sweeps.options import Where, command, options, somewhere
+from sweeps.options import Device, Mfu, Price, Where, command, elsewhere, options, somewhere
 
 if TYPE_CHECKING:
     from ablations.scoring import Speech
@@ -119,13 +119,21 @@ def _given(value: Any) -> Any:
 
 @app.command()
 def plan(
-    name: Name, scale: AtScale = "tiny", as_json: Json = False, results: Results = RESULTS
+    names: Names,
+    scale: AtScale = "tiny",
+    device: Device = None,
+    mfu: Mfu = None,
+    price: Price = None,
+    as_json: Json = False,
+    results: Results = RESULTS,
 ) -> None:
-    """What would run: ids, sizes, FLOPs, times, states. Launches nothing."""
-    from ablations.catalogue import declared
+    """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
+    from ablations.catalogue import chosen
+    from ablations.declare import together
     from sweeps.plan import plan as planned
 
-    found = planned(declared(name, scale), results)
+    study = together(chosen(names, scale))
+    found = planned(study, results, elsewhere(device, mfu, price), price)
     print(json.dumps(found.record()) if as_json else found)
 
 

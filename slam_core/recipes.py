@@ -38,7 +38,8 @@ TINY = RunSpec(
 )
 
 # Cuervo & Marxer 2024, section 3 and Table 1: Llama, context 2050, AdamW (weight decay 0.1),
-# 5e-4 to 5e-5 by cosine after 1 % of warm-up, 20 units a parameter (one of their eight ratios).
+# 5e-4 to 5e-5 by cosine after max(100 steps, 1 %) of warm-up, 20 units a parameter (one of their
+# eight ratios; of others say which warm-up is the longer).
 # Their corpora are not shipped: build or import them under this name, or set another.
 _CUERVO = RunSpec(
     model=Model(size="cuervo-20m"),
@@ -50,12 +51,11 @@ _CUERVO = RunSpec(
 
 
 def _cuervo(size: str, params: int, sequences: int) -> RunSpec:
+    units, batch = 20 * params, sequences * 2050
+    few = units / batch < 100 / 0.01
+    warmup = {"optim.warmup": 0.0, "optim.warmup_steps": 100} if few else {}
     return _CUERVO.but(
-        {
-            "model.size": size,
-            "data.batch": sequences * 2050,
-            "budget.amount": 20 * params,
-        }
+        {"model.size": size, "data.batch": batch, "budget.amount": units} | warmup,
     )
 
 
@@ -63,7 +63,7 @@ RECIPES: dict[str, RunSpec] = {
     "demo": DEMO,
     "demo-wsd": DEMO_WSD,
     "tiny": TINY,
-    "cuervo-20m": _CUERVO,
+    "cuervo-20m": _cuervo("cuervo-20m", 20_710_912, 64),
     "cuervo-85m": _cuervo("cuervo-85m", 85_339_392, 128),
     "cuervo-155m": _cuervo("cuervo-155m", 154_680_320, 256),
     "cuervo-309m": _cuervo("cuervo-309m", 308_845_568, 256),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from slam_core.corpora import EMBEDDED
+from slam_core.decoder.pretrained import places
 from slam_core.errors import UsageError
 
 
@@ -32,8 +32,8 @@ class TextTokens:
 
 @lru_cache(maxsize=8)
 def text_tokens(name: str) -> TextTokens:
-    """`bytes`, a folder with a tokenizer.json (here or shipped, as `text-lms/qwen2`), that file
-    itself, or a hub id (`id@revision`).
+    """`bytes`, a folder with a tokenizer.json (here, below $SLAM_MODELS or shipped, as
+    `text-lms/qwen2`), that file itself, or a hub id (`id@revision`).
 
     `UsageError` if there is none, or it cannot be read. Nothing but that JSON file is read.
     """
@@ -61,7 +61,7 @@ def text_tokens(name: str) -> TextTokens:
 
 
 def _file(name: str) -> Path:
-    for place in (Path(name), EMBEDDED / name):
+    for place in places(name):
         path = place / "tokenizer.json" if place.is_dir() else place
         if path.is_file():
             return path

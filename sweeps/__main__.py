@@ -14,7 +14,7 @@ import typer
 
 from slam_core.cli import RESULTS, Json, Results, application
 from slam_core.errors import UsageError, exit_code
-from sweeps.options import Where, command, options, somewhere
+from sweeps.options import Device, Mfu, Price, Where, command, elsewhere, options, somewhere
 
 if TYPE_CHECKING:
     from sweeps.grid import Study
@@ -33,11 +33,9 @@ Storage = Annotated[
 @app.command()
 def plan(
     name: Name,
-    device: Annotated[
-        str | None, typer.Option(help="Times for this device (say a100), not from finished runs.")
-    ] = None,
-    mfu: Annotated[float | None, typer.Option(help="Share of the device's peak reached.")] = None,
-    price: Annotated[float | None, typer.Option(help="Of an hour of one device.")] = None,
+    device: Device = None,
+    mfu: Mfu = None,
+    price: Price = None,
     as_json: Json = False,
     results: Results = RESULTS,
 ) -> None:
@@ -45,14 +43,8 @@ def plan(
     from slam_core.journal import OVER
     from sweeps import plan as plans
     from sweeps.search import Search
-    from sweeps.times import Assumed
 
-    if mfu is not None and device is None:
-        raise UsageError("--mfu goes with --device: times of finished runs need no share of a peak")
-    if price is not None and price <= 0:
-        raise UsageError(f"--price is {price:g}; give what an hour of one device costs")
-    times = Assumed(device, mfu) if device is not None else None
-    chosen = study(name)
+    chosen, times = study(name), elsewhere(device, mfu, price)
     planned = plans.plan(chosen, results, times, price)
     print(json.dumps(planned.record()) if as_json else planned)
     wanted = chosen.trials * len(chosen.seeds) if isinstance(chosen, Search) else 1

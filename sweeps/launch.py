@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Any
 from rich.console import Console
 
 from slam_core import scratch
-from slam_core.journal import OVER
+from slam_core.journal import ENDED, OVER
 from sweeps.collect import collect
 from sweeps.endings import last_words
 from sweeps.grid import Study, as_folder
 from sweeps.place import Ending, Job, Place
-from sweeps.plan import Plan, makespan, plan
+from sweeps.plan import Plan, Planned, makespan, plan
 from sweeps.sharing import predecessors
 from sweeps.slurm import control as slurm_control
 from sweeps.slurm.control import Task
@@ -153,6 +153,7 @@ def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:
     if retry:
         wanted = [r for r in planned.runs if r in wanted or r.state == "failed"]
     wanted = wanted[:limit]
+    wanted = _gone(planned, wanted) + wanted
     hours = [run.hours for run in wanted]
     costs = [h for h in hours if h is not None]
     if len(costs) < len(hours):
@@ -164,6 +165,13 @@ def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:
         Job(run.id, run.label, run.spec, cost, retry and run.state == "failed", first.get(run.id))
         for run, cost in zip(wanted, costs, strict=True)
     ]
+
+
+def _gone(planned: Plan, wanted: Sequence[Planned]) -> list[Planned]:
+    """First stages of the wanted runs that are over by the results, and not here to start from."""
+    first = {run.spec.parent.id for run in wanted if run.spec.parent}
+    over = [run for run in planned.having(*OVER) if run.id in first]
+    return [run for run in over if scratch.state(run.id) not in ENDED]
 
 
 def _announcement(
@@ -182,6 +190,12 @@ def _announcement(
         return
     chosen = {job.run for job in jobs}
     left = [run for run in planned.runs if run.id in chosen]
+    for run in left:
+        if run.state in OVER:
+            yield (
+                f"{run.label} ({run.id}) is {run.state}, but not below {scratch.root()}: trained "
+                "again for runs that start from it (copy its folder there to spare that)"
+            )
     # A budget in seconds is of all its devices at once.
     known = [
         run.hours / (place.processes if run.tokens else 1) for run in left if run.hours is not None

@@ -19,6 +19,7 @@ from sweeps.door import DOOR
 
 if TYPE_CHECKING:
     from sweeps.place import Place
+    from sweeps.times import Times
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,25 @@ class Where:
         return options(
             {name: value for name, (value, default) in given.items() if value != default}
         )
+
+
+Device = Annotated[
+    str | None, typer.Option(help="Times for this device (say a100), not from finished runs.")
+]
+Mfu = Annotated[float | None, typer.Option(help="Share of the device's peak reached.")]
+Price = Annotated[float | None, typer.Option(help="Of an hour of one device.")]
+
+
+def elsewhere(device: str | None, mfu: float | None, price: float | None) -> Times | None:
+    """Where the hours of a plan come from if a device is named; `UsageError` for what does not go
+    together."""
+    from sweeps.times import Assumed
+
+    if mfu is not None and device is None:
+        raise UsageError("--mfu goes with --device: times of finished runs need no share of a peak")
+    if price is not None and price <= 0:
+        raise UsageError(f"--price is {price:g}; give what an hour of one device costs")
+    return Assumed(device, mfu) if device is not None else None
 
 
 def options(given: dict[str, Any]) -> list[str]:

@@ -1040,6 +1040,12 @@ def test_runs_of_ablations_are_watched_and_cancelled(
         report = json.loads(capsys.readouterr().out)
         assert len(report["runs"]) == 12
     assert {run["state"] for run in report["runs"]} == {"missing"}
+    given = ["--device", "a100", "--price", "2", "--json", "--results", str(tmp_path)]
+    assert main(["plan", "clip", "dropout", *given]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["study"] == "ablations-tiny"
+    assert len(plan["runs"]) == 18  # clip's baseline is dropout's
+    assert all(run["cost"] == pytest.approx(2 * run["hours"]) for run in plan["runs"])
     assert main(["cancel", "clip", "dropout"]) == 0
     assert capsys.readouterr().out == "nothing of ablations-tiny is running on this host\n"
 

@@ -253,7 +253,9 @@ def test_the_spec_knows_the_joint_vocabulary(told: Path, tiny_corpus: Path) -> N
         Mix(plain, 0)
 
 
-def test_a_tokeniser_is_fixed_by_its_checksum(told: Path, tmp_path: Path) -> None:
+def test_a_tokeniser_is_fixed_by_its_checksum(
+    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE())
@@ -262,10 +264,12 @@ def test_a_tokeniser_is_fixed_by_its_checksum(told: Path, tmp_path: Path) -> Non
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet)
     made.train_from_iterator([" ".join(WORDS)] * 20, trainer)
-    folder = tmp_path / "bpe"
-    folder.mkdir()
+    folder = tmp_path / "org" / "bpe"
+    folder.mkdir(parents=True)
     made.save(str(folder / "tokenizer.json"))
     text = text_tokens(str(folder))
+    monkeypatch.setenv("SLAM_MODELS", str(tmp_path))
+    assert text_tokens("org/bpe").revision == text.revision
     assert text.size == made.get_vocab_size()
     words = list(text.words(WORDS))
     assert [i for word in words for i in word] == text.encode(" " + " ".join(WORDS))

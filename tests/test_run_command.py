@@ -262,6 +262,13 @@ def test_units_of_another_tokeniser_are_not_scored(
     for benchmark in (other, other / "pairs" / "p"):
         assert main(["score", spec.id, "--benchmark", str(benchmark)]) == 2
         assert refused in capsys.readouterr().err
+    # Imported ones may tell a name alone, or another rate.
+    named = write_tiny_corpus(tmp_path / "named")
+    manifest = json.loads((named / "corpus.json").read_text())
+    for field, value in (("tokeniser", "another"), ("rate", 50.0)):
+        (named / "corpus.json").write_text(json.dumps(manifest | {field: value}))
+        assert main(["score", spec.id, "--benchmark", str(named)]) == 2
+        assert "trained on, of none at 25: they go together only if" in capsys.readouterr().err
     asked = ["--corpus", str(other), "--units", "5", "--new", "5"]
     assert main(["generate", spec.id, *asked]) == 2
     assert "has units of tokeniser bbbbbbbbbbbb" in capsys.readouterr().err

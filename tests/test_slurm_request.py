@@ -28,6 +28,7 @@ def test_gpus_of_a_node_are_counted_as_sbatch_does(
     assert asked.gpus == gpus
     monkeypatch.setattr(place, "partition", lambda name: (4, 16, 12))  # nodes, CPUs, GPUs
     assert Slurm(asked).width == (12 // gpus if gpus else 16)
+    assert ("(of which it uses 1:" in Slurm(asked).describe()) == (gpus > 1)
 
 
 def test_zero_goes_with_several_processes() -> None:

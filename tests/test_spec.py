@@ -224,6 +224,9 @@ def test_recipes_follow_the_paper() -> None:
     assert spec.counts.total == 308_845_568
     assert spec.data.batch == 256 * 2050
     assert spec.optim == Optim(lr=5e-4, weight_decay=0.1, warmup=0.01, floor=0.1)
+    # At least 100 steps of warm-up, which are 1.5 % of 6,505.
+    short = RECIPES["cuervo-85m"].optim
+    assert (short.warmup, short.warmup_steps) == (0, 100)
 
 
 def test_a_span_decides_nothing_where_words_are_drawn_one_by_one() -> None:

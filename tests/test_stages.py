@@ -292,3 +292,22 @@ def test_a_study_of_second_stages_has_their_parent_once(
     children = [spec.id for spec in runs.values() if spec.dpo]
     assert all(starts[child]["time"] >= done["time"] for child in children)
     assert all(checkpoints(scratch.attempts(child)[-1]) for child in children)
+
+
+def test_a_parent_that_only_the_results_know_is_said_to_be_trained_again(
+    two_stages: RunSpec, slam_out: Path, tmp_path: Path
+) -> None:
+    study, results = Grid(name="one", base=two_stages, cross={"seed": (0,)}), tmp_path / "results"
+    spec = study.runs()["seed=0"]
+    assert spec.parent is not None
+    assert execute(spec.parent, say=quiet) == "done"
+    collect(results)
+    shutil.rmtree(slam_out)
+    said: list[str] = []
+    assert launch(study, Local(workers=2), results, say=said.append) == 0, "\n".join(said)
+    again = (
+        f"seed=0:first stage ({spec.parent.id}) is done, but not below {slam_out}: trained again"
+    )
+    assert any(line.startswith(again) for line in said)
+    assert any(line.startswith("to do: 2 of 2 runs") for line in said)
+    assert latest(results, Result)[spec.id].provenance["parent"]["run"] == spec.parent.id

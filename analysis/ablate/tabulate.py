@@ -132,10 +132,10 @@ def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
 def _values(
     declared: Declared, cells: dict[str, Cell], results: Path
 ) -> tuple[dict[str, dict[Cell, float]], dict[str, Items], list[str], dict[str, float]]:
-    """Metric -> cell -> value; accuracies in percent, and the items of these. The last attempt of a
-    run counts, and of a benchmark's revisions the one that most runs were scored on, of equals the
-    one that is here; notes say what that leaves out. Last, what the documents have themselves where
-    continuations are measured."""
+    """Metric -> cell -> value; accuracies in percent, and the items of these. Of a run's attempts
+    the last that was scored on it counts, and of a benchmark's revisions the one that most runs
+    were scored on, of equals the one that is here; notes say what that leaves out. Last, what the
+    documents have themselves where continuations are measured."""
     wanted = _wanted(declared)
     excluded = read(results, Exclusion)
     # By metric and what was scored: a revision, and a metric of scores.

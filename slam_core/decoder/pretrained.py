@@ -61,16 +61,18 @@ class Architecture:
     config: str | None = None
 
 
+def places(source: str) -> list[Path]:
+    """Where a checkpoint, or its tokeniser, is sought before the hub's cache."""
+    home = os.environ.get("SLAM_MODELS")
+    return [Path(source), *([Path(home) / source] if home else []), EMBEDDED / source]
+
+
 def find(source: str, revision: str | None = None) -> Path:
     """The folder of a checkpoint given by its folder or hub id.
 
     `UsageError` says what to download, and where to put it, if it is not here.
     """
-    places = [Path(source)]
-    if home := os.environ.get("SLAM_MODELS"):
-        places.append(Path(home) / source)
-    places.append(EMBEDDED / source)
-    for folder in places:
+    for folder in places(source):
         if (folder / "config.json").is_file():
             if revision is not None:
                 raise UsageError(

@@ -73,7 +73,8 @@ def last_checkpoint(attempt: Path) -> Path:
     found = checkpoints(attempt)
     if not found:
         raise SlamError(
-            f"{attempt} holds no checkpoint any more; remove that attempt and run again"
+            f"{attempt} holds no checkpoint any more; copy it from where it was trained, or remove "
+            "that attempt and run again"
         )
     return found[-1]
 

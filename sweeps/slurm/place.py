@@ -69,6 +69,10 @@ class Slurm:
         each += [f"{asked.processes} processes"] if asked.processes > 1 else []
         each += [f"{cpus_each} {'CPU' if cpus_each == 1 else 'CPUs'} a process"]
         each += [f"GPUs {asked.gpus_per_node} a node"] if asked.gpus_per_node else []
+        if asked.gpus > asked.ntasks_per_node:
+            each[-1] += (
+                f" (of which it uses {asked.ntasks_per_node}: ntasks_per_node says how many)"
+            )
         where = f"partition {asked.partition}" if asked.partition else "its default partition"
         most = f"at most {self.workers} runs at a time"
         if self.workers is None:
