@@ -163,9 +163,10 @@ class Optim(_Value):
 
     @model_validator(mode="after")
     def _own_fields_fit(self) -> Self:
+        mine = OPTIMISERS[self.name].own
         for name, kind in OPTIMISERS.items():
             for field in kind.own:
-                if name != self.name and getattr(self, field) is not None:
+                if field not in mine and getattr(self, field) is not None:
                     raise ValueError(f"{field} is a field of {name}, not of {self.name}; drop it")
         return self
 
