@@ -118,8 +118,8 @@ def score_all(
     """
     todo = lacking(parts, results, say, speech)
     if not todo:
-        here = scratch.root()
-        say(f"nothing to score: no finished run below {here} lacks a score that can be taken")
+        root = scratch.root()
+        say(f"nothing to score: no finished run below {root} lacks a score that can be taken")
         return 0
     runs: dict[str, str] = {}
     for part in parts:
