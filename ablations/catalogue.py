@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
-import ablations
-from ablations.declare import Ablation, Declared
+from ablations.declare import GENERATED, Ablation, Declared
 from ablations.scales import SCALES
 from slam_core.errors import UsageError, did_you_mean
+from sweeps.catalogue import declared_in
 
-OTHERS = ("__main__", "catalogue", "declare", "door", "scales", "scoring")
+OTHERS = ("__init__", "__main__", "catalogue", "declare", "door", "scales", "scoring")
 
 
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Ablation]:
-    """By name, the paper's figures and tables first."""
-    names = (module.name for module in pkgutil.iter_modules(ablations.__path__))
-    found: list[Ablation] = [
-        importlib.import_module(f"ablations.{name}").ABLATION
-        for name in names
-        if name not in OTHERS
-    ]
+    """By name, the paper's figures and tables first; `UsageError` for a file that declares none, or
+    a metric that no scale has."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    found = [_declared(file) for file in files if file.stem not in OTHERS]
     order = sorted(found, key=lambda one: (not one.where.startswith(("Figure", "Table")), one.name))
     return {one.name: one for one in order}
+
+
+def _declared(file: Path) -> Ablation:
+    found = declared_in(file, "ABLATION")
+    if not isinstance(found, Ablation):
+        raise UsageError(f"{file} declares no ablation: say ABLATION = Ablation(...)")
+    scales = SCALES.values()
+    known = {metric for scale in scales for metric in (*scale.benchmarks, *scale.losses)}
+    known |= set(GENERATED)
+    if strange := [metric for metric in found.metrics if metric not in known]:
+        hint = did_you_mean(strange[0], known)
+        there = ", ".join(sorted(known))
+        raise UsageError(f"{file}: no scale has a metric '{strange[0]}'; they have {there}{hint}")
+    return found
 
 
 def declared(name: str, scale: str) -> Declared:

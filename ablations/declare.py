@@ -86,6 +86,13 @@ class Ablation(_Value):
         beside = [arm for base, arms in self.also.items() for arm in (base, *arms)]
         if strange := [arm for arm in beside if arm not in self.arms]:
             raise ValueError(f"also: '{strange[0]}' is none of the arms")
+        for name, changes in (self.arms | self.settings).items():
+            scales = (changes.tiny, changes.paper) if isinstance(changes, By) else (changes,)
+            if lost := [field for one in scales for field in one or () if field in self.tuned]:
+                raise ValueError(
+                    f"'{name}' sets {lost[0]}, which is tuned and takes other values; drop it "
+                    "from one of the two"
+                )
         known = {key(setting, arm) for setting in self.settings for arm in self.arms}
         if self.paper and (unknown := self.paper.values.keys() - known):
             raise ValueError(f"{self.paper.source} has '{min(unknown)}', which is no arm")
@@ -148,7 +155,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        said = "".join(f",{field.rpartition('.')[2]}={value:g}" for field, value in self.tuned)
+        said = "".join(f",{field.rpartition('.')[2]}={brief(value)}" for field, value in self.tuned)
         return f"{key(self.setting, self.arm)}{said},s{self.seed}"
 
 
@@ -270,6 +277,11 @@ def together(parts: tuple[Declared, ...]) -> Declared | Several:
 def key(setting: str, arm: str) -> str:
     """How tables and the paper's numbers name an arm in a setting."""
     return f"{setting}: {arm}" if setting else arm
+
+
+def brief(value: Any) -> str:
+    """A tuned value, as labels and tables say it."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _in_order(changes: Changes) -> Changes:

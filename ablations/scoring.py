@@ -118,7 +118,8 @@ def score_all(
     """
     todo = lacking(parts, results, say, speech)
     if not todo:
-        say(f"nothing to score: no finished run below {scratch.root()} lacks a score")
+        root = scratch.root()
+        say(f"nothing to score: no finished run below {root} lacks a score that can be taken")
         return 0
     runs: dict[str, str] = {}
     for part in parts:

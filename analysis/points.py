@@ -14,10 +14,11 @@ import numpy.typing as npt
 from analysis.laws import SPREAD, Cost, Floats, Ints
 from analysis.units import NATS
 from slam_core.errors import UsageError
+from slam_core.optim import COOLED
 
 ROUNDED = 1.01  # what rounding to batches or epochs makes of one C
 # Schedules along which a loss is that of a run which could end there, up to its cool-down.
-STEADY = ("", "constant", "wsd", "wsd_sqrt", "inverse_sqrt")
+STEADY = ("", "constant", "inverse_sqrt", *COOLED)
 _NEEDED = ("d", "c", "loss", "label")
 Rest = tuple[tuple[str, str], ...]  # fields of a run and their values
 

@@ -151,7 +151,7 @@ def _muon(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
 @dataclass(frozen=True)
 class Kind:
     """An optimiser: what makes it from the body's matrices and the rest, and the fields of `Optim`
-    that are its own, not the others'."""
+    that are its own, not all others'."""
 
     make: Callable[[Optim, Groups, Groups], torch.optim.Optimizer]
     own: tuple[str, ...] = ()

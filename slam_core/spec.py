@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -163,9 +163,10 @@ class Optim(_Value):
 
     @model_validator(mode="after")
     def _own_fields_fit(self) -> Self:
+        mine = OPTIMISERS[self.name].own
         for name, kind in OPTIMISERS.items():
             for field in kind.own:
-                if name != self.name and getattr(self, field) is not None:
+                if field not in mine and getattr(self, field) is not None:
                     raise ValueError(f"{field} is a field of {name}, not of {self.name}; drop it")
         return self
 
@@ -608,15 +609,14 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _fields_at(parents: list[Any]) -> list[str]:
-    kinds: dict[str, type[BaseModel]] = {
-        "model": Model,
-        "data": Data,
-        "optim": Optim,
-        "budget": Budget,
-        "sources": Source,
-        "interleave": Interleave,
-        "init": Init,
-        "dpo": Dpo,
-    }
-    names = [part for part in parents if isinstance(part, str)]
-    return list((kinds[names[-1]] if names else RunSpec).model_fields)
+    kind: type[BaseModel] = RunSpec
+    for name in (part for part in parents if isinstance(part, str)):
+        kind = _part_in(kind.model_fields[name].annotation) or kind
+    return list(kind.model_fields)
+
+
+def _part_in(annotation: Any) -> type[BaseModel] | None:
+    """The part of a spec that a field holds: the one, several of it, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_part_in, get_args(annotation))), None)

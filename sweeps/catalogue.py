@@ -6,6 +6,7 @@ import runpy
 from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -37,15 +38,21 @@ def find(name: str) -> Study:
 @lru_cache(maxsize=8)
 def _declared(path: Path, changed: int) -> Study:
     del changed  # a file that is edited is read again
+    found = declared_in(path, "STUDY")
+    if not isinstance(found, Study):
+        raise UsageError(f"{path} declares no study: say STUDY = IsoFlop(...), a Grid, ...")
+    return found
+
+
+def declared_in(path: Path, name: str) -> Any:
+    """What the file at `path`, which is run, calls `name`; None if nothing. `UsageError` says where
+    it cannot be run."""
     try:
-        found = runpy.run_path(str(path)).get("STUDY")
+        return runpy.run_path(str(path)).get(name)
     except Exception as error:
         lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename == str(path)]
         where = f"{path}, line {lines[-1]}," if lines else path
         raise UsageError(f"{where} cannot be run: {_said(error)}") from error
-    if not isinstance(found, Study):
-        raise UsageError(f"{path} declares no study: say STUDY = IsoFlop(...), a Grid, ...")
-    return found
 
 
 def _said(error: Exception) -> str:

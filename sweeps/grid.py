@@ -115,8 +115,9 @@ class Trunk(_Value):
         optim = self.base.optim
         if optim.schedule not in COOLED or optim.warmup_steps is None:
             raise ValueError(
-                "a trunk needs a base with optim.schedule wsd or wsd_sqrt, optim.warmup_steps and "
-                "optim.warmup 0, so that its budgets differ in their cool-downs alone"
+                f"a trunk needs a base with optim.schedule {' or '.join(COOLED)}, "
+                "optim.warmup_steps and optim.warmup 0, so that its budgets differ in their "
+                "cool-downs alone"
             )
         laws = [rule for rule in self.scaled if isinstance(rule, Scaled)]
         if hung := [law.field for law in laws if law.by == "budget.amount"]:

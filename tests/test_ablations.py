@@ -21,7 +21,7 @@ from speech_models import write_speech_models
 
 import ablations
 from ablations.__main__ import main
-from ablations.catalogue import OTHERS, catalogue, declared
+from ablations.catalogue import OTHERS, _declared, catalogue, declared
 from ablations.declare import (
     GENERATED,
     Ablation,
@@ -58,11 +58,7 @@ from sweeps.launch import launch
 from sweeps.local import Local
 from sweeps.table import brief
 
-FILES = sorted(
-    path
-    for path in Path(ablations.__path__[0]).glob("*.py")
-    if path.stem not in ("__init__", *OTHERS)
-)
+FILES = sorted(path for path in Path(ablations.__path__[0]).glob("*.py") if path.stem not in OTHERS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -287,6 +283,41 @@ def test_declarations_that_contradict_themselves() -> None:
         Ablation(**about, baseline="c")
     with pytest.raises(ValueError, match="has 'd', which is no arm"):
         Ablation(**about, baseline="a", paper=Paper(source="s", metrics=("x",), rows={"d": (1.0,)}))
+    for arm in ({"optim.lr": 1.0}, By(tiny=None, paper={"optim.lr": 1.0})):
+        about["arms"] = {"a": {}, "b": arm}
+        with pytest.raises(ValueError, match=r"'b' sets optim.lr, which is tuned"):
+            Ablation(**about, baseline="a", tuned={"optim.lr": (1e-3, 2e-3)})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ABLATION = Ablation(", "cannot be run: SyntaxError"),
+        ("ABLATION = Ablation(name='x')", "line 2, cannot be run: question: Field required"),
+        ("ABLATON = 1", "declares no ablation: say ABLATION ="),
+        (
+            "ABLATION = Ablation(name='x', question='?', where='nowhere', baseline='a', "
+            "arms={'a': {}, 'b': {'seed': 1}}, metrics=('sBLMP',))",
+            "no scale has a metric 'sBLMP'; .*; did you mean 'sBLIMP'",
+        ),
+    ],
+)
+def test_a_file_that_declares_no_ablation_is_a_sentence(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.py").write_text(f"from ablations.declare import Ablation\n{text}\n")
+    with pytest.raises(UsageError, match=rf"x\.py.*{said}"):
+        _declared(tmp_path / "x.py")
+
+
+def test_words_can_be_tuned(small: Scale, tmp_path: Path) -> None:
+    words = ("cosine", "linear", "constant")
+    study = PLAIN.model_copy(update={"tuned": {"optim.schedule": words}}).at(small)
+    assert {spec.optim.schedule for spec in study.runs().values()} == set(words)
+    record(study, tmp_path, lambda cell: 2 - 0.1 * (cell.tuned[0][1] == "cosine"))
+    table = str(tabulate(study, tmp_path))
+    assert "(schedule cosine)" in table
+    assert "best at an end" not in table
 
 
 def test_a_lower_loss_between_the_rates_tried_is_said() -> None:
@@ -824,12 +855,15 @@ def test_transcripts_are_judged(transcribed: Declared, slam_out: Path, tmp_path:
             check([transcribed], wrong)
     assert set(tabulate(transcribed, results).metrics) == {"auto-BLEU", "val_loss"}
     failed, said = scored(None)
-    assert (failed, said) == (0, ["2 runs go without GenPPL: their transcripts take --vocoder"])
+    assert failed == 0
+    assert said[0] == "2 runs go without GenPPL: their transcripts take --vocoder"
+    nothing = f"nothing to score: no finished run below {slam_out} lacks a score that can be taken"
+    assert said[1:] == [nothing]
 
     check([transcribed], speech)
     failed, said = scored(speech)
     assert failed == 0, said
-    assert scored(speech) == scored(None) == (0, [])
+    assert scored(speech) == scored(None) == (0, [nothing])
     found = tabulate(transcribed, results)
     assert set(found.metrics) == {"GenPPL", "auto-BLEU", "val_loss"}
     nll = {s.run: s for s in read(results, Score).values() if s.metric == "text_nll:vocoder:asr:lm"}

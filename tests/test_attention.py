@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from slam_core.decoder import causal
 from slam_core.decoder.attention import PADDED
+from slam_core.decoder.families import FAMILIES
 from slam_core.decoder.packing import logits
 from slam_core.models import build
 from slam_core.recipes import DEMO
@@ -17,7 +18,7 @@ from slam_core.spec import resolve
 
 
 @pytest.mark.parametrize("eos", [None, 500])
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_narrow_heads_are_closer_in_bf16_and_the_same_in_fp32(
     family: str, eos: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +48,7 @@ def test_narrow_heads_are_closer_in_bf16_and_the_same_in_fp32(
     assert 0 < off < 1.05 * off_theirs
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_compiled_code_tells_the_kernel_that_it_is_causal(family: str) -> None:
     calls: list[dict[str, Any]] = []
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from slam_core.decoder import attention, causal
+from slam_core.decoder.families import FAMILIES
 from slam_core.decoder.packing import logits
 from slam_core.models import build
 from slam_core.recipes import DEMO
@@ -87,7 +88,7 @@ def test_a_given_scale_is_taken() -> None:
     assert torch.allclose(found, true, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize(("bf16", "eos"), [(False, None), (True, None), (False, 7)])
 def test_models_take_it_compiled_or_not(
     family: str, bf16: bool, eos: int | None, monkeypatch: pytest.MonkeyPatch

@@ -25,3 +25,8 @@ from slam_core.devices import DEVICES, peak_of
 )
 def test_a_driver_s_name_has_its_own_peak_or_none(said: str, key: str | None) -> None:
     assert peak_of(said) == (DEVICES[key].peak if key else None)
+
+
+@pytest.mark.parametrize("key", DEVICES)
+def test_a_device_is_found_by_its_title(key: str) -> None:
+    assert peak_of(DEVICES[key].title) == DEVICES[key].peak

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from worlds import SPEECH, chinchilla, isoflop_grid, noisy, published
 
 from analysis import __main__ as cli
+from analysis.estimate import ESTIMATORS, LAWS
 from analysis.laws import Floats, Law
+from analysis.report import FORMS
 from slam_core.errors import exit_code
 
 FIXED = {"status", "message", "n_points", "delta", "convention", "params", "objective"}
@@ -54,6 +56,10 @@ def columns(n: Floats, d: Floats, loss: Floats) -> list[list[float]]:
 def world(tmp_path: Path) -> Path:
     some = noisy(SPEECH, *isoflop_grid(SPEECH, BUDGETS, 7, 6.0), 0.002, seed=0)
     return write(tmp_path / "w.csv", "params,tokens,loss", columns(some.n, some.d, some.loss))
+
+
+def test_every_form_that_is_fitted_is_written_out_for_people() -> None:
+    assert FORMS.keys() == {*ESTIMATORS, *LAWS} - {"parametric"}
 
 
 def test_every_estimator_prints_what_is_fixed(world: Path) -> None:

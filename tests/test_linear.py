@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from transformers.pytorch_utils import Conv1D
 
 from slam_core.decoder import linear as layers
+from slam_core.decoder.families import FAMILIES
 from slam_core.decoder.linear import Linear, by_onednn, linear, quicken
 from slam_core.models import build
 from slam_core.recipes import DEMO
@@ -77,7 +78,7 @@ def test_other_types_and_autocast_are_left_to_torch(monkeypatch: pytest.MonkeyPa
         linear(x, weight, None)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_model_keeps_its_loss_and_its_gradients(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

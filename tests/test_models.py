@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pytorch_utils import Conv1D
 
+from slam_core.decoder import foreign, pretrained
 from slam_core.decoder.families import FAMILIES, shape_of
 from slam_core.errors import UsageError
 from slam_core.flops import FLOPS, PARAMS, Kind, convention, count
@@ -141,6 +144,28 @@ def test_settings_are_counted_and_built(family: str, settings: dict[str, Any], t
     for key, value in settings.items():
         held = config.rope_parameters["partial_rotary_factor"] if key == "rotary_pct" else None
         assert value in (held, getattr(config, key, None))
+
+
+# Entries of configs that the shape and the run say, and those that no causal LM heeds.
+_SAID = {key for keys in pretrained._KEYS.values() for key in keys}
+_SAID |= {"max_position_embeddings", "rope_parameters"}
+_IDLE = {"is_decoder", "layerdrop", "pretraining_tp", "reorder_and_upcast_attn"}
+_WINDOWS = {"sliding_window", "max_window_layers", "layer_types"}
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_reads_a_config_as_transformers_does(family: str) -> None:
+    """What a config.json leaves out is as transformers has it by default, and there is nothing in
+    it that the family neither knows nor refuses."""
+    config = CONFIG_MAPPING[family]()
+    own = FAMILIES[family].settings | FAMILIES[family].fixed
+    silent = {k: v for k, v in own.items() if v is not None and hasattr(config, k)}
+    assert silent == {key: getattr(config, key) for key in silent}
+    assert (family in pretrained._TIED) == config.tie_word_embeddings
+    more = config.to_dict().keys() - PretrainedConfig().to_dict().keys() - own.keys() - _SAID
+    more -= _IDLE | (_WINDOWS if "use_sliding_window" in own else set())
+    heeded = {k for k in more if not foreign._LEFT_OUT.fullmatch(k) and "summary" not in k}
+    assert not heeded, f"add to settings or fixed of {family} (slam_core/decoder/families.py)"
 
 
 def test_a_setting_as_the_family_has_it_is_no_other_run() -> None:

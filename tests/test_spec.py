@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from slam_core.errors import UsageError
 from slam_core.recipes import RECIPES
+from slam_core.results import Result, read
 from slam_core.spec import (
     Budget,
     Data,
@@ -44,6 +45,13 @@ def test_golden_ids() -> None:
     assert PINNED.but({"optim.lr": 3e-4}).id == "3d018bccd5a2"
     assert PINNED.but({"model.family": "qwen2"}).id == "da396131ddea"
     assert len({PINNED.but({f"optim.{field}": value}).id for field, value in OPTIM}) == len(OPTIM)
+
+
+def test_stored_results_keep_their_ids() -> None:
+    """Those of preferences, warm starts and interleaved text, which the golden ids have none of."""
+    stored = read(Path(__file__).parents[1] / "results", Result).values()
+    lost = [result.run for result in stored if spec_from(result.spec).id != result.run]
+    assert not lost, "a new field is None by default; any other change raises `semantics`"
 
 
 def test_resolving_changes_nothing_twice() -> None:
@@ -114,6 +122,10 @@ def test_every_field_is_in_the_id(field: str, value: float) -> None:
         ({"optim.clip": -1.0}, "optim.clip"),
         ({"seed": 10**30}, "seed"),
         ({"optim": {"lrate": 1.0}}, "optim has no field 'lrate'"),
+        ({"dpo": {"pairs": "x", "fraction": 0.5, "rate": 1}}, "dpo has no field 'rate'; it has"),
+        ({"data.interleave": {"spans": 3}}, "data.interleave has no field 'spans'; it has method"),
+        ({"data.sources": [{"corpus": "x", "share": 1}]}, "has no field 'share'; it has corpus"),
+        ({"model.init": {"from": "x"}}, "model.init has no field 'from'; it has source"),
         ({"model.rope_scaling": "linear"}, "model.rope_scaling: 'linear' is no mapping"),
         ({"data.sources": []}, "data.sources"),
     ],

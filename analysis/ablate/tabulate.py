@@ -63,7 +63,11 @@ def tabulate(declared: Declared, results: Path) -> Table:
             "each arm at the tuned values with the lowest mean loss on what it is trained on (of "
             f"{', '.join(scale.losses)}): by that choice its own loss is a little too good"
         )
-    ends = {field: (some[0], some[-1]) for field, some in declared.tuned.items() if len(some) > 2}
+    ends = {
+        field: (some[0], some[-1])
+        for field, some in declared.tuned.items()
+        if len(some) > 2 and not isinstance(some[0], str)
+    }
     for field, both in ends.items():
         at_end = [key(*name) for name, tuned in chosen.items() if dict(tuned).get(field) in both]
         if at_end:
