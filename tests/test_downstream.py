@@ -302,20 +302,34 @@ def test_replicates_reach_what_a_fit_of_their_own_reaches(law: MetricLaw) -> Non
 
 
 def test_known_items_weight_scores_by_their_noise() -> None:
-    """The objective is chi^2 / 2, with the variance of a score shrunk towards 1/2 by one item of
-    each kind, so that a perfect score on few items does not decide."""
+    """The objective is chi^2 / 2, with the variance of a fitted accuracy shrunk towards 1/2 by one
+    item of each kind, so that a perfect score on few items does not decide."""
     items = np.where(np.arange(25) % 2, 100.0, 10_000.0)
     q = np.clip(
         np.random.default_rng(3).binomial(items.astype(int), SIGMOID.at(LOSS)) / items, 0, 1
     )
     fitted = fit(LOSS, q, "sigmoid", items=items, chance=0.5)
-    shrunk = (q * items + 1) / (items + 2)
-    chi = (fitted.law.at(LOSS) - q) / standard_error(shrunk, items)
+    at = fitted.law.at(LOSS)
+    chi = (at - q) / standard_error((at * items + 1) / (items + 2), items)
     assert fitted.objective == pytest.approx(0.5 * (chi**2).sum(), rel=1e-9)
     assert 5 < 2 * fitted.objective < 50  # 22 degrees of freedom
     power = fit(1e18 * np.exp(-6 * LOSS), q, "power", items=items)
-    left = np.log(power.law.at(1e18 * np.exp(-6 * LOSS)) / q) * q / standard_error(shrunk, items)
+    at = power.law.at(1e18 * np.exp(-6 * LOSS))
+    left = np.log(at / q) * at / standard_error((at * items + 1) / (items + 2), items)
     assert power.objective == pytest.approx(0.5 * (left**2).sum(), rel=1e-9)
+
+
+def test_lucky_scores_near_the_ceiling_do_not_weigh_more() -> None:
+    """A score of 99 % has less binomial noise than one of 95 %, but of one accuracy both are luck:
+    weighed by their own noise the curve lies above the truth by about one item in all."""
+    law = MetricLaw("sigmoid", {"chance": 0.5, "ceiling": 0.97, "k": 8.0, "L0": 2.9})
+    rng, many = np.random.default_rng(0), 30
+    off = [
+        fit(LOSS, rng.binomial(100, law.at(LOSS)) / 100, "sigmoid", items=100.0, chance=0.5).law
+        for _ in range(many)
+    ]
+    errors = np.array([found.at(2.0) for found in off]) - law.at(2.0)
+    assert abs(errors.mean()) < 3 * errors.std(ddof=1) / np.sqrt(many)
 
 
 def test_scores_at_chance_are_weak_and_rising_ones_unidentified() -> None:

@@ -22,6 +22,7 @@ from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
 
 _ILL_CONDITIONED = 1e7
+_PASSES = 20  # each takes most of what is left of the change
 _PLAUSIBLE = {"chance", "ceiling", "eps"}  # accuracies: 0 and 1 are values they can have
 
 
@@ -30,9 +31,9 @@ class MetricFit:
     """A form at the best optimum found.
 
     `objective` sums w r^2 / 2, where r is fitted less measured accuracy (ln accuracy for `power`)
-    and w is 1, or 1 / variance where items are known: then it is chi^2 / 2. `optima` counts the
-    distinct optima, `others` are the next best. `condition` is as in `solver.condition`;
-    `rms` is of the accuracies, unweighted.
+    and w is 1, or 1 / variance of the fitted accuracy where items are known: then it is chi^2 / 2.
+    `optima` counts the distinct optima, `others` are the next best. `condition` is as in
+    `solver.condition`; `rms` is of the accuracies, unweighted.
     """
 
     law: MetricLaw
@@ -82,11 +83,18 @@ def fit(
             f"{used.sum()} scores at {places} different x cannot determine the "
             f"{setting.unknowns} constants of '{form}'; {setting.unknowns + 1} are the least"
         )
-    place, scores, w = setting.problems(x, q[None], weights, items)
-    theta, objective, converged = place.solve(place.starts(scores[0], w[0]), scores, w)
-    ends = distinct(theta, objective, converged, slice(2, None))
-    top = ends[0]
-    law = place.law(theta[top])
+    expected = q
+    # Weighed by the noise of fitted accuracies (iteratively reweighted least squares): by that of
+    # the scores themselves the lucky ones near 1 would weigh more, and the curve lie too high.
+    for _ in range(_PASSES):
+        place, scores, w = setting.problems(x, q[None], weights, items, expected)
+        theta, objective, converged = place.solve(place.starts(scores[0], w[0]), scores, w)
+        ends = distinct(theta, objective, converged, slice(2, None))
+        top = ends[0]
+        law = place.law(theta[top])
+        before, expected = expected, _accuracies(law, x)
+        if items is None or np.abs(expected - before).max() < 1e-12:
+            break
     stiff = condition(place.slopes(theta[top]) * np.sqrt(w[0]))
     status, message = _judge(place.bounds(theta[top]), stiff, bool(converged[top]))
     if _worsens(x[used], q[used], form):
@@ -126,7 +134,8 @@ def refit(
     optima and keeps the best end. `items` count only where the fit was weighted by them.
     """
     items = items if fitted.setting.weighted else None
-    place, scores, w = fitted.setting.problems(x, np.atleast_2d(q), weights, items)
+    expected = _accuracies(fitted.law, x)
+    place, scores, w = fitted.setting.problems(x, np.atleast_2d(q), weights, items, expected)
     scores, w = np.broadcast_arrays(scores, w)
     runs = [
         place.solve(np.tile(place.theta(law), (len(w), 1)), scores, w)
@@ -194,6 +203,11 @@ def bootstrap(
 def standard_error(q: Floats | float, items: Floats | float) -> Floats:
     """Binomial standard error of accuracies on so many items."""
     return np.asarray(np.sqrt(np.multiply(q, np.subtract(1, q)) / items))
+
+
+def _accuracies(law: MetricLaw, x: Floats) -> Floats:
+    """Those that a law gives, within 0 and 1; 1/2 where its constants overflow."""
+    return np.clip(np.nan_to_num(law.at(x), nan=0.5), 0, 1)
 
 
 def _judge(bounds: list[str], stiff: float, optimum: bool) -> tuple[Status, str]:

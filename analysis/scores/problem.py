@@ -85,16 +85,22 @@ class Setting:
             raise UsageError("the best per compute is a choice of the form 'power' alone")
 
     def problems(
-        self, x: Floats, q: Floats, weights: Floats | None, items: Floats | float | None
+        self,
+        x: Floats,
+        q: Floats,
+        weights: Floats | None,
+        items: Floats | float | None,
+        expected: Floats,
     ) -> tuple[Form, Floats, Floats]:
         """The form, and the accuracies and weights of the problems, (problems, points), the anchor
-        being the last point."""
+        being the last point. `expected` (points,) are the accuracies whose binomial noise `items`
+        weigh by."""
         w = np.atleast_2d(np.ones(len(x)) if weights is None else weights)
         precision = np.ones_like(q)
         if items is not None:
-            precision = 1 / variance(q, items)
+            precision = np.broadcast_to(1 / variance(expected, items), q.shape)
             if self.form == "power":
-                precision = precision * q * q  # the variance is of ln q
+                precision = precision * expected**2  # the variance is of ln q
         if self.best:
             w = w * records(x, np.where(w > 0, q, -np.inf))
         w = w * precision
