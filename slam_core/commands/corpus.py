@@ -271,7 +271,3 @@ def card_(
         )
     write_file(path, card(corpus).encode())
     say(f"{path}")
-
-
-if __name__ == "__main__":
-    app()
