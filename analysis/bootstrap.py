@@ -112,14 +112,14 @@ class Bootstrap(Generic[T]):
         low, high = np.percentile(had, tails) if had.size else (math.nan, math.nan)
         return Interval(float(low), float(high), level, had.size, values.size - had.size)
 
-    def reflected(self, of: Callable[[T], float], estimate: T, level: float = LEVEL) -> Interval:
+    def reflected(self, of: Callable[[T], float], estimate: T) -> Interval:
         """The basic interval (Davison & Hinkley 1997, section 5.2) of a number of `estimate`.
 
         For fits to the best of noisy scores: replicates choose the best of scores whose noise was
         chosen before, so they lie as far beyond the estimate as that beyond the truth, and the
         percentile interval misses on the far side.
         """
-        there, about = self.interval(of, level), 2 * of(estimate)
+        there, about = self.interval(of), 2 * of(estimate)
         return replace(there, low=about - there.high, high=about - there.low)
 
 

@@ -35,10 +35,10 @@ _BASE = 0x9E3779B97F4A7C15  # of hashes; odd, so that it has an inverse
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
-def passages(lines: Iterable[str], length: int = PASSAGE) -> set[int]:
-    """Hashes of all stretches of `length` words (comparable within one process)."""
+def passages(lines: Iterable[str]) -> set[int]:
+    """Hashes of all stretches of `PASSAGE` words (comparable within one process)."""
     words = [word.lower().replace("’", "'") for line in lines for word in _WORD.findall(line)]
-    return {hash(tuple(words[i : i + length])) for i in range(len(words) - length + 1)}
+    return {hash(tuple(words[i : i + PASSAGE])) for i in range(len(words) - PASSAGE + 1)}
 
 
 def screened(sources: list[Source]) -> tuple[list[Source], dict[str, str]]:

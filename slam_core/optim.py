@@ -109,23 +109,23 @@ def _adamw(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
 
 def _adamw8bit(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
     # Dettmers et al. 2022: the moments of 4096 weights and more are kept in 8 bits, by blocks.
-    make = _library("bitsandbytes", "bitsandbytes.optim").AdamW8bit
-    return _typed(make([*body, *rest], lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps))
+    make = _library("bitsandbytes", "bitsandbytes.optim", "AdamW8bit")
+    return make([*body, *rest], lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps)
 
 
 def _ademamix(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
     # Pagliardini et al. 2024, without their warm-up of alpha and beta3 (as by default in Trainer).
-    make = _library("pytorch-optimizer", "pytorch_optimizer").AdEMAMix
+    make = _library("pytorch-optimizer", "pytorch_optimizer", "AdEMAMix")
     betas = (o.beta1, o.beta2, 0.9999 if o.beta3 is None else o.beta3)
     alpha = 5.0 if o.alpha is None else o.alpha
     both = [*body, *rest]
-    return _typed(make(both, lr=o.lr, betas=betas, alpha=alpha, eps=o.eps, weight_decouple=True))
+    return make(both, lr=o.lr, betas=betas, alpha=alpha, eps=o.eps, weight_decouple=True)
 
 
 def _lion(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
     # Chen et al. 2023: its rate is 3 to 10 times lower than AdamW's, its decay as much higher.
-    make = _library("pytorch-optimizer", "pytorch_optimizer").Lion
-    return _typed(make([*body, *rest], lr=o.lr, betas=(o.beta1, o.beta2)))
+    make = _library("pytorch-optimizer", "pytorch_optimizer", "Lion")
+    return make([*body, *rest], lr=o.lr, betas=(o.beta1, o.beta2))
 
 
 def _adalomo(o: Optim, body: Groups, rest: Groups) -> torch.optim.Optimizer:
@@ -198,20 +198,16 @@ def _tables(model: nn.Module) -> set[int]:
     return {id(m.weight) for m in (*modules, head) if m is not None}
 
 
-def _library(package: str, module: str) -> Any:
+def _library(package: str, module: str, name: str) -> Callable[..., torch.optim.Optimizer]:
+    """An optimiser of a library without types."""
     try:
-        return importlib.import_module(module)
+        made: Callable[..., torch.optim.Optimizer] = getattr(importlib.import_module(module), name)
+        return made
     except (ImportError, OSError, RuntimeError) as error:
         raise SlamError(
             f"this optimiser needs {package} ({error}); install the extra: pip install "
             "'slam-suite[optimisers]', or choose another optim.name"
         ) from None
-
-
-def _typed(made: Any) -> torch.optim.Optimizer:
-    """An optimiser of a library without types."""
-    found: torch.optim.Optimizer = made
-    return found
 
 
 def state_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:

@@ -17,42 +17,35 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Uniform(_Value):
-    """A number from `low` to `high`, of 4 significant digits; or `low` plus whole `step`s."""
-
+class _Interval(_Value):
     low: float
     high: float
-    step: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        _refuse_empty(self.low, self.high)
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
         return self
 
 
-class LogUniform(_Value):
+class Uniform(_Interval):
+    """A number from `low` to `high`, of 4 significant digits; or `low` plus whole `step`s."""
+
+    step: float | None = Field(default=None, gt=0)
+
+
+class LogUniform(_Interval):
     """A positive number whose logarithm is uniform, of 4 significant digits."""
 
     low: float = Field(gt=0)
-    high: float
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _refuse_empty(self.low, self.high)
-        return self
 
 
-class Int(_Value):
+class Int(_Interval):
     """A whole number; both ends are in. With `log`, its logarithm is uniform."""
 
     low: int
     high: int
     log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _refuse_empty(self.low, self.high)
-        return self
 
 
 class OneOf(_Value):
@@ -214,8 +207,3 @@ def _rounded(value: Any, part: Distribution) -> Any:
         return value
     stepped = isinstance(part, Uniform) and part.step is not None
     return min(max(float(f"{value:.{12 if stepped else 4}g}"), part.low), part.high)
-
-
-def _refuse_empty(low: float, high: float) -> None:
-    if not low < high:
-        raise ValueError(f"low {low} is not below high {high}")

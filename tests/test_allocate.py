@@ -248,7 +248,7 @@ def test_where_nothing_is_best_it_says_so() -> None:
         cheapest(SPEECH, 1.7)
     with pytest.raises(UsageError, match="above 0 and finite"):
         best(SPEECH, -1.0)
-    with pytest.raises(UsageError, match="give what inference costs"):
+    with pytest.raises(UsageError, match="priced in FLOPs alone"):
         cuervo_hours().serving(1e9)
 
 

@@ -222,7 +222,7 @@ def test_a_killed_build_continues(recordings: Path, tmp_path: Path) -> None:
     for i in range(12):
         shutil.copy(CLIPS[1], recordings / "train" / f"more{i}.wav")
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "slam_core.commands.corpus", "build", recordings, "--out", out]
+    command = [sys.executable, "-m", "slam_core", "corpus", "build", recordings, "--out", out]
     killed = subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.DEVNULL)
     work = tmp_path / ".out.work"
     deadline = time.monotonic() + 60

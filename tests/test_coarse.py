@@ -9,7 +9,7 @@ import pytest
 
 from slam_core.corpora import EMBEDDED, open_corpus
 from slam_core.errors import UsageError
-from slam_core.tokeniser.coarse import coarse_map, load_coarse
+from slam_core.tokeniser.coarse import coarse_map, embedded_map
 
 
 def test_groups_are_those_that_are_there() -> None:
@@ -32,7 +32,7 @@ def test_frequent_units_draw_the_boundaries() -> None:
 
 
 def test_the_embedded_groups() -> None:
-    groups = load_coarse(100)
+    groups = embedded_map(100).units
     assert groups.shape == (501,)
     assert groups[500] == 100
     assert sorted(set(groups.tolist())) == list(range(101))
@@ -46,4 +46,4 @@ def test_impossible_sizes() -> None:
     with pytest.raises(UsageError, match="4 units cannot be grouped into 4: give 2 to 3"):
         coarse_map(np.eye(4), np.ones(4), 4)
     with pytest.raises(UsageError, match="there is 100"):
-        load_coarse(7)
+        embedded_map(7)

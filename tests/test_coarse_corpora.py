@@ -14,14 +14,14 @@ from slam_core.corpora import Spoken, Text, one_inventory, open_corpus, write_co
 from slam_core.errors import UsageError
 from slam_core.pair_sets import Likelihood, Pair, open_pairs, write_pairs
 from slam_core.tokeniser import coarse
-from slam_core.tokeniser.coarse import load_coarse
+from slam_core.tokeniser.coarse import embedded_map
 
 SETTINGS = {"inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {"kind": "toy"}}
 
 
 def fine(folder: Path) -> dict[int, int]:
     """A corpus with a document of two sentences; which of its units become one."""
-    to = load_coarse(100)
+    to = embedded_map(100).units
     alike = np.flatnonzero(to == to[0])[:2]
     a, b = int(alike[0]), int(alike[1])
     c = int(np.flatnonzero(to[:500] != to[0])[0])
@@ -130,9 +130,9 @@ def test_only_the_inventory_of_the_map_fits(tmp_path: Path) -> None:
     fine(tmp_path / "fine")
     corpus = open_corpus(tmp_path / "fine")
     with pytest.raises(UsageError, match="the map has 500 units, fine has 501"):
-        next(coarse.documents(corpus, load_coarse(100)[:-1]))
+        next(coarse.documents(corpus, embedded_map(100).units[:-1]))
     with pytest.raises(UsageError, match="no coarse inventory of 7 units"):
-        load_coarse(7)
+        embedded_map(7)
     one = Pair("i", *(np.array([i], np.uint16) for i in (1, 2, 3)))
     folder = tmp_path / "fine" / "pairs" / "other"
     write_pairs(folder, [one], name="other", inventory=21, provenance={})

@@ -23,7 +23,6 @@ from slam_core.decoder.families import FAMILIES
 from slam_core.decoder.likelihood import unit_nll
 from slam_core.decoder.twist import warm_start
 from slam_core.errors import SlamError, UsageError
-from slam_core.formats.slamkit import with_offset
 from slam_core.models import build
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.run import execute
@@ -129,7 +128,7 @@ def test_slamkits_layout_goes_both_ways(
     assert main(["export", run, "--out", str(out), "--layout", "slamkit"]) == 0
     theirs = read_as_slamkit(out)
     units = np.array([3, 7, 4, 9, 20], dtype=np.uint16)
-    ids = torch.tensor([with_offset(units)])
+    ids = torch.tensor([[1, *(units + 2).tolist(), 1]])
     same = torch.tensor([[21, *units.tolist(), 21]])
     with torch.inference_mode():
         nll = unit_nll(ours, same)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from analysis import parametric
 from analysis.epochs import RepeatedLaw
 from analysis.laws import Cost, Floats, Law
 from analysis.points import Points
-from analysis.repeated import fit, refit
+from analysis.repeated import RepeatedFit, fit, refit
 from analysis.solve.solver import Loss
 from analysis.status import TooFew
 
@@ -89,8 +90,7 @@ def test_no_split_of_a_budget_is_better_than_the_optimum(
     assert best.loss <= law.loss(n, c / (6 * n**g), unique).min() * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("true", [TEXT, SPEECH_TWICE])
-@pytest.mark.parametrize("loss", [SQUARES, Loss(delta=1e-3)])
+@pytest.mark.parametrize(("true", "loss"), [(TEXT, SQUARES), (SPEECH_TWICE, Loss(delta=1e-3))])
 def test_a_planted_pair_is_recovered_without_noise(true: RepeatedLaw, loss: Loss) -> None:
     some = world(true)
     held = fit(some, true.law, loss)
@@ -139,14 +139,20 @@ def test_the_lower_of_two_optima_is_found_and_the_other_reported() -> None:
     assert "1 other optima fit as well to 1 %" in fitted.message
 
 
+@cache
+def one_fit() -> tuple[Points, RepeatedFit]:
+    some = world(TEXT, sd=0.01, seed=1)
+    return some, fit(some, C4)
+
+
 @settings(max_examples=4, deadline=None)
 @given(n=st.floats(1e-6, 1e6), d=st.floats(1e-6, 1e6), loss=st.floats(1e-3, 1e3))
 def test_units_of_n_d_and_loss_do_not_matter(n: float, d: float, loss: float) -> None:
-    some = world(TEXT, sd=0.01, seed=1)
+    some, one = one_fit()
     assert some.unique is not None
     scaled = replace(points(some.n * n, some.d * d, some.loss * loss), unique=some.unique * d)
     law = Law(C4.E * loss, C4.A * loss * n**C4.alpha, C4.B * loss * d**C4.beta, C4.alpha, C4.beta)
-    one, other = fit(some, C4), fit(scaled, law)
+    other = fit(scaled, law)
     assert (other.r_d, other.r_n) == pytest.approx((one.r_d, one.r_n), rel=1e-5)
     assert other.objective == pytest.approx(one.objective, rel=1e-8)
     assert other.profiles["R_D"].interval == pytest.approx(one.profiles["R_D"].interval, rel=1e-4)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slam_core.errors import UsageError
-from slam_core.stories import LEVELS, Story, levels, lexicon, story
+from slam_core.stories import LEVELS, Story, lexicon, story
 from slam_core.stories.draw import Draw
 from slam_core.stories.plots import PLOTS
 from slam_core.stories.world import Cast, Seat, World
@@ -142,14 +142,15 @@ def test_length_does_not_tell_whether_an_end_is_right(level: int) -> None:
 
 
 def test_levels_are_graded() -> None:
-    graded = levels(count=300)
-    assert [g.level for g in graded] == list(LEVELS)
-    for easy, hard in pairwise(graded):
-        assert easy.vocabulary < hard.vocabulary
-        assert easy.words < hard.words
-        assert easy.sentences < hard.sentences
-        assert easy.gap < hard.gap
-    assert all(g.vocabulary <= most for g, most in zip(graded, (300, 550, 800), strict=True))
+    graded = [some(level)[:300] for level in LEVELS]
+    texts = [[words(s.sentences) for s in stories] for stories in graded]
+    vocabulary = [len({word for text in told for word in text}) for told in texts]
+    lengths = [mean(map(len, told)) for told in texts]
+    sentences = [mean(len(s.sentences) for s in stories) for stories in graded]
+    gaps = [mean(s.gap for s in stories) for stories in graded]
+    for easy, hard in pairwise(zip(vocabulary, lengths, sentences, gaps, strict=True)):
+        assert all(less < more for less, more in zip(easy, hard, strict=True))
+    assert all(size <= most for size, most in zip(vocabulary, (300, 550, 800), strict=True))
 
 
 @pytest.mark.parametrize("level", LEVELS)

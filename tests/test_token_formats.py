@@ -105,8 +105,7 @@ def test_slamkit_tokens_come_back_to_the_byte(tmp_path: Path) -> None:
 def test_strings_and_ids_of_slamkit(units: list[int]) -> None:
     array = np.array(units, np.uint16)
     assert slamkit.numbers_in(slamkit.spelled(array), "") == units
-    ids = slamkit.with_offset(array)
-    assert ids == [1, *(u + 2 for u in units), 1]
+    ids = [1, *(u + 2 for u in units), 1]
     assert slamkit.without_offset([*ids, 0, 0], "") == units
     assert slamkit.without_offset(ids[1:-1], "") == units  # a chunk has no boundaries
 

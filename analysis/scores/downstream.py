@@ -154,12 +154,11 @@ def of_points(
     *,
     chance: float | None = None,
     ceiling: float | None = None,
-    anchor: tuple[float, float] | None = None,
     best: bool = False,
 ) -> MetricFit:
     """`fit` to the runs that have this score, weighted by its items where all are known."""
     _, x, q, items = columns(points, score, form)
-    return fit(x, q, form, items=items, chance=chance, ceiling=ceiling, anchor=anchor, best=best)
+    return fit(x, q, form, items=items, chance=chance, ceiling=ceiling, best=best)
 
 
 def columns(

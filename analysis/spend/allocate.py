@@ -87,7 +87,6 @@ def cheapest(
     loss: float,
     price: Price | None = None,
     most_units: float = math.inf,
-    sampled: Sampled | None = None,
 ) -> Allocation:
     """The lowest price at which `loss` is reached.
 
@@ -104,7 +103,7 @@ def cheapest(
 
     n = _sizes(units, log_price, price, most_units, 1)
     _check(n, price, f"a loss of {loss:.4g}")
-    return _allocations(law, price, n, units(n), most_units, sampled)[0]
+    return _allocations(law, price, n, units(n), most_units, None)[0]
 
 
 def best_of_each(

@@ -52,16 +52,15 @@ class Price:
             )
         return self.per_unit(n) * d + self.once(n)
 
-    def serving(self, units: float, per_unit: Callable[[Floats], Floats] | None = None) -> Price:
-        """This price and that of `units` of inference at 2N FLOPs each, or at `per_unit`(N).
+    def serving(self, units: float) -> Price:
+        """This price in FLOPs and that of `units` of inference at 2N each.
 
         6ND + 2N D_inference is the lifetime cost of Sardana et al. 2024 (arXiv:2401.00448).
         """
-        if self.unit != "FLOPs" and per_unit is None:
-            raise UsageError(f"{self.name} is in {self.unit}: give what inference costs per unit")
-        each = per_unit or (lambda n: 2 * n)
+        if self.unit != "FLOPs":
+            raise UsageError(f"{self.name} is in {self.unit}: inference is priced in FLOPs alone")
         name = f"{self.name} and inference of {units:.3g} units"
-        return replace(self, name=name, once=lambda n: self.once(n) + units * each(n), cost=None)
+        return replace(self, name=name, once=lambda n: self.once(n) + units * 2 * n, cost=None)
 
 
 def training_flops(cost: Cost = SIX_ND) -> Price:

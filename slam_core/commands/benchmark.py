@@ -1,6 +1,6 @@
-"""`python -m slam_core benchmark ...`: pair sets of a corpus, read aloud or cut from it.
+"""`python -m slam_core benchmark ...`: pair sets, read aloud, cut from a corpus, or released.
 
-A benchmark is `<corpus>/pairs/<name>`. Released ones are imported by `benchmark import`.
+Those of a corpus are `<corpus>/pairs/<name>`; released ones, which `import` encodes, lie anywhere.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from slam_core.corpora import Corpus, Kind, open_corpus, refuse_other_units
+from slam_core.commands.progress import counted, say
+from slam_core.corpora import Corpus, Kind, is_corpus, open_corpus, refuse_other_units
 from slam_core.errors import UsageError
 from slam_core.files import sha256_of
 from slam_core.leaks import refuse_trained
 from slam_core.ngrams import remeasure, stored
-from slam_core.pair_sets import Likelihood, Pair, open_pairs, write_pairs
+from slam_core.pair_sets import Likelihood, Pair, PairsManifest, open_pairs, write_pairs
 
 if TYPE_CHECKING:
     from slam_core.building.pairs import Reader
 
 app = typer.Typer(help="Pair benchmarks: make, import.", no_args_is_help=True)
-say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 Name = Annotated[str, typer.Argument(help="The corpus that gets them.")]
 Called = Annotated[str, typer.Option("--name", help="What to call them.")]
@@ -144,6 +144,57 @@ def consistency(
     _write(opened, made, name, made_by(opened, command, name, reader, cast))
 
 
+@app.command("import")
+def import_(
+    layout: Annotated[
+        str, typer.Argument(help="swuggy, sblimp, storycloze, salmon, slamkit or parquet.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where the benchmark was unpacked.")],
+    out: Annotated[Path, typer.Option(help="Folder of the pair set to write.")],
+    tokeniser: Annotated[
+        str | None,
+        typer.Option(help="A folder made by `tokeniser fit` or `assemble`; default: embedded."),
+    ] = None,
+    units: Annotated[
+        Path | None, typer.Option(help='Units instead of audio: lines {"file", "units"}.')
+    ] = None,
+    inventory: Annotated[
+        int | None, typer.Option(min=2, max=65_536, help="With --units: number of unit ids.")
+    ] = None,
+    likelihood: LikelihoodOption = Likelihood.mean,
+) -> None:
+    """Encode a released pair benchmark; `score RUN --benchmark OUT` then takes it.
+
+    An interrupted import goes on where it was. slamkit compares the means for all of these
+    (mean_nll in its config/metric/default.yaml), and so do SALMon's own configs of speech LMs; the
+    baselines of ZeroSpeech 2021 sum for sWUGGY and sBLIMP (lm_scoring.py), whose evaluation takes
+    any score.
+    """
+    from slam_core.benchmarks.encode import in_units, source_of
+    from slam_core.benchmarks.layouts import audio_pairs
+
+    if (out / "pairs.json").exists():
+        raise UsageError(f"{out} holds a pair set: give another --out or remove it")
+    record = {"made_by": "python -m slam_core benchmark import", "layout": layout}
+    source = source_of(folder, out, tokeniser, units, inventory)
+    home = out.resolve().parent
+    if home.name == "pairs" and is_corpus(home.parent):
+        kind = Kind(str(out), source.inventory, source.record.get("tokeniser_revision"))
+        remedy = "give the --tokeniser that made the corpus, or another --out"
+        refuse_other_units(kind, [open_corpus(home.parent).kind], remedy)
+    pairs = in_units(audio_pairs(layout, folder, source.names), source.units_of, source.pause)
+    manifest = write_pairs(
+        out,
+        counted(pairs),
+        name=out.name,
+        inventory=source.inventory,
+        provenance=record | source.record,
+        likelihood=likelihood,
+    )
+    source.finish()
+    tell_pairs(out, manifest)
+
+
 def open_reader(corpus: str, tokeniser: str | None, cast: str) -> Reader:
     """A reader with the tokeniser that the corpus was made with; UsageError if it is another."""
     import torch
@@ -189,10 +240,15 @@ def _write(
             provenance=record,
             likelihood=likelihood,
         )
-        same = f", {manifest.dropped} dropped because their sides are empty or the same units"
-        say(f"{folder}: {manifest.items} pairs{same if manifest.dropped else ''}")
+        tell_pairs(folder, manifest)
     if {"train", "validation"} <= corpus.manifest.splits.keys():
         remeasure(corpus)
+
+
+def tell_pairs(out: Path, manifest: PairsManifest) -> None:
+    """Say what a pair set holds."""
+    dropped = f", {manifest.dropped} dropped: a side is empty or both are the same units"
+    say(f"{out}: {manifest.items} pairs{dropped if manifest.dropped else ''}")
 
 
 def is_made(folder: Path, record: Mapping[str, str]) -> bool:

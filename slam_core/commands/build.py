@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from slam_core.building.splits import check_shares
-from slam_core.commands.progress import watched
+from slam_core.commands.progress import say, watched
 from slam_core.corpora import Manifest, hiding, open_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.ngrams import remeasure
@@ -18,7 +17,6 @@ from slam_core.ngrams import remeasure
 if TYPE_CHECKING:
     from slam_core.building.build import Plan, Source
 
-say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 Tokeniser = Annotated[
     str | None, typer.Option(help="A folder made by `tokeniser fit` or `assemble`.")

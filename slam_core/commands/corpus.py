@@ -1,4 +1,4 @@
-"""`python -m slam_core corpus ...`: build, stories, texts, import, coarsen, info, check, ...
+"""`python -m slam_core corpus ...`: build, stories, texts, import, export, coarsen, info, ...
 
 Only `build`, `stories` and `texts` import torch, when they run.
 """
@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from slam_core.building.splits import check_shares
+from slam_core.cli import Json
 from slam_core.commands import build as building
 from slam_core.commands.build import Out, finish, refuse_corpus
-from slam_core.corpora import Corpus, open_corpus, write_corpus
+from slam_core.commands.progress import say
+from slam_core.corpora import SPLITS, Corpus, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
 from slam_core.formats.durations import kept
@@ -25,7 +27,6 @@ from slam_core.ngrams import remeasure
 from slam_core.pair_sets import open_pairs, write_pairs
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
-say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 app.command()(building.build)
 app.command()(building.stories)
@@ -76,7 +77,7 @@ def import_(
 @app.command()
 def info(
     name: Annotated[str, typer.Argument(help="An embedded corpus, one in $SLAM_CORPORA, a path.")],
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Json = False,
     verify: Annotated[bool, typer.Option(help="Compare all checksums.")] = False,
 ) -> None:
     """The numbers of a corpus: hours, units, unit rate, n-gram losses, pair sets."""
@@ -273,5 +274,50 @@ def card_(
     say(f"{path}")
 
 
-if __name__ == "__main__":
-    app()
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="An embedded corpus, one in $SLAM_CORPORA, a path.")],
+    to: Annotated[str, typer.Option(help="jsonl, slamkit-features, slamkit-tokens or datasets.")],
+    out: Annotated[Path, typer.Option(help="The file (jsonl) or folder to write.")],
+) -> None:
+    """Write a corpus for another program; `corpus import` reads each of the formats back."""
+    from slam_core.formats import export as formats
+
+    corpus = open_corpus(name)
+    for path in formats.export(corpus, to, out):
+        say(f"wrote {path}")
+    if to.startswith("slamkit"):
+        units = f"{corpus.inventory} (PAUSE, if any, is one)"
+        say(f"slamkit reads it with tokeniser.params.num_units={units}")
+
+
+@app.command()
+def survey(
+    layout: Annotated[str, typer.Argument(help="librispeech, librilight, parquet, manifest, hub.")],
+    source: Annotated[str, typer.Argument(help="Its folder or file; for `hub` an id.")],
+    strict: Annotated[bool, typer.Option(help="Refuse bad audio and any conversion.")] = False,
+    val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+    test_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Look through an audio data set without encoding it: hours, speakers, rates, what is bad.
+
+    A manifest is a .csv or .jsonl with the columns id, audio and, if known, split, speaker, text,
+    start, end (seconds). A hub id is owner/name, owner/name:config or owner/name:config:split.
+    """
+    from slam_core.formats.layouts import utterances
+    from slam_core.formats.utterances import survey as look
+
+    found = look(utterances(layout, source, val_share, test_share), strict=strict)
+    if as_json:
+        facts = {**vars(found), "speakers": len(found.speakers)}
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    for split in (s for s in SPLITS if s in found.utterances):
+        hours = found.seconds[split] / 3600
+        typer.echo(f"{split}: {found.utterances[split]} utterances, {hours:.2f} hours")
+    typer.echo(f"{len(found.speakers)} speakers")
+    for conversion, count in sorted(found.conversions.items()):
+        typer.echo(f"{count} utterances {conversion or 'mono at 16000 Hz'}")
+    for complaint in found.bad:
+        typer.echo(f"bad: {complaint}")

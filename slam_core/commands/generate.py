@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from slam_core import scratch
-from slam_core.commands.corpus import say
+from slam_core.cli import Json
+from slam_core.commands.progress import say
 from slam_core.errors import UsageError
 from slam_core.prompts import ASR, LM
 
@@ -41,7 +42,7 @@ def generate(
     asr: Annotated[str, typer.Option(help="GenPPL: a Whisper.")] = ASR,
     lm: Annotated[str, typer.Option(help="GenPPL: a text LM.")] = LM,
     out: Annotated[Path | None, typer.Option(help="Copy the continuations here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Continue the beginnings of held-out documents, and score what comes, prompts excluded.
 

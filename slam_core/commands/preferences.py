@@ -26,10 +26,10 @@ from slam_core.commands.benchmark import (
     is_made,
     made_by,
     open_reader,
+    tell_pairs,
     watched,
 )
-from slam_core.commands.corpus import say
-from slam_core.commands.formats import counted, tell_pairs
+from slam_core.commands.progress import counted, say
 from slam_core.corpora import Corpus, Kind, open_corpus, refuse_other_units
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import replacing

@@ -1,4 +1,4 @@
-"""The progress bar of commands that encode audio."""
+"""What commands tell on stderr while they work: sentences, and a bar of what is encoded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 
 def watched(
@@ -26,3 +27,11 @@ def watched(
         for one in encoded:
             progress.advance(task, count(one))
             yield one
+
+
+def counted(pairs: Iterable[T]) -> Iterator[T]:
+    """Say how many pairs are done, now and then."""
+    for number, pair in enumerate(pairs, 1):
+        yield pair
+        if number % 500 == 0:
+            say(f"{number} pairs")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
-from slam_core.commands.progress import watched
+from slam_core.cli import Json
+from slam_core.commands.progress import say, watched
 from slam_core.corpora import Kind, open_corpus, refuse_other_units
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from slam_core.units import Tokeniser
 
 app = typer.Typer(help="Tokenisers: speech into discrete units.", no_args_is_help=True)
-say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print
 
 Encoder = Annotated[str, typer.Option(help="What gives the features: see `recipes`.")]
 Out = Annotated[Path, typer.Option(help="Folder of the tokeniser to write.")]
@@ -160,7 +159,7 @@ def report(
         Path | None, typer.Option(help="Lines with id, speaker, sentence and phones of recordings.")
     ] = None,
     tokeniser: Which = DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """How phonetic the units are and how little they tell of the speaker; see `quality.py`.
 
@@ -241,7 +240,7 @@ def coarse(
 
 
 @app.command()
-def recipes(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def recipes(as_json: Json = False) -> None:
     """The named encoders, and where their published centroids are."""
     if as_json:
         typer.echo(json.dumps({name: _shown(recipe) for name, recipe in RECIPES.items()}, indent=1))

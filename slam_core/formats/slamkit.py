@@ -48,11 +48,6 @@ def numbers_in(text: str, where: str) -> list[int]:
     return [int(number) for number in _NUMBER.findall(text)]
 
 
-def with_offset(units: Units) -> list[int]:
-    """Ids of slamkit's vocabulary, with its boundary at both ends: [3, 49] -> [1, 5, 51, 1]."""
-    return [BOUNDARY, *(u + OFFSET for u in units.tolist()), BOUNDARY]
-
-
 def without_offset(ids: Sequence[int], where: str) -> list[int]:
     """Units of ids; padding and boundaries may stand at the ends only (a chunk may lack them)."""
     start, stop = 0, len(ids)

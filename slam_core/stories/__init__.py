@@ -1,6 +1,5 @@
 """Stories of the project's own: unlimited, graded, with endings that are caused."""
 
-from slam_core.stories.grading import Grade, levels
 from slam_core.stories.story import LEVELS, Story, story, story_of
 
-__all__ = ["LEVELS", "Grade", "Story", "levels", "story", "story_of"]
+__all__ = ["LEVELS", "Story", "story", "story_of"]

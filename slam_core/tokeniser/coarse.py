@@ -70,14 +70,6 @@ def fitting(corpus: Corpus, found: Map) -> Map:
     return replace(found, units=found.units[:-1]) if without_pause else found
 
 
-def load_coarse(k: int) -> Units:
-    """(501,) the coarse unit of each unit of the embedded tokeniser; PAUSE = 500 becomes `k`.
-
-    `load_coarse(100)[units]` are units of 0..100, to be de-duplicated again.
-    """
-    return embedded_map(k).units
-
-
 def embedded_map(k: int) -> Map:
     """The groups of the embedded tokeniser's units; `UsageError` if there is none of `k`."""
     path = EMBEDDED / "tokeniser" / f"coarse-{k}.json"

@@ -60,21 +60,19 @@ def k_means(
     k: int,
     *,
     seed: int = 0,
-    passes: int = 50,
-    starts: int = 3,
     report: Callable[[int, float], Any] = lambda start, inertia: None,
 ) -> tuple[Tensor, float]:
-    """Lloyd's algorithm from several seeded random starts: the best centroids and their inertia.
+    """Lloyd's algorithm from three seeded random starts: the best centroids and their inertia.
 
     `points` is (n, width), n >= k; inertia is the mean squared distance of a coordinate. A centroid
     that loses all its points begins again at the point farthest from its own centroid.
     """
     best, best_inertia = points[:k], float("inf")
-    for start in range(starts):
+    for start in range(3):
         generator = torch.Generator().manual_seed(seed + start)
         centroids = points[torch.randperm(len(points), generator=generator)[:k]].clone()
         inertia = float("inf")
-        for _ in range(passes):
+        for _ in range(50):
             nearest, distance = assign(points, centroids)
             counts = torch.bincount(nearest, minlength=k)
             sums = torch.zeros_like(centroids).index_add_(0, nearest, points)

@@ -22,6 +22,7 @@ from slam_core.bits import Units, deduplicate
 from slam_core.errors import SlamError
 
 Table = npt.NDArray[np.int64]  # (phones, units) numbers of frames
+PAIRS = 2000  # readings of one sentence that are compared
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,10 @@ def cluster_purity(table: Table) -> float:
     return float(table.max(1).sum() / table.sum())
 
 
-def chance_pnmi(units: npt.ArrayLike, labels: npt.NDArray[np.str_], seed: int = 0) -> float:
+def chance_pnmi(units: npt.ArrayLike, labels: npt.NDArray[np.str_]) -> float:
     """PNMI after the labels were shuffled: what few frames and many units give by themselves."""
     known = labels != ""
-    shuffled = np.random.default_rng(seed).permutation(labels[known])
+    shuffled = np.random.default_rng(0).permutation(labels[known])
     return pnmi(confusion(np.asarray(units)[known], shuffled))
 
 
@@ -160,10 +161,10 @@ class Distances:
     pairs: int
 
 
-def across_speakers(encoded: Sequence[Encoded], limit: int = 2000) -> Distances | None:
+def across_speakers(encoded: Sequence[Encoded]) -> Distances | None:
     """None if no sentence was read by two speakers, or there is only one such sentence.
 
-    Every pair of speakers of a sentence is compared, at most `limit` pairs (evenly spread); for
+    Every pair of speakers of a sentence is compared, at most `PAIRS` (evenly spread); for
     `other` the second speaker reads the next sentence that it has.
     """
     read: dict[str, dict[str, Units]] = defaultdict(dict)
@@ -174,7 +175,7 @@ def across_speakers(encoded: Sequence[Encoded], limit: int = 2000) -> Distances 
     every = [(s, *pair) for s in sentences for pair in combinations(sorted(read[s]), 2)]
     same: dict[str, list[float]] = defaultdict(list)
     other: dict[str, list[float]] = defaultdict(list)
-    for sentence, first, second in every[:: max(1, -(-len(every) // limit))]:
+    for sentence, first, second in every[:: max(1, -(-len(every) // PAIRS))]:
         at = sentences.index(sentence)
         later = [s for s in sentences[at + 1 :] + sentences[:at] if second in read[s]]
         if later:

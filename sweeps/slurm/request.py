@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from slam_core.errors import UsageError
+from slam_core.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,9 @@ def _set(said: dict[str, Any], key: str, value: str, where: str) -> None:
     elif name == "setup":
         said["setup"] = (*said["setup"], value) if value else ()
     elif name == "extra" or name not in KNOWN:
-        close = difflib.get_close_matches(name, KNOWN, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(
-            f"{where}: no key '{key}'; {hint}there are {', '.join(KNOWN[:-1])}, and extra.NAME "
-            "for any further option of sbatch"
+            f"{where}: no key '{key}'; there are {', '.join(KNOWN[:-1])}, and extra.NAME for any "
+            f"further option of sbatch{did_you_mean(name, KNOWN)}"
         )
     elif not value:
         said.pop(name, None)

@@ -32,7 +32,7 @@ from slam_core.building.unit_files import find_audio
 from slam_core.building.voices import PSEUDO_SPEAKERS, Hibari
 from slam_core.files import write_file
 from slam_core.tokeniser.audio import SUFFIXES, open_audio
-from slam_core.tokeniser.coarse import coarse_map, load_coarse
+from slam_core.tokeniser.coarse import coarse_map, embedded_map
 from slam_core.tokeniser.codebook import fit
 from slam_core.tokeniser.config import DEFAULT, RECIPES
 from slam_core.tokeniser.quality import Alignment, Encoded, read_alignments, report
@@ -168,7 +168,7 @@ def main() -> None:
         rows.append(row | measured(heard, rate, tokeniser.inventory))
         if k == 500 and encoder != "mfcc-25hz":
             own = encoder != "embedded"
-            groups = nested(tokeniser, files, folder, 100) if own else load_coarse(100)
+            groups = nested(tokeniser, files, folder, 100) if own else embedded_map(100).units
             codebook = f"nested in the 500 {'fitted here' if own else 'embedded'}"
             row = {"features": FEATURES[encoder], "k": 100, "codebook": codebook}
             rows.append(row | measured(heard, rate, 101, groups))
