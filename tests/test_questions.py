@@ -165,6 +165,15 @@ def test_downstream_gives_what_the_api_gives(
         same(row["interval"], [drawn.low, drawn.high])
 
 
+def test_accuracies_above_1_are_said_to_be_none(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for c, said in ((1e20, False), (1e40, True)):
+        given = ("--form", "power", "--bootstrap", 0, "--flops", c)
+        assert analysis("downstream", world, "--score", "acc", *given) == 0
+        assert ("above 1 there is no accuracy" in capsys.readouterr().out) == said
+
+
 def test_the_planted_sigmoid_is_found_and_chained(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

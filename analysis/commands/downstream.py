@@ -141,6 +141,8 @@ def downstream(
                 accuracy = f"{row['accuracy']:.4f}"
                 table.add_row(big(row["flops"]), accuracy, between(row["interval"]))
             show(table)
+            if any(max(row["accuracy"], row["interval"].high) > 1 for row in rows):
+                print(f"above 1 there is no accuracy: '{form}' has no ceiling (--form sigmoid has)")
             if form != "power":
                 print("by the loss at the best N and D of approach 3, both steps drawn together")
         print(f"bootstrap: {boot.replicates} replicates, seed {seed}, {boot.failed} failed")
