@@ -123,7 +123,7 @@ class Journal:
 
     def state(self) -> State:
         """The state of the attempt while nobody works on it."""
-        return _ending(self.backwards())
+        return state_of(self.backwards())
 
 
 class Unwritten(Journal):
@@ -139,16 +139,9 @@ TROUBLE = "trouble of the machine"
 ENDS: dict[str, State] = {"done": "done", "diverged": "diverged", "failed": "failed"}
 
 
-def state_of(events: list[Event], held: bool) -> State:
-    """The state of an attempt: what its last ending event says, unless it started again since.
-
-    `held`: a live process holds the run's claim. A killed job is `interrupted` without anybody
-    having written so.
-    """
-    return "running" if held else _ending(reversed(events))
-
-
-def _ending(newest_first: Iterable[Event]) -> State:
+def state_of(newest_first: Iterable[Event]) -> State:
+    """The state of an attempt that nobody works on: what its last ending event says, unless it
+    started again since. A killed job is `interrupted` without anybody having written so."""
     state: State = "missing"
     for event in newest_first:
         if event["event"] in ENDS:

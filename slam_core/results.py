@@ -174,7 +174,7 @@ def fold(run: str, attempt: str, events: list[Event]) -> tuple[Result | None, Cu
     # The last start: before it, nothing was kept.
     start = next((e for e in reversed(events) if e["event"] == "start"), None)
     end = next((e for e in reversed(events) if e["event"] in ENDED), None)
-    if start is None or end is None or state_of(events, held=False) not in ENDED:
+    if start is None or end is None or state_of(reversed(events)) not in ENDED:
         return None, None
     curve, branch = curve_of(run, attempt, events), _branch(events)
     reused: Event = {}

@@ -33,7 +33,6 @@ from slam_core.journal import (
     Journal,
     State,
     Unwritten,
-    state_of,
 )
 from slam_core.models import build, count_parameters
 from slam_core.optim import rate
@@ -114,7 +113,7 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
         except (NoSpace, Followed, Lost):
             raise  # interrupted, not failed: the next start goes on from the last checkpoint
         except Exception as error:
-            if state_of(journal.events(), held=False) in ENDED:
+            if journal.state() in ENDED:
                 raise  # of what came after the end, a sentence that nobody reads
             if _passing(error):
                 with suppress(SlamError):  # a disk may refuse this, too

@@ -112,10 +112,6 @@ def ask_to_stop(attempt: Path, by: str) -> None:
     write_file(attempt / "STOP", by.encode())
 
 
-# Seconds within which signals to stop are one request: from the terminal, and passed on.
-ONCE = 2.0
-
-
 def asked_to_stop(attempt: Path) -> str | None:
     """Who asked the run to stop through its folder, if anybody did."""
     try:

@@ -415,6 +415,7 @@ def without_paths(tree: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
+@lru_cache(maxsize=65_536)
 def resolve(spec: RunSpec) -> RunSpec:
     """`spec` with every None that decides the outcome filled in; idempotent.
 
@@ -422,11 +423,6 @@ def resolve(spec: RunSpec) -> RunSpec:
     checkpoint to start from whose checksum is not. `UsageError` if a corpus, family, or size is
     unknown, or the model is given by both a size and a shape, or by neither.
     """
-    return _resolve(spec)
-
-
-@lru_cache(maxsize=65_536)
-def _resolve(spec: RunSpec) -> RunSpec:
     model, data, budget = spec.model, spec.data, spec.budget
     opened: list[corpora.Corpus] = []
     if model.vocab is None or any(source.revision is None for source in data.sources):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
-from slam_core.journal import OUT_OF_MEMORY, TROUBLE, Journal, state_of
+from slam_core.journal import OUT_OF_MEMORY, TROUBLE, Journal
 from slam_core.spec import read_spec, resolve
 from slam_core.training import prefix
 
@@ -65,7 +65,7 @@ def _run(spec: Any, home: Path, act: dict[str, Any], asked: list[int], retry: bo
         Journal(scratch.new_attempt(act["stage"])).write("stopped", reason="asked", by="SIGTERM")
         return 75
     tried = scratch.attempts(spec.id)
-    state = state_of(Journal(tried[-1]).events(), held=False) if tried else "missing"
+    state = Journal(tried[-1]).state() if tried else "missing"
     if state == "done":
         return 0
     if state == "failed" and not retry:

@@ -181,7 +181,7 @@ def test_no_clip_lets_a_gradient_pass(tiny_spec: RunSpec, tmp_path: Path) -> Non
 def test_a_second_signal_ends_a_run_that_cannot_stop_unless_it_is_the_same_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scratch, "ONCE", 0.2)
+    monkeypatch.setattr("slam_core.training.stops.ONCE", 0.2)
     child = os.fork()
     if not child:
         with stop_requests() as asked:

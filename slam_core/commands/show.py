@@ -33,7 +33,7 @@ def show(
         "attempts": [folder.name for folder in tried],
         "spec": latest.get("start", {}).get("spec"),
         "progress": latest.get("progress"),
-        "end": latest.get(state_of(events, held=False)),
+        "end": latest.get(state_of(reversed(events))),
         # Once each: every start writes its own.
         "notes": list(dict.fromkeys(e["text"] for e in events if e["event"] == "note")),
         "scores": [

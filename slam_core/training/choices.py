@@ -38,7 +38,7 @@ class Choices:
         context: int,
         eos: int,
         seed: int,
-        max_auto_bleu: float | None = None,
+        max_auto_bleu: float = 1.0,
     ):
         if pairs.manifest.inventory != inventory:
             raise UsageError(
@@ -115,14 +115,14 @@ class PlannedPairs:
     mean_units: float
 
 
-def planned_pairs(name: str, max_auto_bleu: float | None, context: int) -> PlannedPairs:
+def planned_pairs(name: str, max_auto_bleu: float, context: int) -> PlannedPairs:
     """Of the set as it is on disk; read again if its manifest is another."""
     folder = find_pairs(name)
     return _planned(folder, (folder / "pairs.json").stat().st_mtime_ns, max_auto_bleu, context)
 
 
 @lru_cache(maxsize=64)
-def _planned(folder: Path, changed: int, max_auto_bleu: float | None, context: int) -> PlannedPairs:
+def _planned(folder: Path, changed: int, max_auto_bleu: float, context: int) -> PlannedPairs:
     pairs = open_pairs(folder)
     choices = Choices(
         pairs,
@@ -137,9 +137,9 @@ def _planned(folder: Path, changed: int, max_auto_bleu: float | None, context: i
     return PlannedPairs(pairs.manifest, float(f"{choices.units:.6g}"))
 
 
-def kept(pairs: Sequence[Pair], max_auto_bleu: float | None) -> list[Pair]:
-    """The pairs that repeat themselves no more than that, measured on units; all for None or 1."""
-    if max_auto_bleu is None or max_auto_bleu >= 1:
+def kept(pairs: Sequence[Pair], max_auto_bleu: float) -> list[Pair]:
+    """The pairs that repeat themselves no more than that, measured on units; all for 1."""
+    if max_auto_bleu >= 1:
         return list(pairs)
     return [pair for pair in pairs if Preference(pair, "").repetition("units") <= max_auto_bleu]
 

@@ -15,8 +15,8 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
 
-from slam_core import scratch
 from slam_core.training.distributed import PATIENCE
+from slam_core.training.stops import ONCE
 
 GRACE = 30.0  # seconds that the others have once a process has ended badly; PATIENCE, if well
 
@@ -106,7 +106,7 @@ def _passed_on(ranks: Sequence[ForkProcess]) -> Iterator[None]:
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         told.append(time.monotonic())
-        insists = told[-1] - told[0] > scratch.ONCE
+        insists = told[-1] - told[0] > ONCE
         for one in ranks:
             if one.is_alive() and one.pid is not None:
                 os.kill(one.pid, signal.SIGKILL if insists else number)
