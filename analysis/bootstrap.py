@@ -34,7 +34,7 @@ Intervals are percentile intervals. Replicates whose fit failed are left out and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar, get_args
 
@@ -78,6 +78,13 @@ class Bootstrap(Generic[T]):
     failed: int
     kind: str
     seed: int
+
+    @classmethod
+    def of(cls, fits: Iterable[T], good: Iterable[bool], kind: str, seed: int) -> Bootstrap[T]:
+        """Of the fits that are good; the others failed."""
+        every = list(zip(fits, good, strict=True))
+        kept = tuple(fit for fit, fine in every if fine)
+        return cls(kept, len(every) - len(kept), kind, seed)
 
     @property
     def replicates(self) -> int:
@@ -174,7 +181,7 @@ def of_parametric(
     unknowns = 5 - fitted.tied - (fitted.entropy is not None)
     weights = draws(points, replicates, seed, scheme, unknowns)
     laws, converged = parametric.refit(points, fitted, weights)
-    kept = tuple(law for law, good in zip(laws, converged, strict=True) if good and law.has_optimum)
+    good = converged & np.array([law.has_optimum for law in laws])
     several = any(len(cell) > 1 for cell in points.cells)
     whole = "cells with all their seeds" if several else "runs"
     kind = {
@@ -182,7 +189,7 @@ def of_parametric(
         "runs": whole,
         "hierarchical": "sizes, then seeds",
     }[scheme]
-    return Bootstrap(kept, replicates - len(kept), kind, seed)
+    return Bootstrap.of(laws, good, kind, seed)
 
 
 def of_envelope(

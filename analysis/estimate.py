@@ -133,9 +133,7 @@ def _other(module: Any, fitted: Any, unknowns: int, points: Points, options: Opt
         return fitted, None
     weights = bootstrap.draws(points, options.replicates, options.seed, options.scheme, unknowns)
     laws, good = module.refit(points, fitted, weights)
-    kept = tuple(law for law, fine in zip(laws, good, strict=True) if fine)
-    failed = options.replicates - len(kept)
-    return fitted, Bootstrap(kept, failed, options.scheme, options.seed)
+    return fitted, Bootstrap.of(laws, good, options.scheme, options.seed)
 
 
 # The forms that approach 3 can fit: of fresh data, of repeated data (Muennighoff et al. 2023), of

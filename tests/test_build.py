@@ -78,7 +78,7 @@ def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
     assert made.revision in corpus("info", tmp_path / "out1").output
 
 
-def test_a_data_set_is_built_from_its_utterances(recordings: Path, tmp_path: Path) -> None:
+def test_a_data_set_is_built_from_its_utterances(tmp_path: Path) -> None:
     """A manifest with an excerpt and a bad line: splits and speakers are its own, in any order."""
     clips = [f"{path}" for path in CLIPS[:3]]
     rows = [

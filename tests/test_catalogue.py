@@ -57,7 +57,7 @@ def test_a_file_whose_name_has_a_space_is_quoted_in_the_next_command(
     assert f"next: python -m sweeps launch '{spaced}' --on local" in capsys.readouterr().out
 
 
-def test_what_is_no_study_is_said(mine: Path, tmp_path: Path) -> None:
+def test_what_is_no_study_is_said(mine: Path) -> None:
     with pytest.raises(UsageError, match=r"no study 'dmo'; there are .* did you mean 'demo'\?"):
         find("dmo")
     with pytest.raises(UsageError, match=r"there is no file 'none\.py'"):

@@ -431,7 +431,7 @@ def test_figures_are_chosen_by_name(fits: Fits, tmp_path: Path) -> None:
         figures.write_all(fits, LAW, tmp_path, tmp_path, ["surfaces"])
 
 
-def test_the_literature_is_drawn_without_any_fit(fits: Fits, tmp_path: Path) -> None:
+def test_the_literature_is_drawn_without_any_fit(tmp_path: Path) -> None:
     files = figures.published_figure(tmp_path)
     assert sorted(path.name for path in files) == [
         f"literature.{kind}" for kind in ("json", "pdf", "png")

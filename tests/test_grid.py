@@ -107,7 +107,7 @@ def test_sizes_around_the_optimum_of_a_published_law(base: RunSpec) -> None:
         IsoFlop(name="s", base=base, budgets=(1e12,), sizes=around).runs()
 
 
-def test_a_prior_is_one_law(base: RunSpec) -> None:
+def test_a_prior_is_one_law() -> None:
     with pytest.raises(ValidationError, match="no law 'cuervo'; there are cuervo-speech, "):
         Around(law="cuervo", factors=(1,))
     with pytest.raises(ValidationError, match="has its own constants"):
@@ -218,9 +218,7 @@ def test_grid_crosses_and_zips(base: RunSpec) -> None:
     assert (spec.model.layers, spec.model.width, spec.optim.lr) == (2, 32, 3e-3)
 
 
-def test_grid_labels_stay_apart_and_values_may_be_parts_of_a_spec(
-    base: RunSpec, tiny_corpus: Path
-) -> None:
+def test_grid_labels_stay_apart_and_values_may_be_parts_of_a_spec(base: RunSpec) -> None:
     weights = Grid(
         name="w",
         base=base.but({"model.size": "20k"}),

@@ -91,9 +91,7 @@ def test_a_run_among_neighbours_does_not_set_the_times(study: Grid, tmp_path: Pa
     assert [run.hours for run in plan(study, tmp_path).runs] == pytest.approx([0.01] * 3)
 
 
-def test_hours_are_of_one_device_where_several_trained_a_run(
-    study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_hours_are_of_one_device_where_several_trained_a_run(study: Grid, tmp_path: Path) -> None:
     finish(next(iter(study.runs().values())), processes=4)
     collect(tmp_path)
     planned = plan(study, tmp_path)
@@ -353,9 +351,7 @@ def test_epochs_of_words_are_not_told(study: Grid, tmp_path: Path) -> None:
     assert run.record()["epochs"] is None
 
 
-def test_unknown_study_and_place(
-    study: Grid, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_study_and_place(study: Grid, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "toi"]) == 2
     said = capsys.readouterr().err
     assert "no study 'toi'; there are " in said

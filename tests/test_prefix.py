@@ -298,9 +298,7 @@ def test_a_damaged_state_is_mended_by_who_leaves_it_again(trunk: RunSpec, slam_o
     prefix.origin(state)
 
 
-def test_a_state_that_cannot_be_left_stops_nobody(
-    trunk: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_that_cannot_be_left_stops_nobody(trunk: RunSpec, slam_out: Path) -> None:
     slam_out.mkdir()
     prefix.root().write_text("in the way")
     said: list[str] = []

@@ -292,7 +292,6 @@ def test_units_of_another_tokeniser_are_not_scored(
 def test_a_score_cut_short_is_completed(
     spec_file: Path,
     tiny_spec: RunSpec,
-    tiny_corpus: Path,
     tmp_path: Path,
     slam_out: Path,
     capsys: pytest.CaptureFixture[str],

@@ -531,9 +531,7 @@ def test_two_drivers_are_not_let_at_one_search(
     assert "is a search: python -m sweeps search toy --on local" in capsys.readouterr().err
 
 
-def test_a_hopeless_run_is_pruned_in_another_process(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hopeless_run_is_pruned_in_another_process(toy: Toy) -> None:
     """The runs are adopted from a driver that was killed: nothing but files connects the two."""
     good = Grid(name="good", base=toy.base, cross={"optim.lr": (0.008, 0.01, 0.012, 0.014)})
     place = Local(2, door="stand_in_door", preload=())

@@ -94,7 +94,7 @@ def test_a_job_that_its_machine_let_down_is_submitted_again(
 
 
 def test_a_completed_job_is_given_time_to_be_seen_on_a_network_file_system(
-    lost: Callable[[str, str], Ending], tiny_spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+    lost: Callable[[str, str], Ending], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its journal and its last word, of which another host may be shown none for a while."""
     looks = 0

@@ -204,9 +204,7 @@ def test_the_study_takes_as_long_as_its_longest_run(study: Grid, tmp_path: Path)
     assert Looks(study, tmp_path).look().eta is None  # nothing runs
 
 
-def test_each_look_reads_what_is_new(
-    study: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_look_reads_what_is_new(study: Grid, tmp_path: Path) -> None:
     first, second, *_ = study.runs().values()
     journal = begin(first)
     looks = Looks(study, tmp_path / "results")

@@ -255,7 +255,7 @@ def test_a_manifest_of_ones_own(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ("id\na\n", "line 1: there is no column audio"),
+        ("id\na\n", "has no column audio; it has id"),
         ("id,audio\na,none.wav\n", r"line 2, column audio: there is no file .*none\.wav"),
         ("id,audio\na,x.wav\na,x.wav\n", "line 3, column id: 'a' is in line 2 too"),
         ("id,audio\n,x.wav\n", "line 2, column id: it is empty"),

@@ -137,12 +137,7 @@ def _metric(name: str, words: str, items: int, points: Points | None) -> Numbers
     rng = np.random.default_rng(0)
     drawn = rng.binomial(items, q, size=(_REPLICATES, len(q))) / items
     laws, good = downstream.refit(c, drawn, fitted)
-    boot = Bootstrap(
-        tuple(law for law, fine in zip(laws, good, strict=True) if fine),
-        int((~good).sum()),
-        "items",
-        0,
-    )
+    boot = Bootstrap.of(laws, good, "items", 0)
     gamma = boot.reflected(lambda law: law.params["gamma"], fitted.law)
 
     def point(at: float) -> Numbers:

@@ -102,6 +102,4 @@ def bootstrap(
     else:
         laws, good = parametric.refit(points.where(first), law_fit, weights[:, first])
     metrics, fine = downstream.refit(x, q, metric_fit, weights[:, had], items)
-    pairs = zip(laws, metrics, good & fine, strict=True)
-    kept = tuple(Chain(law, metric) for law, metric, both in pairs if both)
-    return Bootstrap(kept, replicates - len(kept), f"{scheme}, for both steps", seed)
+    return Bootstrap.of(map(Chain, laws, metrics), good & fine, f"{scheme}, for both steps", seed)

@@ -195,8 +195,7 @@ def bootstrap(
         rng = np.random.default_rng(seed)
         drawn = rng.binomial(items.astype(int), q, size=(replicates, len(q))) / items
         laws, good = refit(x, drawn, fitted, items=items)
-    kept = tuple(law for law, fine in zip(laws, good, strict=True) if fine)
-    return Bootstrap(kept, replicates - len(kept), scheme, seed)
+    return Bootstrap.of(laws, good, scheme, seed)
 
 
 def standard_error(q: Floats | float, items: Floats | float) -> Floats:

@@ -10,20 +10,21 @@ github.com/zerospeech/zerospeech2021, zerospeech2021/lexical.py and syntactic.py
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from slam_core.benchmarks.pairs import AudioPair, Clip, stem
 from slam_core.errors import SlamError, UsageError
+from slam_core.formats.lines import csv_lines
+
+Row = dict[str, str]
 
 
 def swuggy(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     """Words against non-words; the group is the band of the word's frequency in LibriSpeech."""
     gold = _gold(folder, "lexical")
     for key, right, wrong in _pairs(gold, ("id", "voice"), needed=("id",)):
-        yield _pair(folder, gold, key, _band(right), (right, wrong), right.row["id"])
+        yield _pair(folder, gold, key, _band(right, gold), (right, wrong), right["id"])
 
 
 def sblimp(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
@@ -32,13 +33,7 @@ def sblimp(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     keys = ("type", "subtype", "id", "voice")
     for key, right, wrong in _pairs(gold, keys, needed=("type", "subtype", "id")):
         group = "/".join(key.split("/")[:2])
-        yield _pair(folder, gold, key, group, (right, wrong), f"{group}/{right.row['id']}")
-
-
-@dataclass(frozen=True)
-class _Line:
-    where: str
-    row: dict[str, str]
+        yield _pair(folder, gold, key, group, (right, wrong), f"{group}/{right['id']}")
 
 
 def _gold(folder: Path, task: str) -> Path:
@@ -53,57 +48,44 @@ def _gold(folder: Path, task: str) -> Path:
 
 def _pairs(
     gold: Path, keys: Sequence[str], needed: Sequence[str]
-) -> Iterator[tuple[str, _Line, _Line]]:
+) -> Iterator[tuple[str, Row, Row]]:
     """Each key with its correct and its incorrect line, in the order of the keys."""
-    sides: dict[str, dict[str, _Line]] = {}
-    for line in _lines(gold, ("filename", "correct", *needed)):
-        key = "/".join(line.row[k] for k in keys if k in line.row)
-        correct = line.row["correct"]
+    sides: dict[str, dict[str, Row]] = {}
+    for where, row in csv_lines(gold, ("filename", "correct", *needed)):
+        if not row["filename"]:
+            raise SlamError(f"{where}: filename is empty: copy {gold.name} again")
+        key = "/".join(row[k] for k in keys if k in row)
+        correct = row["correct"]
         if correct not in ("0", "1"):
-            raise SlamError(f"{line.where}: correct is {correct!r}: it must be 0 or 1")
+            raise SlamError(f"{where}: correct is {correct!r}: it must be 0 or 1")
         held = sides.setdefault(key, {})
         if correct in held:
-            raise SlamError(f"{line.where}: pair {key} has a line with correct {correct} already")
-        held[correct] = line
+            raise SlamError(f"{where}: pair {key} has a line with correct {correct} already")
+        held[correct] = row
     for key, held in sorted(sides.items()):
         if len(held) < 2:
-            (line,) = held.values()
-            raise SlamError(f"{line.where}: pair {key} has no other line: copy {gold.name} again")
+            raise SlamError(f"{gold}: pair {key} has one line and no other: copy {gold.name} again")
         yield key, held["1"], held["0"]
 
 
-def _lines(gold: Path, needed: Sequence[str]) -> Iterator[_Line]:
-    try:
-        with gold.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, strict=True)
-            header = table.fieldnames or []
-            if missing := [name for name in needed if name not in header]:
-                raise SlamError(f"{gold} has no column {', '.join(missing)}: it has {header}")
-            for row in table:
-                where = f"{gold}, line {table.line_num}"
-                if None in row or None in row.values() or not row["filename"]:
-                    raise SlamError(f"{where} does not fit the header: copy {gold.name} again")
-                yield _Line(where, row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SlamError(f"{gold} is no UTF-8 CSV ({error}): copy it again") from None
-
-
 def _pair(
-    folder: Path, gold: Path, key: str, group: str, lines: tuple[_Line, _Line], cluster: str
+    folder: Path, gold: Path, key: str, group: str, rows: tuple[Row, Row], cluster: str
 ) -> AudioPair:
     inside = gold.parent.relative_to(folder)
-    right, wrong = (Clip(inside / f"{stem(Path(line.row['filename']))}.wav") for line in lines)
+    right, wrong = (Clip(inside / f"{stem(Path(row['filename']))}.wav") for row in rows)
     return AudioPair(key, group, None, right, wrong, cluster=cluster)
 
 
-def _band(line: _Line) -> str:
+def _band(row: Row, gold: Path) -> str:
     """The bands of the challenge: oov, 1-5, 6-20, 21-100, >100 occurrences; '' if not told."""
-    text = line.row.get("frequency", "")
+    text = row.get("frequency", "")
     if not text:
         return ""
     try:
         count = float(text)
     except ValueError:
-        raise SlamError(f"{line.where}: frequency is {text!r}: it must be a number") from None
+        raise SlamError(
+            f"{gold}: the frequency of word {row['id']} is {text!r}: it must be a number"
+        ) from None
     bands = ((1, "oov"), (5, "1-5"), (20, "6-20"), (100, "21-100"))
     return next((name for most, name in bands if count < most), ">100")

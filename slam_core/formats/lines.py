@@ -1,13 +1,14 @@
-"""JSON lines as others write them: what is damaged is named, with its file and line."""
+"""JSON lines and CSV as others write them: what is damaged is named, with its file and line."""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -77,6 +78,29 @@ def json_files(source: Path) -> list[Path]:
     if not files or not files[0].is_file():
         raise UsageError(f"{source} is no .jsonl file and no folder with some: nothing to import")
     return files
+
+
+def csv_lines(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """("<file>, line <n>", row) of each line below the header, which has the columns needed."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            header = table.fieldnames or []
+            if missing := [name for name in needed if name not in header]:
+                raise SlamError(
+                    f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}"
+                )
+            for row in table:
+                where = f"{path}, line {table.line_num}"
+                if None in row or None in row.values():
+                    raise SlamError(
+                        f"{where}: there are more or fewer values than columns: quote commas"
+                    )
+                yield where, row
+    except UnicodeDecodeError:
+        raise SlamError(f"{path} is not UTF-8: save the file as UTF-8") from None
+    except csv.Error as error:
+        raise SlamError(f"{path} is no CSV ({error}): mend it or save it again") from None
 
 
 def unique(things: Iterable[N], what: str, remedy: str) -> Iterator[N]:

@@ -8,14 +8,21 @@ else a checksum of the id decides; `start` and `end` are seconds in the file.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from slam_core.building.splits import drawn
 from slam_core.errors import SlamError, UsageError
-from slam_core.formats.lines import Record, json_lines, seconds_of, shown, split_in, text_of
+from slam_core.formats.lines import (
+    Record,
+    csv_lines,
+    json_lines,
+    seconds_of,
+    shown,
+    split_in,
+    text_of,
+)
 from slam_core.formats.utterances import Place, Utterance
 
 COLUMNS = ("id", "audio", "split", "speaker", "text", "start", "end")
@@ -65,26 +72,8 @@ def _records(path: Path) -> Iterator[tuple[str, Record]]:
     if path.suffix.lower() != ".csv":
         yield from json_lines(path)
         return
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, strict=True)
-            header = table.fieldnames or []
-            if missing := [name for name in COLUMNS[:2] if name not in header]:
-                raise SlamError(
-                    f"{path}, line 1: there is no column {' or '.join(missing)}; columns are "
-                    f"{', '.join(COLUMNS)}, the first two needed"
-                )
-            for row in table:
-                where = f"{path}, line {table.line_num}"
-                if None in row or None in row.values():
-                    raise SlamError(
-                        f"{where}: there are more or fewer values than columns: quote commas"
-                    )
-                yield where, {name: _number(row, name, where) for name in header}
-    except UnicodeDecodeError:
-        raise SlamError(f"{path} is not UTF-8: save the file as UTF-8") from None
-    except csv.Error as error:
-        raise SlamError(f"{path} is no CSV ({error}): mend it or save it again") from None
+    for where, row in csv_lines(path, COLUMNS[:2]):
+        yield where, {name: _number(row, name, where) for name in row}
 
 
 def _number(row: dict[str, Any], name: str, where: str) -> Any:

@@ -67,9 +67,8 @@ class Reading:
 
 
 def read_documents(source: Path, reading: Reading) -> Iterator[Encoded]:
-    """The documents of a .jsonl(.gz) file or of all in a folder, one line in memory at a time.
-
-    SlamError names the line that is wrong.
+    """The documents of a .jsonl(.gz) or .parquet file or of all in a folder, a few lines in memory
+    at a time. SlamError names the line that is wrong.
     """
     files = _files(source)
     several = len(files) > 1
