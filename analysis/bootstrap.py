@@ -181,7 +181,7 @@ def of_parametric(
     unknowns = 5 - fitted.tied - (fitted.entropy is not None)
     weights = draws(points, replicates, seed, scheme, unknowns)
     laws, converged = parametric.refit(points, fitted, weights)
-    good = converged & np.array([law.has_optimum for law in laws])
+    good = converged & np.array([law.has_optimum for law in laws], dtype=bool)
     several = any(len(cell) > 1 for cell in points.cells)
     whole = "cells with all their seeds" if several else "runs"
     kind = {
