@@ -158,6 +158,7 @@ class Kind(NamedTuple):
     what: str  # has them
     inventory: int | None
     tokeniser: str | None  # its revision
+    named: tuple[str, float] | None = None  # its name, and its frames a second
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,7 @@ class Corpus:
     @property
     def kind(self) -> Kind:
         """Of its units."""
-        made_by = self.manifest.provenance.get("tokeniser_revision")
-        return Kind(f"corpus {self.name}", self.inventory, made_by)
+        return kind_of(f"corpus {self.name}", self.manifest)
 
     @property
     def eos(self) -> int:
@@ -377,6 +377,12 @@ def one_inventory(opened: Sequence[Corpus]) -> int:
     return opened[0].inventory
 
 
+def kind_of(what: str, manifest: Manifest) -> Kind:
+    """What the manifest of a corpus tells of its units."""
+    revision = manifest.provenance.get("tokeniser_revision")
+    return Kind(what, manifest.inventory, revision, (manifest.tokeniser, manifest.rate))
+
+
 def refuse_other_units(
     mine: Kind,
     others: Iterable[Kind],
@@ -384,15 +390,21 @@ def refuse_other_units(
 ) -> None:
     """`UsageError` if units are of another tokeniser than others, as far as both are known.
 
-    Two tokenisers may have equally many units, which mean other sounds: then only revisions tell.
+    Two tokenisers may have equally many units, which mean other sounds: then only revisions tell,
+    or their names and rates.
     """
-    what, inventory, tokeniser = mine
-    for other, ids, revision in others:
+    what, inventory, tokeniser, named = mine
+    for other, ids, revision, theirs in others:
         if None not in (inventory, ids) and inventory != ids:
             raise UsageError(f"{what} has {inventory} unit ids, {other} has {ids}: {remedy}")
         if None not in (tokeniser, revision) and tokeniser != revision:
             raise UsageError(
                 f"{what} has units of tokeniser {tokeniser}, {other} of {revision}: {remedy}"
+            )
+        if named and theirs and named != theirs:
+            raise UsageError(
+                f"{what} has units of tokeniser {named[0]} at {named[1]:g} frames a second, "
+                f"{other} of {theirs[0]} at {theirs[1]:g}: {remedy}"
             )
 
 

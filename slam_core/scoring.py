@@ -13,8 +13,16 @@ import numpy.typing as npt
 from torch import nn
 
 from slam_core import scratch
-from slam_core.corpora import Corpus, Kind, Manifest, is_corpus, open_corpus, refuse_other_units
-from slam_core.errors import SlamError, UsageError
+from slam_core.corpora import (
+    Corpus,
+    Kind,
+    Manifest,
+    is_corpus,
+    kind_of,
+    open_corpus,
+    refuse_other_units,
+)
+from slam_core.errors import SlamError
 from slam_core.evaluate import accuracies, metrics_of, pair_nlls, validation
 from slam_core.files import write_file
 from slam_core.journal import Journal
@@ -92,21 +100,17 @@ def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpe
     trained on, and of the same tokeniser, as far as that is known: by revision or, of corpora that
     are here, by name and rate, as in a mix."""
     vocab = spec.model.vocab or 0
-    kind = Kind(what, made.inventory, made.provenance.get("tokeniser_revision"))
+    if isinstance(made, PairsManifest):
+        kind = Kind(what, made.inventory, made.provenance.get("tokeniser_revision"))
+    else:
+        kind = kind_of(what, made)
     trained_on = [Kind(f"run {run}", vocab - spec.data.further_ids, None)]
     for name, revision in tokenisers_of(run, spec).items():
         trained_on.append(Kind(f"corpus {name}", None, revision))
-    refuse_other_units(kind, trained_on)
-    if isinstance(made, PairsManifest):
-        return vocab
     for corpus in _corpora_here(spec):
-        theirs = corpus.manifest
-        if (theirs.tokeniser, theirs.rate) != (made.tokeniser, made.rate):
-            raise UsageError(
-                f"{what} has units of tokeniser {made.tokeniser} at {made.rate:g} frames a second, "
-                f"corpus {corpus.name}, which run {run} was trained on, of {theirs.tokeniser} at "
-                f"{theirs.rate:g}: they go together only if one tokeniser makes both"
-            )
+        its = f"corpus {corpus.name}, which run {run} was trained on,"
+        trained_on.append(kind_of(its, corpus.manifest))
+    refuse_other_units(kind, trained_on)
     return vocab
 
 
