@@ -155,7 +155,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        said = "".join(f",{field.rpartition('.')[2]}={brief(value)}" for field, value in self.tuned)
+        said = "".join(
+            f",{field.rpartition('.')[2]}={as_word(value)}" for field, value in self.tuned
+        )
         return f"{key(self.setting, self.arm)}{said},s{self.seed}"
 
 
@@ -279,7 +281,7 @@ def key(setting: str, arm: str) -> str:
     return f"{setting}: {arm}" if setting else arm
 
 
-def brief(value: Any) -> str:
+def as_word(value: Any) -> str:
     """A tuned value, as labels and tables say it."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.declare import GENERATED, LOSSES, brief, key
+from ablations.declare import GENERATED, LOSSES, as_word, key
 from analysis.ablate.effects import Effect, Interaction, Items
 from analysis.ablate.significance import Estimate
 from sweeps.table import fixed, table, two
@@ -185,7 +185,7 @@ class Table:
 
 
 def _tuned(tuned: tuple[tuple[str, Any], ...]) -> str:
-    said = ", ".join(f"{field.rpartition('.')[2]} {brief(value)}" for field, value in tuned)
+    said = ", ".join(f"{field.rpartition('.')[2]} {as_word(value)}" for field, value in tuned)
     return f" ({said})" if said else ""
 
 

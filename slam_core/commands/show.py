@@ -73,13 +73,9 @@ def _lines(
     if (error := (facts["end"] or {}).get("error")) is not None:
         yield "failed", error
     for name, value in validated.items():
-        yield (
-            "validation",
-            (
-                f"{name} {_within(value['nll'], value.get('stderr'), 4)} nats per unit, "
-                f"{in_words(value['nll'], rates.get(name))}"
-            ),
-        )
+        nll, others = value["nll"], in_words(value["nll"], rates.get(name))
+        found = _within(nll, value.get("stderr"), 4)
+        yield "validation", f"{name} {found} nats per unit, {others}"
     for score in facts["scores"]:
         found = _within(score["value"], score["stderr"], 3)
         yield "score", f"{score['benchmark']} {score['metric']} {found}"
