@@ -31,7 +31,7 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist worksteal  # on two cores: the slow ones wait
+	$(BIN)/pytest -n 3 --dist worksteal --hypothesis-profile ci  # on two cores: the slow ones wait
 
 clean:
 	rm -rf .venv build *.egg-info

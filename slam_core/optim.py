@@ -91,7 +91,7 @@ def plateau(optim: Optim, total: int) -> int:
         return 0
     end = 1 - optim.decay if optim.schedule in COOLED else 1.0
     step = min(total, math.ceil(end * total) + 1)
-    while step / total > end:
+    while SCHEDULES[optim.schedule](optim, step / total, 0.0) < 1:
         step -= 1
     return step
 

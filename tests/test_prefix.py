@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import numbers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from test_kill_run import train_in_a_child
@@ -88,6 +88,7 @@ def same(spec: RunSpec, reference: Any) -> None:
     warmup=st.integers(0, 6),
     draw=st.randoms(use_true_random=False),
 )
+@example([20, 20], [0.5, 0.55], ["wsd", "wsd"], 1.0, 0, random.Random(0))  # 9 / 20 > 1 - 0.55
 def test_two_budgets_have_one_rate_until_the_first_cools_down(
     totals: list[int],
     decays: list[float],
