@@ -19,7 +19,7 @@ from sweeps.plan import plan
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    *("README.md", "CONTRIBUTING.md", "results/README.md", "THIRD_PARTY.md"),
+    *("README.md", "CONTRIBUTING.md", "results/README.md", "results/FINDINGS.md", "THIRD_PARTY.md"),
     *("ablations/README.md", "analysis/README.md", "slam_core/README.md", "sweeps/README.md"),
 ]
 GROUPS = ("corpus", "tokeniser", "benchmark", "preferences")
