@@ -2,8 +2,8 @@
 
 With log-probabilities of an end given its prompt, the margin of a pair is
     m = (log p(chosen) - log ref(chosen)) - (log p(rejected) - log ref(rejected)).
-The reference is the model that the run starts from, so m is 0 and DPO's loss ln 2 at the start;
-nearly so with `model.dropout`, which the model that is trained has, and the reference has not.
+The reference is the model that the run starts from, so m is 0 and DPO's loss ln 2 at the start.
+Neither has dropout, whatever `model.dropout` says of the stage before.
 """
 
 from __future__ import annotations

@@ -190,7 +190,10 @@ def _attempt(
 ) -> State:
     if spec.own_way:
         world.lead(lambda: _check(spec, folder))
-    model: nn.Module = build(spec.model, spec.data.context, spec.seed)
+    shape = spec.model
+    if spec.dpo:  # as in TRL: the reference has no dropout, so the policy has none
+        shape = shape.model_copy(update={"dropout": 0.0})
+    model: nn.Module = build(shape, spec.data.context, spec.seed)
     counted = count_parameters(model)
     if counted != spec.counts.total:
         raise SlamError(
