@@ -75,6 +75,38 @@ def test_a_cancelled_job_is_not_submitted_again_though_slurm_has_forgotten_it(
     assert lost(listed, "CANCELLED by 1000") == Ending("interrupted", "job 1 was cancelled")
 
 
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("then", ["CANCELLED", "PENDING"])
+def test_a_job_that_was_cancelled_just_before_a_launch_is_submitted_again(
+    then: str, detach: bool, tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM lists it as completing for as long as it cleans up, and so one that is requeued."""
+    job, said, looks = Job(tiny_spec.id, "toy", tiny_spec, 1.0), list[str](), 0
+    batch = new_batch(Order("door", str(slam_out), ".", 0, (job.run,), ((),)))
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        Journal(scratch.new_attempt(job.run)).write("done")
+        return [Task("8", batch, "PENDING", "", "")]
+
+    def ask(*command: str) -> str:
+        nonlocal looks
+        looks += 1
+        states = ["COMPLETING", "COMPLETING", then, then, "CANCELLED"]
+        return f"7|{states[min(looks, 5) - 1]}||None|{batch.name}\n"
+
+    monkeypatch.setattr(control, "ask", ask)
+    monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+    monkeypatch.setattr(launch, "POLL", 0.01)
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    lines = Lines("toy", [job], said.append)
+    endings = launch.Launch([job], lines, submit, 1, None, 0.0, detach).work()
+    assert said[0] == "with SLURM already: 1 run (1 about to end, and to begin again)"
+    again = then == "CANCELLED"
+    assert ("submitted 1 run as job 8" in said) == again
+    wanted = Ending("done") if again else Ending("interrupted", "job 7 was cancelled")
+    assert endings == ({} if detach else {job.run: wanted})
+
+
 def test_a_job_of_which_nothing_is_known_is_tried_again(
     lost: Callable[[str, str], Ending], monkeypatch: pytest.MonkeyPatch
 ) -> None:

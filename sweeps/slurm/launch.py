@@ -29,11 +29,14 @@ TURN = "slurm-turn"  # the claim that a launch holds while it looks and submits
 
 @dataclass
 class _Sent:
-    """A job in SLURM's hands, `since` when, and `over` when (seconds of the monotonic clock)."""
+    """A job in SLURM's hands, `since` when, and `over` when (seconds of the monotonic clock).
+
+    `dying`: it was about to end when it was found, say cancelled just before."""
 
     job: Job
     task: Task
     since: float
+    dying: bool
     started: bool = False
     over: float | None = None
 
@@ -75,7 +78,8 @@ class Launch:
                     raise
             looked = time.monotonic()
             while (jobs.waiting or self.sent or jobs.elsewhere) and not self.stops:
-                if self.detach and all(job.spec.parent for job in jobs.waiting):
+                dying = any(one.dying for one in self.sent.values())
+                if self.detach and not dying and all(job.spec.parent for job in jobs.waiting):
                     break
                 time.sleep(POLL)
                 self.watcher.tick()
@@ -135,6 +139,7 @@ class Launch:
             elif one.started and task.state == "PENDING":
                 self.watcher.note(f"{one.job.label} ({one.job.run}) is {task}")
             one.started = task.works or (one.started and task.state != "PENDING")
+            one.dying = one.dying and task.leaves
             return
         state, end = scratch.state(one.job.run), one.task.batch.end(one.task.index)
         one.over = one.over or time.monotonic()
@@ -150,6 +155,8 @@ class Launch:
         how = _how(one.task.job, task) if end is None and state not in ENDED else ""
         if state in ENDED:
             self.jobs.end(job, Ending(state))
+        elif one.dying:
+            self.jobs.waiting.append(job)  # what ended it came before this launch was asked for it
         elif how == "CANCELLED":
             self._cancelled[job.run] = one.task.job
             self.jobs.waiting.append(job)
@@ -196,8 +203,10 @@ class Launch:
             wanted = {job.run for job in jobs.waiting}
             control.end([task for task in known if task.stuck and task.run in wanted])
             waiting, jobs.waiting = jobs.waiting, []
-            if adopted := sum(job.run in live for job in waiting):
-                self.watcher.note(f"with SLURM already: {_runs(adopted)}")
+            if adopted := [live[job.run] for job in waiting if job.run in live]:
+                dying = sum(task.leaves for task in adopted)
+                again = f" ({dying} about to end, and to begin again)" if dying else ""
+                self.watcher.note(f"with SLURM already: {_runs(len(adopted))}{again}")
             for job in waiting:
                 if task := live.get(job.run):
                     self._cancelled.pop(job.run, None)
@@ -212,7 +221,7 @@ class Launch:
 
     def _hold(self, job: Job, task: Task) -> _Sent:
         self.batches[task.batch.name] = task.batch
-        self.sent[job.run] = _Sent(job, task, time.monotonic())
+        self.sent[job.run] = _Sent(job, task, time.monotonic(), task.leaves)
         return self.sent[job.run]
 
     def _submit(self, room: int) -> None:
