@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import stat
 from dataclasses import asdict, dataclass
@@ -99,10 +100,8 @@ def new_batch(order: Order) -> Batch:
         batch.home.mkdir(mode=0o700)
         write_file(batch.home / "batch.json", json.dumps(asdict(order)).encode())
     except OSError as error:
-        raise SlamError(
-            f"cannot write below {scratch.root()}: {error.strerror}; free some space, or set "
-            "SLAM_OUT to a folder you can write"
-        ) from None
+        shutil.rmtree(batch.home, ignore_errors=True)
+        raise scratch.unwritable(batch.home, error) from None
     refuse_open(batch.home)
     vars(batch)["order"] = order  # not read later: another launch may tidy up before this one ends
     return batch

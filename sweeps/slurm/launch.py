@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
+from slam_core.errors import NoSpace
 from slam_core.journal import ENDED, TROUBLE, State
 from sweeps.endings import last_words, pruned, stop_reason
 from sweeps.jobs import RETRIES, Jobs
@@ -64,7 +65,7 @@ class Launch:
         self.stops: list[int] = []
         self._limits = control.limits()
         self._chunk = self._limits.array
-        self._silent = False
+        self._halted = False
         self._told: set[str] = set()  # reasons for which SLURM holds runs back
 
     def work(self) -> dict[str, Ending]:
@@ -105,9 +106,6 @@ class Launch:
         """What has become of the runs; resubmit what was killed."""
         try:
             known = {task.job: task for task in control.tasks()}
-            if self._silent:
-                self.watcher.note("SLURM answers again")
-            self._silent = False
             self._tell(one for one in known.values() if one.run in self.sent)
             for one in list(self.sent.values()):
                 self._follow(one, known.get(one.task.job))
@@ -116,11 +114,14 @@ class Launch:
                 self.jobs.refill(self.width - len(self.sent))
             if self.jobs.waiting:
                 self._send()
-        except Silent as silent:
-            # The controller is restarted, or busy: its jobs run on.
-            if not self._silent and not self.stops:
-                self.watcher.note(f"{silent}; waiting for it")
-            self._silent = True
+            if self._halted:
+                self.watcher.note("going on")
+            self._halted = False
+        except (Silent, NoSpace) as halt:
+            # The controller is restarted, or busy, its jobs run on; or a disk is full.
+            if not self._halted and not self.stops:
+                self.watcher.note(f"{halt}; waiting for it")
+            self._halted = True
 
     def _tell(self, tasks: Iterable[Task]) -> None:
         """Say once of each reason how many runs are held back by it."""
