@@ -83,7 +83,9 @@ class Batch:
     def last_line(self, job: str) -> str:
         """Of a job's log, what SLURM says about memory or time, else the last line."""
         log = self.home / f"{job}_0_log.out"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        if not log.exists():
+            return f"it has no log in {self.home}, a folder that all nodes have to see"
+        lines = log.read_text(errors="replace").splitlines()
         said = [line.strip() for line in reversed(lines) if line.strip()]
         return next((line for line in said if _CAUSE.search(line)), said[0] if said else "")
 
