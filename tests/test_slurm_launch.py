@@ -130,6 +130,35 @@ def test_a_job_that_its_machine_let_down_is_submitted_again(
     assert ending.lost
 
 
+def test_a_second_stage_is_not_submitted_where_the_first_was_cancelled(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, submitted = tiny_spec.but({"seed": 1}), list[str]()
+    parent = property(lambda spec: tiny_spec if spec.seed else None)
+    monkeypatch.setattr(RunSpec, "parent", parent)
+    jobs = [
+        Job(tiny_spec.id, "first", tiny_spec, 1.0),
+        Job(second.id, "second", second, 1.0, after=tiny_spec.id),
+    ]
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        submitted.extend(job.label for job in jobs)
+        made = new_batch(Order("door", str(slam_out), ".", 0, (jobs[0].run,), ((),)))
+        monkeypatch.setattr(control, "ask", lambda *command: f"7|CANCELLED||None|{made.name}\n")
+        return [Task("7", made, "PENDING", "", "")]
+
+    monkeypatch.setattr(control, "ask", lambda *command: "")
+    monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+    monkeypatch.setattr(launch, "POLL", 0.01)
+    lines = Lines("toy", jobs, lambda text: None)
+    endings = launch.Launch(jobs, lines, submit, 2, None, 0.0, False).work()
+    assert submitted == ["first"]
+    assert [endings[job.run].reason for job in jobs] == [
+        "job 7 was cancelled",
+        f"its first stage (run {tiny_spec.id}) has not come to its end",
+    ]
+
+
 def test_a_launch_waits_for_space_on_a_full_disk(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

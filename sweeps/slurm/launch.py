@@ -160,7 +160,7 @@ class Launch:
             self.jobs.waiting.append(job)  # what ended it came before this launch was asked for it
         elif how == "CANCELLED":
             self._cancelled[job.run] = one.task.job
-            self.jobs.waiting.append(job)
+            self.jobs.waiting.insert(0, job)  # before what starts from it
         elif state == "running":
             self.jobs.await_process(job, scratch.holder(job.run) or {})
         elif end is None:

@@ -80,10 +80,7 @@ class Slurm:
         most = f"at most {self.workers} runs at a time"
         if self.workers is None:
             most = "as many runs at a time as it gives"
-        return (
-            f"SLURM, {where} ({has}): {most}, each {', '.join(each)}, "
-            f"time {time}"
-        )
+        return f"SLURM, {where} ({has}): {most}, each {', '.join(each)}, time {time}"
 
     def submitter(self) -> Submitter:
         return Submitter(self.request, self.resources, self.door)
