@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import NoSpace, SlamError, UsageError
 from slam_core.files import write_file
-from slam_core.journal import Event, Journal, State
+from slam_core.journal import FULL, Event, Journal, State
 
 _RUN_ID = re.compile("[0-9a-f]{12}")
 
@@ -38,6 +38,16 @@ class Busy(SlamError):
 def root() -> Path:
     """`$SLAM_OUT`, by default `runs/` below the current folder."""
     return Path(os.environ.get("SLAM_OUT", "runs"))
+
+
+def unwritable(what: str | Path, error: OSError) -> SlamError:
+    """The error of what cannot be written below $SLAM_OUT, with its remedy; `NoSpace` where it
+    takes no more than that."""
+    kind = NoSpace if error.errno in FULL else SlamError
+    return kind(
+        f"cannot write {what}: {error.strerror}; free some space, or set SLAM_OUT to a folder you "
+        "can write"
+    )
 
 
 def run_folder(run: str) -> Path:
@@ -144,9 +154,7 @@ def claim(run: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(claim_file(run), os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise SlamError(
-            f"cannot write below {root()}: {error.strerror}; set SLAM_OUT to a folder you can write"
-        ) from None
+        raise unwritable(f"below {root()}", error) from None
     try:
         # A reader that asks who holds the claim locks it for a moment: try for half a second.
         for _ in range(10):

@@ -30,9 +30,7 @@ def work(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    log_to(log)
     try:
         with ExitStack() as held:
             for part in slot:
@@ -41,3 +39,11 @@ def work(
     except scratch.Busy as busy:
         code = busy.exit_code
     sys.exit(code)
+
+
+def log_to(path: Path) -> None:
+    """Append what this process prints from here on to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from slam_core import scratch
-from slam_core.errors import SlamError
 from slam_core.files import write_file
 from slam_core.spec import RunSpec, resolve
 from sweeps.place import Job, Resources
@@ -40,8 +39,5 @@ def write_down(run: str, spec: RunSpec) -> Path:
     try:
         write_file(path, resolve(spec).model_dump_json(exclude_none=True).encode() + b"\n")
     except OSError as error:
-        raise SlamError(
-            f"cannot write {path}: {error.strerror}; free some space, or set SLAM_OUT to a folder "
-            "you can write"
-        ) from None
+        raise scratch.unwritable(path, error) from None
     return path

@@ -55,6 +55,7 @@ class Driver:
         self.called = False  # by a place that asks for more by itself
         self._open: dict[str, Point] = {}
         self._ready: list[Job] = []
+        self._drawn: Point | None = None  # asked for, and not written down: a disk is full
         self._out: dict[str, Point] = {}  # run -> point, of the jobs handed out and not over
         self._pruned: set[str] = set()
         self._tries: Counter[str] = Counter()
@@ -162,12 +163,13 @@ class Driver:
 
     def _ask(self) -> None:
         """One new point. $SLAM_OUT knows it first: from then on it is a trial of the search."""
-        point = self._asker.ask(self.outcomes)
+        point = self._drawn = self._drawn or self._asker.ask(self.outcomes)
         if point is None:
             self.exhausted = True
             return
         for run, spec in point.runs.items():
             write_down(run, spec)
+        self._drawn = None
         self.points[point.key] = point
         self._enter(point, retry=False)
         self._look_at(point)

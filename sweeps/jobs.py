@@ -40,12 +40,17 @@ class Jobs:
         self.watcher.ended(job, ending)
 
     def over(self, job: Job) -> bool:
-        """Whether another launch has brought the run to its end in the meantime; then ends it."""
-        state = scratch.state(job.run)
-        if state not in ENDED and (state != "failed" or job.retry):
-            return False
-        self.end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
-        return True
+        """Whether another launch has brought the run to its end in the meantime, or this one has
+        not its first stage, which it would begin with; then ends it."""
+        state, first = scratch.state(job.run), self.endings.get(job.after or "")
+        if state in ENDED or (state == "failed" and not job.retry):
+            self.end(job, Ending(state, last_words(job.run) if state == "failed" else ""))
+            return True
+        if job.spec.parent and first and first.state not in ENDED and state != "running":
+            reason = f"its first stage (run {job.after}) has not come to its end"
+            self.end(job, Ending(first.state, reason))
+            return True
+        return False
 
     def adopt(self, job: Job) -> bool:
         """Wait for a run that a live process has, instead of starting it; False if none has."""

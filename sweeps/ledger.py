@@ -152,7 +152,7 @@ class Ledger:
     def write(self, points: Sequence[Point], outcomes: Mapping[str, Outcome], about: str) -> None:
         """Make the storage say what the outcomes (by point key) say, and nothing else.
 
-        `SlamError` if it cannot be reached or written.
+        `SlamError` if it cannot be reached or written, or has somebody else's study of that name.
         """
         wanted = {point.key: frozen(point, outcomes[point.key]) for point in points}
         with self._errors():
@@ -224,6 +224,11 @@ class Ledger:
         }
 
     def _start_again(self) -> None:
+        if any("runs" not in trial.user_attrs for trial in self._trials.values()):
+            raise SlamError(
+                f"{self.where} has a study '{self.study}' with trials that are not of this suite, "
+                "which is left as it is; say another --storage, or name the study otherwise"
+            )
         self._storage.delete_study(self._id)
         # A file that was asked for may be other studies', too, which write to it as they like.
         if self._file and self._url is None:

@@ -130,8 +130,9 @@ class Plan:
         ]
         numbers += ["cost"] if self.price else []
         lines = [table(["label", "id", *numbers, "state"], rows, numbers), ""]
-        total = sum(run.flops or 0.0 for run in self.runs)
-        lines.append(f"{self.study}: {self.census()}; {scientific(total)} FLOPs in all")
+        total = _total(self.runs)["flops"]
+        said = f"; {scientific(total)} FLOPs in all" if total else ""
+        lines.append(f"{self.study}: {self.census()}{said}")
         if self.saving:
             lines.append(f"{self.study}: {self.saving}")
         lines += [
@@ -160,6 +161,8 @@ class Plan:
             + (f", and {sums['untimed']} runs of unknown time" if sums["untimed"] else "")
             for what, sums in (("in all", _total(self.runs)), ("left", left))
         ]
+        if any(run.tokens is None for run in self.runs):
+            lines.append("a budget in seconds counts as of a run that has one device to itself")
         return [*lines, self.basis] if self.basis else lines
 
 
@@ -246,11 +249,12 @@ def _planned(
 def _total(runs: Iterable[Planned]) -> dict[str, Any]:
     """Sums over runs; None for what is known of none of them. `untimed`: runs of unknown hours."""
     runs = list(runs)
+    flops = [run.flops for run in runs if run.flops is not None]
     hours = [run.hours for run in runs if run.hours is not None]
     costs = [run.cost for run in runs if run.cost is not None]
     return {
         "runs": len(runs),
-        "flops": sum(run.flops or 0.0 for run in runs),
+        "flops": sum(flops) if flops or not runs else None,
         "hours": sum(hours) if hours or not runs else None,
         "cost": sum(costs) if costs or not runs else None,
         "untimed": len(runs) - len(hours),

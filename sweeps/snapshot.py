@@ -12,7 +12,6 @@ from pathlib import Path
 import slam_core
 from slam_core import scratch
 from slam_core.commit import ABOUT, commit
-from slam_core.errors import SlamError
 
 PACKAGES = ("slam_core", "sweeps", "ablations")
 # Linked, not copied: some 50 MB, and a run refuses data of another checksum than its spec names.
@@ -49,7 +48,4 @@ def _write(folder: Path, files: dict[Path, bytes], home: Path) -> None:
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         if not folder.is_dir():  # else another launch was quicker
-            raise SlamError(
-                f"cannot copy the code to {folder}: {error.strerror}; free some space, or set "
-                "SLAM_OUT to a folder you can write"
-            ) from None
+            raise scratch.unwritable(f"a copy of the code to {folder}", error) from None

@@ -178,9 +178,9 @@ class Looks:
             progress = replace(progress, rate=None, flops=None, mfu=None, data_wait=None)
             reason = "being scored"
         elif state == "failed":
-            reason = last_words(run)
+            reason = reason or last_words(run)  # it is to be tried again
         elif state == "interrupted" and tail.by == PRUNER:
-            reason = "pruned"
+            reason = reason or "pruned"
         return Status(run, label, state, progress, reason)
 
     def _here(self, run: str) -> State:

@@ -218,6 +218,15 @@ def test_a_study_that_another_process_deletes_is_told_in_words(grid: Grid, tmp_p
         ledger.note(point, Outcome("running", None, {10: 2.0}, {}))
 
 
+def test_a_study_of_somebody_else_of_that_name_is_left_as_it_is(grid: Grid, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ours.db"
+    theirs = optuna.create_study(study_name="grid", storage=url)
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(SlamError, match="has a study 'grid' with trials that are not of this"):
+        keep(grid, tmp_path, Ledger("grid", url))
+    assert [list(trial.params) for trial in theirs.get_trials()] == [["x"]]
+
+
 @pytest.mark.parametrize(
     ("storage", "said"),
     [

@@ -375,6 +375,24 @@ def test_a_run_stopped_in_its_first_stage_is_not_started_again(
     assert "stopped on request; its state is saved" in toy.text()
 
 
+@pytest.mark.parametrize(
+    ("act", "state", "code"), [({"kill": 9}, "interrupted", 75), ({"fail": "no"}, "failed", 1)]
+)
+def test_a_second_stage_is_not_started_without_its_first(
+    act: dict[str, Any], state: str, code: int, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would begin with the first one's work, and others of it would wait on their devices."""
+    *seconds, first = toy.study(3).runs().values()
+    parent = property(lambda spec: None if spec.seed == 2 else first)
+    monkeypatch.setattr(RunSpec, "parent", parent)
+    toy.act(first.id, **act)
+    assert toy.launch(3) == code
+    assert scratch.known_runs() == [first.id]
+    for second in seconds:
+        said = f"{state} seed={second.seed} ({second.id}): its first stage (run {first.id}) has"
+        assert f"{said} not come to its end" in toy.text()
+
+
 def test_a_run_stopped_by_itself_is_not_started_again(toy: Toy) -> None:
     (run,) = toy.ids(1)
     toy.act(run, steps=500, pause=0.02)

@@ -222,7 +222,10 @@ def test_cost_of_measured_hours_and_of_those_unknown(study: Grid, tmp_path: Path
     far = Grid(name="far", base=study.base, cross={"model.width": (512,)})
     assert "for times and costs say --device" in str(plan(far, tmp_path, price=3.0))
     timed = Grid(name="timed", base=in_seconds(study.base, 36))
-    assert "left: 36 s of one device, cost 0.03 at 3 an hour" in str(plan(timed, tmp_path, price=3))
+    said = str(plan(timed, tmp_path, price=3))
+    assert "timed: 1 runs: 1 missing\n" in said  # FLOPs that nobody knows are not 0
+    assert "left: 36 s of one device, cost 0.03 at 3 an hour" in said
+    assert "a budget in seconds counts as of a run that has one device to itself" in said
     unpriced = plan(both, tmp_path).record()
     assert (unpriced["total"]["cost"], unpriced["left"]["hours"]) == (None, None)
 

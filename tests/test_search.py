@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import math
@@ -26,15 +27,16 @@ from pydantic import ValidationError
 
 from analysis.records import from_results
 from slam_core import scratch
-from slam_core.errors import Interrupted, UsageError
+from slam_core.errors import Interrupted, NoSpace, UsageError
 from slam_core.journal import PRUNER, Journal, stopped_by
 from slam_core.results import Result, read
 from slam_core.run import execute
 from slam_core.spec import Data, RunSpec, Source, parse_override
-from sweeps import studies
+from sweeps import door, studies
 from sweeps.__main__ import main
 from sweeps.asker import Asker
 from sweeps.conduct import conduct, summary
+from sweeps.driver import Driver
 from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.ledger import Ledger
@@ -54,6 +56,7 @@ from sweeps.space import (
     cells,
     draw,
 )
+from sweeps.watch import Lines
 
 LR: dict[str, Any] = {"optim.lr": LogUniform(low=1e-4, high=1e-1)}
 
@@ -440,6 +443,26 @@ def test_on_a_full_disk_no_more_points_are_asked_for(
     assert len(toy.search().runs(toy.results)) == 2
     assert sum("is full; free some space" in said for said in toy.said) == 1
     assert toy.said[-1] == "go on with: again"
+
+
+def test_a_point_that_could_not_be_written_down_is_the_next_one(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not another, with this one at work for ever in the sampler's books."""
+    search, view = toy.search(), Lines("toy", [], toy.said.append)
+
+    def driver() -> Driver:
+        return Driver(search, 1, Facts(toy.results, search), [], Ledger("toy"), view, [])
+
+    def full(path: Path, content: bytes) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    waits = driver()
+    with monkeypatch.context() as patch:
+        patch.setattr(door, "write_file", full)
+        with pytest.raises(NoSpace, match="free some space"):
+            waits.batch(1)
+    assert [job.run for job in waits.batch(1)] == [job.run for job in driver().batch(1)]
 
 
 def test_failed_runs_are_tried_again_so_often_and_never_counted(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +15,7 @@ from slam_core import scratch
 from slam_core.journal import TROUBLE, Journal
 from slam_core.spec import RunSpec
 from sweeps.place import Ending, Job, Resources
-from sweeps.slurm import control, launch
+from sweeps.slurm import batch, control, launch
 from sweeps.slurm.batch import Batch, End, Order, new_batch
 from sweeps.slurm.control import Limits, Silent, Task
 from sweeps.slurm.request import Request
@@ -60,9 +63,9 @@ def test_a_job_starts_in_a_folder_of_its_user_alone(
     """Also below one of a project, whose group it is then of."""
     (slam_out / "slurm").mkdir(parents=True)
     (slam_out / "slurm").chmod(above)
-    batch = new_batch(Order("door", str(slam_out), ".", 0, (), ()))
-    batch.home.chmod(batch.home.stat().st_mode | given)
-    refusal, *_ = Submitter(Request(), Resources(), "door")._setup(batch)
+    made = new_batch(Order("door", str(slam_out), ".", 0, (), ()))
+    made.home.chmod(made.home.stat().st_mode | given)
+    refusal, *_ = Submitter(Request(), Resources(), "door")._setup(made)
     told = subprocess.run(["bash", "-c", refusal], capture_output=True, text=True)
     assert (told.returncode, bool(told.stderr)) == (code, bool(code))
 
@@ -75,12 +78,46 @@ def test_a_cancelled_job_is_not_submitted_again_though_slurm_has_forgotten_it(
     assert lost(listed, "CANCELLED by 1000") == Ending("interrupted", "job 1 was cancelled")
 
 
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("then", ["CANCELLED", "PENDING"])
+def test_a_job_that_was_cancelled_just_before_a_launch_is_submitted_again(
+    then: str, detach: bool, tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM lists it as completing for as long as it cleans up, and so one that is requeued."""
+    job, said, looks = Job(tiny_spec.id, "toy", tiny_spec, 1.0), list[str](), 0
+    made = new_batch(Order("door", str(slam_out), ".", 0, (job.run,), ((),)))
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        Journal(scratch.new_attempt(job.run)).write("done")
+        return [Task("8", made, "PENDING", "", "")]
+
+    def ask(*command: str) -> str:
+        nonlocal looks
+        looks += 1
+        states = ["COMPLETING", "COMPLETING", then, then, "CANCELLED"]
+        return f"7|{states[min(looks, 5) - 1]}||None|{made.name}\n"
+
+    monkeypatch.setattr(control, "ask", ask)
+    monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+    monkeypatch.setattr(launch, "POLL", 0.01)
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    lines = Lines("toy", [job], said.append)
+    endings = launch.Launch([job], lines, submit, 1, None, 0.0, detach).work()
+    assert said[0] == "with SLURM already: 1 run (1 about to end, and to begin again)"
+    again = then == "CANCELLED"
+    assert ("submitted 1 run as job 8" in said) == again
+    wanted = Ending("done") if again else Ending("interrupted", "job 7 was cancelled")
+    assert endings == ({} if detach else {job.run: wanted})
+
+
 def test_a_job_of_which_nothing_is_known_is_tried_again(
     lost: Callable[[str, str], Ending], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "UNSEEN", 0.0)
-    assert lost("", "").reason == "killed 3 times, last: job 3 vanished"
-    assert lost("", "NODE_FAIL").reason == "killed 3 times, last: job 6 node fail"
+    unseen = "it has no log in .*/slurm/slam-[0-9a-f]{8}, a folder that all nodes have to see"
+    for state, said in (("", "3 vanished"), ("NODE_FAIL", "6 node fail")):
+        reason = lost("", state).reason
+        assert re.fullmatch(f"killed 3 times, last: job {said}: {unseen}", reason)
 
 
 def test_a_job_that_its_machine_let_down_is_submitted_again(
@@ -89,8 +126,71 @@ def test_a_job_that_its_machine_let_down_is_submitted_again(
     journal = Journal(scratch.new_attempt(tiny_spec.id))
     journal.write("stopped", reason=f"{TROUBLE} (OSError: [Errno 116] Stale file handle)")
     ending = lost("FAILED", "")
-    assert ending.reason == "killed 3 times, last: job 3 met trouble of its machine"
+    assert ending.reason.startswith("killed 3 times, last: job 3 met trouble of its machine")
     assert ending.lost
+
+
+def test_a_second_stage_is_not_submitted_where_the_first_was_cancelled(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, submitted = tiny_spec.but({"seed": 1}), list[str]()
+    parent = property(lambda spec: tiny_spec if spec.seed else None)
+    monkeypatch.setattr(RunSpec, "parent", parent)
+    jobs = [
+        Job(tiny_spec.id, "first", tiny_spec, 1.0),
+        Job(second.id, "second", second, 1.0, after=tiny_spec.id),
+    ]
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        submitted.extend(job.label for job in jobs)
+        made = new_batch(Order("door", str(slam_out), ".", 0, (jobs[0].run,), ((),)))
+        monkeypatch.setattr(control, "ask", lambda *command: f"7|CANCELLED||None|{made.name}\n")
+        return [Task("7", made, "PENDING", "", "")]
+
+    monkeypatch.setattr(control, "ask", lambda *command: "")
+    monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+    monkeypatch.setattr(launch, "POLL", 0.01)
+    lines = Lines("toy", jobs, lambda text: None)
+    endings = launch.Launch(jobs, lines, submit, 2, None, 0.0, False).work()
+    assert submitted == ["first"]
+    assert [endings[job.run].reason for job in jobs] == [
+        "job 7 was cancelled",
+        f"its first stage (run {tiny_spec.id}) has not come to its end",
+    ]
+
+
+def test_a_launch_waits_for_space_on_a_full_disk(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up ends its jobs; until there is space they are not submitted again."""
+    job, said, asked = Job(tiny_spec.id, "toy", tiny_spec, 1.0), list[str](), 0
+    write_file = batch.write_file
+
+    def written(path: Path, content: bytes) -> str:
+        if asked in (2, 3):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+        return write_file(path, content)
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        nonlocal asked
+        asked += 1
+        made = new_batch(Order("door", str(slam_out), ".", 0, (job.run,), ((),)))
+        if asked == 4:
+            Journal(scratch.new_attempt(job.run)).write("done")
+        return [Task(str(asked), made, "PENDING", "", "")]
+
+    monkeypatch.setattr(batch, "write_file", written)
+    monkeypatch.setattr(control, "ask", lambda *command: "")
+    monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+    monkeypatch.setattr(launch, "POLL", 0.01)
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    lines = Lines("toy", [job], said.append)
+    endings = launch.Launch([job], lines, submit, 1, None, 0.0, False).work()
+    assert endings == {job.run: Ending("done")}
+    full = f"{os.strerror(errno.EDQUOT)}; free some space, or set SLAM_OUT to a folder you can "
+    assert [line.endswith(f"{full}write; waiting for it") for line in said].count(True) == 1
+    assert said[-2:-1] == ["going on"]
+    assert not list((slam_out / "slurm").iterdir())
 
 
 def test_a_completed_job_is_given_time_to_be_seen_on_a_network_file_system(

@@ -31,6 +31,14 @@ def test_gpus_of_a_node_are_counted_as_sbatch_does(
     assert ("(of which it uses 1:" in Slurm(asked).describe()) == (gpus > 1)
 
 
+@pytest.mark.parametrize(("said", "told"), [("4", "4 minutes"), ("4:00:00", "4:00:00")])
+def test_a_time_without_a_unit_is_told_with_it(
+    said: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "partition", lambda name: (4, 16, 0))
+    assert Slurm(request([f"time={said}"])).describe().endswith(f", time {told}")
+
+
 def test_zero_goes_with_several_processes() -> None:
     with pytest.raises(UsageError, match=r"--zero 2 shards .* --slurm ntasks_per_node=2"):
         Slurm(resources=Resources(zero=2))

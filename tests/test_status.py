@@ -188,6 +188,11 @@ def test_a_watch_ends_with_the_study_s_own_jobs_and_launches(
         held.enter_context(presence("toy"))
         monkeypatch.setattr(status.time, "sleep", lambda seconds: held.close())
         assert len(list(looks)) == 2
+    first = next(iter(study.runs().values()))
+    begin(first).write("failed", error="SlamError: the model melted")
+    assert looks.look().runs[0].reason == "the model melted"
+    jobs[first.id] = "queued as job 8"
+    assert looks.look().runs[0].reason == "queued as job 8"
 
 
 def test_the_study_takes_as_long_as_its_longest_run(study: Grid, tmp_path: Path) -> None:

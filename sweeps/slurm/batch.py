@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import stat
 from dataclasses import asdict, dataclass
@@ -82,7 +83,9 @@ class Batch:
     def last_line(self, job: str) -> str:
         """Of a job's log, what SLURM says about memory or time, else the last line."""
         log = self.home / f"{job}_0_log.out"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        if not log.exists():
+            return f"it has no log in {self.home}, a folder that all nodes have to see"
+        lines = log.read_text(errors="replace").splitlines()
         said = [line.strip() for line in reversed(lines) if line.strip()]
         return next((line for line in said if _CAUSE.search(line)), said[0] if said else "")
 
@@ -99,10 +102,8 @@ def new_batch(order: Order) -> Batch:
         batch.home.mkdir(mode=0o700)
         write_file(batch.home / "batch.json", json.dumps(asdict(order)).encode())
     except OSError as error:
-        raise SlamError(
-            f"cannot write below {scratch.root()}: {error.strerror}; free some space, or set "
-            "SLAM_OUT to a folder you can write"
-        ) from None
+        shutil.rmtree(batch.home, ignore_errors=True)
+        raise scratch.unwritable(batch.home, error) from None
     refuse_open(batch.home)
     vars(batch)["order"] = order  # not read later: another launch may tidy up before this one ends
     return batch

@@ -69,6 +69,11 @@ class Task:
     def works(self) -> bool:
         return self.state == "RUNNING"
 
+    @property
+    def leaves(self) -> bool:
+        """Over for good or to be requeued: SLURM does not say which before it has cleaned up."""
+        return self.state == "COMPLETING"
+
     def __str__(self) -> str:
         if self.state == "PENDING":
             why = f" ({self.reason})" if self.reason not in ("", "None") else ""

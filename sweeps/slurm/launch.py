@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from slam_core import scratch
+from slam_core.errors import NoSpace
 from slam_core.journal import ENDED, TROUBLE, State
 from sweeps.endings import last_words, pruned, stop_reason
 from sweeps.jobs import RETRIES, Jobs
@@ -29,11 +30,14 @@ TURN = "slurm-turn"  # the claim that a launch holds while it looks and submits
 
 @dataclass
 class _Sent:
-    """A job in SLURM's hands, `since` when, and `over` when (seconds of the monotonic clock)."""
+    """A job in SLURM's hands, `since` when, and `over` when (seconds of the monotonic clock).
+
+    `dying`: it was about to end when it was found, say cancelled just before."""
 
     job: Job
     task: Task
     since: float
+    dying: bool
     started: bool = False
     over: float | None = None
 
@@ -61,7 +65,7 @@ class Launch:
         self.stops: list[int] = []
         self._limits = control.limits()
         self._chunk = self._limits.array
-        self._silent = False
+        self._halted = False
         self._told: set[str] = set()  # reasons for which SLURM holds runs back
 
     def work(self) -> dict[str, Ending]:
@@ -75,7 +79,8 @@ class Launch:
                     raise
             looked = time.monotonic()
             while (jobs.waiting or self.sent or jobs.elsewhere) and not self.stops:
-                if self.detach and all(job.spec.parent for job in jobs.waiting):
+                dying = any(one.dying for one in self.sent.values())
+                if self.detach and not dying and all(job.spec.parent for job in jobs.waiting):
                     break
                 time.sleep(POLL)
                 self.watcher.tick()
@@ -101,9 +106,6 @@ class Launch:
         """What has become of the runs; resubmit what was killed."""
         try:
             known = {task.job: task for task in control.tasks()}
-            if self._silent:
-                self.watcher.note("SLURM answers again")
-            self._silent = False
             self._tell(one for one in known.values() if one.run in self.sent)
             for one in list(self.sent.values()):
                 self._follow(one, known.get(one.task.job))
@@ -112,11 +114,14 @@ class Launch:
                 self.jobs.refill(self.width - len(self.sent))
             if self.jobs.waiting:
                 self._send()
-        except Silent as silent:
-            # The controller is restarted, or busy: its jobs run on.
-            if not self._silent and not self.stops:
-                self.watcher.note(f"{silent}; waiting for it")
-            self._silent = True
+            if self._halted:
+                self.watcher.note("going on")
+            self._halted = False
+        except (Silent, NoSpace) as halt:
+            # The controller is restarted, or busy, its jobs run on; or a disk is full.
+            if not self._halted and not self.stops:
+                self.watcher.note(f"{halt}; waiting for it")
+            self._halted = True
 
     def _tell(self, tasks: Iterable[Task]) -> None:
         """Say once of each reason how many runs are held back by it."""
@@ -135,6 +140,7 @@ class Launch:
             elif one.started and task.state == "PENDING":
                 self.watcher.note(f"{one.job.label} ({one.job.run}) is {task}")
             one.started = task.works or (one.started and task.state != "PENDING")
+            one.dying = one.dying and task.leaves
             return
         state, end = scratch.state(one.job.run), one.task.batch.end(one.task.index)
         one.over = one.over or time.monotonic()
@@ -150,9 +156,11 @@ class Launch:
         how = _how(one.task.job, task) if end is None and state not in ENDED else ""
         if state in ENDED:
             self.jobs.end(job, Ending(state))
+        elif one.dying:
+            self.jobs.waiting.append(job)  # what ended it came before this launch was asked for it
         elif how == "CANCELLED":
             self._cancelled[job.run] = one.task.job
-            self.jobs.waiting.append(job)
+            self.jobs.waiting.insert(0, job)  # before what starts from it
         elif state == "running":
             self.jobs.await_process(job, scratch.holder(job.run) or {})
         elif end is None:
@@ -196,8 +204,10 @@ class Launch:
             wanted = {job.run for job in jobs.waiting}
             control.end([task for task in known if task.stuck and task.run in wanted])
             waiting, jobs.waiting = jobs.waiting, []
-            if adopted := sum(job.run in live for job in waiting):
-                self.watcher.note(f"with SLURM already: {_runs(adopted)}")
+            if adopted := [live[job.run] for job in waiting if job.run in live]:
+                dying = sum(task.leaves for task in adopted)
+                again = f" ({dying} about to end, and to begin again)" if dying else ""
+                self.watcher.note(f"with SLURM already: {_runs(len(adopted))}{again}")
             for job in waiting:
                 if task := live.get(job.run):
                     self._cancelled.pop(job.run, None)
@@ -212,7 +222,7 @@ class Launch:
 
     def _hold(self, job: Job, task: Task) -> _Sent:
         self.batches[task.batch.name] = task.batch
-        self.sent[job.run] = _Sent(job, task, time.monotonic())
+        self.sent[job.run] = _Sent(job, task, time.monotonic(), task.leaves)
         return self.sent[job.run]
 
     def _submit(self, room: int) -> None:

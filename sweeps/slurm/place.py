@@ -74,13 +74,13 @@ class Slurm:
                 f" (of which it uses {asked.ntasks_per_node}: ntasks_per_node says how many)"
             )
         where = f"partition {asked.partition}" if asked.partition else "its default partition"
+        time = asked.time or "as the partition has it"
+        if time.isdecimal():
+            time += " minutes"
         most = f"at most {self.workers} runs at a time"
         if self.workers is None:
             most = "as many runs at a time as it gives"
-        return (
-            f"SLURM, {where} ({has}): {most}, each {', '.join(each)}, "
-            f"time {asked.time or 'as the partition has it'}"
-        )
+        return f"SLURM, {where} ({has}): {most}, each {', '.join(each)}, time {time}"
 
     def submitter(self) -> Submitter:
         return Submitter(self.request, self.resources, self.door)

@@ -79,6 +79,8 @@ class Submitter:
                 raise Silent(f"SLURM does not answer: {reason}") from None
             shutil.rmtree(batch.home, ignore_errors=True)
             raise Refused(f"sbatch refuses: {reason}; change it with --slurm key=value") from None
+        except OSError as error:
+            raise scratch.unwritable(batch.home, error) from None
         return [Task(str(one.job_id), batch, "PENDING", "", "") for one in sent]
 
     def _parameters(self, batch: Batch, at_a_time: int) -> dict[str, object]:

@@ -16,6 +16,7 @@ from types import FrameType
 
 from slam_core import scratch
 from slam_core.training.distributed import leave
+from sweeps.child import log_to
 from sweeps.slurm.batch import Batch, End
 
 # SLURM ends a job that it preempts within its GraceTime; nobody waits for ever.
@@ -40,7 +41,7 @@ def work(home: str, index: int) -> None:
         # GPUs stay as SLURM gave them: numbered anew they would clash with another job's.
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     if first:
-        _log_to(scratch.run_folder(order.runs[index]) / "log.txt")
+        log_to(scratch.run_folder(order.runs[index]) / "log.txt")
     with _stops() as asked:
         code = _run(order.door, list(order.arguments[index]))
     end = End(code, tuple(asked))
@@ -49,13 +50,6 @@ def work(home: str, index: int) -> None:
     if first:
         batch.write_end(index, end)
     leave(code)
-
-
-def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
 
 
 def _run(door: str, arguments: list[str]) -> int:
