@@ -516,7 +516,7 @@ def test_bootstrap_of_a_metric() -> None:
 
 def test_residuals_spread_a_curve_as_its_noise_does() -> None:
     """By the delta method, at the steepest place, where drawn runs know the noise by the few scores
-    that lie there alone."""
+    that lie there alone: too little in this world (.71; in three others .78, .80 and 1.08)."""
     q = np.random.default_rng(1).binomial(2000, SIGMOID.at(LOSS)) / 2000
     n = np.geomspace(1e7, 1e8, 25)
     some = replace(points(n, 20 * n, LOSS), scores={"x": q}, items={"x": np.full(25, 2000.0)})
