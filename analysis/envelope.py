@@ -34,6 +34,8 @@ _GRID = 200  # compute values of the interpolated envelope
 _FEW = 5  # runs
 _SIZES = 4
 _FOLLOWS = 0.5
+_INSIDE = 0.5  # of the corners
+_APART = math.log(SPREAD)  # sizes, in ln N
 _EQUAL = 1e-9  # ln C closer than this are one budget's, rounded differently
 
 
@@ -53,6 +55,7 @@ class EnvelopeFit(PowerLaws):
     variant: Variant
     n_points: int
     rivals: int
+    inside: int
     cost: Cost
 
     @property
@@ -76,6 +79,11 @@ class EnvelopeFit(PowerLaws):
             doubts.append(f"exponents hang on {runs} runs: add sizes and budgets")
         if (sizes := len(np.unique(self.n))) < _SIZES:
             doubts.append(f"{sizes} sizes are on it: add sizes")
+        if self.inside < _INSIDE * len(self.c):
+            doubts.append(
+                f"at {len(self.c) - self.inside} points no smaller or no larger size was tried, so "
+                "that N* may lie beyond, which tilts a: add sizes, or take another approach"
+            )
         if self.c[-1] < 10 * self.c[0]:
             doubts.append("it spans less than a decade of compute")
         if not (0 < self.a < 1 and 0 < self.b < 1):
@@ -127,20 +135,22 @@ def fit(points: Points, variant: Variant = "hull") -> EnvelopeFit:
             f"{c[-1] / c[0]:.3g} in C, give no exponent; add sizes and budgets, or points along "
             "the training curves"
         )
-    rivals = _rivals(points, run, c, n)
-    return EnvelopeFit(c, n, d, loss, names, variant, len(points), rivals, points.cost)
+    rivals, inside = _rivals(points, run, c, n)
+    return EnvelopeFit(c, n, d, loss, names, variant, len(points), rivals, inside, points.cost)
 
 
-def _rivals(points: Points, run: tuple[str, ...], c: Floats, n: Floats) -> int:
-    """How many corners have a run of another size whose points reach over their compute."""
+def _rivals(points: Points, run: tuple[str, ...], c: Floats, n: Floats) -> tuple[int, int]:
+    """How many corners have a run of another size whose points reach over their compute, and how
+    many have both a smaller and a larger one."""
     reach: dict[str, tuple[float, float, float]] = {}
     for name, size, cost in zip(run, points.n, points.c, strict=True):
         low, high, _ = reach.get(name, (cost, cost, size))
         reach[name] = min(low, cost), max(high, cost), size
     low, high, size = np.array(list(reach.values())).T
     covers = (low[None] < c[:, None] * SPREAD) & (high[None] > c[:, None] / SPREAD)
-    other = np.abs(np.log(size[None] / n[:, None])) > np.log(SPREAD)
-    return int((covers & other).any(1).sum())
+    off = np.log(size[None] / n[:, None])
+    smaller, larger = ((covers & there).any(1) for there in (off < -_APART, off > _APART))
+    return int((smaller | larger).sum()), int((smaller & larger).sum())
 
 
 def _hull(x: Floats, y: Floats) -> Ints:

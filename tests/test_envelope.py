@@ -238,6 +238,19 @@ def test_doubts_make_an_envelope_weak() -> None:
     assert "spans less than a decade of compute" in fitted.message
 
 
+def test_sizes_at_the_ends_of_those_tried_make_an_envelope_weak() -> None:
+    """Curves of sizes too large below and too small above for their compute: there the envelope is
+    of the smallest and of the largest size, whatever N* is, and a comes out too low."""
+    few, many = (
+        curves(np.geomspace(*ends), np.geomspace(1, 1e4, 40))
+        for ends in ((1e8, 1e9, 10), (1e6, 1e11, 50))
+    )
+    assert fit(few).a < SPEECH.a - 0.1
+    assert "no smaller or no larger size was tried" in fit(few).message
+    assert fit(many).a > SPEECH.a - 0.06
+    assert "no smaller or no larger size was tried" not in fit(many).message
+
+
 def test_replicates_are_envelopes_of_whole_runs() -> None:
     some = curves(np.geomspace(1e7, 1e10, 12), np.geomspace(1, 1000, 10))
     fitted = fit(some)

@@ -6,14 +6,14 @@ noise of the scores where the number of items is known. `chain` puts a law for t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from analysis.bootstrap import Bootstrap, draws
-from analysis.laws import Floats
+from analysis.laws import Floats, Ints
 from analysis.points import Points
 from analysis.scores.accuracy import FormName, MetricLaw, records
 from analysis.scores.problem import Setting, variance
@@ -23,6 +23,7 @@ from slam_core.errors import UsageError
 
 _ILL_CONDITIONED = 1e7
 _PASSES = 20  # each takes most of what is left of the change
+_SETTLED = 1e-9  # of accuracies
 _PLAUSIBLE = {"chance", "ceiling", "eps"}  # accuracies: 0 and 1 are values they can have
 
 
@@ -83,18 +84,23 @@ def fit(
             f"{used.sum()} scores at {places} different x cannot determine the "
             f"{setting.unknowns} constants of '{form}'; {setting.unknowns + 1} are the least"
         )
-    expected = q
     # Weighed by the noise of fitted accuracies (iteratively reweighted least squares): by that of
     # the scores themselves the lucky ones near 1 would weigh more, and the curve lie too high.
-    for _ in range(_PASSES):
+    # Passes go on from one optimum; where they settle, no start may reach a better one.
+    expected, start, search = q, None, items is None
+    for left in reversed(range(_PASSES)):
         place, scores, w = setting.problems(x, q[None], weights, items, expected)
-        theta, objective, converged = place.solve(place.starts(scores[0], w[0]), scores, w)
+        starts = place.starts(scores[0], w[0]) if search or start is None else start
+        tried = starts if search else starts[:1]
+        theta, objective, converged = place.solve(tried, scores, w)
         ends = distinct(theta, objective, converged, slice(2, None))
         top = ends[0]
         law = place.law(theta[top])
         before, expected = expected, _accuracies(law, x)
-        if items is None or np.abs(expected - before).max() < 1e-12:
+        settled = bool(np.abs(expected - before).max() < _SETTLED)
+        if search and (settled or items is None):
             break
+        start, search = theta[[top]], settled or left == 1
     stiff = condition(place.slopes(theta[top]) * np.sqrt(w[0]))
     status, message = _judge(place.bounds(theta[top]), stiff, bool(converged[top]))
     if _worsens(x[used], q[used], form):
@@ -181,12 +187,24 @@ def bootstrap(
     fitted: MetricFit,
     replicates: int = 1000,
     seed: int = 0,
-    scheme: Literal["smooth", "runs", "hierarchical", "items"] = "smooth",
+    scheme: Literal["residuals", "smooth", "runs", "hierarchical", "items"] | None = None,
 ) -> Bootstrap[MetricLaw]:
-    """The law on drawn runs, as in `bootstrap.draws`, or, with `items`, on scores drawn again from
-    their binomial noise: what other items of the same kind could have given for the same models."""
+    """The law on drawn runs, as in `bootstrap.draws`; with `residuals`, on scores drawn about the
+    fitted ones (`_redrawn`); or, with `items`, on scores drawn again from their binomial noise:
+    what other items of the same kind could have given for the same models.
+
+    The default is `residuals` where the noise of scores is known to a factor (forms of the loss,
+    known items): few scores lie where a sigmoid bends, and drawn runs know the noise there by those
+    few alone. Else it is `smooth`.
+    """
     had, x, q, items = columns(points, score, fitted.setting.form)
-    if scheme != "items":
+    known = fitted.setting.weighted and fitted.setting.form != "power"
+    scheme = scheme or ("residuals" if known else "smooth")
+    if scheme == "residuals":
+        cells = points.where(had).drawn_together
+        drawn = _redrawn(x, q, fitted, items, cells, replicates, seed)
+        laws, good = refit(x, drawn, fitted, items=items)
+    elif scheme != "items":
         weights = draws(points.where(had), replicates, seed, scheme, fitted.setting.unknowns)
         laws, good = refit(x, q, fitted, weights, items)
     elif items is None:
@@ -196,6 +214,43 @@ def bootstrap(
         drawn = rng.binomial(items.astype(int), q, size=(replicates, len(q))) / items
         laws, good = refit(x, drawn, fitted, items=items)
     return Bootstrap.of(laws, good, scheme, seed)
+
+
+def _redrawn(
+    x: Floats,
+    q: Floats,
+    fitted: MetricFit,
+    items: Floats | None,
+    cells: Sequence[Ints],
+    replicates: int,
+    seed: int,
+) -> Floats:
+    """(replicates, points) scores about the fitted accuracies, as approach 2 draws its losses
+    (`analysis.bootstrap`): residuals, each divided by its standard deviation, that of its score
+    times sqrt(1 - leverage), and by that of the score where they go. The runs of a cell take theirs
+    from one cell. Each replicate has a mean square of its own, chi-square distributed with the
+    degrees of freedom left."""
+    rng = np.random.default_rng(seed)
+    at = _accuracies(fitted.law, x)
+    place, _, w = fitted.setting.problems(x, q[None], None, items, at)
+    sd = 1 / np.sqrt(w[0, : len(x)])
+    slopes = place.slopes(place.theta(fitted.law)) * np.sqrt(w[0])
+    slopes /= np.maximum(np.linalg.norm(slopes, axis=1, keepdims=True), 1e-300)
+    _, sizes, basis = np.linalg.svd(slopes, full_matrices=False)
+    leverage = (basis[sizes > 1e-7 * sizes[0]] ** 2).sum(0)[: len(x)]
+    alike = (q - at) / sd / np.sqrt(np.maximum(1 - leverage, 0.01))
+    alike -= alike.mean()
+    alike /= np.sqrt((alike**2).mean()) or 1.0  # 0 of scores on the curve
+    many = np.array([len(cell) for cell in cells])
+    first, rows = np.cumsum(many) - many, np.concatenate(cells)
+    drawn = np.empty((replicates, len(x)))
+    for cell in cells:
+        source = rng.choice(len(cells), size=(replicates, 1), p=many / many.sum())
+        within = (rng.random((replicates, len(cell))) * many[source]).astype(int)
+        drawn[:, cell] = alike[rows[first[source] + within]]
+    freedom = max(len(cells) - fitted.setting.unknowns, 1)
+    squares = 2 * fitted.objective / max(len(x) - fitted.setting.unknowns, 1) * freedom
+    return np.asarray(at + sd * drawn * np.sqrt(squares / rng.chisquare(freedom, (replicates, 1))))
 
 
 def standard_error(q: Floats | float, items: Floats | float) -> Floats:
