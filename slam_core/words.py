@@ -51,8 +51,8 @@ class Words:
 def words_in(corpus: Corpus, tokens: TextTokens) -> Words:
     """The words of a corpus, read once for all its sources and splits."""
     if corpus.manifest.texts_sha256 is None:
-        nothing = np.empty(0, np.uint32)
-        return Words({}, np.zeros(1, np.int64), np.zeros(1, np.int64), *[nothing] * 3, nothing > 0)
+        start, none = np.zeros(1, np.int64), np.empty(0, np.uint32)
+        return Words({}, start, start, none, none, none, none > 0)
     return _read(corpus.folder / "texts.jsonl", corpus.manifest.texts_sha256, tokens)
 
 
