@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slam_core import words
+from slam_core.__main__ import main
 from slam_core.corpora import Spoken, Text, open_corpus, records, words_of, write_corpus
 from slam_core.data import Mix
 from slam_core.errors import SlamError, UsageError
@@ -224,6 +225,24 @@ def test_words_are_read_once_into_arrays(told: Path, monkeypatch: pytest.MonkeyP
     assert "texts" not in vars(mix._corpora[0])
     said = words.words_in(mix._corpora[0], text_tokens("bytes"))
     assert said.token.itemsize + said.unit.itemsize + said.ids.itemsize == 10
+
+
+def test_text_that_nobody_speaks_is_a_source(told: Path, tmp_path: Path) -> None:
+    """As the guide has it: one unit a document, which is not read."""
+    text = {"sentences": ["A girl & a boy.", "Well!"], "words": [None, None]}
+    splits = ("train",) * 8 + ("validation",) * 4
+    lines = [{"id": f"{i}", "split": s, "units": [0], "text": text} for i, s in enumerate(splits)]
+    source = tmp_path / "lines.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    about = ["--inventory", "21", "--rate", "25", "--tokeniser", "none"]
+    assert main(["corpus", "import", str(source), "--out", str(tmp_path / "text"), *about]) == 0
+    spoken = Source(corpus=str(told))
+    written = Source(corpus=str(tmp_path / "text"), modality="text")
+    mixed = data(told, None).model_copy(update={"sources": (spoken, written)})
+    (*_, held_out) = Mix(mixed, 0).held_out()
+    *ids, end = held_out.tokens.read(0, held_out.tokens.length // 4).tolist()
+    assert bytes(i - 21 for i in ids).decode() == " A girl a boy. Well!"
+    assert end == Joint(21, 256).eos
 
 
 def test_runs_of_one_id_have_one_order_of_words(told: Path, tmp_path: Path) -> None:
