@@ -104,7 +104,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score a finished run: accuracy on a pair benchmark, or NLL on a corpus' validation split."""
-    from slam_core.results import in_other_units, in_words
+    from slam_core.results import counted_in, in_other_units, in_words
     from slam_core.scoring import group_scores
     from slam_core.scoring import score as score_run
     from slam_core.streams import validated_rate
@@ -127,7 +127,7 @@ def score(
         nll = s.metric == "nll"
         print(
             f"{s.benchmark} {s.metric}: {s.value:.3f}, standard error {s.stderr:.3f}, "
-            f"{s.items} {'units' if nll else 'items'}, chance {s.chance:.2f}"
+            f"{s.items} {f'{counted_in(rate)}s' if nll else 'items'}, chance {s.chance:.2f}"
             + (f", {in_words(s.value, rate)}" if nll else "")
         )
     for row in groups:

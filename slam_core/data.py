@@ -18,7 +18,7 @@ from slam_core.corpora import one_inventory
 from slam_core.draws import Ids, key_of, permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.interleave import Interleaved, Joint
-from slam_core.spec import Data
+from slam_core.spec import Data, Source
 from slam_core.streams import Tokens, UnitStream, documents_of, open_source, rows_at
 from slam_core.text_tokens import TextTokens, text_tokens
 
@@ -49,7 +49,8 @@ class Mix:
         self.context = self.units = data.context
         self.rows = data.batch // data.context
         self._seed, self._data = seed, data
-        self._corpora = [open_source(source) for source in data.sources]
+        once = lru_cache(maxsize=None)(open_source)  # two sources may be of one corpus
+        self._corpora = [once(Source(corpus=s.corpus, revision=s.revision)) for s in data.sources]
         self.inventory = one_inventory(self._corpora)
         self._text = _text_of(data)
         joint = Joint(self.inventory, self._text.size) if self._text else None

@@ -20,11 +20,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from slam_core.corpora import Corpus, Document, Text, words_of
+from slam_core.corpora import Corpus, Document
 from slam_core.draws import Ids, key_of, uniform
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Interleave
 from slam_core.text_tokens import TextTokens
+from slam_core.words import words_in
 
 Flags = npt.NDArray[np.bool_]
 
@@ -123,13 +124,14 @@ class Interleaved:
         self.corpus, self.split, self.how, self._key = corpus, split, how, key
         self.joint = Joint(corpus.inventory, tokens.size)
         self.modality = modality
+        self._said = words_in(corpus, tokens)
         kept = [
-            (document, corpus.texts[document.id])
+            (document, self._said.places[document.id])
             for document in documents
-            if document.id in corpus.texts and document.units
+            if document.id in self._said.places and document.units
         ]
         if modality == "interleaved":
-            kept = [one for one in kept if None not in one[1].words and any(one[1].words)]
+            kept = [one for one in kept if self._said.aligned[one[1]]]
         if not kept:
             raise UsageError(
                 f"corpus '{corpus.name}' has no {split} document with "
@@ -137,14 +139,7 @@ class Interleaved:
                 "with --keep-text, or take it as speech"
             )
         self.documents = [document for document, _ in kept]
-        said = [[w for s in text.sentences for w in words_of(s)] for _, text in kept]
-        self._words = np.concatenate([[0], np.cumsum([len(words) for words in said])])
-        ids = list(tokens.words(word for words in said for word in words))
-        self._text = np.array([i for word in ids for i in word], dtype=np.int64) + corpus.inventory
-        self._text_at = np.concatenate([[0], np.cumsum([len(word) for word in ids])])
-        self._slots: list[Ids] = []
-        if modality == "interleaved":
-            self._slots = [_slots(d, t, len(w)) for (d, t), w in zip(kept, said, strict=True)]
+        self._places = [place for _, place in kept]
         self._begins = lru_cache(maxsize=2)(self._lengths)
 
     def __len__(self) -> int:
@@ -152,7 +147,8 @@ class Interleaved:
 
     def words(self, document: int) -> int:
         """Words of a document."""
-        return int(self._words[document + 1] - self._words[document])
+        place = self._places[document]
+        return int(self._said.words[place + 1] - self._said.words[place])
 
     def spoken(self, epoch: int, document: int) -> Flags:
         """Which words of a document are units in an epoch."""
@@ -163,18 +159,18 @@ class Interleaved:
     def ids(self, epoch: int, document: int) -> Ids:
         """A document's tokens, EOS at its end."""
         parts: list[npt.ArrayLike] = []
-        first, begin = int(self._words[document]), self.documents[document].start
-        flags = self.spoken(epoch, document)
+        begin, flags = self.documents[document].start, self.spoken(epoch, document)
+        slots, text = self._slots(document), self._said.tokens_of(self._places[document])
         for start, stop in pairwise(_edges(flags)):
             if self.modality == "interleaved":
                 speech = flags[start]
                 parts.append([self.joint.speech_marker if speech else self.joint.text_marker])
             if flags[start]:
-                low, high = self._slots[document][[start, stop]]
+                low, high = slots[[start, stop]]
                 parts.append(self.corpus.read(self.split, begin + int(low), begin + int(high)))
             else:
-                low, high = self._text_at[[first + start, first + stop]]
-                parts.append(self._text[low:high])
+                low, high = text[[start, stop]]
+                parts.append(self._said.ids[low:high].astype(np.int64) + self.joint.units)
         return np.concatenate([*parts, [self.joint.eos]]).astype(np.int64)
 
     def epoch(self, epoch: int) -> Epoch:
@@ -196,12 +192,22 @@ class Interleaved:
 
     def _length(self, epoch: int, document: int) -> int:
         flags = self.spoken(epoch, document)
-        at = self._text_at[self._words[document] : self._words[document + 1] + 1]
-        text = int(np.diff(at)[~flags].sum())
+        text = int(np.diff(self._said.tokens_of(self._places[document]))[~flags].sum())
         if self.modality == "text":
             return text + 1
-        units = int(np.diff(self._slots[document])[flags].sum())
+        units = int(np.diff(self._slots(document))[flags].sum())
         return len(_edges(flags)) - 1 + text + units + 1
+
+    def _slots(self, document: int) -> Ids:
+        """(words + 1,) offsets in a document: the units of word i are [slots[i], slots[i + 1])."""
+        placed = self.documents[document]
+        slots = self._said.units_of(self._places[document], placed.units)
+        if (np.diff(slots) < 0).any():
+            raise SlamError(
+                f"document {placed.id!r}: its words are not in the order of its {placed.units} "
+                "units in texts.jsonl; rebuild the corpus"
+            )
+        return slots
 
 
 class Epoch:
@@ -227,15 +233,3 @@ class Epoch:
 def _edges(flags: Flags) -> list[int]:
     """Where runs of equal flags begin, and the end."""
     return [0, *(np.flatnonzero(np.diff(flags)) + 1).tolist(), len(flags)] if len(flags) else [0]
-
-
-def _slots(document: Document, text: Text, words: int) -> Ids:
-    """(words + 1,) offsets in a document: the units of word i are [slots[i], slots[i + 1])."""
-    starts = [start for sentence in text.words for start, _ in sentence or ()]
-    slots = np.array([0, *starts[1:], document.units], dtype=np.int64)
-    if len(starts) != words or (np.diff(slots) < 0).any():
-        raise SlamError(
-            f"document {document.id!r}: its {words} words and the units of {len(starts)} do not "
-            "fit each other in texts.jsonl; rebuild the corpus"
-        )
-    return slots

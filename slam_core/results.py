@@ -54,9 +54,9 @@ class Spent(_Fact):
 
 
 class Validation(_Fact):
-    """Mean NLL on a source's validation split, in nats per unit, with the standard error over
-    windows of one context. Every run scores the same units, so differences between runs are
-    much less noisy than `stderr`."""
+    """Mean NLL on a source's validation split, in nats per unit (of text per token), with the
+    standard error over windows of one context. Every run scores the same units, so differences
+    between runs are much less noisy than `stderr`."""
 
     nll: float
     stderr: float
@@ -65,9 +65,14 @@ class Validation(_Fact):
 
 def in_other_units(nll: float, rate: float | None) -> dict[str, float]:
     """An NLL in nats per unit as `perplexity` and, where `rate` says how many scored units a second
-    of audio has, as `bits_per_second`."""
+    of audio has, as `bits_per_second`; text has none, at a rate of 0."""
     found = {"perplexity": math.exp(nll) if nll < 709 else math.inf}
-    return found if rate is None else found | {"bits_per_second": nll * rate / math.log(2)}
+    return found | {"bits_per_second": nll * rate / math.log(2)} if rate else found
+
+
+def counted_in(rate: float | None) -> str:
+    """What an NLL is per: a unit or, of text, a token."""
+    return "token" if rate == 0 else "unit"
 
 
 def in_words(nll: float, rate: float | None) -> str:

@@ -38,9 +38,9 @@ from slam_core.models import build, count_parameters
 from slam_core.optim import rate
 from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
-from slam_core.results import Spent, in_words
+from slam_core.results import Spent, counted_in, in_words
 from slam_core.spec import RunSpec, as_declared, resolve
-from slam_core.streams import validated_rate
+from slam_core.streams import validated_rates
 from slam_core.train import Diverged, Loop
 from slam_core.training import prefix
 from slam_core.training.allocator import keep_freed
@@ -385,10 +385,11 @@ def _finish(
         spent=spent.model_dump(),
         validation={Path(name).name: v.model_dump() for name, v in found.items()},
     )
-    rates = {source.label: validated_rate(source) for source in spec.data.sources}
+    rates = validated_rates(spec.data)
     for name, value in found.items():
-        others = in_words(value.nll, rates.get(name))
-        say(f"run {spec.id} done: {name} validation {value.nll:.4f} nats per unit, {others}")
+        heard = rates.get(Path(name).name)
+        told = f"{value.nll:.4f} nats per {counted_in(heard)}, {in_words(value.nll, heard)}"
+        say(f"run {spec.id} done: {name} validation {told}")
     return "done"
 
 

@@ -13,7 +13,7 @@ from slam_core.building.splits import seed_of
 from slam_core.corpora import Corpus, Document, SplitTotals, open_corpus, planned
 from slam_core.draws import Ids
 from slam_core.errors import SlamError, UsageError
-from slam_core.spec import Source
+from slam_core.spec import Data, Source
 
 
 class Tokens(Protocol):
@@ -152,14 +152,16 @@ def _left(folder: Path, revision: str, unique: int | None, held_out: float | Non
 
 
 def validated_rate(source: Source) -> float | None:
-    """Scored units a second of the audio that a source is validated on.
+    """Scored units a second of the audio that a source is validated on; 0 of text.
 
-    None where it is not known: of text, and of a corpus that is not here in the spec's revision.
+    None where it is not known: of a corpus that is not here in the spec's revision.
     """
+    if source.modality == "text":
+        return 0.0
     try:
         corpus = corpus_here(source)
-        if corpus is None or source.modality == "text":
-            return None
+        if corpus is None or not corpus.manifest.rate:
+            return None if corpus is None else 0.0
         split, some = documents_of(source, corpus, "validation")
     except (SlamError, OSError):
         return None
@@ -169,6 +171,13 @@ def validated_rate(source: Source) -> float | None:
         units, seconds = (sum(getattr(d, of) for d in heard) for of in ("units", "seconds"))
         totals = SplitTotals(documents=len(heard), units=units, seconds=seconds)
     return totals.rate if totals.seconds else None
+
+
+def validated_rates(data: Data) -> dict[str, float | None]:
+    """`validated_rate` by the names of what a run is validated on."""
+    names = {Path(source.label).name: source for source in data.sources}
+    text = dict.fromkeys((f"{name}:interleaved-text" for name in names), 0.0)
+    return {name: validated_rate(source) for name, source in names.items()} | text
 
 
 def _capped(rest: list[int], documents: list[Document], source: Source) -> list[int]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from slam_core.decoder.pretrained import places
@@ -21,13 +21,10 @@ class TextTokens:
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
 
-    def words(self, words: Iterable[str]) -> Iterator[list[int]]:
-        """Ids of each word with the blank before it, whatever its neighbours are."""
-        known: dict[str, list[int]] = {}
-        for word in words:
-            if word not in known:
-                known[word] = self.encode(f" {word}")
-            yield known[word]
+    @cached_property
+    def word(self) -> Callable[[str], list[int]]:
+        """Ids of a word with the blank before it, whatever its neighbours are."""
+        return lru_cache(maxsize=1 << 20)(lambda word: self.encode(f" {word}"))
 
 
 @lru_cache(maxsize=8)

@@ -167,7 +167,7 @@ def test_the_rate_of_what_a_source_is_validated_on(tmp_path: Path) -> None:
     expected = sum(d.units + 1 for d in heard) / sum(d.seconds for d in heard)
     assert validated_rate(share) == pytest.approx(expected)
     assert expected != corpus.manifest.splits["validation"].rate
-    assert validated_rate(source.model_copy(update={"modality": "text"})) is None
+    assert validated_rate(source.model_copy(update={"modality": "text"})) == 0
     assert validated_rate(source.model_copy(update={"revision": "0" * 12})) is None
     assert validated_rate(Source(corpus="gone")) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slam_core.corpora import Spoken, Text, open_corpus, words_of, write_corpus
+from slam_core import words
+from slam_core.__main__ import main
+from slam_core.corpora import Spoken, Text, open_corpus, records, words_of, write_corpus
 from slam_core.data import Mix
 from slam_core.errors import SlamError, UsageError
 from slam_core.interleave import Interleaved, Joint, spoken_words
@@ -204,6 +207,44 @@ def test_batches_are_a_function_of_the_step_and_epochs_differ(told: Path) -> Non
     assert not np.array_equal(source.spoken(0, 0), source.spoken(1, 0))
 
 
+def test_words_are_read_once_into_arrays(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 600 million words nothing is a Python object, whatever sources and splits there are."""
+    read: list[Path] = []
+
+    def counted(path: Path, kind: type[Text]) -> Iterator[Text]:
+        read.append(path)
+        return records(path, kind)
+
+    words._read.cache_clear()
+    monkeypatch.setattr(words, "records", counted)
+    mix = Mix(data(told, "speech", "text", "interleaved"), 0)
+    mix.batch(0)
+    mix.held_out()
+    assert read == [told / "texts.jsonl"]
+    assert len({id(corpus) for corpus in mix._corpora}) == 1
+    assert "texts" not in vars(mix._corpora[0])
+    said = words.words_in(mix._corpora[0], text_tokens("bytes"))
+    assert said.token.itemsize + said.unit.itemsize + said.ids.itemsize == 10
+
+
+def test_text_that_nobody_speaks_is_a_source(told: Path, tmp_path: Path) -> None:
+    """As the guide has it: one unit a document, which is not read."""
+    text = {"sentences": ["A girl & a boy.", "Well!"], "words": [None, None]}
+    splits = ("train",) * 8 + ("validation",) * 4
+    lines = [{"id": f"{i}", "split": s, "units": [0], "text": text} for i, s in enumerate(splits)]
+    source = tmp_path / "lines.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    about = ["--inventory", "21", "--rate", "25", "--tokeniser", "none"]
+    assert main(["corpus", "import", str(source), "--out", str(tmp_path / "text"), *about]) == 0
+    spoken = Source(corpus=str(told))
+    written = Source(corpus=str(tmp_path / "text"), modality="text")
+    mixed = data(told, None).model_copy(update={"sources": (spoken, written)})
+    (*_, held_out) = Mix(mixed, 0).held_out()
+    *ids, end = held_out.tokens.read(0, held_out.tokens.length // 4).tolist()
+    assert bytes(i - 21 for i in ids).decode() == " A girl a boy. Well!"
+    assert end == Joint(21, 256).eos
+
+
 def test_runs_of_one_id_have_one_order_of_words(told: Path, tmp_path: Path) -> None:
     """A corpus of the same revision may say another name, as `corpus import --name` lets it."""
     renamed = tmp_path / "told"
@@ -271,7 +312,7 @@ def test_a_tokeniser_is_fixed_by_its_checksum(
     monkeypatch.setenv("SLAM_MODELS", str(tmp_path))
     assert text_tokens("org/bpe").revision == text.revision
     assert text.size == made.get_vocab_size()
-    words = list(text.words(WORDS))
+    words = list(map(text.word, WORDS))
     assert [i for word in words for i in word] == text.encode(" " + " ".join(WORDS))
     assert text.decode(words[-1]) == " wéll."
     how = Interleave(text=str(folder), speech=0.0)
@@ -334,5 +375,5 @@ def test_ids_of_text_may_have_gaps(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps({"version": "1.0", "model": model, "pre_tokenizer": splits}))
     tokens = text_tokens(str(path))
-    assert list(tokens.words(["girl"])) == [[7]]
+    assert tokens.word("girl") == [7]
     assert tokens.size == 8

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from test_interleave import write_told
 
 from slam_core import scratch
+from slam_core.__main__ import main
 from slam_core.errors import UsageError
 from slam_core.journal import Journal
 from slam_core.run import execute
@@ -29,8 +31,11 @@ def mixed(tmp_path: Path) -> RunSpec:
     return RunSpec(model=Model(layers=1, width=32), data=data, budget=budget)
 
 
-def test_losses_by_modality_are_recorded(mixed: RunSpec, slam_out: Path) -> None:
-    assert execute(mixed, say=lambda text: None) == "done"
+def test_losses_by_modality_are_recorded(
+    mixed: RunSpec, slam_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    assert execute(mixed, say=told.append) == "done"
     events = Journal(scratch.attempts(mixed.id)[-1]).events()
     found = events[-1]["validation"]
     assert set(found) == {
@@ -41,6 +46,11 @@ def test_losses_by_modality_are_recorded(mixed: RunSpec, slam_out: Path) -> None
     assert speech["units"] > 0
     assert text["units"] > speech["units"]  # in bytes
     assert all(0 < value["nll"] < 10 for value in found.values())
+    assert main(["show", mixed.id]) == 0
+    pages = told[-len(found) :], re.findall("  validation .*", capsys.readouterr().out)
+    for lines in pages:
+        per = {re.search(r"(told\S*) ", line)[1]: "nats per token" in line for line in lines}  # type: ignore[index]
+        assert per == {name: name.endswith("text") for name in found}
 
 
 def test_a_modality_that_is_not_there_has_no_loss(mixed: RunSpec, slam_out: Path) -> None:

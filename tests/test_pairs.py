@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from slam_core import pair_sets
@@ -368,6 +369,45 @@ def test_a_killed_write_leaves_no_manifest_over_other_data(
     with pytest.raises(KeyboardInterrupt):
         write_pairs(tmp_path / "x", made(4), **settings)
     assert not (tmp_path / "x" / "pairs.json").exists()
+
+
+@pytest.mark.parametrize("app", [benchmark.app, preferences.app])
+def test_what_was_read_aloud_is_not_read_again(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: pairs.Reader
+) -> None:
+    """Killed after hours, the same command goes on, and makes the same set."""
+    for module in ("benchmark", "preferences"):
+        monkeypatch.setattr(f"slam_core.commands.{module}.open_reader", letters)
+    for name in ("cut", "whole"):
+        documents = [spoken(reader, s, s, "ab", "cd", "fabe") for s in ("train", "validation")]
+        write_corpus(tmp_path / name / "c", documents, name="c", **SETTINGS)
+    source = tmp_path / "t.jsonl"
+    rows = [
+        {"id": c, "prompt": f"{c}z", "positive": f"{c}b", "negative": f"b{c}"} for c in "acdefg"
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["texts"] if app is benchmark.app else ["speak"]
+    options = [str(source), "--name", "t"] + (["--held-out", "0.4"] if command == ["speak"] else [])
+    read, heard, most = Letters.read, list[str](), [7]
+
+    def dying(self: Letters, text: str, speaker: Speaker, seed: int) -> Iterator[Reading]:
+        if len(heard) == most[0]:
+            raise KeyboardInterrupt
+        heard.append(text)
+        return read(self, text, speaker, seed)
+
+    monkeypatch.setattr(Letters, "read", dying)
+    run = CliRunner().invoke
+    assert run(app, [*command, str(tmp_path / "cut" / "c"), *options]).exit_code
+    most[0] = 999
+    assert run(app, [*command, str(tmp_path / "cut" / "c"), *options]).exit_code == 0
+    assert len(heard) == len(set(heard)) == 3 * len(rows)
+    assert run(app, [*command, str(tmp_path / "whole" / "c"), *options]).exit_code == 0
+    made = [sorted((tmp_path / name / "c").glob("p*/**/*.*")) for name in ("cut", "whole")]
+    assert "pairs.units" in [path.name for path in made[0]]
+    for one, other in zip(*made, strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_what_preferences_lack_is_told_before_anything_is_read(

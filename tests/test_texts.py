@@ -94,7 +94,9 @@ def test_a_speech_lm_starts_from_our_own_text_lm(
     text_run = tiny_spec.but(
         {"data.sources.0.corpus": str(texts), "model": {"layers": 2, "width": 32}}
     )
-    assert execute(text_run, say=lambda text: None) == "done"
+    told: list[str] = []
+    assert execute(text_run, say=told.append) == "done"
+    assert " nats per token, perplexity " in told[-1]
     text_lm = tmp_path / "text-lm"
     monkeypatch.setenv("SLAM_CORPORA", str(tmp_path))
     assert main(["export", text_run.id, "--out", str(text_lm)]) == 0

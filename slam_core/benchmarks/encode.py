@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 
 from slam_core.benchmarks.pairs import AudioPair, Clip
 from slam_core.bits import Units, deduplicate
+from slam_core.building.work import Work
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import sha256_of
 from slam_core.formats.lines import json_lines, text_of
@@ -45,19 +44,10 @@ def pair_in_units(pair: AudioPair, units_of: UnitsOf, pause: int | None) -> Pair
 
 
 class Listener:
-    """Encodes clips, without the silence at their ends; each is kept in `work` as soon as done.
+    """Encodes clips, without the silence at their ends; each is kept as soon as it is done."""
 
-    So an interrupted import goes on where it was: a line of `work` that a kill or a full disk has
-    torn is cut off. `work` belongs to one tokeniser.
-    """
-
-    def __init__(self, tokeniser: Tokeniser, folder: Path, work: Path) -> None:
+    def __init__(self, tokeniser: Tokeniser, folder: Path, work: Work) -> None:
         self.tokeniser, self.folder, self.work = tokeniser, folder, work
-        self._done: dict[str, Units] = {}
-        if work.is_file():
-            os.truncate(work, work.read_bytes().rfind(b"\n") + 1)
-            for _, record in json_lines(work):
-                self._done[record["sha256"]] = np.array(record["units"], np.uint16)
 
     def __call__(self, clip: Clip) -> Units:
         from slam_core.building.build import trimmed
@@ -65,14 +55,12 @@ class Listener:
         path = clip.path if clip.content is not None else self.folder / clip.path
         recording = open_audio(path, clip.content)
         content = path.read_bytes() if clip.content is None else clip.content
-        digest = hashlib.sha256(content).hexdigest()
-        if digest not in self._done:
-            heard = self.tokeniser.encode_blocks(recording.blocks)
-            self._done[digest] = deduplicate(trimmed(heard, self.tokeniser.pause))
-            line = json.dumps({"sha256": digest, "units": self._done[digest].tolist()})
-            with self.work.open("ab") as file:
-                file.write(line.encode() + b"\n")
-        return self._done[digest]
+
+        def heard() -> Units:
+            units = self.tokeniser.encode_blocks(recording.blocks)
+            return deduplicate(trimmed(units, self.tokeniser.pause))
+
+        return self.work(hashlib.sha256(content).hexdigest(), heard)
 
 
 class Table:
@@ -120,12 +108,6 @@ class Source:
     pause: int | None  # None: of a tokeniser without a gate, or not known
     inventory: int
     record: dict[str, str]  # for the provenance
-    work: Path | None = None
-
-    def finish(self) -> None:
-        """Remove what was kept for the case of an interruption."""
-        if self.work:
-            self.work.unlink(missing_ok=True)
 
 
 def source_of(
@@ -160,12 +142,10 @@ def source_of(
 
     torch.set_num_threads(1)  # as in `corpus build`: the same units on every machine
     encoder = Tokeniser.load(tokeniser or DEFAULT)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.with_name(f".{out.name}.{encoder.revision}.work")
     record = {"tokeniser": encoder.config.name, "tokeniser_revision": encoder.revision}
-    listener = Listener(encoder, folder, work)
+    listener = Listener(encoder, folder, Work(out, encoder.revision))
     pause = encoder.pause if encoder.config.gate else None
-    return Source(listener, None, pause, encoder.inventory, record, work)
+    return Source(listener, None, pause, encoder.inventory, record)
 
 
 def _parts(path: Path) -> tuple[str, ...]:

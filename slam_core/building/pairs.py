@@ -12,6 +12,7 @@ differs, and at one pace, so that nothing but the text, or the voice, can tell t
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ from slam_core.bits import Units
 from slam_core.building.build import speak
 from slam_core.building.splits import seed_of
 from slam_core.building.voices import Cast, Speaker
-from slam_core.corpora import Corpus, Document
+from slam_core.building.work import Work
+from slam_core.corpora import Corpus, Document, digest
 from slam_core.errors import SlamError, UsageError, did_you_mean
 from slam_core.formats.lines import json_files, json_lines, shown
 from slam_core.pair_sets import Pair, cluster_of
@@ -47,6 +49,12 @@ class Reader:
         self.tokeniser, self.cast = tokeniser, cast
         self.between = tokeniser.between
         self.speakers: Mapping[str, Speaker] = {s.name: s for s in cast.speakers}
+        self._work: Work | None = None
+
+    def keep(self, out: Path) -> None:
+        """Keep each sentence beside `out` as soon as it is read, for the case of an interruption:
+        `forget_work` ends that."""
+        self._work = Work(out, digest([self.tokeniser.revision, self.cast.version]))
 
     def __call__(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
         """Sentences with a PAUSE between, if there is one; the n-th has seed `seed` + n."""
@@ -54,11 +62,20 @@ class Reader:
         for n, sentence in enumerate(sentences):
             if not sentence.strip():
                 continue
-            units = speak(self.tokeniser, self.cast.read(sentence, speaker, seed + n)).units
+            units = self._aloud(sentence, speaker, seed + n)
             if len(said) and len(units):
                 said = np.append(said, self.between)
             said = np.append(said, _after(said, units))
         return said
+
+    def _aloud(self, sentence: str, speaker: Speaker, seed: int) -> Units:
+        def read() -> Units:
+            return speak(self.tokeniser, self.cast.read(sentence, speaker, seed)).units
+
+        if self._work is None:
+            return read()
+        told = f"{sentence}\0{speaker.name}\0{seed}"
+        return self._work(hashlib.sha256(told.encode()).hexdigest(), read)
 
     def prompt(self, sentences: Iterable[str], speaker: Speaker, seed: int) -> Units:
         """The same with the PAUSE at its end, or nothing if there are no sentences."""

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from slam_core.building.work import forget_work
 from slam_core.commands.progress import counted, say
 from slam_core.corpora import Corpus, Kind, is_corpus, open_corpus, refuse_other_units
 from slam_core.errors import UsageError
@@ -55,7 +56,7 @@ def words(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = words(source, reader, least_count=least_count, limit=limit)
     command = f"words {opened.name} {source.name} --least-count {least_count} --limit {limit}"
-    _write(opened, made, name, made_by(opened, command, name, reader, cast, source))
+    _write(opened, made, name, made_by(opened, command, name, reader, cast, source), reader)
 
 
 @app.command()
@@ -80,7 +81,7 @@ def texts(
     if likelihood != Likelihood.mean:
         command += f" --likelihood {likelihood}"
     record = made_by(opened, command, name, reader, cast, source)
-    _write(opened, made, name, record, likelihood)
+    _write(opened, made, name, record, reader, likelihood)
 
 
 @app.command()
@@ -106,7 +107,7 @@ def cloze(
     record = made_by(opened, command, name, reader, cast, source)
     if texts:
         record["texts_sha256"] = _sha256_in(texts)
-    _write(opened, made, name, record)
+    _write(opened, made, name, record, reader)
 
 
 @app.command()
@@ -124,7 +125,7 @@ def endings(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = endings(opened, kind, reader, HELD_OUT, limit)
     command = f"endings {opened.name} --kind {kind} --limit {limit}"
-    _write(opened, made, name, made_by(opened, command, name, reader, cast))
+    _write(opened, made, name, made_by(opened, command, name, reader, cast), reader)
 
 
 @app.command()
@@ -141,7 +142,7 @@ def consistency(
     opened, reader = open_corpus(corpus), open_reader(corpus, tokeniser, cast)
     made = consistency(opened, reader, HELD_OUT, limit)
     command = f"consistency {opened.name} --limit {limit}"
-    _write(opened, made, name, made_by(opened, command, name, reader, cast))
+    _write(opened, made, name, made_by(opened, command, name, reader, cast), reader)
 
 
 @app.command("import")
@@ -191,7 +192,7 @@ def import_(
         provenance=record | source.record,
         likelihood=likelihood,
     )
-    source.finish()
+    forget_work(out)
     tell_pairs(out, manifest)
 
 
@@ -220,9 +221,11 @@ def _write(
     made: Iterable[Pair],
     name: str,
     record: dict[str, str],
+    reader: Reader | None,
     likelihood: Likelihood = Likelihood.mean,
 ) -> None:
-    """Write `<corpus>/pairs/<name>`, unless it is there, and measure the n-grams on it."""
+    """Write `<corpus>/pairs/<name>`, unless it is there, and measure the n-grams on it. What the
+    reader had read for it before an interruption is not read again."""
     folder = corpus.folder / "pairs" / name
     measured = stored(str(corpus.folder))
     if is_made(folder, record):
@@ -230,6 +233,8 @@ def _write(
         if measured and name in measured.pair_accuracy:
             return
     else:
+        if reader:
+            reader.keep(folder)
         items = list(watched(made))
         refuse_trained(f"{corpus.name}/{name}", items, [corpus])
         manifest = write_pairs(
@@ -240,6 +245,7 @@ def _write(
             provenance=record,
             likelihood=likelihood,
         )
+        forget_work(folder)
         tell_pairs(folder, manifest)
     if {"train", "validation"} <= corpus.manifest.splits.keys():
         remeasure(corpus)

@@ -18,6 +18,7 @@ from slam_core.building.preferences import (
     triples,
     write_preferences,
 )
+from slam_core.building.work import forget_work
 from slam_core.commands.benchmark import (
     Called,
     CastName,
@@ -38,6 +39,7 @@ from slam_core.pair_sets import open_pairs
 
 if TYPE_CHECKING:
     from slam_core.benchmarks.encode import Source
+    from slam_core.building.pairs import Reader
 
 app = typer.Typer(help="Preference data: texts, import, export.", no_args_is_help=True)
 Most = Annotated[
@@ -114,7 +116,7 @@ def speak(
     made = (Preference(p, one.context or p.id) for p, one in zip(pairs, asked, strict=True))
     command = f"speak {opened.name} {source.name} --held-out {held_out:g}"
     record = made_by(opened, command, name, reader, cast, source, group="preferences")
-    _write(opened, name, made, held_out, record)
+    _write(opened, name, made, held_out, record, reader)
 
 
 @app.command()
@@ -143,7 +145,7 @@ def endings(
         made = filtered(made, max_auto_bleu, on.value)
         command += f" --max-auto-bleu {max_auto_bleu:g} --on {on.value}"
     record = made_by(opened, command, name, reader, cast, group="preferences")
-    _write(opened, name, made, None, record)
+    _write(opened, name, made, None, record, reader)
 
 
 @app.command()
@@ -166,7 +168,7 @@ def consistency(
     )
     command = f"consistency {opened.name} --limit {limit}{_said(held_out)}"
     record = made_by(opened, command, name, reader, cast, group="preferences")
-    _write(opened, name, made, None, record)
+    _write(opened, name, made, None, record, reader)
 
 
 def _parts(corpus: Corpus, limit: int, held_out: int | None) -> list[tuple[str, int]]:
@@ -192,15 +194,19 @@ def _write(
     made: Iterable[Preference],
     held_out: float | None,
     record: dict[str, str],
+    reader: Reader,
 ) -> None:
-    """Write both parts, the held-out one last; nothing is made if it is there."""
+    """Write both parts, the held-out one last; nothing is made if it is there. What the reader had
+    read for it before an interruption is not read again."""
     folder = corpus.folder / "preferences" / name
     if is_made(folder / "held_out", record):
         say(f"{folder} is made already")
         return
+    reader.keep(folder)
     written = write_preferences(
         folder, made, held_out=held_out, inventory=corpus.inventory, provenance=record
     )
+    forget_work(folder)
     for part, manifest in written.items():
         tell_pairs(folder / part, manifest)
 
@@ -228,7 +234,6 @@ def import_(
     if (folder / "held_out" / "pairs.json").exists():  # the last file written
         raise UsageError(f"{folder} exists: give another --name or remove it")
     record: dict[str, str] = {"layout": layout.value, "source": source.name}
-    encoder: Source | None = None
     if layout is Layout.slamkit:
         if tokeniser is not None:
             raise UsageError("--tokeniser goes with --layout parquet: slamkit's files hold units")
@@ -252,8 +257,7 @@ def import_(
         inventory=opened.inventory,
         provenance={"made_by": "python -m slam_core preferences import", **record},
     )
-    if encoder:
-        encoder.finish()
+    forget_work(folder)
     for part, manifest in made.items():
         tell_pairs(folder / part, manifest)
     if left_out := made["train"].provenance.get("left_out"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +12,9 @@ import typer
 from slam_core import scratch
 from slam_core.cli import Json, in_json
 from slam_core.journal import Event, Journal, state_of
-from slam_core.results import in_other_units, in_words, scores_of
+from slam_core.results import counted_in, in_other_units, in_words, scores_of
 from slam_core.spec import spec_from
-from slam_core.streams import validated_rate
+from slam_core.streams import validated_rates
 
 
 def show(
@@ -44,8 +43,7 @@ def show(
     }
     rates: dict[str, float | None] = {}
     if validated := latest.get("done", {}).get("validation", {}):
-        sources = spec_from(facts["spec"], where=f"run {run}").data.sources
-        rates = {Path(source.label).name: validated_rate(source) for source in sources}
+        rates = validated_rates(spec_from(facts["spec"], where=f"run {run}").data)
     if as_json:
         for name, value in validated.items():
             value |= in_other_units(value["nll"], rates.get(name))
@@ -73,9 +71,9 @@ def _lines(
     if (error := (facts["end"] or {}).get("error")) is not None:
         yield "failed", error
     for name, value in validated.items():
-        nll, others = value["nll"], in_words(value["nll"], rates.get(name))
-        found = _within(nll, value.get("stderr"), 4)
-        yield "validation", f"{name} {found} nats per unit, {others}"
+        nll, rate = value["nll"], rates.get(name)
+        found = f"{_within(nll, value.get('stderr'), 4)} nats per {counted_in(rate)}"
+        yield "validation", f"{name} {found}, {in_words(nll, rate)}"
     for score in facts["scores"]:
         found = _within(score["value"], score["stderr"], 3)
         yield "score", f"{score['benchmark']} {score['metric']} {found}"
