@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from analysis.ablate.significance import Estimate, Mean
 from analysis.ablate.table import Measured, Table
 from slam_core.errors import SlamError
 from slam_core.prompts import TRANSCRIPTS, benchmark_of
+from slam_core.recall import recalling
 from slam_core.results import Exclusion, Result, Score, latest, read
 from sweeps.table import brief
 
@@ -33,7 +35,14 @@ Shown = Callable[[float], float]
 
 
 def tabulate(declared: Declared, results: Path) -> Table:
-    """From the records in a results folder; `SlamError` if they have nothing of the ablation."""
+    """From the records in a results folder; `SlamError` if they have nothing of the ablation. Its
+    corpora need not be here (`slam_core.recall`)."""
+    with recalling(results) as stored:
+        found = _tabulate(declared, results)
+    return replace(found, notes=(*stored.notes, *found.notes))
+
+
+def _tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
     cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
