@@ -35,7 +35,7 @@ from ablations.declare import (
 )
 from ablations.door import DOOR, words
 from ablations.scales import SCALES
-from ablations.scoring import Speech, check, lacking, score_all, score_here
+from ablations.scoring import Speech, check, lacking, recorded, score_all, score_here
 from analysis.ablate.tabulate import _in_between, _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
@@ -50,7 +50,7 @@ from slam_core.journal import read_lines
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.prompts import Continuation
 from slam_core.recipes import DEMO
-from slam_core.results import Result, Score, Spent, merge, read
+from slam_core.results import Exclusion, Result, Score, Spent, merge, read
 from slam_core.run import execute
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
@@ -618,6 +618,48 @@ def test_arms_are_compared_with_a_further_baseline(small: Scale, tmp_path: Path)
     assert lines[against + 1].endswith("better")
     with pytest.raises(ValueError, match="also: 'd' is none of the arms"):
         Ablation.model_validate(PLAIN.model_dump() | about | {"also": {"b": ("d",)}})
+
+
+def test_scores_of_an_earlier_attempt_do_not_stand_beside_a_newer_loss(
+    small: Scale, tmp_path: Path
+) -> None:
+    study = PLAIN.at(small)
+    record(study, tmp_path, lambda cell: 2.0, lambda cell: 0.6)
+    run, again = study.runs()["fast,s0"].id, {"attempt": "b"}
+    merge(tmp_path, [read(tmp_path, Result)[run, "a"].model_copy(update=again)], Result)
+    (loss,) = [s for s in read(tmp_path, Score).values() if s.run == run and s.metric == "nll"]
+    merge(tmp_path, [loss.model_copy(update=again | {"value": 2.5})], Score)
+    table = tabulate(study, tmp_path)
+    values = {metric: rows[1].values for metric, rows in table.metrics.items()}
+    assert values == {"sBLIMP": {1: 60.0}, "val_loss": {0: 2.5, 1: 2.0}}
+    said = "sBLIMP: 1 of 4 runs left out, scored in an earlier attempt than their last; score them"
+    assert any(note.startswith(said) for note in table.notes)
+    # Where that attempt is excluded the earlier one counts, all of it.
+    gone = Exclusion(run=run, attempt="b", reason="another machine", date="2026-01-01")
+    merge(tmp_path, [gone], Exclusion)
+    rows = tabulate(study, tmp_path).metrics
+    assert (rows["sBLIMP"][1].values[0], rows["val_loss"][1].values[0]) == (60.0, 2.0)
+
+
+def test_a_table_is_the_same_where_the_results_are_alone(small: Scale, tmp_path: Path) -> None:
+    named = small.bases["slam"].but({"data.sources": [{"corpus": "tiny"}]})
+    study = AFTER.at(small.model_copy(update={"bases": {"slam": named, "first": named}}))
+    record(study, tmp_path, lambda cell: 2.0 + cell.seed, lambda cell: 0.6)
+    here = tabulate(study, tmp_path)
+    shutil.rmtree(tmp_path / "home")
+    alone = tabulate(study, tmp_path)
+    assert alone.metrics == here.metrics
+    assert [note.partition(" is not here")[0] for note in alone.notes[:2]] == [
+        "corpus 'tiny'",
+        "preferences 'bench/ends'",
+    ]
+
+
+def test_scores_name_a_set_that_is_not_here(tmp_path: Path) -> None:
+    known = {"stories/ends/held_out", "swuggy", "mine/sblimp", "sblimp"}
+    asked = ["stories/preferences/ends/held_out", "a/swuggy", "mine/sblimp", "mine/other"]
+    found = [recorded(one, known) for one in asked]
+    assert found == ["stories/ends/held_out", "swuggy", "mine/sblimp", "mine/other"]
 
 
 def test_a_table_of_one_seed_or_one_setting_has_no_interaction_to_show(

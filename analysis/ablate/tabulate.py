@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,13 @@ def _tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
     cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
-    found, items, notes, documents = _values(declared, cells, results)
+    ended = latest(results, Result)
+    found, items, notes, documents = _values(declared, cells, ended, results)
     if not found:
         raise SlamError(
             f"{results} has no scores of {declared.name}; python -m ablations launch "
             f"{one.name} --scale {scale.name} --on local"
         )
-    ended = latest(results, Result)
     states = {run: result.state for run, result in ended.items()}
     models = {
         (cell.setting, cell.arm): _model(ended[run]) for run, cell in cells.items() if run in ended
@@ -126,12 +126,13 @@ def _tabulate(declared: Declared, results: Path) -> Table:
     )
 
 
-def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
+def _wanted(declared: Declared, scores: Iterable[Score]) -> dict[str, tuple[str, str, Shown]]:
     """Metric -> benchmark and metric of its scores (where that ends in a colon, any that begins
     so), and what is shown of a value."""
+    names = {score.benchmark for score in scores}
     scale = declared.scale
     known: dict[str, tuple[str, str, Shown]] = {
-        metric: (recorded(benchmark), "accuracy", _percent)
+        metric: (recorded(benchmark, names), "accuracy", _percent)
         for metric, benchmark in scale.benchmarks.items()
     } | {metric: (f"{corpus}/validation", "nll", float) for metric, corpus in scale.losses.items()}
     if generation := declared.generation:
@@ -143,17 +144,19 @@ def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
 
 
 def _values(
-    declared: Declared, cells: dict[str, Cell], results: Path
+    declared: Declared, cells: dict[str, Cell], ended: Mapping[str, Result], results: Path
 ) -> tuple[dict[str, dict[Cell, float]], dict[str, Items], list[str], dict[str, float]]:
-    """Metric -> cell -> value; accuracies in percent, and the items of these. Of a run's attempts
-    the last that was scored on it counts, and of a benchmark's revisions the one that most runs
-    were scored on, of equals the one that is here; notes say what that leaves out. Last, what the
-    documents have themselves where continuations are measured."""
-    wanted = _wanted(declared)
+    """Metric -> cell -> value; accuracies in percent, and the items of these. Scores are of the
+    attempt whose result counts, and of a benchmark's revisions the one that most runs were scored
+    on, of equals the one that is here; notes say what that leaves out. Last, what the documents
+    have themselves where continuations are measured."""
+    scores = sorted(read(results, Score).values(), key=lambda score: score.key)
+    wanted = _wanted(declared, scores)
+    earlier: dict[str, set[str]] = {}  # by metric, runs scored in another attempt
     excluded = read(results, Exclusion)
     # By metric and what was scored: a revision, and a metric of scores.
     scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
-    for score in sorted(read(results, Score).values(), key=lambda score: score.key):
+    for score in scores:
         if score.run not in cells or (score.run, score.attempt) in excluded:
             continue
         for metric, (benchmark, asked, _) in wanted.items():
@@ -161,6 +164,9 @@ def _values(
                 continue
             exact = score.metric in (asked, f"{asked}:document")
             if exact or (asked[-1] == ":" and score.metric.startswith(asked)):
+                if score.run in ended and score.attempt != ended[score.run].attempt:
+                    earlier.setdefault(metric, set()).add(score.run)
+                    continue
                 of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
                 of[score.run] = score
     found, notes, documents = {}, [], {}
@@ -172,6 +178,11 @@ def _values(
             for key, runs in scored.get(metric, {}).items()
             if not key[1].endswith(":document")
         }
+        if unscored := earlier.get(metric, set()).difference(*revisions.values()):
+            notes.append(
+                f"{metric}: {len(unscored)} of {len(cells)} runs left out, scored in an earlier "
+                "attempt than their last; score them again"
+            )
         if not revisions:
             continue
         here = now.get(benchmark)
