@@ -24,7 +24,7 @@ from slam_core.model_spec import VALUE, resolve_model
 from slam_core.model_spec import Init as Init
 from slam_core.model_spec import Model as Model
 from slam_core.optim import COOLED, OPTIMISERS, SCHEDULES
-from slam_core.pair_sets import find_pairs
+from slam_core.pair_sets import find_pairs, tokeniser_of
 from slam_core.recall import remembered, set_name
 from slam_core.text_tokens import further_ids, text_tokens
 from slam_core.training.choices import PlannedPairs, planned_pairs
@@ -491,9 +491,8 @@ def _resolve_dpo(dpo: Dpo | None, context: int, opened: list[corpora.Corpus]) ->
     found = as_declared(dpo, context)
     made = found.manifest
     # Before a first stage is trained for nothing.
-    kind = corpora.Kind(
-        f"preferences '{dpo.pairs}'", made.inventory, made.provenance.get("tokeniser_revision")
-    )
+    made_by = tokeniser_of(find_pairs(dpo.pairs))
+    kind = corpora.Kind(f"preferences '{dpo.pairs}'", made.inventory, made_by)
     corpora.refuse_other_units(kind, (corpus.kind for corpus in opened))
     return dpo.model_copy(update={"revision": made.revision, "units": found.mean_units})
 

@@ -648,7 +648,7 @@ def test_a_table_is_the_same_where_the_results_are_alone(small: Scale, tmp_path:
     here = tabulate(study, tmp_path)
     shutil.rmtree(tmp_path / "home")
     alone = tabulate(study, tmp_path)
-    assert alone.metrics == here.metrics
+    assert alone.record()["rows"] == here.record()["rows"]
     assert [note.partition(" is not here")[0] for note in alone.notes[:2]] == [
         "corpus 'tiny'",
         "preferences 'bench/ends'",

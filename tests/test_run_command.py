@@ -278,7 +278,13 @@ def test_units_of_another_tokeniser_are_not_scored(
         write_pairs(other / "pairs" / name, one, provenance=made, **settings)  # type: ignore[arg-type]
     execute(spec, say=print)
     refused = "has units of tokeniser bbbbbbbbbbbb, corpus own of aaaa"
-    for benchmark in (other, other / "pairs" / "p"):
+    # A set that does not tell is of the corpus that it lies in; alone it is scored, and that said.
+    write_pairs(other / "pairs" / "r", one, provenance={}, **settings)  # type: ignore[arg-type]
+    write_pairs(tmp_path / "alone", one, provenance={}, **settings)  # type: ignore[arg-type]
+    assert main(["score", spec.id, "--benchmark", str(tmp_path / "alone")]) == 0
+    said = capsys.readouterr()
+    assert "other/p has no tokeniser_revision in its provenance: it is scored as if" in said.out
+    for benchmark in (other, other / "pairs" / "p", other / "pairs" / "r"):
         assert main(["score", spec.id, "--benchmark", str(benchmark)]) == 2
         assert refused in capsys.readouterr().err
     # Imported ones may tell a name alone, or another rate.
