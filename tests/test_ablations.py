@@ -50,7 +50,7 @@ from slam_core.journal import read_lines
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.prompts import Continuation
 from slam_core.recipes import DEMO
-from slam_core.results import Exclusion, Result, Score, Spent, merge, read
+from slam_core.results import Result, Score, Spent, Validation, merge, read
 from slam_core.run import execute
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
@@ -620,25 +620,42 @@ def test_arms_are_compared_with_a_further_baseline(small: Scale, tmp_path: Path)
         Ablation.model_validate(PLAIN.model_dump() | about | {"also": {"b": ("d",)}})
 
 
-def test_scores_of_an_earlier_attempt_do_not_stand_beside_a_newer_loss(
-    small: Scale, tmp_path: Path
-) -> None:
+def test_what_a_table_has_of_a_run_is_of_one_attempt(small: Scale, tmp_path: Path) -> None:
     study = PLAIN.at(small)
     record(study, tmp_path, lambda cell: 2.0, lambda cell: 0.6)
-    run, again = study.runs()["fast,s0"].id, {"attempt": "b"}
-    merge(tmp_path, [read(tmp_path, Result)[run, "a"].model_copy(update=again)], Result)
-    (loss,) = [s for s in read(tmp_path, Score).values() if s.run == run and s.metric == "nll"]
-    merge(tmp_path, [loss.model_copy(update=again | {"value": 2.5})], Score)
-    table = tabulate(study, tmp_path)
-    values = {metric: rows[1].values for metric, rows in table.metrics.items()}
-    assert values == {"sBLIMP": {1: 60.0}, "val_loss": {0: 2.5, 1: 2.0}}
-    said = "sBLIMP: 1 of 4 runs left out, scored in an earlier attempt than their last; score them"
+    run = study.runs()["fast,s0"].id
+    first = [score for score in read(tmp_path, Score).values() if score.run == run]
+    again = [s.model_copy(update={"attempt": "b", "value": s.value + 0.2}) for s in first]
+
+    def values() -> dict[str, float]:
+        rows = tabulate(study, tmp_path).metrics
+        return {metric: round(of[1].values[0], 6) for metric, of in rows.items()}
+
+    # Trained anew, and not scored on pairs yet: no newer loss stands beside the older accuracy.
+    merge(tmp_path, [s for s in again if s.metric == "nll"], Score)
+    assert values() == {"sBLIMP": 60.0, "val_loss": 2.0}
+    merge(tmp_path, again, Score)
+    assert values() == {"sBLIMP": 80.0, "val_loss": 2.2}
+    # Each has what the other lacks.
+    apart = tmp_path / "apart"
+    record(study, apart, lambda cell: 2.0)
+    merge(apart, [s for s in again if s.metric != "nll"], Score)
+    table = tabulate(study, apart)
+    assert list(table.metrics) == ["sBLIMP", "val_loss"]
+    assert [row.values for row in table.metrics["val_loss"]] == [{0: 2.0, 1: 2.0}, {1: 2.0}]
+    said = "val_loss: 1 of 4 runs left out, scored in another attempt than on the other metrics"
     assert any(note.startswith(said) for note in table.notes)
-    # Where that attempt is excluded the earlier one counts, all of it.
-    gone = Exclusion(run=run, attempt="b", reason="another machine", date="2026-01-01")
-    merge(tmp_path, [gone], Exclusion)
-    rows = tabulate(study, tmp_path).metrics
-    assert (rows["sBLIMP"][1].values[0], rows["val_loss"][1].values[0]) == (60.0, 2.0)
+    # Attempts that ended alike, as on another processor, are one model.
+    (mine,) = [one for one in read(apart, Result).values() if one.run == run]
+    both, many = tmp_path / "both", {"a": 2.0, "b": 2.0001}
+    for attempt in ("a", "b"):
+        nll = {"tiny": Validation(nll=many[attempt], stderr=0.0, units=1)}
+        again = mine.model_copy(update={"attempt": attempt, "validation": nll})
+        merge(both, [again], Result)
+    merge(both, [one for one in read(apart, Result).values() if one.run != run], Result)
+    merge(both, list(read(apart, Score).values()), Score)
+    rows = tabulate(study, both).metrics
+    assert (rows["val_loss"][1].values[0], rows["sBLIMP"][1].values) == (2.0, {0: 80.0})
 
 
 def test_a_table_is_the_same_where_the_results_are_alone(small: Scale, tmp_path: Path) -> None:

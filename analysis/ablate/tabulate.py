@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from sweeps.table import brief
 
 # Value of a score -> that of a metric.
 Shown = Callable[[float], float]
+SHOWN = 5e-4  # nats per unit: a smaller difference of losses is not seen in a table
 
 
 def tabulate(declared: Declared, results: Path) -> Table:
@@ -46,13 +47,13 @@ def _tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
     cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
-    ended = latest(results, Result)
-    found, items, notes, documents = _values(declared, cells, ended, results)
+    found, items, notes, documents = _values(declared, cells, results)
     if not found:
         raise SlamError(
             f"{results} has no scores of {declared.name}; python -m ablations launch "
             f"{one.name} --scale {scale.name} --on local"
         )
+    ended = latest(results, Result)
     states = {run: result.state for run, result in ended.items()}
     models = {
         (cell.setting, cell.arm): _model(ended[run]) for run, cell in cells.items() if run in ended
@@ -144,18 +145,18 @@ def _wanted(declared: Declared, scores: Iterable[Score]) -> dict[str, tuple[str,
 
 
 def _values(
-    declared: Declared, cells: dict[str, Cell], ended: Mapping[str, Result], results: Path
+    declared: Declared, cells: dict[str, Cell], results: Path
 ) -> tuple[dict[str, dict[Cell, float]], dict[str, Items], list[str], dict[str, float]]:
-    """Metric -> cell -> value; accuracies in percent, and the items of these. Scores are of the
-    attempt whose result counts, and of a benchmark's revisions the one that most runs were scored
-    on, of equals the one that is here; notes say what that leaves out. Last, what the documents
-    have themselves where continuations are measured."""
+    """Metric -> cell -> value; accuracies in percent, and the items of these. Of a run's attempts
+    the one that most metrics have counts for all, of equals the last, and with it those that ended
+    as it did: one model has them. Of a benchmark's revisions that which most runs were scored on,
+    of equals the one that is here; notes say what that leaves out. Last, what the documents have
+    themselves where continuations are measured."""
     scores = sorted(read(results, Score).values(), key=lambda score: score.key)
     wanted = _wanted(declared, scores)
-    earlier: dict[str, set[str]] = {}  # by metric, runs scored in another attempt
     excluded = read(results, Exclusion)
-    # By metric and what was scored: a revision, and a metric of scores.
-    scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
+    matched: list[tuple[str, Score]] = []
+    attempts: dict[str, dict[str, set[str]]] = {}  # run -> attempt -> metrics
     for score in scores:
         if score.run not in cells or (score.run, score.attempt) in excluded:
             continue
@@ -164,11 +165,24 @@ def _values(
                 continue
             exact = score.metric in (asked, f"{asked}:document")
             if exact or (asked[-1] == ":" and score.metric.startswith(asked)):
-                if score.run in ended and score.attempt != ended[score.run].attempt:
-                    earlier.setdefault(metric, set()).add(score.run)
-                    continue
-                of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
-                of[score.run] = score
+                matched.append((metric, score))
+                of_run = attempts.setdefault(score.run, {})
+                of_run.setdefault(score.attempt, set()).add(metric)
+    counts = {
+        run: max(of_run, key=lambda attempt: (len(of_run[attempt]), attempt))
+        for run, of_run in attempts.items()
+    }
+    # By metric and what was scored: a revision, and a metric of scores.
+    scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
+    apart: dict[str, set[str]] = {}  # by metric, runs that another attempt has it of
+    ended = read(results, Result)
+    for metric, score in matched:
+        mine, its = (score.run, counts[score.run]), (score.run, score.attempt)
+        if mine == its or _alike(ended.get(mine), ended.get(its)):
+            of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
+            of[score.run] = score
+        else:
+            apart.setdefault(metric, set()).add(score.run)
     found, notes, documents = {}, [], {}
     items: dict[str, Items] = {}
     now = current(declared)
@@ -178,10 +192,10 @@ def _values(
             for key, runs in scored.get(metric, {}).items()
             if not key[1].endswith(":document")
         }
-        if unscored := earlier.get(metric, set()).difference(*revisions.values()):
+        if unscored := apart.get(metric, set()).difference(*revisions.values()):
             notes.append(
-                f"{metric}: {len(unscored)} of {len(cells)} runs left out, scored in an earlier "
-                "attempt than their last; score them again"
+                f"{metric}: {len(unscored)} of {len(cells)} runs left out, scored in another "
+                "attempt than on the other metrics; score them again"
             )
         if not revisions:
             continue
@@ -222,6 +236,14 @@ def _values(
             said = f"continuations are judged by {by}; {said}"
         notes.append(said)
     return found, items, notes, documents
+
+
+def _alike(one: Result | None, other: Result | None) -> bool:
+    """Whether two attempts at a run have the same validation losses, as far as tables show them."""
+    if not (one and other and one.validation and one.validation.keys() == other.validation.keys()):
+        return False
+    pairs = ((one.validation[name].nll, other.validation[name].nll) for name in one.validation)
+    return all(abs(mine - its) < SHOWN for mine, its in pairs)
 
 
 def _percent(value: float) -> float:
