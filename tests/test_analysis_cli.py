@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -213,8 +214,10 @@ def test_an_unreadable_record_is_replaced_and_files_of_one_name_keep_apart(
 
 
 def test_a_fit_with_options_does_not_write_over_the_one_without(
-    results: Path, capsys: pytest.CaptureFixture[str]
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copy(results / "runs.jsonl", tmp_path)
+    results = tmp_path
     kept = results / "fits" / "all.json"
     beside = results / "fits" / "all-options.json"
     assert analysis("fit", "--results", results) == 0
