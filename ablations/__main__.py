@@ -130,11 +130,13 @@ def plan(
     """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
     from ablations.catalogue import chosen
     from ablations.declare import together
+    from slam_core.recall import recalling
     from sweeps.plan import plan as planned
 
     study = together(chosen(names, scale))
-    found = planned(study, results, elsewhere(device, mfu, price), price)
-    print(json.dumps(found.record()) if as_json else found)
+    with recalling(results) as stored:
+        found = planned(study, results, elsewhere(device, mfu, price), price)
+    print(json.dumps(found.record()) if as_json else "\n".join([str(found), *stored.notes]))
 
 
 @app.command()

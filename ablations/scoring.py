@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -159,12 +159,16 @@ def score_all(
     return failed
 
 
-def recorded(benchmark: str) -> str:
-    """What scores call a benchmark: a pair set knows its own name."""
+def recorded(benchmark: str, known: Collection[str]) -> str:
+    """What scores call a benchmark: a pair set knows its own name. Of one that is not here the
+    longest end of its path among the names `known`, as sets are called: `<corpus>/<set>`, or by
+    their folder alone."""
     try:
         return _own_name(benchmark)
     except SlamError:
-        return benchmark
+        parts = [part for part in Path(benchmark).parts if part not in ("pairs", "preferences")]
+        ends = ("/".join(parts[k:]) for k in range(len(parts)))
+        return next((end for end in ends if end in known), benchmark)
 
 
 def current(part: Declared) -> dict[str, str]:

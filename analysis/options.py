@@ -109,9 +109,8 @@ def fitted(name: str | None, results: Path, quiet: bool) -> Fits:
     from analysis.saved import path_of, saved_settings
 
     found = saved_settings(results, name)
-    made = found or fits.Settings(name)
+    path, made = found or (path_of(results, fits.Settings(name).name), fits.Settings(name))
     if not quiet:
-        path = path_of(results, made.name)
         print(f"settings of {path}" if found else f"default settings (no fit of it in {path})")
     return fits.compute(made.points(results), made)
 

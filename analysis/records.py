@@ -37,12 +37,15 @@ def from_results(
     attempts at one run the last counts. `family` of the points is the family of their models or,
     to compare arms, the field `arm` of their specs: then runs without it are left out, and runs
     that end with preferences, which are no points of a law, are not; both stages count in their D.
+    Corpora need not be here (`slam_core.recall`).
     `SlamError` if nothing is left, `UsageError` for unknown names.
     """
+    from slam_core.recall import recalling
     from slam_core.results import Exclusion, Result, read
 
     params, flops = convention(params, "parameter"), convention(flops)
-    wanted = _study(study, folder) if study else {}
+    with recalling(folder) as stored:
+        wanted = _study(study, folder) if study else {}
     results = read(folder, Result)
     if not results:
         raise SlamError(
@@ -50,7 +53,7 @@ def from_results(
             "or name another folder with --results"
         )
     excluded = read(folder, Exclusion)
-    notes: list[str] = []
+    notes = [*stored.notes]
     attempts: dict[str, Result] = {}
     second: set[str] = set()
     order = {run: i for i, run in enumerate(wanted)}

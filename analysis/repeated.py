@@ -100,8 +100,14 @@ def fit(
     log_unique = log_distinct(np.log(points.d), points.unique)
     repeats = _repeats(points)
     if repeats.sum() < _LEAST:
+        known = "D above the distinct units"
+        if points.unique is None:
+            known = (
+                "as far as is known: a file tells distinct units in a column, results where the "
+                "corpora are here"
+            )
         raise TooFew(
-            f"{points.name}: {repeats.sum()} runs saw data twice (D above the distinct units); "
+            f"{points.name}: {repeats.sum()} runs saw data twice ({known}); "
             f"what repeats are worth takes {_LEAST} or more, best at several numbers of epochs"
         )
     first = None

@@ -22,28 +22,50 @@ def path_of(results: Path, name: str) -> Path:
 
 def save(fits: Fits, results: Path) -> Path:
     """Write the record; the same fit gives the same bytes. Where another file of the same name has
-    a record already, this one's is called by a checksum of its place too."""
+    a record already, this one's is called by a checksum of its place too. A fit without options is
+    not written over by one with: that lies beside it, in force until the other is made again."""
     from slam_core.files import write_file
 
     path = path_of(results, fits.settings.name)
-    try:
-        other = _read_settings(path)
-    except SlamError:  # of an older version: this one takes its place
-        other = None
+    other = _read_or_none(path)
     if other is not None and not _same(other.source, fits.settings.source):
         path = path_of(results, _placed(fits.settings))
+        other = _read_or_none(path)
+    if other is not None and _plain(other) and not _plain(fits.settings):
+        path = _beside(path)
+    else:
+        _beside(path).unlink(missing_ok=True)
     write_file(path, json.dumps(record(fits), indent=1).encode() + b"\n")
     return path
 
 
-def saved_settings(results: Path, source: str | None) -> Settings | None:
-    """The settings of the last saved fit of a study, a file, or all runs; None if none is."""
+def saved_settings(results: Path, source: str | None) -> tuple[Path, Settings] | None:
+    """The record of the last saved fit of a study, a file, or all runs, and its settings; None if
+    none is."""
     asked = Settings(source)
-    for name in (asked.name, _placed(asked)):
-        found = _read_settings(path_of(results, name))
-        if found is not None and _same(found.source, source):
-            return found
+    for path in (path_of(results, name) for name in (asked.name, _placed(asked))):
+        for place in (_beside(path), path):
+            found = _read_settings(place)
+            if found is not None and _same(found.source, source):
+                return place, found
     return None
+
+
+def _beside(path: Path) -> Path:
+    """Where a fit with options is kept, beside one without."""
+    return path.with_name(f"{path.stem}-options.json")
+
+
+def _plain(settings: Settings) -> bool:
+    """Whether nothing was said but the source."""
+    return settings == Settings(settings.source)
+
+
+def _read_or_none(path: Path) -> Settings | None:
+    try:
+        return _read_settings(path)
+    except SlamError:  # of an older version: another takes its place
+        return None
 
 
 def _read_settings(path: Path) -> Settings | None:

@@ -34,9 +34,10 @@ def width(inventory: int) -> int:
 
 def pack(units: Units, inventory: int) -> bytes:
     """The bytes of a `.units` file."""
-    if units.size and int(units.max()) >= inventory:
+    if units.size and not 0 <= int(units.min()) <= int(units.max()) < inventory:
+        odd = units.min() if units.min() < 0 else units.max()
         raise SlamError(
-            f"unit {int(units.max())} does not fit an inventory of {inventory}: "
+            f"unit {int(odd)} does not fit an inventory of {inventory}: "
             "pack with the inventory of the tokeniser that made it"
         )
     w = width(inventory)

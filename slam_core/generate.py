@@ -129,7 +129,8 @@ def judged_by(run: str, corpus: Corpus) -> Judge:
     does not hold a prompt and its continuation.
     """
     folder, spec = finished(run)
-    vocab = same_units(f"corpus '{corpus.name}', which it would judge,", corpus.manifest, run, spec)
+    continued = corpus.kind._replace(what=f"corpus '{corpus.name}', which it would judge,")
+    vocab = same_units(continued, run, spec)
     eos, context = vocab - 1, spec.data.context
 
     def values(items: Sequence[Continuation]) -> Sequence[list[float]]:
@@ -173,7 +174,7 @@ def generate(
     """
     folder, spec = finished(run)
     corpus = open_corpus(corpus_name, verify=True)
-    vocab = same_units(f"corpus '{corpus_name}'", corpus.manifest, run, spec)
+    vocab = same_units(corpus.kind._replace(what=f"corpus '{corpus_name}'"), run, spec)
     name, asked = benchmark_of(corpus.name), asked_of(corpus, prompts, sampling)
     revision = revision_of(corpus, prompts, sampling)
     path = items_file(folder, name, revision)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from slam_core import recall
 from slam_core.decoder import pretrained
 from slam_core.decoder.families import family, own_settings, shape_of
 from slam_core.decoder.shapes import Setting, Shape
@@ -163,7 +164,7 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
                 "model.init"
             )
         revision = init.revision if init and init.source == like else None
-        found = pretrained.architecture(like, revision)
+        found = _architecture(like, revision)
         model = _as(found, model.model_copy(update={"family": found.family, "size": None}))
     if init is None:
         return model, None
@@ -172,15 +173,36 @@ def _from_checkpoint(model: Model) -> tuple[Model, pretrained.Architecture | Non
             "model.init names no weights; give model.init.source, or family hf a checkpoint as "
             "model.size"
         )
-    found = pretrained.architecture(init.source, init.revision)
+    found = _architecture(init.source, init.revision)
     if model.family != found.family:
         raise UsageError(
             f"model.family is {model.family}, but model.init.source '{init.source}' is of "
             f"{found.family}; set that family, or hf"
         )
-    sha256 = init.sha256 or pretrained.checksum(init.source, init.revision)
+    sha256 = init.sha256 or _checksum(init.source, init.revision)
     init = init.model_copy(update={"sha256": sha256})
     return _as(found, model).model_copy(update={"init": init}), found
+
+
+def _architecture(source: str, revision: str | None) -> pretrained.Architecture:
+    try:
+        pretrained.find(source, revision)
+    except UsageError as missing:
+        model = Model.model_validate_json(json.dumps(recall.checkpoint(source, missing)[1]))
+        assert model.tied is not None
+        assert model.layers is not None
+        shape = None if model.config else model.shape
+        return pretrained.Architecture(
+            model.family, model.tied, 0, False, model.layers, shape, model.config
+        )
+    return pretrained.architecture(source, revision)
+
+
+def _checksum(source: str, revision: str | None) -> str:
+    try:
+        return pretrained.checksum(source, revision)
+    except UsageError as missing:
+        return recall.checkpoint(source, missing)[0]
 
 
 def _as(found: pretrained.Architecture, model: Model) -> Model:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from slam_core.bits import Units, pack, unpack
 from slam_core.corpora import (
@@ -28,6 +29,7 @@ from slam_core.corpora import (
     homes,
     is_corpus,
     parsed,
+    planned,
 )
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
@@ -150,6 +152,16 @@ def find_pairs(name_or_path: str | Path) -> Path:
     return folder
 
 
+def tokeniser_of(folder: Path) -> str | None:
+    """Revision of the tokeniser of a set's units, by its own word or that of the corpus that it
+    lies in; None if neither tells."""
+    manifest = parsed(folder / "pairs.json", PairsManifest, "manifest of a pair set")
+    if said := manifest.provenance.get("tokeniser_revision"):
+        return str(said)
+    homes = [home for home in folder.resolve().parents[1:3] if is_corpus(home)]
+    return planned(homes[0]).kind.tokeniser if homes else None
+
+
 def write_pairs(
     folder: Path,
     pairs: Iterable[Pair],
@@ -164,7 +176,7 @@ def write_pairs(
     The manifest goes first and comes last, so an interrupted write leaves none. A cluster of one
     pair is not written. SlamError if an id occurs twice or nothing is left.
     """
-    stream: list[Units] = []
+    stream: list[npt.NDArray[np.integer[Any]]] = []
     items: list[dict[str, Any]] = []
     seen: set[str] = set()
     end = dropped = 0
@@ -172,14 +184,14 @@ def write_pairs(
         if pair.id in seen:
             raise SlamError(f"pair set {name}: the id {pair.id!r} occurs twice: rename one")
         seen.add(pair.id)
-        empty = not (pair.positive.size and pair.negative.size)
-        if empty or np.array_equal(pair.positive, pair.negative):
+        sides = {side: _ids(getattr(pair, side), f"{side} of {pair.id!r}") for side in _SIDES}
+        empty = not (sides["positive"].size and sides["negative"].size)
+        if empty or np.array_equal(sides["positive"], sides["negative"]):
             dropped += 1
             continue
         told = {"group": pair.group, "cluster": pair.cluster}
         item: dict[str, Any] = {"id": pair.id} | {k: v for k, v in told.items() if v}
-        for side in _SIDES:
-            units: Units = getattr(pair, side)
+        for side, units in sides.items():
             stream.append(units)
             item[side] = [end, end + units.size]
             end += units.size
@@ -207,3 +219,11 @@ def write_pairs(
     written = manifest.model_dump_json(indent=1, exclude_defaults=True)
     write_file(folder / "pairs.json", written.encode() + b"\n")
     return manifest
+
+
+def _ids(units: npt.ArrayLike, what: str) -> npt.NDArray[np.integer[Any]]:
+    """Units that a caller has as an array or as a list."""
+    found = np.asarray(units)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise SlamError(f"{what} is no row of unit ids: give integers")
+    return found

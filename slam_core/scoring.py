@@ -16,7 +16,6 @@ from slam_core import scratch
 from slam_core.corpora import (
     Corpus,
     Kind,
-    Manifest,
     is_corpus,
     kind_of,
     open_corpus,
@@ -28,7 +27,7 @@ from slam_core.files import write_file
 from slam_core.journal import Journal
 from slam_core.leaks import refuse_trained
 from slam_core.models import build
-from slam_core.pair_sets import Pair, Pairs, PairsManifest, open_pairs
+from slam_core.pair_sets import Pair, Pairs, find_pairs, open_pairs, tokeniser_of
 from slam_core.provenance import pick_device
 from slam_core.results import Score, scores_of
 from slam_core.spec import RunSpec, read_spec
@@ -46,13 +45,14 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
     if is_corpus(benchmark):
         corpus = open_corpus(benchmark, verify=True)
         name, revision = f"{corpus.name}/validation", corpus.revision
-        made: Manifest | PairsManifest = corpus.manifest
+        kind = kind_of(f"benchmark '{benchmark}'", corpus.manifest)
         metrics: tuple[str, ...] = ("nll",)
     else:
         pairs = open_pairs(benchmark)
-        name, revision, made = pairs.name, pairs.revision, pairs.manifest
+        name, revision, made_by = pairs.name, pairs.revision, tokeniser_of(find_pairs(benchmark))
+        kind = Kind(f"benchmark '{benchmark}'", pairs.manifest.inventory, made_by)
         metrics = metrics_of(pairs)
-    vocab = same_units(f"benchmark '{benchmark}'", made, run, spec)
+    vocab = same_units(kind, run, spec)
     with scratch.claim(run):
         before = scores_on(run, folder, name, revision)
         # A kill between two metrics leaves one: both, or neither is taken for there.
@@ -61,6 +61,8 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
             return before
         if pairs:
             _refuse_trained(spec, pairs, say)
+            if unknown := _unknown_units(name, kind.tokeniser, run, spec):
+                say(unknown)
         known = {s.metric for s in before}
         model = load(folder, spec)
         found: dict[str, dict[str, float]] = {}
@@ -95,15 +97,11 @@ def _longest(item: Pair) -> int:
     return item.prompt.size + max(item.positive.size, item.negative.size)
 
 
-def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpec) -> int:
+def same_units(kind: Kind, run: str, spec: RunSpec) -> int:
     """The run's vocabulary; `UsageError` unless a corpus or a pair set has as many units as it was
     trained on, and of the same tokeniser, as far as that is known: by revision or, of corpora that
     are here, by name and rate, as in a mix."""
     vocab = spec.model.vocab or 0
-    if isinstance(made, PairsManifest):
-        kind = Kind(what, made.inventory, made.provenance.get("tokeniser_revision"))
-    else:
-        kind = kind_of(what, made)
     trained_on = [Kind(f"run {run}", vocab - spec.data.further_ids, None)]
     for name, revision in tokenisers_of(run, spec).items():
         trained_on.append(Kind(f"corpus {name}", None, revision))
@@ -112,6 +110,17 @@ def same_units(what: str, made: Manifest | PairsManifest, run: str, spec: RunSpe
         trained_on.append(kind_of(its, corpus.manifest))
     refuse_other_units(kind, trained_on)
     return vocab
+
+
+def _unknown_units(name: str, tokeniser: str | None, run: str, spec: RunSpec) -> str | None:
+    """A warning where nothing tells whether a pair set and a run are of one tokeniser."""
+    if tokeniser is None:
+        who = f"{name} has no tokeniser_revision in its provenance"
+    elif not tokenisers_of(run, spec):
+        who = "the run's corpora have no tokeniser_revision"
+    else:
+        return None
+    return f"{who}: it is scored as if one tokeniser had made both; of two, units mean other sounds"
 
 
 def _corpora_here(spec: RunSpec) -> list[Corpus]:

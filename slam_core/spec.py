@@ -11,13 +11,12 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from slam_core import corpora
+from slam_core import corpora, recall
 from slam_core.decoder.families import family
 from slam_core.errors import SlamError, UsageError, did_you_mean
 from slam_core.flops import FLOPS, Counts, count
@@ -25,7 +24,9 @@ from slam_core.model_spec import VALUE, resolve_model
 from slam_core.model_spec import Init as Init
 from slam_core.model_spec import Model as Model
 from slam_core.optim import COOLED, OPTIMISERS, SCHEDULES
-from slam_core.text_tokens import text_tokens
+from slam_core.pair_sets import find_pairs, tokeniser_of
+from slam_core.recall import remembered, set_name
+from slam_core.text_tokens import further_ids, text_tokens
 from slam_core.training.choices import PlannedPairs, planned_pairs
 
 
@@ -93,7 +94,7 @@ class Data(_Value):
     @property
     def further_ids(self) -> int:
         """Ids of the (resolved) vocabulary after the units: EOS, and text with its two markers."""
-        return 1 if self.interleave is None else (self.interleave.text_size or 0) + 3
+        return further_ids(None if self.interleave is None else self.interleave.text_size or 0)
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Self:
@@ -411,27 +412,29 @@ def without_paths(tree: dict[str, Any]) -> dict[str, Any]:
         init["source"] = Path(init["source"]).name
         init.pop("revision", None)
     if dpo := tree.get("dpo"):
-        dpo["pairs"] = "/".join(Path(dpo["pairs"]).parts[-4:])
+        dpo["pairs"] = set_name(dpo["pairs"])
     return tree
 
 
-@lru_cache(maxsize=65_536)
+@remembered
 def resolve(spec: RunSpec) -> RunSpec:
     """`spec` with every None that decides the outcome filled in; idempotent.
 
     Reads the manifests of corpora whose revision is not given, and the config and weights of a
-    checkpoint to start from whose checksum is not. `UsageError` if a corpus, family, or size is
-    unknown, or the model is given by both a size and a shape, or by neither.
+    checkpoint to start from whose checksum is not; `recall` says when stored runs tell these.
+    `UsageError` if a corpus, family, or size is unknown, or the model is given by both a size and a
+    shape, or by neither.
     """
     model, data, budget = spec.model, spec.data, spec.budget
-    opened: list[corpora.Corpus] = []
+    known: list[corpora.Corpus | recall.Corpus] = []
     if model.vocab is None or any(source.revision is None for source in data.sources):
-        opened = [corpora.planned(source.corpus) for source in data.sources]
+        known = [_corpus(source) for source in data.sources]
         sources = tuple(
             source if source.revision else source.model_copy(update={"revision": corpus.revision})
-            for source, corpus in zip(data.sources, opened, strict=True)
+            for source, corpus in zip(data.sources, known, strict=True)
         )
         data = data.model_copy(update={"sources": sources})
+    opened = [corpus for corpus in known if isinstance(corpus, corpora.Corpus)]
     if data.packing == "stream":
         data = data.model_copy(update={"packing": None})
     if data.interleave and data.interleave.method == "random":
@@ -439,11 +442,13 @@ def resolve(spec: RunSpec) -> RunSpec:
         interleave = data.interleave.model_copy(update={"span": span})
         data = data.model_copy(update={"interleave": interleave})
     if data.interleave and None in (data.interleave.text_revision, data.interleave.text_size):
-        text = text_tokens(data.interleave.text)
-        found = {"text_revision": text.revision, "text_size": text.size}
+        revision, size = _text(data.interleave.text)
+        found = {"text_revision": revision, "text_size": size}
         interleave = data.interleave.model_copy(update=found)
         data = data.model_copy(update={"interleave": interleave})
-    vocab = model.vocab or corpora.one_inventory(opened) + data.further_ids
+    if (vocab := model.vocab) is None:
+        inventory = corpora.one_inventory(opened) if opened else known[0].inventory
+        vocab = inventory + data.further_ids
     model = resolve_model(model, vocab)
     # Of any other family transformers has to be asked: `RunSpec.counts` does.
     positions = None if model.config else family(model.family).positions(model.shape)
@@ -459,15 +464,35 @@ def resolve(spec: RunSpec) -> RunSpec:
     return spec if done == spec else done
 
 
+def _corpus(source: Source) -> corpora.Corpus | recall.Corpus:
+    try:
+        return corpora.planned(source.corpus)
+    except UsageError as missing:
+        return recall.corpus(source.corpus, source.revision, missing)
+
+
+def _text(name: str) -> tuple[str, int]:
+    """Revision and size of a text tokeniser."""
+    try:
+        text = text_tokens(name, fetch=not recall.allowed())
+    except UsageError as missing:
+        return recall.text(name, missing)
+    return text.revision, text.size
+
+
 def _resolve_dpo(dpo: Dpo | None, context: int, opened: list[corpora.Corpus]) -> Dpo | None:
     if dpo is None or None not in (dpo.revision, dpo.units):
         return dpo
+    try:
+        find_pairs(dpo.pairs)
+    except UsageError as missing:
+        revision, units = recall.preferences(dpo.pairs, dpo.max_auto_bleu, context, missing)
+        return dpo.model_copy(update={"revision": revision, "units": units})
     found = as_declared(dpo, context)
     made = found.manifest
     # Before a first stage is trained for nothing.
-    kind = corpora.Kind(
-        f"preferences '{dpo.pairs}'", made.inventory, made.provenance.get("tokeniser_revision")
-    )
+    made_by = tokeniser_of(find_pairs(dpo.pairs))
+    kind = corpora.Kind(f"preferences '{dpo.pairs}'", made.inventory, made_by)
     corpora.refuse_other_units(kind, (corpus.kind for corpus in opened))
     return dpo.model_copy(update={"revision": made.revision, "units": found.mean_units})
 
@@ -490,12 +515,12 @@ def as_declared(dpo: Dpo, context: int) -> PlannedPairs:
     return found
 
 
-@lru_cache(maxsize=65_536)
+@remembered
 def _id(spec: RunSpec) -> str:
     return hashlib.sha256(spec.canonical().encode()).hexdigest()[:12]
 
 
-@lru_cache(maxsize=65_536)
+@remembered
 def _counts(spec: RunSpec) -> Counts:
     resolved = resolve(spec)
     model = resolved.model

@@ -27,10 +27,16 @@ class TextTokens:
         return lru_cache(maxsize=1 << 20)(lambda word: self.encode(f" {word}"))
 
 
+def further_ids(text: int | None) -> int:
+    """Ids of a vocabulary after the units: EOS, and so many of text, if any, with two markers."""
+    return 1 if text is None else text + 3
+
+
 @lru_cache(maxsize=8)
-def text_tokens(name: str) -> TextTokens:
+def text_tokens(name: str, fetch: bool = True) -> TextTokens:
     """`bytes`, a folder with a tokenizer.json (here, below $SLAM_MODELS or shipped, as
-    `text-lms/qwen2`), that file itself, or a hub id (`id@revision`).
+    `text-lms/qwen2`), that file itself, or a hub id (`id@revision`), from the cache alone without
+    `fetch`.
 
     `UsageError` if there is none, or it cannot be read. Nothing but that JSON file is read.
     """
@@ -43,7 +49,7 @@ def text_tokens(name: str) -> TextTokens:
         )
     from tokenizers import Tokenizer
 
-    path = _file(name)
+    path = _file(name, fetch)
     content = path.read_bytes()
     try:
         tokenizer = Tokenizer.from_buffer(content)
@@ -57,7 +63,7 @@ def text_tokens(name: str) -> TextTokens:
     )
 
 
-def _file(name: str) -> Path:
+def _file(name: str, fetch: bool) -> Path:
     for place in places(name):
         path = place / "tokenizer.json" if place.is_dir() else place
         if path.is_file():
@@ -66,7 +72,14 @@ def _file(name: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(hf_hub_download(repository, "tokenizer.json", revision=revision or None))
+        return Path(
+            hf_hub_download(
+                repository,
+                "tokenizer.json",
+                revision=revision or None,
+                local_files_only=not fetch,
+            )
+        )
     except Exception as error:  # many kinds, of several libraries
         raise UsageError(
             f"data.interleave.text: '{name}' is neither 'bytes', a tokenizer.json, its folder, nor "

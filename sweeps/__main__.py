@@ -41,12 +41,14 @@ def plan(
 ) -> None:
     """What would run: ids, sizes, FLOPs, times, costs, states. Launches nothing."""
     from slam_core.journal import OVER
+    from slam_core.recall import recalling
     from sweeps import plan as plans
     from sweeps.search import Search
 
     chosen, times = study(name), elsewhere(device, mfu, price)
-    planned = plans.plan(chosen, results, times, price)
-    print(json.dumps(planned.record()) if as_json else planned)
+    with recalling(results) as stored:
+        planned = plans.plan(chosen, results, times, price)
+    print(json.dumps(planned.record()) if as_json else "\n".join([str(planned), *stored.notes]))
     wanted = chosen.trials * len(chosen.seeds) if isinstance(chosen, Search) else 1
     if not as_json and not wanted <= len(planned.runs) == len(planned.having(*OVER)):
         print("next:", command(go_on(name), "--on local", results=results))
@@ -127,11 +129,12 @@ def ledger(
     results: Results = RESULTS,
 ) -> None:
     """Make a study's Optuna ledger say what its runs say, and tell how to look at it."""
+    from slam_core.recall import recalling
     from sweeps.ledger import keep
     from sweeps.plan import census
 
     chosen, kept = study(name), ledger_of(name, storage)
-    with kept.held():
+    with kept.held(), recalling(results):
         while True:
             states = keep(chosen, results, kept)
             print(f"{name}: {census(states, 'trials')}, in {kept.where}", flush=True)
@@ -147,9 +150,11 @@ def ledger(
 @app.command()
 def importance(name: Name, as_json: Json = False, results: Results = RESULTS) -> None:
     """How much each field of a study has to do with being among its better trials (PED-ANOVA)."""
+    from slam_core.recall import recalling
     from sweeps.ledger import importances
 
-    shares = importances(study(name), results)
+    with recalling(results):
+        shares = importances(study(name), results)
     if as_json:
         print(json.dumps(shares))
         return

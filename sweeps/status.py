@@ -15,6 +15,7 @@ from rich.text import Text
 
 from slam_core import scratch
 from slam_core.journal import ENDED, OVER, PRUNER, Standing, State
+from slam_core.recall import recalling
 from slam_core.results import FILES, Exclusion, Result
 from sweeps.endings import last_words
 from sweeps.grid import Study
@@ -142,9 +143,10 @@ class Looks:
         if self.study is None or (self._seen and not (fresh and isinstance(self.study, Search))):
             return
         self._seen = [*self._seen[-1:], here]
-        for label, spec in runs_of(self.study, self.results).items():
-            self._labels.setdefault(spec.id, label)
-            self._work[spec.id] = spec.counts.active * (spec.steps or 0) * spec.step_units
+        with recalling(self.results):
+            for label, spec in runs_of(self.study, self.results).items():
+                self._labels.setdefault(spec.id, label)
+                self._work[spec.id] = spec.counts.active * (spec.steps or 0) * spec.step_units
 
     def __iter__(self) -> Iterator[Report]:
         """Looks, until nothing runs and no launch is about to start a run."""

@@ -35,7 +35,7 @@ from ablations.declare import (
 )
 from ablations.door import DOOR, words
 from ablations.scales import SCALES
-from ablations.scoring import Speech, check, lacking, score_all, score_here
+from ablations.scoring import Speech, check, lacking, recorded, score_all, score_here
 from analysis.ablate.tabulate import _in_between, _own_losses, tabulate
 from analysis.figures import numbers_arms
 from analysis.figures.write import write
@@ -50,7 +50,7 @@ from slam_core.journal import read_lines
 from slam_core.pair_sets import Pair, open_pairs, write_pairs
 from slam_core.prompts import Continuation
 from slam_core.recipes import DEMO
-from slam_core.results import Result, Score, Spent, merge, read
+from slam_core.results import Result, Score, Spent, Validation, merge, read
 from slam_core.run import execute
 from slam_core.spec import Dpo, RunSpec, resolve
 from sweeps.collect import collect
@@ -618,6 +618,65 @@ def test_arms_are_compared_with_a_further_baseline(small: Scale, tmp_path: Path)
     assert lines[against + 1].endswith("better")
     with pytest.raises(ValueError, match="also: 'd' is none of the arms"):
         Ablation.model_validate(PLAIN.model_dump() | about | {"also": {"b": ("d",)}})
+
+
+def test_what_a_table_has_of_a_run_is_of_one_attempt(small: Scale, tmp_path: Path) -> None:
+    study = PLAIN.at(small)
+    record(study, tmp_path, lambda cell: 2.0, lambda cell: 0.6)
+    run = study.runs()["fast,s0"].id
+    first = [score for score in read(tmp_path, Score).values() if score.run == run]
+    again = [s.model_copy(update={"attempt": "b", "value": s.value + 0.2}) for s in first]
+
+    def values() -> dict[str, float]:
+        rows = tabulate(study, tmp_path).metrics
+        return {metric: round(of[1].values[0], 6) for metric, of in rows.items()}
+
+    # Trained anew, and not scored on pairs yet: no newer loss stands beside the older accuracy.
+    merge(tmp_path, [s for s in again if s.metric == "nll"], Score)
+    assert values() == {"sBLIMP": 60.0, "val_loss": 2.0}
+    merge(tmp_path, again, Score)
+    assert values() == {"sBLIMP": 80.0, "val_loss": 2.2}
+    # Each has what the other lacks.
+    apart = tmp_path / "apart"
+    record(study, apart, lambda cell: 2.0)
+    merge(apart, [s for s in again if s.metric != "nll"], Score)
+    table = tabulate(study, apart)
+    assert list(table.metrics) == ["sBLIMP", "val_loss"]
+    assert [row.values for row in table.metrics["val_loss"]] == [{0: 2.0, 1: 2.0}, {1: 2.0}]
+    said = "val_loss: 1 of 4 runs left out, scored in another attempt than on the other metrics"
+    assert any(note.startswith(said) for note in table.notes)
+    # Attempts that ended alike, as on another processor, are one model.
+    (mine,) = [one for one in read(apart, Result).values() if one.run == run]
+    both, many = tmp_path / "both", {"a": 2.0, "b": 2.0001}
+    for attempt in ("a", "b"):
+        nll = {"tiny": Validation(nll=many[attempt], stderr=0.0, units=1)}
+        again = mine.model_copy(update={"attempt": attempt, "validation": nll})
+        merge(both, [again], Result)
+    merge(both, [one for one in read(apart, Result).values() if one.run != run], Result)
+    merge(both, list(read(apart, Score).values()), Score)
+    rows = tabulate(study, both).metrics
+    assert (rows["val_loss"][1].values[0], rows["sBLIMP"][1].values) == (2.0, {0: 80.0})
+
+
+def test_a_table_is_the_same_where_the_results_are_alone(small: Scale, tmp_path: Path) -> None:
+    named = small.bases["slam"].but({"data.sources": [{"corpus": "tiny"}]})
+    study = AFTER.at(small.model_copy(update={"bases": {"slam": named, "first": named}}))
+    record(study, tmp_path, lambda cell: 2.0 + cell.seed, lambda cell: 0.6)
+    here = tabulate(study, tmp_path)
+    shutil.rmtree(tmp_path / "home")
+    alone = tabulate(study, tmp_path)
+    assert alone.record()["rows"] == here.record()["rows"]
+    assert [note.partition(" is not here")[0] for note in alone.notes[:2]] == [
+        "corpus 'tiny'",
+        "preferences 'bench/ends'",
+    ]
+
+
+def test_scores_name_a_set_that_is_not_here(tmp_path: Path) -> None:
+    known = {"stories/ends/held_out", "swuggy", "mine/sblimp", "sblimp"}
+    asked = ["stories/preferences/ends/held_out", "a/swuggy", "mine/sblimp", "mine/other"]
+    found = [recorded(one, known) for one in asked]
+    assert found == ["stories/ends/held_out", "swuggy", "mine/sblimp", "mine/other"]
 
 
 def test_a_table_of_one_seed_or_one_setting_has_no_interaction_to_show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -209,7 +210,28 @@ def test_an_unreadable_record_is_replaced_and_files_of_one_name_keep_apart(
     for folder, delta in (("one", 0.01), ("two", 0.02)):
         saved = saved_settings(home, str(tmp_path / folder / ".." / folder / "same.csv"))
         assert saved is not None
-        assert saved.options.loss.delta == delta
+        assert saved[1].options.loss.delta == delta
+
+
+def test_a_fit_with_options_does_not_write_over_the_one_without(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(results / "runs.jsonl", tmp_path)
+    results = tmp_path
+    kept = results / "fits" / "all.json"
+    beside = results / "fits" / "all-options.json"
+    assert analysis("fit", "--results", results) == 0
+    before = kept.read_bytes()
+    given = ("--results", results, "--delta", 0.01, "--bootstrap", 0)
+    assert analysis("fit", *given) == 0
+    assert kept.read_bytes() == before
+    assert f"wrote {beside}\n" in capsys.readouterr().out
+    # What follows takes the fit that was made last.
+    assert analysis("predict", "--flops", 1e13, "--results", results) == 0
+    assert capsys.readouterr().out.startswith(f"settings of {beside}\n")
+    assert analysis("fit", "--results", results) == 0
+    assert [*kept.parent.iterdir()] == [kept]
+    assert kept.read_bytes() == before
 
 
 def test_compare_uses_the_settings_of_the_fit(

@@ -96,6 +96,8 @@ def test_the_bits_on_disk() -> None:
 def test_a_unit_beyond_the_inventory_is_refused() -> None:
     with pytest.raises(SlamError, match="unit 501 does not fit an inventory of 501"):
         bits.pack(np.array([501], np.uint16), 501)
+    with pytest.raises(SlamError, match="unit -1 does not fit an inventory of 501"):
+        bits.pack(np.array([500, -1]), 501)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.integers(0, 3)))

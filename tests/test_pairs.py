@@ -319,6 +319,19 @@ def test_a_pair_set_keeps_groups_and_refuses_two_of_one_id(tmp_path: Path) -> No
         write_pairs(tmp_path / "y", [], **settings)
 
 
+def test_sides_of_a_pair_may_be_lists_of_ids(tmp_path: Path) -> None:
+    settings: Any = {"name": "c/x", "inventory": 501, "provenance": {}}
+    wrong: Any = (([], [7, 500], [7, -1]), ([], [7, 500], [7, 0.5]), ([], [[7, 500]], [[1]]))
+    said = ("unit -1 does not fit", "negative of 'a' is no row of", "positive of 'a' is no row of")
+    for sides, told in zip(wrong, said, strict=True):
+        with pytest.raises(SlamError, match=told):
+            write_pairs(tmp_path / "x", [pairs.Pair("a", *sides)], **settings)
+    right: Any = ([], [7, 500], [7, 1])
+    write_pairs(tmp_path / "x", [pairs.Pair("a", *right)], **settings)
+    (item,) = open_pairs(tmp_path / "x").items
+    assert [item.prompt.tolist(), item.positive.tolist(), item.negative.tolist()] == [*right]
+
+
 def test_a_pair_set_is_not_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: pairs.Reader
 ) -> None:

@@ -38,8 +38,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fits]:
     path = write(folder / "w.csv", SPEECH)
     given = ("fit", path, "--results", folder, "--bootstrap", 60, "--seed", 5)
     assert analysis(*given) == 0
-    settings = saved_settings(folder, str(path))
-    assert settings is not None
+    saved = saved_settings(folder, str(path))
+    assert saved is not None
+    settings = saved[1]
     return path, compute(settings.points(folder), settings)
 
 

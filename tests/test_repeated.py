@@ -193,7 +193,7 @@ def test_an_n_term_that_nothing_tells_of_is_left_off_and_said() -> None:
 
 def test_too_few_repeats_and_too_few_runs_of_one_epoch() -> None:
     some = world(TEXT)
-    with pytest.raises(TooFew, match="0 runs saw data twice"):
+    with pytest.raises(TooFew, match=r"0 runs saw data twice \(as far as is known: a file"):
         fit(replace(some, unique=None), C4)
     repeats = some.where(some.d > some.unique)
     with pytest.raises(TooFew, match="every run saw data twice"):

@@ -21,6 +21,7 @@ from slam_core.journal import Journal
 from slam_core.pair_sets import Likelihood, Pair, write_pairs
 from slam_core.run import execute
 from slam_core.spec import RunSpec
+from sweeps.collect import collect
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def test_run_show_and_run_again(
     spec_file: Path,
     tiny_spec: RunSpec,
     slam_out: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -84,9 +86,26 @@ def test_run_show_and_run_again(
     assert main(["show", tiny_spec.id]) == 0
     assert f"{page}{others} of audio\n" in capsys.readouterr().out
     assert main(["show", tiny_spec.id, "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)["end"]["validation"]["tiny"]
+    page = json.loads(capsys.readouterr().out)
+    shown = page["end"]["validation"]["tiny"]
     assert shown["perplexity"] == pytest.approx(math.exp(nll))
     assert shown["bits_per_second"] == pytest.approx(bits)
+    # By the results alone: all but notes, and progress but for its end.
+    kept = tmp_path / "results"
+    collect(kept)
+    monkeypatch.setenv("SLAM_OUT", str(tmp_path / "nothing"))
+    stored = [tiny_spec.id[:5], "--results", str(kept)]
+    assert main(["show", *stored, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again.keys() == page.keys()
+    for part in ("run", "state", "attempts", "spec", "scores", "provenance"):
+        assert again[part] == page[part]
+    assert again["end"]["validation"] == page["end"]["validation"]
+    assert again["progress"].items() <= page["progress"].items()
+    assert main(["show", *stored]) == 0
+    assert "  trained     " in capsys.readouterr().out
+    assert main(["show", "x", "--results", str(kept)]) == 2
+    assert "begins with 'x'" in capsys.readouterr().err
 
 
 def test_score_is_recorded_once(
@@ -259,7 +278,13 @@ def test_units_of_another_tokeniser_are_not_scored(
         write_pairs(other / "pairs" / name, one, provenance=made, **settings)  # type: ignore[arg-type]
     execute(spec, say=print)
     refused = "has units of tokeniser bbbbbbbbbbbb, corpus own of aaaa"
-    for benchmark in (other, other / "pairs" / "p"):
+    # A set that does not tell is of the corpus that it lies in; alone it is scored, and that said.
+    write_pairs(other / "pairs" / "r", one, provenance={}, **settings)  # type: ignore[arg-type]
+    write_pairs(tmp_path / "alone", one, provenance={}, **settings)  # type: ignore[arg-type]
+    assert main(["score", spec.id, "--benchmark", str(tmp_path / "alone")]) == 0
+    said = capsys.readouterr()
+    assert "other/p has no tokeniser_revision in its provenance: it is scored as if" in said.out
+    for benchmark in (other, other / "pairs" / "p", other / "pairs" / "r"):
         assert main(["score", spec.id, "--benchmark", str(benchmark)]) == 2
         assert refused in capsys.readouterr().err
     # Imported ones may tell a name alone, or another rate.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,24 @@ from analysis.ablate.significance import Estimate, Mean
 from analysis.ablate.table import Measured, Table
 from slam_core.errors import SlamError
 from slam_core.prompts import TRANSCRIPTS, benchmark_of
+from slam_core.recall import recalling
 from slam_core.results import Exclusion, Result, Score, latest, read
 from sweeps.table import brief
 
 # Value of a score -> that of a metric.
 Shown = Callable[[float], float]
+SHOWN = 5e-4  # nats per unit: a smaller difference of losses is not seen in a table
 
 
 def tabulate(declared: Declared, results: Path) -> Table:
-    """From the records in a results folder; `SlamError` if they have nothing of the ablation."""
+    """From the records in a results folder; `SlamError` if they have nothing of the ablation. Its
+    corpora need not be here (`slam_core.recall`)."""
+    with recalling(results) as stored:
+        found = _tabulate(declared, results)
+    return replace(found, notes=(*stored.notes, *found.notes))
+
+
+def _tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
     cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
@@ -117,12 +127,13 @@ def tabulate(declared: Declared, results: Path) -> Table:
     )
 
 
-def _wanted(declared: Declared) -> dict[str, tuple[str, str, Shown]]:
+def _wanted(declared: Declared, scores: Iterable[Score]) -> dict[str, tuple[str, str, Shown]]:
     """Metric -> benchmark and metric of its scores (where that ends in a colon, any that begins
     so), and what is shown of a value."""
+    names = {score.benchmark for score in scores}
     scale = declared.scale
     known: dict[str, tuple[str, str, Shown]] = {
-        metric: (recorded(benchmark), "accuracy", _percent)
+        metric: (recorded(benchmark, names), "accuracy", _percent)
         for metric, benchmark in scale.benchmarks.items()
     } | {metric: (f"{corpus}/validation", "nll", float) for metric, corpus in scale.losses.items()}
     if generation := declared.generation:
@@ -137,14 +148,16 @@ def _values(
     declared: Declared, cells: dict[str, Cell], results: Path
 ) -> tuple[dict[str, dict[Cell, float]], dict[str, Items], list[str], dict[str, float]]:
     """Metric -> cell -> value; accuracies in percent, and the items of these. Of a run's attempts
-    the last that was scored on it counts, and of a benchmark's revisions the one that most runs
-    were scored on, of equals the one that is here; notes say what that leaves out. Last, what the
-    documents have themselves where continuations are measured."""
-    wanted = _wanted(declared)
+    the one that most metrics have counts for all, of equals the last, and with it those that ended
+    as it did: one model has them. Of a benchmark's revisions that which most runs were scored on,
+    of equals the one that is here; notes say what that leaves out. Last, what the documents have
+    themselves where continuations are measured."""
+    scores = sorted(read(results, Score).values(), key=lambda score: score.key)
+    wanted = _wanted(declared, scores)
     excluded = read(results, Exclusion)
-    # By metric and what was scored: a revision, and a metric of scores.
-    scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
-    for score in sorted(read(results, Score).values(), key=lambda score: score.key):
+    matched: list[tuple[str, Score]] = []
+    attempts: dict[str, dict[str, set[str]]] = {}  # run -> attempt -> metrics
+    for score in scores:
         if score.run not in cells or (score.run, score.attempt) in excluded:
             continue
         for metric, (benchmark, asked, _) in wanted.items():
@@ -152,8 +165,24 @@ def _values(
                 continue
             exact = score.metric in (asked, f"{asked}:document")
             if exact or (asked[-1] == ":" and score.metric.startswith(asked)):
-                of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
-                of[score.run] = score
+                matched.append((metric, score))
+                of_run = attempts.setdefault(score.run, {})
+                of_run.setdefault(score.attempt, set()).add(metric)
+    counts = {
+        run: max(of_run, key=lambda attempt: (len(of_run[attempt]), attempt))
+        for run, of_run in attempts.items()
+    }
+    # By metric and what was scored: a revision, and a metric of scores.
+    scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
+    apart: dict[str, set[str]] = {}  # by metric, runs that another attempt has it of
+    ended = read(results, Result)
+    for metric, score in matched:
+        mine, its = (score.run, counts[score.run]), (score.run, score.attempt)
+        if mine == its or _alike(ended.get(mine), ended.get(its)):
+            of = scored.setdefault(metric, {}).setdefault((score.revision, score.metric), {})
+            of[score.run] = score
+        else:
+            apart.setdefault(metric, set()).add(score.run)
     found, notes, documents = {}, [], {}
     items: dict[str, Items] = {}
     now = current(declared)
@@ -163,6 +192,11 @@ def _values(
             for key, runs in scored.get(metric, {}).items()
             if not key[1].endswith(":document")
         }
+        if unscored := apart.get(metric, set()).difference(*revisions.values()):
+            notes.append(
+                f"{metric}: {len(unscored)} of {len(cells)} runs left out, scored in another "
+                "attempt than on the other metrics; score them again"
+            )
         if not revisions:
             continue
         here = now.get(benchmark)
@@ -202,6 +236,14 @@ def _values(
             said = f"continuations are judged by {by}; {said}"
         notes.append(said)
     return found, items, notes, documents
+
+
+def _alike(one: Result | None, other: Result | None) -> bool:
+    """Whether two attempts at a run have the same validation losses, as far as tables show them."""
+    if not (one and other and one.validation and one.validation.keys() == other.validation.keys()):
+        return False
+    pairs = ((one.validation[name].nll, other.validation[name].nll) for name in one.validation)
+    return all(abs(mine - its) < SHOWN for mine, its in pairs)
 
 
 def _percent(value: float) -> float:

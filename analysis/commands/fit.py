@@ -67,7 +67,8 @@ def fit(
     results: Results = RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Fit scaling laws; saved to results/fits/NAME.json. Exit 0 where a usable fit came out."""
+    """Fit scaling laws; saved to results/fits/NAME.json or, with options beside a fit without, to
+    NAME-options.json, for predict, compare and figures. Exit 0 where a usable fit came out."""
     from analysis import fit_records, fits, report, saved
     from analysis.bootstrap import SCHEMES
     from analysis.envelope import VARIANTS
@@ -127,6 +128,8 @@ def fit(
     else:
         report.show_fit(done)
         print(f"wrote {path}")
+        if path.stem.endswith("-options"):
+            print("with its options, until fit is said without; the fit without them is kept")
         if done.usable and done.points.params == "as given":
             print("next: the same with --params total (or what N counts), to compare it with laws")
         elif done.usable:

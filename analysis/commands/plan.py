@@ -70,6 +70,7 @@ def plan(
     with the interval to expect. Launches nothing."""
     from analysis import design, proposals
     from analysis.fits import one_family
+    from slam_core.recall import recalling
 
     if not within > 1:
         raise UsageError(f"--within {within:g}: a factor above 1")
@@ -82,8 +83,9 @@ def plan(
         source, convention, column, where, params=params, corpus=corpus, mid_schedule=mid_schedule
     )
     points, _ = one_family(made.points(results), family)
-    study = proposals.builder(source, points)
-    found = propose(points, asked, count, cap, floor, within, bootstrap, worlds, seed, study)
+    with recalling(results):
+        study = proposals.builder(source, points)
+        found = propose(points, asked, count, cap, floor, within, bootstrap, worlds, seed, study)
     if as_json:
         print(in_json(record(found)))
     else:

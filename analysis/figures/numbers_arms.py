@@ -16,6 +16,7 @@ from analysis.figures.shown import Numbers
 from analysis.laws import Floats
 from slam_core.errors import SlamError
 from slam_core.prompts import benchmark_of
+from slam_core.recall import recalling
 from slam_core.results import Curve, Result, latest
 from slam_core.spec import Source
 
@@ -28,6 +29,8 @@ def curves(declared: Declared, results: Path) -> Numbers:
     where both see the same batches. Beside it the validation loss at the end, as its paired
     difference to the baseline."""
     table = tabulate(declared, results)
+    with recalling(results):
+        runs = {label: spec.id for label, spec in declared.runs().items()}
     first = next(iter(declared.scale.losses))
     chosen = {(row.setting, row.arm): row for row in table.metrics.get(first, ())}
     specs = declared.runs()
@@ -41,7 +44,7 @@ def curves(declared: Declared, results: Path) -> Numbers:
     groups: dict[tuple[str, str], dict[int, Curve]] = {}
     sources: dict[tuple[str, str], tuple[Source, ...]] = {}
     for label, (cell, _) in declared.cells.items():
-        row, run = chosen.get((cell.setting, cell.arm)), specs[label].id
+        row, run = chosen.get((cell.setting, cell.arm)), runs[label]
         if specs[label].dpo:
             continue  # its curve is of preferences
         if row is not None and cell.tuned == row.tuned and run in kept and run in ended:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from slam_core import scratch
-from slam_core.cli import Json, in_json
+from slam_core.cli import RESULTS, Json, Results, in_json
+from slam_core.errors import UsageError
 from slam_core.journal import Event, Journal, state_of
-from slam_core.results import counted_in, in_other_units, in_words, scores_of
+from slam_core.results import (
+    Curve,
+    Result,
+    Score,
+    counted_in,
+    in_other_units,
+    in_words,
+    read,
+    scores_of,
+)
 from slam_core.spec import spec_from
 from slam_core.streams import validated_rates
 
@@ -20,13 +31,35 @@ from slam_core.streams import validated_rates
 def show(
     run: Annotated[str, typer.Argument(help="Run id, or its first digits.")],
     as_json: Json = False,
+    results: Results = RESULTS,
 ) -> None:
-    """What is known of a run: state, progress, validation, scores, notes, spec."""
-    run = scratch.find(run)
+    """What is known of a run: state, progress, validation, scores, notes, spec. Of a run that is
+    not below $SLAM_OUT, what the results say."""
+    stored = [one for one in read(results, Result).values() if one.run.startswith(run)]
+    if stored and not any(one.startswith(run) for one in scratch.known_runs()):
+        facts = _stored(run, stored, results)
+    else:
+        facts = _journal(scratch.find(run))
+    run = facts["run"]
+    rates: dict[str, float | None] = {}
+    if validated := (facts["end"] or {}).get("validation", {}):
+        rates = validated_rates(spec_from(facts["spec"], where=f"run {run}").data)
+    if as_json:
+        for name, value in validated.items():
+            value |= in_other_units(value["nll"], rates.get(name))
+        print(in_json(facts))
+        return
+    print(f"run {run}: {facts['state']}")
+    for name, text in _lines(facts, validated, rates):
+        print(f"  {name:11} {text}")
+
+
+def _journal(run: str) -> dict[str, Any]:
+    """What the folder of a run says."""
     tried = scratch.attempts(run)
     events = Journal(tried[-1]).events() if tried else []
     latest = {event["event"]: event for event in events}
-    facts: dict[str, Any] = {
+    return {
         "run": run,
         "state": scratch.state(run),
         "attempts": [folder.name for folder in tried],
@@ -41,17 +74,37 @@ def show(
         ],
         "provenance": latest.get("start", {}).get("provenance"),
     }
-    rates: dict[str, float | None] = {}
-    if validated := latest.get("done", {}).get("validation", {}):
-        rates = validated_rates(spec_from(facts["spec"], where=f"run {run}").data)
-    if as_json:
-        for name, value in validated.items():
-            value |= in_other_units(value["nll"], rates.get(name))
-        print(in_json(facts))
-        return
-    print(f"run {run}: {facts['state']}")
-    for name, text in _lines(facts, validated, rates):
-        print(f"  {name:11} {text}")
+
+
+def _stored(start: str, ended: list[Result], results: Path) -> dict[str, Any]:
+    """The same by the results of one run, which keep no notes, and of progress the end alone."""
+    if (many := len({one.run for one in ended})) > 1:
+        raise UsageError(f"{many} runs in {results} begin with '{start}'; say more of its id")
+    *_, last = tried = sorted(ended, key=lambda one: one.key)
+    measured: dict[str, list[float]] = {}
+    if last.spec.get("dpo") and (curve := read(results, Curve).get(last.key)):
+        measured = curve.measured or {}
+    return {
+        "run": last.run,
+        "state": last.state,
+        "attempts": [one.attempt for one in tried],
+        "spec": last.spec,
+        "progress": {
+            "step": last.spent.steps,
+            "tokens": last.spent.tokens,
+            "seconds": last.spent.seconds,
+            "loss": last.train_loss,
+            **{name: values[-1] for name, values in measured.items()},
+        },
+        "end": last.model_dump(mode="json", include={"spent", "validation"}),
+        "notes": [],
+        "scores": [
+            score.model_dump(mode="json")
+            for score in read(results, Score).values()
+            if (score.run, score.attempt) == last.key
+        ],
+        "provenance": last.provenance,
+    }
 
 
 def _lines(

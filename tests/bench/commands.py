@@ -42,7 +42,8 @@ from analysis.saved import saved_settings
 from analysis.figures import write
 lap("imports")
 results, out = Path(sys.argv[2]), Path(sys.argv[3])
-made = saved_settings(results, sys.argv[1]) or fits.Settings(sys.argv[1])
+saved = saved_settings(results, sys.argv[1])
+made = saved[1] if saved else fits.Settings(sys.argv[1])
 points = made.points(results)
 lap("reading")
 done, law = fits.compute(points, made), published.law("cuervo-speech")
