@@ -105,6 +105,11 @@ def from_results(
     notes += unlike
     if not arm and (repeated := _repeats(tokens, unique)):
         notes.append(repeated)
+    if unique is None and len({_caps(result.spec) for result in chosen}) > 1:
+        notes.append(
+            "how often data are seen is not known (corpora are not here, or interleaved): runs "
+            "that differ in `unique` alone count as seeds of each other"
+        )
     return Points(
         name=Path(study).stem if study else "all",
         n=np.array([float(result.counts.params(params)) for result in chosen]),
@@ -268,6 +273,10 @@ def _unique(results: Sequence[Result]) -> Floats | None:
                 return None
         found.append(float(round(seen)))
     return np.array(found)
+
+
+def _caps(spec: Mapping[str, Any]) -> tuple[int | None, ...]:
+    return tuple(source.get("unique") for source in spec["data"]["sources"])
 
 
 def _repeats(tokens: Floats, unique: Floats | None) -> str:

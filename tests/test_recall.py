@@ -65,6 +65,7 @@ def test_a_study_is_read_where_its_corpus_is_not(
     rate = 1e-3 * (mine.counts.total / 1e4) ** -0.5
     runs = [mine.but({"seed": seed, "optim.lr": float(f"{rate:.3g}")}) for seed in (0, 1)]
     revision = resolve(mine).data.sources[0].revision
+    capped = ended(mine.but({"data.sources": [{"corpus": "mine", "unique": 100}]}))
     merge(tmp_path, [ended(runs[0])], Result)
     shutil.rmtree(tmp_path / "home")
     assert main(["plan", *asked, "--json"]) == 0
@@ -80,6 +81,9 @@ def test_a_study_is_read_where_its_corpus_is_not(
     points = from_results(tmp_path, asked[0])
     assert points.run == (now[0]["id"],)
     assert points.notes[0] == note
+    assert not any("seeds of each other" in note for note in points.notes)
+    merge(tmp_path, [capped], Result)
+    assert any("seeds of each other" in note for note in from_results(tmp_path).notes)
     # What is not here cannot be trained on.
     assert main(["launch", *asked, "--on", "local"]) == 2
     assert "no corpus 'mine'" in capsys.readouterr().err
