@@ -53,7 +53,7 @@ def saved_settings(results: Path, source: str | None) -> tuple[Path, Settings] |
 
 def _beside(path: Path) -> Path:
     """Where a fit with options is kept, beside one without."""
-    return path.with_name(f"{path.stem}-options.json")
+    return path.parent / "options" / path.name
 
 
 def _plain(settings: Settings) -> bool:

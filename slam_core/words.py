@@ -79,7 +79,7 @@ def _read(path: Path, sha256: str, tokens: TextTokens) -> Words:
         words_before.append(len(token))
         tokens_before.append(len(ids))
         aligned.append(known)
-        places[text.id] = len(places)
+        places[text.id] = len(aligned) - 1
     counts, offsets = np.asarray(words_before), np.asarray(tokens_before)
     of_words = np.asarray(ids), np.asarray(token), np.asarray(unit)
     return Words(places, counts, offsets, *of_words, np.asarray(aligned).astype(bool))

@@ -219,7 +219,7 @@ def test_a_fit_with_options_does_not_write_over_the_one_without(
     shutil.copy(results / "runs.jsonl", tmp_path)
     results = tmp_path
     kept = results / "fits" / "all.json"
-    beside = results / "fits" / "all-options.json"
+    beside = results / "fits" / "options" / "all.json"
     assert analysis("fit", "--results", results) == 0
     before = kept.read_bytes()
     given = ("--results", results, "--delta", 0.01, "--bootstrap", 0)

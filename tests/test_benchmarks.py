@@ -138,6 +138,8 @@ def test_a_torn_line_of_an_interrupted_import_is_cut_off(swuggy: Path, tmp_path:
     out.parent.mkdir()
     work = out.with_name(f".swuggy.{Tokeniser.load().revision}.work")
     work.write_bytes(b'{"sha256": "aa", "units": [1, 2')
+    other = work.with_name(f".swuggy.v2.{Tokeniser.load().revision}.work")
+    other.touch()
     clips = sorted((swuggy / "lexical" / "dev").glob("*.wav"))
     whole = clips[-1].read_bytes()
     clips[-1].write_bytes(b"")
@@ -147,6 +149,7 @@ def test_a_torn_line_of_an_interrupted_import_is_cut_off(swuggy: Path, tmp_path:
     clips[-1].write_bytes(whole)
     assert command("benchmark", "import", "swuggy", swuggy, "--out", out).exit_code == 0
     assert not work.exists()
+    assert other.exists()
 
 
 def test_a_set_in_a_corpus_has_its_units(swuggy: Path, tmp_path: Path) -> None:

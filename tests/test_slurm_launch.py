@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from slam_core import scratch
+from slam_core.errors import NoSpace
 from slam_core.journal import TROUBLE, Journal
 from slam_core.spec import RunSpec
 from sweeps.place import Ending, Job, Resources
@@ -157,6 +158,66 @@ def test_a_second_stage_is_not_submitted_where_the_first_was_cancelled(
         "job 7 was cancelled",
         f"its first stage (run {tiny_spec.id}) has not come to its end",
     ]
+
+
+def test_a_second_stage_is_not_submitted_where_the_first_failed_elsewhere(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that had it lets go of it: by then it stands after its second stage."""
+    second, looks = tiny_spec.but({"seed": 1}), 0
+    monkeypatch.setattr(RunSpec, "parent", property(lambda one: tiny_spec if one.seed else None))
+    jobs = [
+        Job(tiny_spec.id, "first", tiny_spec, 1.0),
+        Job(second.id, "second", second, 1.0, after=tiny_spec.id),
+    ]
+
+    def ask(*command: str) -> str:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            Journal(scratch.new_attempt(tiny_spec.id)).write("failed", error="bad luck")
+        return ""
+
+    def holder(run: str) -> dict[str, object] | None:
+        return {"pid": 1, "host": "there"} if looks < 2 and run == tiny_spec.id else None
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        raise AssertionError([job.label for job in jobs])
+
+    monkeypatch.setattr(scratch, "holder", holder)
+    monkeypatch.setattr(control, "ask", ask)
+    monkeypatch.setattr(control, "limits", lambda: Limits(9, 9))
+    monkeypatch.setattr(launch, "POLL", 0.01)
+    lines = Lines("toy", jobs, lambda text: None)
+    endings = launch.Launch(jobs, lines, submit, 2, None, 0.0, False).work()
+    assert [endings[job.run].state for job in jobs] == ["failed", "failed"]
+
+
+def test_a_launch_that_fills_a_disk_waits_with_what_is_not_submitted(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [tiny_spec.but({"seed": seed}) for seed in range(3)]
+    jobs = [Job(spec.id, str(spec.seed), spec, 1.0) for spec in specs]
+    said, asked = list[str](), 0
+
+    def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
+        nonlocal asked
+        asked += 1
+        if asked in (2, 3):
+            raise NoSpace("cannot write: no space")
+        (job,) = jobs
+        Journal(scratch.new_attempt(job.run)).write("done")
+        made = new_batch(Order("door", str(slam_out), ".", 0, (job.run,), ((),)))
+        return [Task(str(asked), made, "PENDING", "", "")]
+
+    monkeypatch.setattr(control, "ask", lambda *command: "")
+    monkeypatch.setattr(control, "limits", lambda: Limits(1, 9))
+    monkeypatch.setattr(launch, "POLL", 0.01)
+    monkeypatch.setattr(launch, "UNSEEN", 0.0)
+    lines = Lines("toy", jobs, said.append)
+    endings = launch.Launch(jobs, lines, submit, 1, None, 0.0, False).work()
+    assert {end.state for end in endings.values()} == {"done"}
+    assert said.count("cannot write: no space; waiting for it") == 1
 
 
 def test_a_launch_waits_for_space_on_a_full_disk(

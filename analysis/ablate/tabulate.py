@@ -176,6 +176,7 @@ def _values(
     scored: dict[str, dict[tuple[str, str], dict[str, Score]]] = {}
     apart: dict[str, set[str]] = {}  # by metric, runs that another attempt has it of
     ended = read(results, Result)
+    matched.sort(key=lambda one: one[1].attempt == counts[one[1].run])  # its own have the last word
     for metric, score in matched:
         mine, its = (score.run, counts[score.run]), (score.run, score.attempt)
         if mine == its or _alike(ended.get(mine), ended.get(its)):

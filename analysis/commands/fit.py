@@ -68,7 +68,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit scaling laws; saved to results/fits/NAME.json or, with options beside a fit without, to
-    NAME-options.json, for predict, compare and figures. Exit 0 where a usable fit came out."""
+    fits/options/NAME.json, for predict, compare and figures. Exit 0 where a usable fit came out."""
     from analysis import fit_records, fits, report, saved
     from analysis.bootstrap import SCHEMES
     from analysis.envelope import VARIANTS
@@ -128,7 +128,7 @@ def fit(
     else:
         report.show_fit(done)
         print(f"wrote {path}")
-        if path.stem.endswith("-options"):
+        if path.parent.name == "options":
             print("with its options, until fit is said without; the fit without them is kept")
         if done.usable and done.points.params == "as given":
             print("next: the same with --params total (or what N counts), to compare it with laws")

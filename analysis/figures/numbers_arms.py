@@ -30,10 +30,10 @@ def curves(declared: Declared, results: Path) -> Numbers:
     difference to the baseline."""
     table = tabulate(declared, results)
     with recalling(results):
-        runs = {label: spec.id for label, spec in declared.runs().items()}
+        specs = declared.runs()
+        runs = {label: spec.id for label, spec in specs.items()}
     first = next(iter(declared.scale.losses))
     chosen = {(row.setting, row.arm): row for row in table.metrics.get(first, ())}
-    specs = declared.runs()
     kept = {  # a run that diverged would cut the mean short, or leave it without a number
         run: curve
         for run, curve in latest(results, Curve).items()

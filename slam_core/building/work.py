@@ -43,4 +43,6 @@ class Work:
 def forget_work(out: Path) -> None:
     """Remove what was kept for `out`, which is written."""
     for path in out.parent.glob(f".{glob.escape(out.name)}.*.work"):
-        path.unlink(missing_ok=True)
+        made_by = path.name.removeprefix(f".{out.name}.").removesuffix(".work")
+        if "." not in made_by:  # else it is kept for another set, whose name goes on
+            path.unlink(missing_ok=True)

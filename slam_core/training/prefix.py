@@ -18,7 +18,6 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,6 +27,7 @@ from slam_core.errors import SlamError
 from slam_core.files import sha256_of, write_file
 from slam_core.journal import Journal
 from slam_core.optim import plateau
+from slam_core.recall import remembered
 from slam_core.results import Curve, curve_of
 from slam_core.spec import RunSpec
 
@@ -48,7 +48,7 @@ class Origin(BaseModel):
     files: dict[str, str]
 
 
-@lru_cache(maxsize=65_536)
+@remembered
 def branch_step(spec: RunSpec) -> int:
     """How many first steps of a run are those of every longer run too; 0 if none are."""
     shared = spec.optim.warmup_steps is not None and spec.dpo is None
@@ -56,7 +56,7 @@ def branch_step(spec: RunSpec) -> int:
     return plateau(spec.optim, total) if total is not None else 0
 
 
-@lru_cache(maxsize=65_536)
+@remembered
 def prefix_id(spec: RunSpec) -> str | None:
     """One name for all runs that share their first steps; None if the run shares none.
 

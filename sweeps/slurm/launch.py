@@ -73,10 +73,11 @@ class Launch:
         with stop_requests(self.stops):
             try:
                 self._send()
-            except Silent:
+            except (Silent, NoSpace) as halt:
                 # Ctrl-C reaches the commands of SLURM, too, and ends the wait for a turn.
-                if not self.stops:
+                if not self.stops and not self.sent:
                     raise
+                self._halt(halt)
             looked = time.monotonic()
             while (jobs.waiting or self.sent or jobs.elsewhere) and not self.stops:
                 dying = any(one.dying for one in self.sent.values())
@@ -118,10 +119,13 @@ class Launch:
                 self.watcher.note("going on")
             self._halted = False
         except (Silent, NoSpace) as halt:
-            # The controller is restarted, or busy, its jobs run on; or a disk is full.
-            if not self._halted and not self.stops:
-                self.watcher.note(f"{halt}; waiting for it")
-            self._halted = True
+            self._halt(halt)
+
+    def _halt(self, why: Exception) -> None:
+        """The controller is restarted, or busy, and its jobs run on; or a disk is full."""
+        if not self._halted and not self.stops:
+            self.watcher.note(f"{why}; waiting for it")
+        self._halted = True
 
     def _tell(self, tasks: Iterable[Task]) -> None:
         """Say once of each reason how many runs are held back by it."""
@@ -160,7 +164,7 @@ class Launch:
             self.jobs.waiting.append(job)  # what ended it came before this launch was asked for it
         elif how == "CANCELLED":
             self._cancelled[job.run] = one.task.job
-            self.jobs.waiting.insert(0, job)  # before what starts from it
+            self.jobs.waiting.append(job)
         elif state == "running":
             self.jobs.await_process(job, scratch.holder(job.run) or {})
         elif end is None:
@@ -218,6 +222,8 @@ class Launch:
                     jobs.end(job, Ending("interrupted", f"job {cancelled} was cancelled"))
                 else:
                     jobs.waiting.append(job)
+            # Of a first stage that stood after its second ones the end was not known at these.
+            jobs.waiting = [one for one in jobs.waiting if not (one.spec.parent and jobs.over(one))]
             self._submit(self._limits.jobs - len(known))
 
     def _hold(self, job: Job, task: Task) -> _Sent:

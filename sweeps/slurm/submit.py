@@ -79,7 +79,7 @@ class Submitter:
                 raise Silent(f"SLURM does not answer: {reason}") from None
             shutil.rmtree(batch.home, ignore_errors=True)
             raise Refused(f"sbatch refuses: {reason}; change it with --slurm key=value") from None
-        except OSError as error:
+        except OSError as error:  # after sbatch, perhaps: the batch stays here, too
             raise scratch.unwritable(batch.home, error) from None
         return [Task(str(one.job_id), batch, "PENDING", "", "") for one in sent]
 
