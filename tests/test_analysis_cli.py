@@ -230,7 +230,7 @@ def test_a_fit_with_options_does_not_write_over_the_one_without(
     assert analysis("predict", "--flops", 1e13, "--results", results) == 0
     assert capsys.readouterr().out.startswith(f"settings of {beside}\n")
     assert analysis("fit", "--results", results) == 0
-    assert [*kept.parent.iterdir()] == [kept]
+    assert [*kept.parent.rglob("*.json")] == [kept]
     assert kept.read_bytes() == before
 
 
