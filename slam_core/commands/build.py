@@ -12,7 +12,8 @@ from slam_core.building.splits import check_shares
 from slam_core.commands.progress import say, watched
 from slam_core.corpora import Manifest, hiding, open_corpus
 from slam_core.errors import SlamError, UsageError
-from slam_core.ngrams import remeasure
+from slam_core.ngrams import Baselines, remeasure
+from slam_core.results import counted_in
 
 if TYPE_CHECKING:
     from slam_core.building.build import Plan, Source
@@ -287,10 +288,14 @@ def _measurable(manifest: Manifest) -> bool:
     return {"train", "validation"} <= manifest.splits.keys()
 
 
+def best_of(measured: Baselines, manifest: Manifest) -> str:
+    nats = f"{measured.best_ngram:.4f} nats per {counted_in(manifest.rate)}"
+    return f"best is n = {measured.best}: {nats} of validation"
+
+
 def finish(out: Path, manifest: Manifest) -> None:
     """Measure the n-grams of a new corpus, if it has splits to measure them on."""
     if _measurable(manifest):
-        measured = remeasure(open_corpus(out))
-        say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
+        say(best_of(remeasure(open_corpus(out)), manifest))
     path = f"./{out}" if hiding(str(out)) else out
     say(f"{out}: revision {manifest.revision}; next: python -m slam_core corpus info {path}")

@@ -16,7 +16,7 @@ from rich.table import Table
 from slam_core.building.splits import check_shares
 from slam_core.cli import Json
 from slam_core.commands import build as building
-from slam_core.commands.build import Out, finish, refuse_corpus
+from slam_core.commands.build import Out, best_of, finish, refuse_corpus
 from slam_core.commands.progress import say
 from slam_core.corpora import SPLITS, Corpus, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
@@ -25,6 +25,7 @@ from slam_core.formats.durations import kept
 from slam_core.formats.tokens import Reading, of_one_tokeniser, read_documents
 from slam_core.ngrams import remeasure
 from slam_core.pair_sets import open_pairs, write_pairs
+from slam_core.results import counted_in
 
 app = typer.Typer(help="Corpora of units: build, inspect.", no_args_is_help=True)
 
@@ -100,7 +101,8 @@ def info(
     print(f"tokeniser {card['tokeniser']}{hertz}, {card['inventory']} units")
     print(table)
     if card["ngrams"]:
-        print(f"n-grams: nats per unit, {card['ngrams']['smoothing']}; the last is the best order")
+        nats = f"nats per {counted_in(card['rate'])}"
+        print(f"n-grams: {nats}, {card['ngrams']['smoothing']}; the last is the best order")
     for pairs, row in card["pairs"].items():
         accuracy = ((card["ngrams"] or {}).get("pair_accuracy") or {}).get(pairs, {})
         judged = ", ".join(f"{n}-gram {share:.3f}" for n, share in accuracy.items())
@@ -162,8 +164,8 @@ def ngrams(
     highest: Annotated[int, typer.Option(min=2, max=6)] = 5,
 ) -> None:
     """Measure the n-gram losses of a corpus and store them as its ngrams.json (`build` does)."""
-    measured = remeasure(open_corpus(name), highest)
-    say(f"best is n = {measured.best}: {measured.best_ngram:.4f} nats per unit of validation")
+    corpus = open_corpus(name)
+    say(best_of(remeasure(corpus, highest), corpus.manifest))
 
 
 @app.command()
