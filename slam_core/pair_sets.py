@@ -152,10 +152,9 @@ def find_pairs(name_or_path: str | Path) -> Path:
     return folder
 
 
-def tokeniser_of(folder: Path) -> str | None:
-    """Revision of the tokeniser of a set's units, by its own word or that of the corpus that it
-    lies in; None if neither tells."""
-    manifest = parsed(folder / "pairs.json", PairsManifest, "manifest of a pair set")
+def tokeniser_of(folder: Path, manifest: PairsManifest) -> str | None:
+    """Revision of the tokeniser of a set's units, by its own word or that of the corpus that its
+    folder lies in; None if neither tells."""
     if said := manifest.provenance.get("tokeniser_revision"):
         return str(said)
     homes = [home for home in folder.resolve().parents[1:3] if is_corpus(home)]

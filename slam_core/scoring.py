@@ -49,7 +49,8 @@ def score(run: str, benchmark: str, *, say: Say) -> list[Score]:
         metrics: tuple[str, ...] = ("nll",)
     else:
         pairs = open_pairs(benchmark)
-        name, revision, made_by = pairs.name, pairs.revision, tokeniser_of(find_pairs(benchmark))
+        name, revision = pairs.name, pairs.revision
+        made_by = tokeniser_of(find_pairs(benchmark), pairs.manifest)
         kind = Kind(f"benchmark '{benchmark}'", pairs.manifest.inventory, made_by)
         metrics = metrics_of(pairs)
     vocab = same_units(kind, run, spec)

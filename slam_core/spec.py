@@ -484,15 +484,14 @@ def _resolve_dpo(dpo: Dpo | None, context: int, opened: list[corpora.Corpus]) ->
     if dpo is None or None not in (dpo.revision, dpo.units):
         return dpo
     try:
-        find_pairs(dpo.pairs)
+        folder = find_pairs(dpo.pairs)
     except UsageError as missing:
         revision, units = recall.preferences(dpo.pairs, dpo.max_auto_bleu, context, missing)
         return dpo.model_copy(update={"revision": revision, "units": units})
     found = as_declared(dpo, context)
     made = found.manifest
     # Before a first stage is trained for nothing.
-    made_by = tokeniser_of(find_pairs(dpo.pairs))
-    kind = corpora.Kind(f"preferences '{dpo.pairs}'", made.inventory, made_by)
+    kind = corpora.Kind(f"preferences '{dpo.pairs}'", made.inventory, tokeniser_of(folder, made))
     corpora.refuse_other_units(kind, (corpus.kind for corpus in opened))
     return dpo.model_copy(update={"revision": made.revision, "units": found.mean_units})
 

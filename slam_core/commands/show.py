@@ -35,11 +35,10 @@ def show(
 ) -> None:
     """What is known of a run: state, progress, validation, scores, notes, spec. Of a run that is
     not below $SLAM_OUT, what the results say."""
-    stored = [one for one in read(results, Result).values() if one.run.startswith(run)]
-    if stored and not any(one.startswith(run) for one in scratch.known_runs()):
-        facts = _stored(run, stored, results)
-    else:
-        facts = _journal(scratch.find(run))
+    here = any(one.startswith(run) for one in scratch.known_runs())
+    ended = [] if here else read(results, Result).values()
+    stored = [one for one in ended if one.run.startswith(run)]
+    facts = _stored(run, stored, results) if stored else _journal(scratch.find(run))
     run = facts["run"]
     rates: dict[str, float | None] = {}
     if validated := (facts["end"] or {}).get("validation", {}):
