@@ -20,10 +20,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import takewhile
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from slam_core.bits import Units, pack, unpack
 from slam_core.errors import SlamError, UsageError
-from slam_core.files import sha256_of, write_file
+from slam_core.files import replacing, sha256_of, write_file
 
 FORMAT = 2
 READABLE = (1, FORMAT)  # format 1 had [start, stop] of sentences in place of their lengths
@@ -161,6 +164,40 @@ class Kind(NamedTuple):
     named: tuple[str, float] | None = None  # its name, and its frames a second
 
 
+class _Placed(BaseModel):
+    """Of a line of `documents.jsonl` what tells where the document is."""
+
+    split: str
+    start: int
+
+
+class Documents:
+    """Documents, each read from its line of `documents.jsonl` when it is asked for: a million of
+    them as objects take 1.4 GB, and an artificial corpus of stories has two."""
+
+    def __init__(self, path: Path, lines: npt.NDArray[np.int64]):
+        self._path, self._lines = path, lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[Document]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> Document:
+        begin = int(self._lines[index])
+        line = self._content[begin : self._content.find(b"\n", begin) + 1 or None]
+        try:
+            return Document.model_validate_json(line)
+        except ValidationError:
+            raise _damaged(self._path, self._content[:begin].count(b"\n") + 1) from None
+
+    @cached_property
+    def _content(self) -> mmap:
+        with self._path.open("rb") as file:
+            return mmap(file.fileno(), 0, access=ACCESS_READ)
+
+
 @dataclass(frozen=True)
 class Corpus:
     """An opened corpus: memory-mapped, immutable, cheap to open and to pickle."""
@@ -198,11 +235,24 @@ class Corpus:
         return self.inventory + 1
 
     @cached_property
-    def _documents(self) -> dict[str, list[Document]]:
-        listed: dict[str, list[Document]] = {split: [] for split in self.manifest.splits}
-        for document in records(self.folder / "documents.jsonl", Document):
-            listed[document.split].append(document)
-        return listed
+    def _placed(self) -> dict[str, tuple[Documents, npt.NDArray[np.int64]]]:
+        """The documents of each split, and where their units begin."""
+        found = {split: (array("q"), array("q")) for split in self.manifest.splits}
+        path, at = self.folder / "documents.jsonl", 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    placed = _Placed.model_validate_json(line)
+                    lines, starts = found[placed.split]
+                except (ValidationError, KeyError):
+                    raise _damaged(path, number) from None
+                lines.append(at)
+                starts.append(placed.start)
+                at += len(line)
+        return {
+            split: (Documents(path, np.asarray(lines)), np.append(starts, self.units(split)))
+            for split, (lines, starts) in found.items()
+        }
 
     @cached_property
     def _shards(self) -> dict[str, tuple[npt.NDArray[np.int64], list[npt.NDArray[np.uint8]]]]:
@@ -223,14 +273,13 @@ class Corpus:
             raise UsageError(f"corpus {self.name} has no split {split!r}; it has {known}")
         return split
 
-    def documents(self, split: str) -> list[Document]:
+    def documents(self, split: str) -> Documents:
         """The documents of a split, in the order of its stream."""
-        return self._documents[self._known(split)]
+        return self._placed[self._known(split)][0]
 
     def starts(self, split: str) -> npt.NDArray[np.int64]:
         """(documents + 1,) offsets of the documents in the split's stream, and its length."""
-        documents = self.documents(split)
-        return np.array([d.start for d in documents] + [self.units(split)], dtype=np.int64)
+        return self._placed[self._known(split)][1]
 
     @cached_property
     def texts(self) -> dict[str, Text]:
@@ -437,10 +486,13 @@ def records(path: Path, kind: type[R]) -> Iterator[R]:
             try:
                 yield kind.model_validate_json(line)
             except ValidationError:
-                raise SlamError(
-                    f"{path}, line {number} is damaged or was edited: copy the corpus again or "
-                    "rebuild it"
-                ) from None
+                raise _damaged(path, number) from None
+
+
+def _damaged(path: Path, number: int) -> SlamError:
+    return SlamError(
+        f"{path}, line {number} is damaged or was edited: copy the corpus again or rebuild it"
+    )
 
 
 @dataclass(frozen=True)
@@ -471,12 +523,10 @@ def write_corpus(
     """Write a corpus; the manifest last, so an interrupted write leaves none.
 
     `documents` come in the order of their streams; only those of text have `repeats`. A shard holds
-    whole documents and at most `shard_units` units unless one document alone is longer; one shard's
-    units are in memory.
+    whole documents and at most `shard_units` units unless one document alone is longer; no more
+    than one shard's units is in memory.
     """
     shards: list[Shard] = []
-    lines: list[str] = []
-    texts: list[str] = []
     waiting: dict[str, list[Units]] = {}
     held: dict[str, int] = {}  # units waiting
     totals: dict[str, SplitTotals] = {}
@@ -491,36 +541,40 @@ def write_corpus(
             Shard(file=file, split=split, units=units.size, bytes=len(content), sha256=sha256)
         )
 
-    for document in documents:
-        units, split = document.units, document.split
-        if not units.size:
-            raise SlamError(f"document {document.id!r} has no units: leave it out")
-        if not repeats and (units[1:] == units[:-1]).any():
-            raise SlamError(f"document {document.id!r} repeats a unit: de-duplicate it first")
-        if held.get(split) and held[split] + units.size > shard_units:
-            flush(split)
-        waiting.setdefault(split, []).append(units)
-        held[split] = held.get(split, 0) + units.size
-        so_far = totals.get(split, SplitTotals(documents=0, units=0, seconds=0.0))
-        placed = Document(
-            id=document.id,
-            split=split,
-            start=so_far.units,
-            units=units.size,
-            seconds=round(document.seconds, 2),
-            speaker=document.speaker,
-            sentences=document.sentences,
-        )
-        lines.append(placed.model_dump_json())
-        if document.text:
-            texts.append(document.text.model_dump_json())
-        totals[split] = SplitTotals(
-            documents=so_far.documents + 1,
-            units=so_far.units + units.size,
-            seconds=round(so_far.seconds + placed.seconds, 2),
-        )
-    if not lines:
-        raise SlamError(f"corpus '{name}' would have no documents: its source is empty")
+    listing, texts, told = folder / "documents.jsonl", folder / "texts.jsonl", None
+    with ExitStack() as files:
+        listed = files.enter_context(replacing(listing))
+        for document in documents:
+            units, split = document.units, document.split
+            if not units.size:
+                raise SlamError(f"document {document.id!r} has no units: leave it out")
+            if not repeats and (units[1:] == units[:-1]).any():
+                raise SlamError(f"document {document.id!r} repeats a unit: de-duplicate it first")
+            if held.get(split) and held[split] + units.size > shard_units:
+                flush(split)
+            waiting.setdefault(split, []).append(units)
+            held[split] = held.get(split, 0) + units.size
+            so_far = totals.get(split, SplitTotals(documents=0, units=0, seconds=0.0))
+            placed = Document(
+                id=document.id,
+                split=split,
+                start=so_far.units,
+                units=units.size,
+                seconds=round(document.seconds, 2),
+                speaker=document.speaker,
+                sentences=document.sentences,
+            )
+            listed.write(f"{placed.model_dump_json()}\n".encode())
+            if document.text:
+                told = told or files.enter_context(replacing(texts))
+                told.write(f"{document.text.model_dump_json()}\n".encode())
+            totals[split] = SplitTotals(
+                documents=so_far.documents + 1,
+                units=so_far.units + units.size,
+                seconds=round(so_far.seconds + placed.seconds, 2),
+            )
+        if not totals:
+            raise SlamError(f"corpus '{name}' would have no documents: its source is empty")
     for split in list(waiting):
         flush(split)
     manifest = Manifest(
@@ -530,8 +584,8 @@ def write_corpus(
         rate=rate,
         tokeniser=tokeniser,
         shards=tuple(sorted(shards, key=lambda s: s.file)),
-        documents_sha256=write_file(folder / "documents.jsonl", as_lines(lines)),
-        texts_sha256=write_file(folder / "texts.jsonl", as_lines(texts)) if texts else None,
+        documents_sha256=sha256_of(listing),
+        texts_sha256=sha256_of(texts) if told else None,
         splits=totals,
         provenance=dict(provenance),
     )
@@ -547,10 +601,6 @@ def check_sha256(path: Path, expected: str) -> None:
             f"{path} does not have the checksum in its manifest: "
             "the file is damaged or was edited; copy the corpus again or rebuild it"
         )
-
-
-def as_lines(lines: Sequence[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def digest(value: Any) -> str:

@@ -145,11 +145,9 @@ class Mix:
         where, chosen = documents_of(source, corpus, split)
         if how is None or self._text is None or source.modality == "speech":
             return UnitStream(corpus, where, chosen, self.eos)
-        listed = corpus.documents(where)
-        documents = listed if chosen is None else [listed[i] for i in chosen]
         modality = source.modality or "interleaved"
         key = (seed, split, Path(source.corpus).name)  # the name that the run's id has of it
-        return Interleaved(corpus, where, documents, how, modality, self._text, *key)
+        return Interleaved(corpus, where, chosen, how, modality, self._text, *key)
 
     def _limit(self, steps: int) -> None:
         passes = self.passes(steps)

@@ -36,11 +36,17 @@ def permute(index: Ids, size: int, *key: int | str) -> Ids:
     return out.astype(np.int64)
 
 
-def uniform(count: int, *key: int | str) -> npt.NDArray[np.float64]:
-    """`count` numbers in [0, 1), by splitmix64 seeded with the key."""
-    state = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    drawn = _hash(state + np.uint64(key_of(*key)))
+def uniform(counts: Ids, keys: Ids) -> npt.NDArray[np.float64]:
+    """For each count and its key so many numbers in [0, 1), by splitmix64 seeded with the key, one
+    after another."""
+    state = (within(counts) + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    drawn = _hash(state + np.repeat(keys.astype(np.uint64), counts))
     return (drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def within(counts: Ids) -> Ids:
+    """0, 1, ..., count - 1 for each of the counts, one after another."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def key_of(*parts: int | str) -> int:

@@ -11,7 +11,6 @@ The joint vocabulary is the units, the text tokens, `<speech>`, `<text>` and EOS
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -21,13 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from slam_core.corpora import Corpus, Document
-from slam_core.draws import Ids, key_of, uniform
+from slam_core.draws import Ids, key_of, uniform, within
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Interleave
 from slam_core.text_tokens import TextTokens
 from slam_core.words import words_in
 
 Flags = npt.NDArray[np.bool_]
+
+# Documents that are looked at together, at most.
+TOGETHER = 1024
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Joint:
         return {"speech": (0, self.units), "text": (self.units, self.speech_marker)}
 
 
-def spoken_words(words: int, how: Interleave, *key: int | str) -> Flags:
-    """Which of a document's words are said in units: a function of the key.
+def spoken_words(counts: Ids, how: Interleave, keys: Ids) -> Flags:
+    """Which of the words of documents, `TOGETHER` at most, are said in units, one document after
+    another: of each a function of its key.
 
     In each method a word is one with probability `how.speech`. `poisson`: of every document that
     share (a fraction of a word by chance), in spans of Poisson length with mean `how.span`, with
@@ -64,34 +67,50 @@ def spoken_words(words: int, how: Interleave, *key: int | str) -> Flags:
     `random`: each word for itself.
     """
     if how.method == "random":
-        return uniform(words, *key) < how.speech
+        return uniform(counts, keys) < how.speech
     if how.method == "span":
         # A word is text if none of the `span` places up to it starts a span; places before the
         # first word count too, or the beginning would have less speech.
         starts = 1 - (1 - how.speech) ** (1 / how.span)
-        begun = np.cumsum(uniform(words + how.span, *key) < starts)
-        spoken: Flags = begun[how.span :] > begun[:words]
+        places = counts + how.span
+        begun = np.cumsum(uniform(places, keys) < starts)
+        before = np.repeat(np.cumsum(places) - places, counts) + within(counts)
+        spoken: Flags = begun[before + how.span] > begun[before]
         return spoken
-    return _poisson_spans(words, how, *key)
+    return _poisson_spans(counts, how, keys)
 
 
-def _poisson_spans(words: int, how: Interleave, *key: int | str) -> Flags:
-    draws = uniform(words + 2, *key)
-    spoken = min(words, int(how.speech * words + draws[-1]))
-    lengths = np.maximum(1, np.searchsorted(_poisson(how.span), draws[:spoken], side="right"))
-    count = int(np.searchsorted(np.cumsum(lengths), spoken)) + 1 if spoken else 0
-    lengths = lengths[:count]
-    lengths[-1:] -= lengths.sum() - spoken  # the last one is cut to fit
+def _poisson_spans(counts: Ids, how: Interleave, keys: Ids) -> Flags:
+    documents = np.arange(len(counts))
+    draws = uniform(counts + 2, keys)
+    first = np.cumsum(counts + 2) - (counts + 2)  # of each document's draws
+    share = how.speech * counts + draws[first + counts + 1]
+    spoken = np.minimum(counts, share.astype(np.int64))
+
+    # A length for each word that is spoken, of which those count that begin before all are.
+    luck = draws[np.repeat(first, spoken) + within(spoken)]
+    lengths = np.maximum(1, np.searchsorted(_poisson(how.span), luck, side="right"))
+    before = np.cumsum(lengths) - lengths  # spoken words
+    before -= before[np.repeat(np.cumsum(spoken) - spoken, spoken)]
+    left = np.repeat(spoken, spoken) - before
+    document = np.repeat(documents, spoken)[left > 0]
+    before, lengths = before[left > 0], np.minimum(lengths, left)[left > 0]  # the last one is cut
+    spans = np.bincount(document, minlength=len(counts))
+
     # Spans go to different places among the words that stay text (before the first, ..., after the
     # last): then there is text between any two. Where text is too short for that, spans join.
-    places = words - spoken + 1
-    where = np.sort(np.argsort(draws[spoken : spoken + places], kind="stable")[:count])
-    if count > places:
-        where = np.sort(np.arange(count) % places)
-    flags = np.zeros(words, dtype=bool)
-    begins = where + np.cumsum(lengths) - lengths
-    for begin, length in zip(begins, lengths, strict=True):
-        flags[begin : begin + length] = True
+    places = counts - spoken + 1
+    place, wanted, there = within(places), np.repeat(spans, places), np.repeat(places, places)
+    chance = draws[np.repeat(first + spoken, places) + place]
+    # A draw has 53 bits: one sort serves up to 1,024 documents.
+    order = np.repeat(documents, places) << 53 | (chance * 2**53).astype(np.int64)
+    taken = np.empty(len(place), np.int64)
+    taken[np.argsort(order, kind="stable")] = place < wanted
+    taken = np.where(wanted > there, wanted // there + (place < wanted % there), taken)
+
+    begins = np.repeat(place, taken) + before + (np.cumsum(counts) - counts)[document]
+    flags = np.zeros(counts.sum(), dtype=bool)
+    flags[np.repeat(begins, lengths) + within(lengths)] = True
     return flags
 
 
@@ -115,7 +134,7 @@ class Interleaved:
         self,
         corpus: Corpus,
         split: str,
-        documents: Sequence[Document],
+        documents: Ids | None,
         how: Interleave,
         modality: Literal["text", "interleaved"],
         tokens: TextTokens,
@@ -125,49 +144,48 @@ class Interleaved:
         self.joint = Joint(corpus.inventory, tokens.size)
         self.modality = modality
         self._said = words_in(corpus, tokens)
-        kept = [
-            (document, self._said.places[document.id])
-            for document in documents
-            if document.id in self._said.places and document.units
-        ]
+        places, starts = getattr(self._said, split), corpus.starts(split)
+        mine = np.arange(len(places)) if documents is None else documents
+        mine = mine[(places[mine] >= 0) & (np.diff(starts)[mine] > 0)]
         if modality == "interleaved":
-            kept = [one for one in kept if self._said.aligned[one[1]]]
-        if not kept:
+            mine = mine[self._said.aligned[places[mine]]]
+        if not len(mine):
             raise UsageError(
                 f"corpus '{corpus.name}' has no {split} document with "
                 f"{'words aligned to units' if modality == 'interleaved' else 'a text'}: build it "
                 "with --keep-text, or take it as speech"
             )
-        self.documents = [document for document, _ in kept]
-        self._places = [place for _, place in kept]
+        self._documents, self._places = mine, places[mine]
+        self._starts, self._units = starts[mine], np.diff(starts)[mine]
         self._begins = lru_cache(maxsize=2)(self._lengths)
 
     def __len__(self) -> int:
-        return len(self.documents)
+        return len(self._documents)
 
-    def words(self, document: int) -> int:
-        """Words of a document."""
-        place = self._places[document]
-        return int(self._said.words[place + 1] - self._said.words[place])
+    def listed(self, document: int) -> Document:
+        """A document as the corpus lists it."""
+        return self.corpus.documents(self.split)[self._documents[document]]
 
-    def spoken(self, epoch: int, document: int) -> Flags:
-        """Which words of a document are units in an epoch."""
+    def spoken(self, epoch: int, documents: Ids) -> Flags:
+        """Which words of some of the documents are units in an epoch."""
+        counts = self._said.counts(self._places[documents])
         if self.modality == "text":
-            return np.zeros(self.words(document), dtype=bool)
-        return spoken_words(self.words(document), self.how, *self._key, epoch, document)
+            return np.zeros(counts.sum(), dtype=bool)
+        keys = [key_of(*self._key, epoch, document) for document in documents.tolist()]
+        return spoken_words(counts, self.how, np.array(keys))
 
     def ids(self, epoch: int, document: int) -> Ids:
         """A document's tokens, EOS at its end."""
         parts: list[npt.ArrayLike] = []
-        begin, flags = self.documents[document].start, self.spoken(epoch, document)
-        slots, text = self._slots(document), self._said.tokens_of(self._places[document])
+        flags, place = self.spoken(epoch, np.array([document])), self._places[document]
+        begin, units = self._starts[document], self._units[document]
+        slots, text = begin + self._said.units_of(place, units), self._said.tokens_of(place)
         for start, stop in pairwise(_edges(flags)):
             if self.modality == "interleaved":
                 speech = flags[start]
                 parts.append([self.joint.speech_marker if speech else self.joint.text_marker])
             if flags[start]:
-                low, high = slots[[start, stop]]
-                parts.append(self.corpus.read(self.split, begin + int(low), begin + int(high)))
+                parts.append(self.corpus.read(self.split, int(slots[start]), int(slots[stop])))
             else:
                 low, high = text[[start, stop]]
                 parts.append(self._said.ids[low:high].astype(np.int64) + self.joint.units)
@@ -183,31 +201,38 @@ class Interleaved:
         return max(0, (self.epoch(0).length - context) // context)
 
     def _lengths(self, epoch: int) -> Ids:
-        lengths = [self._length(epoch, document) for document in self._order(epoch)]
-        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        """(documents + 1,) where each document of an epoch begins, and its end."""
+        order, begins = self._order(epoch), np.zeros(len(self) + 1, np.int64)
+        # In place: a small array left by each round would keep the heap as large as their sum.
+        for i in range(0, len(self), TOGETHER):
+            begins[i + 1 : i + TOGETHER + 1] = self._lengths_of(epoch, order[i : i + TOGETHER])
+        return np.cumsum(begins)
 
-    def _order(self, epoch: int) -> list[int]:
-        turn = key_of(*self._key, "turn", epoch) % len(self)
-        return [*range(turn, len(self)), *range(turn)]
+    def _order(self, epoch: int) -> Ids:
+        return np.roll(np.arange(len(self)), -(key_of(*self._key, "turn", epoch) % len(self)))
 
-    def _length(self, epoch: int, document: int) -> int:
-        flags = self.spoken(epoch, document)
-        text = int(np.diff(self._said.tokens_of(self._places[document]))[~flags].sum())
+    def _lengths_of(self, epoch: int, documents: Ids) -> Ids:
+        """Tokens of each of some documents, EOS among them."""
+        places, flags = self._places[documents], self.spoken(epoch, documents)
+        ends = np.cumsum(self._said.counts(places))
+        text, units = self._said.sizes(places, self._units[documents])
+
+        def of_each(words: Ids) -> Ids:
+            summed: Ids = np.append(0, words.cumsum())[np.append(0, ends)]
+            return np.diff(summed)
+
+        lengths = 1 + of_each(np.where(flags, 0, text))
         if self.modality == "text":
-            return text + 1
-        units = int(np.diff(self._slots(document))[flags].sum())
-        return len(_edges(flags)) - 1 + text + units + 1
-
-    def _slots(self, document: int) -> Ids:
-        """(words + 1,) offsets in a document: the units of word i are [slots[i], slots[i + 1])."""
-        placed = self.documents[document]
-        slots = self._said.units_of(self._places[document], placed.units)
-        if (np.diff(slots) < 0).any():
+            return lengths
+        if (units < 0).any():
+            one = documents[np.searchsorted(ends, np.argmax(units < 0), side="right")]
             raise SlamError(
-                f"document {placed.id!r}: its words are not in the order of its {placed.units} "
-                "units in texts.jsonl; rebuild the corpus"
+                f"document {self.listed(one).id!r}: its words are not in the order of its "
+                f"{self._units[one]} units in texts.jsonl; rebuild the corpus"
             )
-        return slots
+        turns = np.append(True, flags[1:] != flags[:-1])  # each begins with a marker
+        turns[ends[:-1]] = True
+        return lengths + of_each(np.where(flags, units, 0) + turns)
 
 
 class Epoch:
@@ -224,7 +249,7 @@ class Epoch:
         while start < stop:
             at = start % self.length
             place = int(np.searchsorted(self._begins, at, side="right")) - 1
-            ids = self._source.ids(self._epoch, self._order[place])
+            ids = self._source.ids(self._epoch, int(self._order[place]))
             parts.append(ids[at - int(self._begins[place]) :][: stop - start])
             start += len(parts[-1])
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)

@@ -22,7 +22,6 @@ from slam_core.bits import Units, pack, unpack
 from slam_core.corpora import (
     FORMAT,
     Record,
-    as_lines,
     check_sha256,
     digest,
     find,
@@ -202,6 +201,7 @@ def write_pairs(
         if sizes[item.get("cluster")] == 1:
             item.pop("cluster", None)
     packed = pack(np.concatenate(stream), inventory)
+    lines = "".join(f"{json.dumps(item)}\n" for item in items)
     (folder / "pairs.json").unlink(missing_ok=True)
     manifest = PairsManifest(
         format=FORMAT,
@@ -210,7 +210,7 @@ def write_pairs(
         units=end,
         units_sha256=write_file(folder / "pairs.units", packed),
         items=len(items),
-        items_sha256=write_file(folder / "items.jsonl", as_lines(list(map(json.dumps, items)))),
+        items_sha256=write_file(folder / "items.jsonl", lines.encode()),
         dropped=dropped,
         likelihood=likelihood,
         provenance=dict(provenance),

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from slam_core.building.splits import seed_of
-from slam_core.corpora import Corpus, Document, SplitTotals, open_corpus, planned
+from slam_core.corpora import Corpus, SplitTotals, open_corpus, planned
 from slam_core.draws import Ids
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Data, Source
@@ -32,13 +33,13 @@ class UnitStream:
         self,
         corpus: Corpus,
         split: str,
-        documents: Sequence[int] | None = None,
+        documents: Ids | None = None,
         eos: int | None = None,
     ):
         self.corpus, self.split = corpus, split
         self.eos = corpus.eos if eos is None else eos
         starts = corpus.starts(split)
-        chosen = slice(None) if documents is None else np.asarray(documents, dtype=np.int64)
+        chosen = slice(None) if documents is None else documents
         self._starts = starts[:-1][chosen]
         lengths = np.diff(starts)[chosen]
         # Where each document begins once every earlier one carries its EOS.
@@ -108,7 +109,7 @@ def _is_of(source: Source, corpus: Corpus) -> bool:
     return source.revision in (None, corpus.revision)
 
 
-def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[int] | None]:
+def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, Ids | None]:
     """Where the documents of a source's split are: the corpus's split, and which (None: all)."""
     if source.held_out is None and (split != "train" or source.unique is None):
         if split == "validation" and split not in corpus.manifest.splits:
@@ -117,28 +118,33 @@ def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[
                 "documents (held_out of its source, say 0.02)"
             )
         return split, None
-    documents = corpus.documents("train" if source.held_out else split)
-    held = {
-        i
-        for i, document in enumerate(documents)
-        if source.held_out and seed_of("held out", document.id) / 2**63 < source.held_out
-    }
-    if split != "train":
-        if not held:
-            raise UsageError(
-                f"corpus '{corpus.name}': held_out {source.held_out} holds out none of its "
-                f"{len(documents)} documents; raise it"
-            )
-        return "train", sorted(held)
-    rest = [i for i in range(len(documents)) if i not in held]
-    return "train", rest if source.unique is None else _capped(rest, documents, source)
+    held = _held_out(corpus.folder.resolve(), corpus.revision, source.held_out or 0.0)
+    if split == "train":
+        rest = np.flatnonzero(~held)
+        return "train", rest if source.unique is None else _capped(rest, corpus, source)
+    if not held.any():
+        raise UsageError(
+            f"corpus '{corpus.name}': held_out {source.held_out} holds out none of its "
+            f"{len(held)} documents; raise it"
+        )
+    return "train", np.flatnonzero(held)
+
+
+@lru_cache(maxsize=64)
+def _held_out(folder: Path, revision: str, share: float) -> npt.NDArray[np.bool_]:
+    """Of each training document whether it is held out; a million take some seconds."""
+    documents = planned(folder).documents("train")
+    if not share:
+        return np.zeros(len(documents), bool)
+    drawn = (seed_of("held out", document.id) / 2**63 < share for document in documents)
+    return np.fromiter(drawn, bool, len(documents))
 
 
 def left(source: Source, corpus: Corpus) -> int:
     """Units of the documents of a source that are there to train on."""
     if source.unique is None and source.held_out is None:
         return corpus.units("train")
-    return _left(corpus.folder, corpus.revision, source.unique, source.held_out)
+    return _left(corpus.folder.resolve(), corpus.revision, source.unique, source.held_out)
 
 
 @lru_cache(maxsize=1024)
@@ -147,8 +153,7 @@ def _left(folder: Path, revision: str, unique: int | None, held_out: float | Non
     source = Source(corpus=str(folder), revision=revision, unique=unique, held_out=held_out)
     corpus = planned(folder)
     split, some = documents_of(source, corpus, "train")
-    documents = corpus.documents(split)
-    return sum(documents[i].units for i in some or ())
+    return int(np.diff(corpus.starts(split))[some].sum())
 
 
 def validated_rate(source: Source) -> float | None:
@@ -167,9 +172,9 @@ def validated_rate(source: Source) -> float | None:
         return None
     totals = corpus.manifest.splits[split]
     if some is not None:
-        heard = [corpus.documents(split)[i] for i in some]
-        units, seconds = (sum(getattr(d, of) for d in heard) for of in ("units", "seconds"))
-        totals = SplitTotals(documents=len(heard), units=units, seconds=seconds)
+        units = int(np.diff(corpus.starts(split))[some].sum())
+        seconds = sum(corpus.documents(split)[i].seconds for i in some)
+        totals = SplitTotals(documents=len(some), units=units, seconds=seconds)
     return totals.rate if totals.seconds else None
 
 
@@ -180,16 +185,13 @@ def validated_rates(data: Data) -> dict[str, float | None]:
     return {name: validated_rate(source) for name, source in names.items()} | text
 
 
-def _capped(rest: list[int], documents: list[Document], source: Source) -> list[int]:
-    kept, units = [], 0
-    for i in sorted(rest, key=lambda i: seed_of("unique", documents[i].id)):
-        units += documents[i].units
-        if units > (source.unique or 0):
-            break
-        kept.append(i)
+def _capped(rest: Ids, corpus: Corpus, source: Source) -> Ids:
+    documents, lengths = corpus.documents("train"), np.diff(corpus.starts("train"))
+    order = sorted(rest.tolist(), key=lambda i: seed_of("unique", documents[i].id))
+    kept = int(np.searchsorted(np.cumsum(lengths[order]), source.unique or 0, side="right"))
     if not kept:
         raise UsageError(
             f"corpus '{source.corpus}': unique is {source.unique} units, its first document alone "
-            f"has {units}; raise it"
+            f"has {lengths[order[:1]].sum()}; raise it"
         )
-    return sorted(kept)
+    return np.sort(order[:kept])

@@ -389,3 +389,27 @@ def test_a_damaged_list_of_documents_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SlamError, match=r"documents\.jsonl, line 1 is damaged or was edited: copy"):
         open_corpus(tmp_path).documents("train")
+
+
+def test_documents_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    """Each from its own line, the last one's end or not, and a damaged one is named by its line."""
+    made = documents()
+    write(tmp_path, made)
+    path = tmp_path / "documents.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines))
+    listed = open_corpus(tmp_path).documents("validation")
+    assert [one.id for one in listed] == ["d2", "d5", "d8"]
+    assert listed[2] == corpora.Document.model_validate_json(lines[8])
+    assert listed[-1] == listed[2]
+    with pytest.raises(IndexError):
+        listed[3]
+    lines[5] = lines[5].replace('"speaker"', '"singer"')
+    path.write_text("\n".join(lines))
+    listed = open_corpus(tmp_path).documents("validation")
+    assert listed[0].id == "d2"
+    with pytest.raises(SlamError, match=r"documents\.jsonl, line 6 is damaged"):
+        listed[1]
+    path.write_text("\n".join(lines).replace('"split":"validation"', '"split":"dev"'))
+    with pytest.raises(SlamError, match=r"documents\.jsonl, line 3 is damaged"):
+        open_corpus(tmp_path).starts("train")

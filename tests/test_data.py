@@ -161,15 +161,31 @@ def test_the_rate_of_what_a_source_is_validated_on(tmp_path: Path) -> None:
     source = Source(corpus=str(folder))
     assert validated_rate(source) == corpus.manifest.splits["validation"].rate
     share = source.model_copy(update={"held_out": 0.3})
-    heard = [
-        corpus.documents("train")[i] for i in documents_of(share, corpus, "validation")[1] or ()
-    ]
+    _, held = documents_of(share, corpus, "validation")
+    assert held is not None
+    heard = [corpus.documents("train")[i] for i in held]
     expected = sum(d.units + 1 for d in heard) / sum(d.seconds for d in heard)
     assert validated_rate(share) == pytest.approx(expected)
     assert expected != corpus.manifest.splits["validation"].rate
     assert validated_rate(source.model_copy(update={"modality": "text"})) == 0
     assert validated_rate(source.model_copy(update={"revision": "0" * 12})) is None
     assert validated_rate(Source(corpus="gone")) is None
+
+
+def test_a_corpus_in_this_folder_is_not_the_embedded_one_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_corpus(tmp_path / "tales", documents=40)
+    monkeypatch.chdir(tmp_path)
+    corpus = open_corpus("./tales")
+    source = Source(corpus="./tales", unique=900, held_out=0.1)
+    _, held = documents_of(source, corpus, "validation")
+    assert held is not None
+    assert held.max() < len(corpus.documents("train"))
+    assert 0 < left(source, corpus) <= 900
+    assert left(source, corpus) == sum(
+        corpus.documents("train")[i].units for i in documents_of(source, corpus, "train")[1]
+    )
 
 
 def test_a_held_out_share_is_validated_on_and_not_trained_on(tmp_path: Path) -> None:

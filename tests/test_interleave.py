@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slam_core import words
+from slam_core import draws, words
 from slam_core.__main__ import main
 from slam_core.corpora import Spoken, Text, open_corpus, records, words_of, write_corpus
 from slam_core.data import Mix
+from slam_core.draws import key_of
 from slam_core.errors import SlamError, UsageError
-from slam_core.interleave import Interleaved, Joint, spoken_words
+from slam_core.interleave import Flags, Interleaved, Joint, _poisson, spoken_words
 from slam_core.spec import Budget, Data, Interleave, Model, RunSpec, Source, resolve
 from slam_core.text_tokens import text_tokens
 
@@ -67,7 +69,40 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def interleaved(folder: Path, how: Interleave, *key: int | str) -> Interleaved:
     corpus = open_corpus(folder)
     text = text_tokens(how.text)
-    return Interleaved(corpus, "train", corpus.documents("train"), how, "interleaved", text, *key)
+    return Interleaved(corpus, "train", None, how, "interleaved", text, *key)
+
+
+def spoken(words: int, how: Interleave, *key: int | str) -> Flags:
+    """Which words of one document are units."""
+    return spoken_words(np.array([words]), how, np.array([key_of(*key)]))
+
+
+def as_defined(words: int, how: Interleave, key: int) -> Flags:
+    """The same, of one document, as it was first written down."""
+    if how.method == "random":
+        return draws.uniform(np.array([words]), np.array([key])) < how.speech
+    if how.method == "span":
+        begins = draws.uniform(np.array([words + how.span]), np.array([key])) < 1 - (
+            1 - how.speech
+        ) ** (1 / how.span)
+        return np.array([begins[i + 1 : i + how.span + 1].any() for i in range(words)], bool)
+    drawn = draws.uniform(np.array([words + 2]), np.array([key]))
+    total = min(words, int(how.speech * words + drawn[-1]))
+    lengths: list[int] = []
+    for luck in drawn[:total]:
+        if sum(lengths) < total:
+            length = max(1, int((_poisson(how.span) < luck).sum()))
+            lengths.append(min(length, total - sum(lengths)))
+    places = words - total + 1
+    where = np.argsort(drawn[total : total + places], kind="stable")[: len(lengths)].tolist()
+    if len(lengths) > places:
+        where = [i % places for i in range(len(lengths))]
+    flags: list[bool] = []
+    for place in range(places):
+        for _ in range(where.count(place)):
+            flags += [True] * lengths.pop(0)
+        flags += [False] * (place < places - 1)
+    return np.array(flags, bool)
 
 
 @given(
@@ -78,21 +113,35 @@ def test_spans_are_a_function_of_the_key(
     words: int, span: int, speech: float, method: str, key: int
 ) -> None:
     how = Interleave(method=method, span=span, speech=speech)
-    flags = spoken_words(words, how, key)
+    flags = spoken(words, how, key)
     assert flags.shape == (words,)
     assert flags.dtype == bool
-    assert np.array_equal(flags, spoken_words(words, how, key))
+    assert np.array_equal(flags, spoken(words, how, key))
     if method == "poisson":
         assert abs(flags.sum() - speech * words) < 1
     if speech in (0, 1):
         assert flags.all() == (speech == 1) or not words
 
 
+@given(
+    words=st.lists(st.integers(0, 40), max_size=9), span=st.integers(1, 12),
+    speech=st.floats(0, 1), method=st.sampled_from(METHODS), key=st.integers(0, 10**6),
+)  # fmt: skip
+def test_documents_together_are_those_alone(
+    words: list[int], span: int, speech: float, method: str, key: int
+) -> None:
+    how = Interleave(method=method, span=span, speech=speech)
+    keys = np.array([key_of(key, i) for i in range(len(words))], np.int64)
+    together = spoken_words(np.array(words, np.int64), how, keys).tolist()
+    alone = zip(words, keys.tolist(), strict=True)
+    assert together == [flag for count, one in alone for flag in as_defined(count, how, one)]
+
+
 @pytest.mark.parametrize("words", [3, 20, 90])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_share_of_speech_converges(method: str, words: int) -> None:
     how = Interleave(method=method)
-    shares = [spoken_words(words, how, "x", i).mean() for i in range(4000)]
+    shares = [spoken(words, how, "x", i).mean() for i in range(4000)]
     error = np.std(shares) / len(shares) ** 0.5
     assert np.mean(shares) == pytest.approx(0.3, abs=max(4 * error, 1e-3))
 
@@ -101,7 +150,7 @@ def test_poisson_spans_have_their_mean_and_text_between() -> None:
     how = Interleave(span=10)
     lengths = []
     for i in range(300):
-        flags = spoken_words(1000, how, i)
+        flags = spoken(1000, how, i)
         edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
         lengths += (edges[1::2] - edges[::2])[:-1].tolist()  # the last one drawn may be cut
     assert np.mean(lengths) == pytest.approx(10, abs=0.3)
@@ -109,12 +158,12 @@ def test_poisson_spans_have_their_mean_and_text_between() -> None:
 
 
 def test_fixed_spans_and_single_words() -> None:
-    fixed = spoken_words(100_000, Interleave(method="span", span=7, speech=0.05), 0)
+    fixed = spoken(100_000, Interleave(method="span", span=7, speech=0.05), 0)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], fixed.astype(int), [0]])))
     lengths = edges[1::2] - edges[::2]
     assert np.median(lengths) == 7
     assert lengths[1:-1].min() == 7
-    alone = spoken_words(100_000, Interleave(method="random", speech=0.5), 0)
+    alone = spoken(100_000, Interleave(method="random", speech=0.5), 0)
     assert np.diff(alone).mean() == pytest.approx(0.5, abs=0.01)
 
 
@@ -130,16 +179,17 @@ def test_a_document_comes_back(
     each word is in one of them."""
     source = interleaved(told, Interleave(method=method, span=span, speech=speech), 3)
     document = draw.draw(st.integers(0, len(source) - 1))
-    placed, joint = source.documents[document], source.joint
+    placed, joint = source.listed(document), source.joint
     said = source.corpus.texts[placed.id]
     words = [word for sentence in said.sentences for word in words_of(sentence)]
     spans = [span for sentence in said.words for span in sentence or ()]
     units = source.corpus.read("train", placed.start, placed.start + placed.units)
     slots = [0, *(start for start, _ in spans[1:]), placed.units]
 
+    flags = source.spoken(epoch, np.array([document]))
     *ids, end = source.ids(epoch, document).tolist()
     assert end == joint.eos
-    assert len(ids) + 1 == source._length(epoch, document)
+    assert [len(ids) + 1] == source._lengths_of(epoch, np.array([document]))
     markers = [i for i, t in enumerate(ids) if t in (joint.speech_marker, joint.text_marker)]
     assert markers[:1] == [0]
     word, seen = 0, []
@@ -150,11 +200,11 @@ def test_a_document_comes_back(
             assert all(joint.units <= i < joint.units + 256 for i in inside)
             heard = bytes(i - joint.units for i in inside).decode().split(" ")[1:]
             assert heard == words[word : word + len(heard)]
-            assert not source.spoken(epoch, document)[word : word + len(heard)].any()
+            assert not flags[word : word + len(heard)].any()
             word += len(heard)
         else:
             count = 0
-            while word + count < len(words) and source.spoken(epoch, document)[word + count]:
+            while word + count < len(words) and flags[word + count]:
                 count += 1
             assert inside == units[slots[word] : slots[word + count]].tolist()
             word += count
@@ -163,12 +213,12 @@ def test_a_document_comes_back(
 
 
 def test_all_speech_is_the_units_and_all_text_the_words(told: Path) -> None:
-    spoken = interleaved(told, Interleave(speech=1.0))
-    for i, document in enumerate(spoken.documents):
-        units = spoken.corpus.read("train", document.start, document.start + document.units)
-        assert spoken.ids(0, i)[1:-1].tolist() == units.tolist()
+    heard = interleaved(told, Interleave(speech=1.0))
+    for i, document in enumerate(map(heard.listed, range(len(heard)))):
+        units = heard.corpus.read("train", document.start, document.start + document.units)
+        assert heard.ids(0, i)[1:-1].tolist() == units.tolist()
     written = interleaved(told, Interleave(speech=0.0))
-    for i, document in enumerate(written.documents):
+    for i, document in enumerate(map(written.listed, range(len(written)))):
         said = " ".join(written.corpus.texts[document.id].sentences)
         told_ids = written.ids(0, i)[1:-1] - written.joint.units
         assert bytes(told_ids.tolist()).decode() == f" {said}"
@@ -204,7 +254,8 @@ def test_batches_are_a_function_of_the_step_and_epochs_differ(told: Path) -> Non
     kinds = {(bool((row < 21).any()), bool(((row >= 21) & (row < 277)).any())) for row in drawn}
     assert kinds >= {(True, False), (False, True), (True, True)}
     source = interleaved(told, Interleave(span=2), 0)
-    assert not np.array_equal(source.spoken(0, 0), source.spoken(1, 0))
+    first, *_ = both = [source.spoken(epoch, np.array([0])) for epoch in range(2)]
+    assert not np.array_equal(first, both[1])
 
 
 def test_words_are_read_once_into_arrays(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +266,7 @@ def test_words_are_read_once_into_arrays(told: Path, monkeypatch: pytest.MonkeyP
         read.append(path)
         return records(path, kind)
 
-    words._read.cache_clear()
+    words._words.cache_clear()
     monkeypatch.setattr(words, "records", counted)
     mix = Mix(data(told, "speech", "text", "interleaved"), 0)
     mix.batch(0)
@@ -225,6 +276,33 @@ def test_words_are_read_once_into_arrays(told: Path, monkeypatch: pytest.MonkeyP
     assert "texts" not in vars(mix._corpora[0])
     said = words.words_in(mix._corpora[0], text_tokens("bytes"))
     assert said.token.itemsize + said.unit.itemsize + said.ids.itemsize == 10
+
+
+def test_words_of_a_large_corpus_are_kept(
+    told: Path, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that hundreds of millions are not read at the start of each run; torn files count as none,
+    and another tokeniser or corpus has its own."""
+    monkeypatch.setattr(words, "KEPT", 100)
+    corpus, read = open_corpus(told), words._read(open_corpus(told), text_tokens("bytes"))
+    words._words.cache_clear()
+    first = words.words_in(corpus, text_tokens("bytes"))
+    monkeypatch.setattr(words, "_read", None)
+    words._words.cache_clear()
+    again = words.words_in(corpus, text_tokens("bytes"))
+    for field in dataclasses.fields(read):
+        expected = getattr(read, field.name)
+        for found in (getattr(first, field.name), getattr(again, field.name)):
+            assert isinstance(found, np.memmap)
+            assert found.dtype == expected.dtype
+            assert np.array_equal(found, expected)
+    (home,) = (slam_out / "words").iterdir()
+    assert home.name == f"{corpus.revision}-utf-8"
+    monkeypatch.undo()
+    for content in (b"", (home / "unit.npy").read_bytes()[:-8]):
+        (home / "unit.npy").write_bytes(content)
+        words._words.cache_clear()
+        assert np.array_equal(words.words_in(corpus, text_tokens("bytes")).unit, read.unit)
 
 
 def test_text_that_nobody_speaks_is_a_source(told: Path, tmp_path: Path) -> None:
@@ -317,7 +395,7 @@ def test_a_tokeniser_is_fixed_by_its_checksum(
     assert text.decode(words[-1]) == " wéll."
     how = Interleave(text=str(folder), speech=0.0)
     source = interleaved(told, how)
-    said = " ".join(source.corpus.texts[source.documents[0].id].sentences)
+    said = " ".join(source.corpus.texts[source.listed(0).id].sentences)
     assert sum(len(text.encode(f" {w}")) for w in said.split()) == len(source.ids(0, 0)) - 2
     declared = data(told, None).model_copy(
         update={"interleave": how.model_copy(update={"text_revision": "f" * 12})}
@@ -363,7 +441,7 @@ def test_a_document_without_words_is_left_out(tmp_path: Path) -> None:
     about = {"inventory": 21, "rate": 25.0, "tokeniser": "none", "provenance": {}}
     write_corpus(tmp_path / "c", made, name="c", **about)  # type: ignore[arg-type]
     source = interleaved(tmp_path / "c", Interleave(speech=1.0), 0)
-    assert [document.id for document in source.documents] == ["words"]
+    assert [source.listed(i).id for i in range(len(source))] == ["words"]
     assert source.epoch(0).length == len(source.ids(0, 0))
 
 
