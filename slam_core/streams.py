@@ -84,9 +84,11 @@ def rows_at(tokens: Tokens, starts: Sequence[int] | Ids, context: int) -> Ids:
 def open_source(source: Source) -> Corpus:
     """The corpus of a source, whole and of the revision that the spec names.
 
-    Shards are checked against their checksums here, once a run; a damaged one is named.
+    Units are checked against their checksums here, once a run, and texts where words are read
+    (`slam_core.words`); a damaged file is named.
     """
-    corpus = open_corpus(source.corpus, verify=True)
+    corpus = open_corpus(source.corpus)
+    corpus.verify_units()
     if not _is_of(source, corpus):
         raise SlamError(
             f"corpus '{source.corpus}' is revision {corpus.revision} here, but the run was "

@@ -96,7 +96,9 @@ def _words(folder: Path, revision: str, tokens: TextTokens) -> Words:
     home = scratch.root() / "words" / f"{revision}-{tokens.revision}"
     with suppress(OSError, ValueError, EOFError):
         return _kept(home)
-    words = _read(open_corpus(folder), tokens)
+    corpus = open_corpus(folder)
+    corpus.verify_texts()
+    words = _read(corpus, tokens)
     if len(words.token) >= KEPT:
         with suppress(OSError):
             _keep(home, words)

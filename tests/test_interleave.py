@@ -305,6 +305,16 @@ def test_words_of_a_large_corpus_are_kept(
         assert np.array_equal(words.words_in(corpus, text_tokens("bytes")).unit, read.unit)
 
 
+def test_texts_are_checked_where_they_are_read(tmp_path: Path) -> None:
+    """Those of a large corpus are most of its bytes, and runs on its units see none of them."""
+    folder = write_told(tmp_path / "edited", documents=30)
+    texts = folder / "texts.jsonl"
+    texts.write_text(texts.read_text().replace("Nora", "Dora"))
+    Mix(data(folder, "speech"), 0).held_out()
+    with pytest.raises(SlamError, match=r"texts\.jsonl does not have the checksum"):
+        Mix(data(folder, "speech", "text"), 0)
+
+
 def test_text_that_nobody_speaks_is_a_source(told: Path, tmp_path: Path) -> None:
     """As the guide has it: one unit a document, which is not read."""
     text = {"sentences": ["A girl & a boy.", "Well!"], "words": [None, None]}
