@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from slam_core import recall
 from slam_core.building.splits import seed_of
 from slam_core.corpora import Corpus, Document, SplitTotals, open_corpus, planned
 from slam_core.draws import Ids
@@ -134,8 +135,11 @@ def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, list[
     return "train", rest if source.unique is None else _capped(rest, documents, source)
 
 
-def left(source: Source, corpus: Corpus) -> int:
-    """Units of the documents of a source that are there to train on."""
+def left(source: Source) -> int | None:
+    """Units of the documents of a source that are there to train on; of a corpus that is not here
+    what stored runs tell, None if they do not."""
+    if (corpus := corpus_here(source)) is None:
+        return recall.source(source.model_dump()).get("units")
     if source.unique is None and source.held_out is None:
         return corpus.units("train")
     return _left(corpus.folder, corpus.revision, source.unique, source.held_out)
@@ -154,14 +158,16 @@ def _left(folder: Path, revision: str, unique: int | None, held_out: float | Non
 def validated_rate(source: Source) -> float | None:
     """Scored units a second of the audio that a source is validated on; 0 of text.
 
-    None where it is not known: of a corpus that is not here in the spec's revision.
+    None where it is not known: of a corpus that is not here in the spec's revision, and of which
+    stored runs do not tell it.
     """
     if source.modality == "text":
         return 0.0
     try:
-        corpus = corpus_here(source)
-        if corpus is None or not corpus.manifest.rate:
-            return None if corpus is None else 0.0
+        if (corpus := corpus_here(source)) is None:
+            return recall.source(source.model_dump()).get("rate")
+        if not corpus.manifest.rate:
+            return 0.0
         split, some = documents_of(source, corpus, "validation")
     except (SlamError, OSError):
         return None
@@ -171,6 +177,15 @@ def validated_rate(source: Source) -> float | None:
         units, seconds = (sum(getattr(d, of) for d in heard) for of in ("units", "seconds"))
         totals = SplitTotals(documents=len(heard), units=units, seconds=seconds)
     return totals.rate if totals.seconds else None
+
+
+def facts_of(source: Source) -> dict[str, int | float | None]:
+    """What a run notes of a source: its `units` and `documents` that are there to train on, and the
+    `rate` of what it is validated on."""
+    corpus = planned(source.corpus)
+    split, some = documents_of(source, corpus, "train")
+    documents = corpus.manifest.splits[split].documents if some is None else len(some)
+    return {"units": left(source), "documents": documents, "rate": validated_rate(source)}
 
 
 def validated_rates(data: Data) -> dict[str, float | None]:

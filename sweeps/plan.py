@@ -12,7 +12,7 @@ from typing import Any
 from slam_core import scratch
 from slam_core.journal import OVER, Standing, State
 from slam_core.spec import RunSpec, resolve
-from slam_core.streams import corpus_here, left
+from slam_core.streams import left
 from sweeps.grid import Study
 from sweeps.points import Facts
 from sweeps.search import runs_of
@@ -263,14 +263,13 @@ def _total(runs: Iterable[Planned]) -> dict[str, Any]:
 def _epochs(spec: RunSpec, tokens: int) -> float | None:
     """Times that the most repeated source is seen, of what there is of it to train on. None of runs
     whose tokens are words, too: how many these are, only their texts tell; none where a corpus is
-    not here."""
+    not here, and no stored run tells it."""
     if spec.data.interleave:
         return None
-    sources = spec.data.sources
+    sources = resolve(spec).data.sources
     weights, seen = sum(source.weight for source in sources), 0.0
     for source in sources:
-        if (corpus := corpus_here(source)) is None:
+        if (units := left(source)) is None:
             return None
-        units = max(1, left(source, corpus))
-        seen = max(seen, tokens * source.weight / weights / units)
+        seen = max(seen, tokens * source.weight / weights / max(1, units))
     return seen

@@ -14,6 +14,7 @@ from slam_core import scratch
 from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import UsageError
 from slam_core.journal import Event, Journal, state_of
+from slam_core.recall import recalling
 from slam_core.results import (
     Curve,
     Result,
@@ -42,7 +43,8 @@ def show(
     run = facts["run"]
     rates: dict[str, float | None] = {}
     if validated := (facts["end"] or {}).get("validation", {}):
-        rates = validated_rates(spec_from(facts["spec"], where=f"run {run}").data)
+        with recalling(results):
+            rates = validated_rates(spec_from(facts["spec"], where=f"run {run}").data)
     if as_json:
         for name, value in validated.items():
             value |= in_other_units(value["nll"], rates.get(name))
