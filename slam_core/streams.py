@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -188,11 +188,13 @@ def facts_of(source: Source) -> dict[str, int | float | None]:
     return {"units": left(source), "documents": documents, "rate": validated_rate(source)}
 
 
-def validated_rates(data: Data) -> dict[str, float | None]:
-    """`validated_rate` by the names of what a run is validated on."""
-    names = {Path(source.label).name: source for source in data.sources}
+def validated_rates(data: Data, noted: Sequence[Mapping[str, Any]] = ()) -> dict[str, float | None]:
+    """`validated_rate` by the names of what a run is validated on: by what it has `noted` of its
+    sources (`facts_of`) or, as early runs did not, by the corpora."""
+    rates = [one["rate"] for one in noted] or [validated_rate(source) for source in data.sources]
+    names = [Path(source.label).name for source in data.sources]
     text = dict.fromkeys((f"{name}:interleaved-text" for name in names), 0.0)
-    return {name: validated_rate(source) for name, source in names.items()} | text
+    return dict(zip(names, rates, strict=True)) | text
 
 
 def _capped(rest: list[int], documents: list[Document], source: Source) -> list[int]:
