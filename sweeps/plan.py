@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
+from slam_core.errors import UsageError
 from slam_core.journal import OVER, Standing, State
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import left
@@ -177,6 +178,10 @@ def plan(
     for label, spec in runs_of(study, results).items():
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
+        try:
+            _epochs(spec, spec.steps or 0)
+        except UsageError as error:  # of this run alone
+            raise UsageError(f"{study.name}, {label}: {error}") from None
     facts, shared = Facts(results, study), reused(specs)
     begun = set(scratch.known_runs())  # one listing: most of ten thousand may be missing
 
