@@ -40,7 +40,7 @@ from slam_core.pair_sets import open_pairs
 from slam_core.provenance import device_name, pick_device, provenance
 from slam_core.results import Spent, counted_in, in_words
 from slam_core.spec import RunSpec, as_declared, resolve
-from slam_core.streams import facts_of, validated_rates
+from slam_core.streams import validated_rates
 from slam_core.train import Diverged, Loop
 from slam_core.training import prefix
 from slam_core.training.allocator import keep_freed
@@ -219,8 +219,7 @@ def _attempt(
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step, provenance=made)
     else:
-        noted = [facts_of(source) for source in spec.data.sources]
-        made |= {"tokenisers": mix.tokenisers, "sources": noted} | begun
+        made |= {"tokenisers": mix.tokenisers, "sources": mix.facts} | begun
         world.lead(lambda: _start(spec, journal, made))
         passed_over = _uncompiled(spec, limits, world)
         for warning in (*_short(spec), *_other_positions(spec), *passed_over):

@@ -179,13 +179,14 @@ def validated_rate(source: Source) -> float | None:
     return totals.rate if totals.seconds else None
 
 
-def facts_of(source: Source) -> dict[str, int | float | None]:
+def facts_of(source: Source, corpus: Corpus) -> dict[str, int | float | None]:
     """What a run notes of a source: its `units` and `documents` that are there to train on, and the
     `rate` of what it is validated on."""
-    corpus = planned(source.corpus)
     split, some = documents_of(source, corpus, "train")
-    documents = corpus.manifest.splits[split].documents if some is None else len(some)
-    return {"units": left(source), "documents": documents, "rate": validated_rate(source)}
+    listed = corpus.documents(split)
+    kept = listed if some is None else [listed[i] for i in some]
+    units = sum(document.units for document in kept)
+    return {"units": units, "documents": len(kept), "rate": validated_rate(source)}
 
 
 def validated_rates(data: Data, noted: Sequence[Mapping[str, Any]] = ()) -> dict[str, float | None]:

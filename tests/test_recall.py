@@ -13,6 +13,7 @@ from conftest import write_tiny_corpus
 from analysis.records import _rate, from_results
 from slam_core.__main__ import main as core
 from slam_core.corpora import open_corpus
+from slam_core.data import Mix
 from slam_core.decoder import pretrained
 from slam_core.errors import UsageError
 from slam_core.flops import Counts
@@ -20,7 +21,7 @@ from slam_core.pair_sets import Pair, write_pairs
 from slam_core.recall import recalling
 from slam_core.results import Exclusion, Result, Spent, Validation, merge
 from slam_core.spec import RunSpec, resolve
-from slam_core.streams import facts_of, validated_rate
+from slam_core.streams import validated_rate
 from sweeps.__main__ import main
 
 STUDY = """
@@ -115,7 +116,7 @@ def test_what_a_run_trained_on_is_noted_and_read_where_its_corpus_is_not(
     assert main(asked) == 0
     planned = json.loads(capsys.readouterr().out)["runs"]
     assert planned[0]["epochs"] > 1
-    noted = [[facts_of(source) for source in resolve(spec).data.sources] for spec in capped]
+    noted = [Mix(spec.data, spec.seed).facts for spec in capped]
     shutil.rmtree(tmp_path / "home")
     old = from_results(tmp_path)
     assert old.unique is None
