@@ -110,8 +110,8 @@ def from_results(
         notes.append(repeated)
     if unique is None and len({_caps(result.spec) for result in chosen}) > 1:
         notes.append(
-            "how often data are seen is not known (interleaved, or neither noted nor are corpora "
-            "here): runs that differ in `unique` alone count as seeds of each other"
+            "how often data are seen is not known (they are interleaved, or not here and not noted "
+            "by runs): runs that differ in `unique` alone count as seeds of each other"
         )
     return Points(
         name=Path(study).stem if study else "all",
