@@ -180,7 +180,8 @@ def compute(points: Points, settings: Settings) -> Fits:
 def _shown_in(points: Points, settings: Settings) -> Unit:
     """The unit that losses are shown in."""
     of = points.corpus, points.revision
-    asked = unit(settings.unit, *of, rate=settings.rate, unigram=settings.unigram)
+    rate = points.rate if settings.rate is None else settings.rate
+    asked = unit(settings.unit, *of, rate=rate, unigram=settings.unigram)
     if points.unit == NATS.title:
         return asked
     if asked is not NATS:

@@ -28,7 +28,8 @@ class Points:
     """Finished runs as (points,) arrays.
 
     `n` parameters, `d` units trained on, `c` training FLOPs, `loss` nats per unit on `corpus`, of
-    `revision` where runs tell (a corpus of that name may be another).
+    `revision` where runs tell (a corpus of that name may be another), at a `rate` of scored units a
+    second of audio.
     `unit` is that of the losses, in words, where a file has them in another.
     `params` and `flops` name the conventions (`slam_core.flops.PARAMS`, `FLOPS`). `notes` says
     in words what was left out and what was assumed. `declared` are the runs' own budgets in FLOPs,
@@ -67,6 +68,7 @@ class Points:
     rest: tuple[Rest, ...] = ()
     corpus: str | None = None
     revision: str | None = None
+    rate: float | None = None
     unit: str = NATS.title
     notes: tuple[str, ...] = ()
 
@@ -247,7 +249,7 @@ class Points:
                 return {name: values[rows] for name, values in column.items()}
             return tuple(column[i] for i in rows) if column else column
 
-        whole = {"name", "params", "flops", "corpus", "revision", "unit", "notes"}
+        whole = {"name", "params", "flops", "corpus", "revision", "rate", "unit", "notes"}
         kept = {f.name: chosen(getattr(self, f.name)) for f in fields(self) if f.name not in whole}
         return replace(self, **kept)
 

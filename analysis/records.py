@@ -17,6 +17,7 @@ from slam_core.flops import convention
 
 if TYPE_CHECKING:
     from slam_core.results import Result, Score
+    from slam_core.spec import Source
 
 
 FAMILY = "model.family"
@@ -90,7 +91,9 @@ def from_results(
             f"no run of {study or folder} can be used ({'; '.join(notes) or 'none is validated'}); "
             "see python -m sweeps status"
         )
-    unique = _unique(chosen)
+    validated_on = _validated_on(chosen, corpus)
+    with recalling(folder):
+        unique, rate = _unique(chosen), _rate(validated_on)
     tokens = np.array([_in_all(result, "tokens") for result in chosen])
     per_unit = np.array([result.counts.flops(flops) for result in chosen])
     budgets = [result.spec["budget"] for result in chosen]
@@ -107,8 +110,8 @@ def from_results(
         notes.append(repeated)
     if unique is None and len({_caps(result.spec) for result in chosen}) > 1:
         notes.append(
-            "how often data are seen is not known (corpora are not here, or interleaved): runs "
-            "that differ in `unique` alone count as seeds of each other"
+            "how often data are seen is not known (they are interleaved, or not here and not noted "
+            "by runs): runs that differ in `unique` alone count as seeds of each other"
         )
     return Points(
         name=Path(study).stem if study else "all",
@@ -132,18 +135,27 @@ def from_results(
         items=items,
         rest=tuple(_rest(result.spec, arm) for result in chosen) if arm else (),
         corpus=corpus,
-        revision=_revision(chosen, corpus),
+        revision=", ".join(sorted({one.revision for one in validated_on if one.revision})) or None,
+        rate=rate,
         notes=tuple(notes),
     )
 
 
-def _revision(results: Sequence[Result], label: str) -> str | None:
-    """The revision, or revisions, of what runs are validated on; None where they do not tell."""
+def _validated_on(results: Sequence[Result], label: str) -> set[Source]:
+    """The sources of this label, of one corpus or of several revisions of it."""
     from slam_core.spec import Source
 
     sources = (Source(**source) for r in results for source in r.spec["data"]["sources"])
-    found = {source.revision for source in sources if source.label == label}
-    return ", ".join(sorted(one for one in found if one)) or None
+    return {source for source in sources if source.label == label}
+
+
+def _rate(sources: set[Source]) -> float | None:
+    """Scored units a second of what runs are validated on; None of text, of several, or where it is
+    not known."""
+    from slam_core.streams import validated_rate
+
+    rates = {validated_rate(source) for source in sources}
+    return (rates.pop() or None) if len(rates) == 1 else None
 
 
 def _study(name: str, folder: Path) -> dict[str, str]:
@@ -255,7 +267,7 @@ def _unique(results: Sequence[Result]) -> Floats | None:
     """Distinct units each run was trained on, where every run's corpora are known: of a mix, each
     source's share or, where that repeats it, all of it."""
     from slam_core.spec import Source
-    from slam_core.streams import corpus_here, left
+    from slam_core.streams import left
 
     found = []
     for result in results:
@@ -266,9 +278,9 @@ def _unique(results: Sequence[Result]) -> Floats | None:
         seen = 0.0
         for source in sources:
             try:
-                if (corpus := corpus_here(source)) is None:
+                if (units := left(source)) is None:
                     return None
-                seen += min(left(source, corpus), source.weight / whole * result.spent.tokens)
+                seen += min(units, source.weight / whole * result.spent.tokens)
             except SlamError:
                 return None
         found.append(float(round(seen)))

@@ -103,8 +103,8 @@ def fit(
         known = "D above the distinct units"
         if points.unique is None:
             known = (
-                "as far as is known: a file tells distinct units in a column, results where the "
-                "corpora are here"
+                "as far as is known: a file tells distinct units in a column, results where runs "
+                "have noted them or the corpora are here"
             )
         raise TooFew(
             f"{points.name}: {repeats.sum()} runs saw data twice ({known}); "

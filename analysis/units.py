@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analysis.laws import Law
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import UsageError
 
 if TYPE_CHECKING:
     from slam_core.ngrams import Baselines
@@ -49,7 +49,7 @@ def unit(
     rate: float | None = None,
     unigram: float | None = None,
 ) -> Unit:
-    """A unit by name, with what a corpus says of its rate and unigram entropy unless given.
+    """A unit by name, with what a corpus says of its unigram entropy unless that is given.
 
     `UsageError` where the one that is needed is neither given nor known, as where the corpus of
     that name is of another revision.
@@ -59,29 +59,16 @@ def unit(
     if name == "nats":
         return NATS
     if name == "bits":
-        rate = units_per_second(corpus, revision) if rate is None else _above_0("rate", rate)
         if rate is None:
             what = f"how many units a second of audio has{_of(corpus, revision)}"
             raise _unknown("bits per second", what, "rate")
-        return Unit("bits", "bits per second of audio", rate / math.log(2))
+        scale = _above_0("rate", rate) / math.log(2)
+        return Unit("bits", "bits per second of audio", scale)
     unigram = _unigram(corpus, revision) if unigram is None else _above_0("unigram", unigram)
     if unigram is None:
         what = f"the entropy of the units{_of(corpus, revision)}"
         raise _unknown("the unigram unit", what, "unigram")
     return Unit("unigram", "nats per unit beyond unigrams", 1.0, unigram)
-
-
-def units_per_second(corpus: str | None, revision: str | None = None) -> float | None:
-    """Scored units, after de-duplication, a second of a corpus's validation audio; None if the
-    corpus is not at hand, or not in that revision."""
-    from slam_core.corpora import open_corpus
-
-    try:
-        found = open_corpus(corpus or "")
-        here = revision in (None, found.revision)
-        return found.manifest.splits["validation"].rate if here else None
-    except (SlamError, KeyError):
-        return None
 
 
 def baselines_of(corpus: str | None, revision: str | None = None) -> Baselines | None:

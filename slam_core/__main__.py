@@ -34,7 +34,9 @@ def run(
         list[str] | None, typer.Option("--set", help="Change a field: optim.lr=3e-4.")
     ] = None,
     retry: Annotated[bool, typer.Option(help="Go on with a run that failed.")] = False,
-    micro_batch: Annotated[int, typer.Option(min=1, help="Units a forward pass at most.")] = 65_536,
+    micro_batch: Annotated[
+        int, typer.Option(min=1, help="Units a forward pass at most; of pairs by their mean.")
+    ] = 65_536,
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Processes here that train it together (DDP).")

@@ -19,7 +19,14 @@ from slam_core.draws import Ids, key_of, permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.interleave import Interleaved, Joint
 from slam_core.spec import Data, Source
-from slam_core.streams import Tokens, UnitStream, documents_of, open_source, rows_at
+from slam_core.streams import (
+    Tokens,
+    UnitStream,
+    documents_of,
+    facts_of,
+    open_source,
+    rows_at,
+)
 from slam_core.text_tokens import TextTokens, text_tokens
 
 # Sequences are dealt to sources in blocks with whole quotas, so that the number drawn from each
@@ -95,6 +102,11 @@ class Mix:
             label: count / windows
             for label, count, windows in zip(labels, drawn, self._windows, strict=True)
         }
+
+    @property
+    def facts(self) -> list[dict[str, int | float | None]]:
+        """`facts_of` its sources."""
+        return list(map(facts_of, self._data.sources, self._corpora))
 
     @property
     def tokenisers(self) -> dict[str, str]:

@@ -33,8 +33,23 @@ class Stored:
         self.notes: list[str] = []
 
     @cached_property
+    def _ended(self) -> list[Result]:
+        return [*latest(self.results, Result).values()]
+
+    @cached_property
     def specs(self) -> list[Tree]:
-        return [result.spec for result in latest(self.results, Result).values()]
+        return [result.spec for result in self._ended]
+
+    @cached_property
+    def sources(self) -> dict[Hashable, Tree]:
+        """What runs have noted of what they trained on; early ones did not."""
+        return {
+            _parts(source): noted
+            for result in self._ended
+            for source, noted in zip(
+                result.spec["data"]["sources"], result.provenance.get("sources", ()), strict=False
+            )
+        }
 
 
 _stored: ContextVar[Stored | None] = ContextVar("stored", default=None)
@@ -94,6 +109,12 @@ def corpus(corpus: str, revision: str | None, missing: UsageError) -> Corpus:
     return _only(f"corpus '{name}'", said, "revision of its source", missing)
 
 
+def source(source: Tree) -> Tree:
+    """What stored runs have noted of a source (`streams.facts_of`); empty if none has."""
+    asked = _stored.get()
+    return asked.sources.get(_parts(source), {}) if asked else {}
+
+
 def text(text: str, missing: UsageError) -> tuple[str, int]:
     """Revision and size of a text tokeniser."""
     name = Path(text).name
@@ -135,6 +156,12 @@ def checkpoint(source: str, missing: UsageError) -> tuple[str, Tree]:
 def set_name(pairs: str) -> str:
     """A preference set without the folder that its corpus is in."""
     return "/".join(Path(pairs).parts[-4:])
+
+
+def _parts(source: Tree) -> Hashable:
+    """What decides which documents are trained on and held out, and what they are taken as."""
+    fields = ("revision", "unique", "held_out", "modality")
+    return (Path(source["corpus"]).name, *map(source.get, fields))
 
 
 def _specs() -> list[Tree]:

@@ -219,7 +219,7 @@ def _attempt(
         say(f"run {spec.id} goes on at step {loop.step} of {loop.total or '?'}")
         journal.write("resume", step=loop.step, provenance=made)
     else:
-        made |= {"tokenisers": mix.tokenisers} | begun
+        made |= {"tokenisers": mix.tokenisers, "sources": mix.facts} | begun
         world.lead(lambda: _start(spec, journal, made))
         passed_over = _uncompiled(spec, limits, world)
         for warning in (*_short(spec), *_other_positions(spec), *passed_over):

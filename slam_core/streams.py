@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from slam_core import recall
 from slam_core.building.splits import seed_of
 from slam_core.corpora import Corpus, SplitTotals, open_corpus, planned
 from slam_core.draws import Ids
@@ -142,8 +143,11 @@ def _held_out(folder: Path, revision: str, share: float) -> npt.NDArray[np.bool_
     return np.fromiter(drawn, bool, len(documents))
 
 
-def left(source: Source, corpus: Corpus) -> int:
-    """Units of the documents of a source that are there to train on."""
+def left(source: Source) -> int | None:
+    """Units of the documents of a source that are there to train on; of a corpus that is not here
+    what stored runs tell, None if they do not."""
+    if (corpus := corpus_here(source)) is None:
+        return recall.source(source.model_dump()).get("units")
     if source.unique is None and source.held_out is None:
         return corpus.units("train")
     return _left(corpus.folder.resolve(), corpus.revision, source.unique, source.held_out)
@@ -161,14 +165,16 @@ def _left(folder: Path, revision: str, unique: int | None, held_out: float | Non
 def validated_rate(source: Source) -> float | None:
     """Scored units a second of the audio that a source is validated on; 0 of text.
 
-    None where it is not known: of a corpus that is not here in the spec's revision.
+    None where it is not known: of a corpus that is not here in the spec's revision, and of which
+    stored runs do not tell it.
     """
     if source.modality == "text":
         return 0.0
     try:
-        corpus = corpus_here(source)
-        if corpus is None or not corpus.manifest.rate:
-            return None if corpus is None else 0.0
+        if (corpus := corpus_here(source)) is None:
+            return recall.source(source.model_dump()).get("rate")
+        if not corpus.manifest.rate:
+            return 0.0
         split, some = documents_of(source, corpus, "validation")
     except (SlamError, OSError):
         return None
@@ -180,11 +186,23 @@ def validated_rate(source: Source) -> float | None:
     return totals.rate if totals.seconds else None
 
 
-def validated_rates(data: Data) -> dict[str, float | None]:
-    """`validated_rate` by the names of what a run is validated on."""
-    names = {Path(source.label).name: source for source in data.sources}
+def facts_of(source: Source, corpus: Corpus) -> dict[str, int | float | None]:
+    """What a run notes of a source: its `units` and `documents` that are there to train on, and the
+    `rate` of what it is validated on."""
+    split, some = documents_of(source, corpus, "train")
+    listed = corpus.documents(split)
+    kept = listed if some is None else [listed[i] for i in some]
+    units = sum(document.units for document in kept)
+    return {"units": units, "documents": len(kept), "rate": validated_rate(source)}
+
+
+def validated_rates(data: Data, noted: Sequence[Mapping[str, Any]] = ()) -> dict[str, float | None]:
+    """`validated_rate` by the names of what a run is validated on: by what it has `noted` of its
+    sources (`facts_of`) or, as early runs did not, by the corpora."""
+    rates = [one["rate"] for one in noted] or [validated_rate(source) for source in data.sources]
+    names = [Path(source.label).name for source in data.sources]
     text = dict.fromkeys((f"{name}:interleaved-text" for name in names), 0.0)
-    return {name: validated_rate(source) for name, source in names.items()} | text
+    return dict(zip(names, rates, strict=True)) | text
 
 
 def _capped(rest: Ids, corpus: Corpus, source: Source) -> Ids:

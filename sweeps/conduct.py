@@ -59,6 +59,9 @@ def conduct(
             f"{', '.join(search.space)}"
         )
         if driver.over < wanted:
+            if not retry:
+                for label in driver.failed:
+                    say(f"skipped {label}: failed")
             say(f"on {place.describe()}")
             say(f"logs and checkpoints below {scratch.root()}; ledger in {ledger.where}")
             with view:
@@ -74,6 +77,11 @@ def conduct(
         return 75
     if driver.over < wanted and driver.exhausted:
         say(f"no new point was found after {driver.over} trials: the space is tried out")
+        if driver.failed:
+            say(
+                f"but for {len(driver.failed)} that failed; mend the cause, then: {command} --retry"
+            )
+            return 1
     elif driver.over < wanted:
         say(f"{GIVE_UP} trials in a row were lost; mend the cause, then: {command} --retry")
         return 1

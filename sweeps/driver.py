@@ -88,6 +88,13 @@ class Driver:
         return sum(outcome.over for outcome in self.outcomes.values())
 
     @property
+    def failed(self) -> list[str]:
+        """The points that were given up, and do not count."""
+        return [
+            self.points[key].label for key, one in self.outcomes.items() if one.state == "failed"
+        ]
+
+    @property
     def stopped(self) -> bool:
         """Whether the place was asked to stop: it left jobs, or no longer wanted more."""
         return bool(self._out) or (self.called and (bool(self._ready) or self._may_ask()))

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from slam_core import scratch
+from slam_core.errors import UsageError
 from slam_core.journal import OVER, Standing, State
 from slam_core.spec import RunSpec, resolve
-from slam_core.streams import corpus_here, left
+from slam_core.streams import left
 from sweeps.grid import Study
 from sweeps.points import Facts
 from sweeps.search import runs_of
@@ -177,6 +178,10 @@ def plan(
     for label, spec in runs_of(study, results).items():
         labels.setdefault(spec.id, []).append(label)
         specs.setdefault(spec.id, spec)
+        try:
+            _epochs(spec, spec.steps or 0)
+        except UsageError as error:  # of this run alone
+            raise UsageError(f"{study.name}, {label}: {error}") from None
     facts, shared = Facts(results, study), reused(specs)
     begun = set(scratch.known_runs())  # one listing: most of ten thousand may be missing
 
@@ -263,14 +268,13 @@ def _total(runs: Iterable[Planned]) -> dict[str, Any]:
 def _epochs(spec: RunSpec, tokens: int) -> float | None:
     """Times that the most repeated source is seen, of what there is of it to train on. None of runs
     whose tokens are words, too: how many these are, only their texts tell; none where a corpus is
-    not here."""
+    not here, and no stored run tells it."""
     if spec.data.interleave:
         return None
-    sources = spec.data.sources
+    sources = resolve(spec).data.sources
     weights, seen = sum(source.weight for source in sources), 0.0
     for source in sources:
-        if (corpus := corpus_here(source)) is None:
+        if (units := left(source)) is None:
             return None
-        units = max(1, left(source, corpus))
-        seen = max(seen, tokens * source.weight / weights / units)
+        seen = max(seen, tokens * source.weight / weights / max(1, units))
     return seen

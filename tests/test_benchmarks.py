@@ -173,10 +173,10 @@ def set_to(column: str, value: Any) -> Callable[[list[dict[str, Any]]], None]:
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (drop_line, "pair 7/B has one line and no other"),
+        (drop_line, "line 4: pair 7/B has no other line"),
         (set_to("correct", "yes"), "line 3: correct is 'yes': it must be 0 or 1"),
         (set_to("correct", 1), "line 3: pair 7/A has a line with correct 1 already"),
-        (set_to("frequency", "often"), "frequency of word 7 is 'often'"),
+        (set_to("frequency", "often"), "line 2: frequency is 'often'"),
         (set_to("filename", ""), "line 3: filename is empty"),
     ],
 )

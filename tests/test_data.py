@@ -149,7 +149,7 @@ def test_caps_nest_and_hold(tmp_path: Path) -> None:
     for mix, unique in ((few, total // 4), (more, total // 2)):
         units = mix._streams[0].epoch(0).length - len(documents(mix))
         assert unique - 400 < units <= unique
-        assert left(mix._data.sources[0], open_corpus(folder)) == units
+        assert left(mix._data.sources[0]) == units
     with pytest.raises(UsageError, match="its first document alone has"):
         capped(10)
 
@@ -200,7 +200,7 @@ def test_a_held_out_share_is_validated_on_and_not_trained_on(tmp_path: Path) -> 
     whole = Mix(data(Source(corpus=str(folder), held_out=0.3)), 0)
     assert len(aside) + len(documents(whole)) == 20
     units = whole._streams[0].epoch(0).length - len(documents(whole))
-    assert left(whole._data.sources[0], open_corpus(folder)) == units
+    assert left(whole._data.sources[0]) == units
     with pytest.raises(UsageError, match="holds out none of its 20 documents"):
         Mix(data(Source(corpus=str(folder), held_out=1e-6)), 0).held_out()
 

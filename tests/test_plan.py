@@ -332,6 +332,22 @@ def test_text_names_shared_and_repeated_runs_and_cuts_nothing(
     assert "runs that see their corpus more than 4 times: 1 (" in said
 
 
+def test_a_run_that_cannot_be_planned_is_named(
+    study: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(field: str, values: tuple[int | None, ...], **base: object) -> str:
+        wrong = Grid(name="w", base=study.base.but(base), cross={field: values})
+        monkeypatch.setitem(sweeps.studies.STUDIES, "w", wrong)
+        assert main(["plan", "w", "--results", str(tmp_path)]) == 2
+        return capsys.readouterr().err
+
+    said = refused("data.sources.0.unique", (None, 3))
+    assert "error: w, unique=3: corpus '" in said
+    assert "unique is 3 units, its first document alone has" in said
+    said = refused("budget.amount", (90, 8), optim={"warmup": 0, "warmup_steps": 20})
+    assert "error: w, amount=8: optim.warmup_steps is 20" in said
+
+
 def test_epochs_are_of_what_there_is_to_train_on(study: Grid, tmp_path: Path) -> None:
     corpus = open_corpus(study.base.data.sources[0].corpus)
     first, second = sorted(document.units for document in corpus.documents("train"))[:2]

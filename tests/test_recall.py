@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from conftest import write_tiny_corpus
 
-from analysis.records import from_results
+from analysis.records import _rate, from_results
+from slam_core.__main__ import main as core
+from slam_core.corpora import open_corpus
+from slam_core.data import Mix
 from slam_core.decoder import pretrained
 from slam_core.errors import UsageError
 from slam_core.flops import Counts
@@ -18,6 +21,7 @@ from slam_core.pair_sets import Pair, write_pairs
 from slam_core.recall import recalling
 from slam_core.results import Exclusion, Result, Spent, Validation, merge
 from slam_core.spec import RunSpec, resolve
+from slam_core.streams import validated_rate
 from sweeps.__main__ import main
 
 STUDY = """
@@ -89,6 +93,52 @@ def test_a_study_is_read_where_its_corpus_is_not(
     assert "no corpus 'mine'" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no corpus 'mine'"):
         assert mine.but({"seed": 9}).id
+
+
+def test_what_a_run_trained_on_is_noted_and_read_where_its_corpus_is_not(
+    mine: RunSpec, slam_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    units = open_corpus("mine").units("train")
+    sources = [{"corpus": "mine", "held_out": 0.3, "unique": cap} for cap in (units // 4, units)]
+    capped = [mine.but({"data.sources": [source]}) for source in sources]
+    spent = Spent(steps=1, tokens=2 * units, seconds=3.0)
+    before = [ended(spec).model_copy(update={"spent": spent}) for spec in capped]
+    merge(tmp_path, before, Result)
+    here = from_results(tmp_path)
+    assert here.unique is not None
+    assert min(here.unique) < units / 3 < max(here.unique)
+    (source,) = resolve(capped[0]).data.sources
+    assert here.rate == validated_rate(source)
+    assert _rate({source.model_copy(update={"modality": "text"})}) is None
+    asked = ["plan", str(tmp_path / "mine.py"), "--results", str(tmp_path), "--json"]
+    (tmp_path / "mine.py").write_text(STUDY)
+    (tmp_path / "base.json").write_text(capped[0].model_dump_json())
+    assert main(asked) == 0
+    planned = json.loads(capsys.readouterr().out)["runs"]
+    assert planned[0]["epochs"] > 1
+    noted = [Mix(spec.data, spec.seed).facts for spec in capped]
+    shutil.rmtree(tmp_path / "home")
+    old = from_results(tmp_path)
+    assert old.unique is None
+    assert old.rate is None
+    assert any("seeds of each other" in note for note in old.notes)
+
+    (tmp_path / "runs.jsonl").unlink()
+    told = [
+        one.model_copy(update={"provenance": {"sources": sources}})
+        for one, sources in zip(before, noted, strict=True)
+    ]
+    merge(tmp_path, told, Result)
+    alone = from_results(tmp_path)
+    assert alone.unique is not None
+    assert alone.unique.tolist() == here.unique.tolist()
+    assert alone.rate == here.rate
+    assert alone.notes == here.notes
+    assert [len(cell) for cell in alone.cells] == [1, 1]
+    assert main(asked) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == planned
+    assert core(["show", before[0].run, "--results", str(tmp_path)]) == 0
+    assert "bits per second of audio" in capsys.readouterr().out
 
 
 def test_stored_runs_that_do_not_agree_are_not_guessed_between(

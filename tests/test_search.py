@@ -478,6 +478,23 @@ def test_failed_runs_are_tried_again_so_often_and_never_counted(
     assert len(read(toy.results, Result)) == 3
 
 
+def test_what_failed_in_a_space_that_is_tried_out_is_said_again(toy: Toy) -> None:
+    search = toy.search(space={"optim.lr": OneOf(values=(0.01, 0.02))})
+    bad = toy.base.but({"optim.lr": 0.02})
+    scratch.run_folder(bad.id).mkdir(parents=True)
+    (scratch.run_folder(bad.id) / "act.json").write_text(json.dumps({"fail": "no data"}))
+    journal = Journal(scratch.new_attempt(bad.id))
+    journal.write("start", spec=resolved(bad), counts={}, steps=10, provenance={})
+    journal.write("failed", error="SlamError: no data")
+    (journal.path.parent / "spec.json").write_text(bad.canonical() + "\n")
+    for _ in range(2):
+        assert toy.conduct(search, 2) == 1
+        assert "skipped lr=0.02: failed" in toy.said
+        assert "but for 1 that failed; mend the cause, then: again --retry" in toy.said
+    assert toy.conduct(search, 2, retry=True) == 0
+    assert len(read(toy.results, Result)) == 2
+
+
 def test_killed_runs_go_on_and_one_that_always_dies_is_given_up(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

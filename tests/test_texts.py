@@ -86,7 +86,11 @@ def test_texts_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_speech_lm_starts_from_our_own_text_lm(
-    tiny_spec: RunSpec, slam_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_spec: RunSpec,
+    slam_out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Texts, a text LM, its export, a warm run and its cold twin: the whole way."""
     texts = tmp_path / "told"
@@ -97,6 +101,10 @@ def test_a_speech_lm_starts_from_our_own_text_lm(
     told: list[str] = []
     assert execute(text_run, say=told.append) == "done"
     assert " nats per token, perplexity " in told[-1]
+    capsys.readouterr()
+    assert main(["show", text_run.id]) == 0
+    page = capsys.readouterr().out
+    assert re.search(r"trained     60 steps, 3,840 tokens, .* nats a token, .* tokens/s", page)
     text_lm = tmp_path / "text-lm"
     monkeypatch.setenv("SLAM_CORPORA", str(tmp_path))
     assert main(["export", text_run.id, "--out", str(text_lm)]) == 0

@@ -109,6 +109,10 @@ def test_a_run_learns_and_is_recorded(tiny_spec: RunSpec, slam_out: Path) -> Non
     assert last < first - 0.5
     assert result.validation["tiny"].nll == pytest.approx(last, abs=0.3)
     assert result.validation["tiny"].units > 0
+    corpus = open_corpus(tiny_spec.data.sources[0].corpus)
+    rate = corpus.manifest.splits["validation"].rate
+    noted = {"units": corpus.units("train"), "documents": 6, "rate": rate}
+    assert result.provenance["sources"] == [noted]
     events = Journal(scratch.attempts(tiny_spec.id)[-1]).events()
     progress = [event for event in events if event["event"] == "progress"]
     assert all(0 <= event["data_wait"] < 1 for event in progress)

@@ -15,7 +15,7 @@ from analysis.estimate import APPROACH
 from analysis.fits import Best, Fits, convention_name
 from analysis.jsonable import ends
 from analysis.laws import PublishedLaw
-from analysis.units import unit, units_per_second
+from analysis.units import unit
 
 UNITS_DIFFER = (
     "Losses are per unit of each work's own tokeniser and do not compare; exponents and the "
@@ -127,9 +127,8 @@ def outside_of(ratio: float, sampled: tuple[float, float] | None) -> str | None:
 
 
 def _in_bits(fits: Fits) -> list[str]:
-    """Our lowest loss in bits per second, where the corpus is at hand to give units per second."""
-    rate = units_per_second(fits.points.corpus, fits.points.revision)
-    if rate is None:
+    """Our lowest loss in bits per second, where units per second are known."""
+    if (rate := fits.points.rate) is None:
         return []
     lowest = float(fits.points.loss.min())
     bits = unit("bits", rate=rate).of(lowest)

@@ -17,14 +17,14 @@ from slam_core.benchmarks.pairs import AudioPair, Clip, stem
 from slam_core.errors import SlamError, UsageError
 from slam_core.formats.lines import csv_lines
 
-Row = dict[str, str]
+Row = tuple[str, dict[str, str]]  # "<file>, line <n>", and what it says
 
 
 def swuggy(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     """Words against non-words; the group is the band of the word's frequency in LibriSpeech."""
     gold = _gold(folder, "lexical")
     for key, right, wrong in _pairs(gold, ("id", "voice"), needed=("id",)):
-        yield _pair(folder, gold, key, _band(right, gold), (right, wrong), right["id"])
+        yield _pair(folder, gold, key, _band(right), (right, wrong), right[1]["id"])
 
 
 def sblimp(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
@@ -33,7 +33,7 @@ def sblimp(folder: Path, names: Sequence[Path]) -> Iterator[AudioPair]:
     keys = ("type", "subtype", "id", "voice")
     for key, right, wrong in _pairs(gold, keys, needed=("type", "subtype", "id")):
         group = "/".join(key.split("/")[:2])
-        yield _pair(folder, gold, key, group, (right, wrong), f"{group}/{right['id']}")
+        yield _pair(folder, gold, key, group, (right, wrong), f"{group}/{right[1]['id']}")
 
 
 def _gold(folder: Path, task: str) -> Path:
@@ -61,10 +61,11 @@ def _pairs(
         held = sides.setdefault(key, {})
         if correct in held:
             raise SlamError(f"{where}: pair {key} has a line with correct {correct} already")
-        held[correct] = row
+        held[correct] = where, row
     for key, held in sorted(sides.items()):
         if len(held) < 2:
-            raise SlamError(f"{gold}: pair {key} has one line and no other: copy {gold.name} again")
+            ((where, _),) = held.values()
+            raise SlamError(f"{where}: pair {key} has no other line: copy {gold.name} again")
         yield key, held["1"], held["0"]
 
 
@@ -72,20 +73,19 @@ def _pair(
     folder: Path, gold: Path, key: str, group: str, rows: tuple[Row, Row], cluster: str
 ) -> AudioPair:
     inside = gold.parent.relative_to(folder)
-    right, wrong = (Clip(inside / f"{stem(Path(row['filename']))}.wav") for row in rows)
+    right, wrong = (Clip(inside / f"{stem(Path(row['filename']))}.wav") for _, row in rows)
     return AudioPair(key, group, None, right, wrong, cluster=cluster)
 
 
-def _band(row: Row, gold: Path) -> str:
+def _band(line: Row) -> str:
     """The bands of the challenge: oov, 1-5, 6-20, 21-100, >100 occurrences; '' if not told."""
+    where, row = line
     text = row.get("frequency", "")
     if not text:
         return ""
     try:
         count = float(text)
     except ValueError:
-        raise SlamError(
-            f"{gold}: the frequency of word {row['id']} is {text!r}: it must be a number"
-        ) from None
+        raise SlamError(f"{where}: frequency is {text!r}: it must be a number") from None
     bands = ((1, "oov"), (5, "1-5"), (20, "6-20"), (100, "21-100"))
     return next((name for most, name in bands if count < most), ">100")

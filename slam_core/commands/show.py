@@ -40,9 +40,11 @@ def show(
     stored = [one for one in ended if one.run.startswith(run)]
     facts = _stored(run, stored, results) if stored else _journal(scratch.find(run))
     run = facts["run"]
+    validated = (facts["end"] or {}).get("validation", {})
     rates: dict[str, float | None] = {}
-    if validated := (facts["end"] or {}).get("validation", {}):
-        rates = validated_rates(spec_from(facts["spec"], where=f"run {run}").data)
+    if facts["spec"]:
+        data = spec_from(facts["spec"], where=f"run {run}").data
+        rates = validated_rates(data, facts["provenance"].get("sources", ()))
     if as_json:
         for name, value in validated.items():
             value |= in_other_units(value["nll"], rates.get(name))
@@ -119,7 +121,8 @@ def _lines(
         yield "made by", f"commit {(made.get('commit') or 'unknown')[:12]}{changed}"
         yield "on", f"{made.get('device')}, torch {made.get('torch')}"
     if now := facts["progress"]:
-        yield "trained", _trained(now)
+        # A mix with speech is in units.
+        yield "trained", _trained(now, "token" if set(rates.values()) == {0.0} else "unit")
     if (error := (facts["end"] or {}).get("error")) is not None:
         yield "failed", error
     for name, value in validated.items():
@@ -139,15 +142,15 @@ def _lines(
         yield "and", " ".join(_fields({k: v for k, v in spec.items() if k not in parts}))
 
 
-def _trained(now: Event) -> str:
-    said = [f"{now['step']:,} steps", f"{now['tokens']:,} units", f"{now['seconds']:,.1f} s"]
+def _trained(now: Event, what: str) -> str:
+    said = [f"{now['step']:,} steps", f"{now['tokens']:,} {what}s", f"{now['seconds']:,.1f} s"]
     preferences = "reward_accuracy" in now
     if (loss := now.get("loss")) is not None:
-        said.append(f"loss {loss:.4f} nats a {'pair' if preferences else 'unit'}")
+        said.append(f"loss {loss:.4f} nats a {'pair' if preferences else what}")
     if preferences:
         said.append(f"reward accuracy {now['reward_accuracy']:.2f}")
     if rate := now.get("rate"):
-        said.append(f"{rate:,} units/s at last")
+        said.append(f"{rate:,} {what}s/s at last")
     return ", ".join(said)
 
 
