@@ -175,11 +175,14 @@ def plan(
     """
     labels: dict[str, list[str]] = {}
     specs: dict[str, RunSpec] = {}
+    epochs: dict[str, float | None] = {}
     for label, spec in runs_of(study, results).items():
         labels.setdefault(spec.id, []).append(label)
-        specs.setdefault(spec.id, spec)
+        if spec.id in specs:
+            continue
+        specs[spec.id] = spec
         try:
-            _epochs(spec, spec.steps or 0)
+            epochs[spec.id] = _epochs(spec)
         except UsageError as error:  # of this run alone
             raise UsageError(f"{study.name}, {label}: {error}") from None
     facts, shared = Facts(results, study), reused(specs)
@@ -195,6 +198,7 @@ def plan(
             run,
             tuple(labels[run]),
             spec,
+            epochs[run],
             shared.get(run, 0),
             facts.state(run, here),
             times,
@@ -225,6 +229,7 @@ def _planned(
     run: str,
     labels: tuple[str, ...],
     spec: RunSpec,
+    epochs: float | None,
     reused: int,
     state: Standing,
     times: Times,
@@ -243,7 +248,7 @@ def _planned(
         tokens=tokens,
         reused=reused,
         flops=spec.counts.flops(convention) * tokens if tokens else None,
-        epochs=_epochs(spec, tokens) if tokens and not spec.dpo else None,
+        epochs=epochs,
         hours=hours,
         cost=hours * price if hours is not None and price is not None else None,
         state=state,
@@ -265,16 +270,17 @@ def _total(runs: Iterable[Planned]) -> dict[str, Any]:
     }
 
 
-def _epochs(spec: RunSpec, tokens: int) -> float | None:
+def _epochs(spec: RunSpec) -> float | None:
     """Times that the most repeated source is seen, of what there is of it to train on. None of runs
     whose tokens are words, too: how many these are, only their texts tell; none where a corpus is
     not here, and no stored run tells it."""
-    if spec.data.interleave:
+    steps = spec.steps
+    if not steps or spec.dpo or spec.data.interleave:
         return None
     sources = resolve(spec).data.sources
     weights, seen = sum(source.weight for source in sources), 0.0
     for source in sources:
         if (units := left(source)) is None:
             return None
-        seen = max(seen, tokens * source.weight / weights / max(1, units))
+        seen = max(seen, steps * spec.step_units * source.weight / weights / max(1, units))
     return seen
