@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from slam_core import recall
 from slam_core.building.splits import seed_of
@@ -121,7 +120,10 @@ def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, Ids |
                 "documents (held_out of its source, say 0.02)"
             )
         return split, None
-    held = _held_out(corpus.folder.resolve(), corpus.revision, source.held_out or 0.0)
+    held = np.zeros(len(corpus.documents("train")), dtype=bool)
+    if source.held_out is not None:
+        seeds = _seeds(corpus.folder.resolve(), corpus.revision, "held out")
+        held = seeds / 2**63 < source.held_out
     if split == "train":
         rest = np.flatnonzero(~held)
         return "train", rest if source.unique is None else _capped(rest, corpus, source)
@@ -133,14 +135,12 @@ def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, Ids |
     return "train", np.flatnonzero(held)
 
 
-@lru_cache(maxsize=64)
-def _held_out(folder: Path, revision: str, share: float) -> npt.NDArray[np.bool_]:
-    """Of each training document whether it is held out; a million take some seconds."""
+@lru_cache(maxsize=8)
+def _seeds(folder: Path, revision: str, what: str) -> Ids:
+    """A checksum of each training document's id; of a million they take some seconds."""
     documents = planned(folder).documents("train")
-    if not share:
-        return np.zeros(len(documents), bool)
-    drawn = (seed_of("held out", document.id) / 2**63 < share for document in documents)
-    return np.fromiter(drawn, bool, len(documents))
+    found = (seed_of(what, document.id) for document in documents)
+    return np.fromiter(found, np.int64, len(documents))
 
 
 def left(source: Source) -> int | None:
@@ -205,8 +205,9 @@ def validated_rates(data: Data, noted: Sequence[Mapping[str, Any]] = ()) -> dict
 
 
 def _capped(rest: Ids, corpus: Corpus, source: Source) -> Ids:
-    documents, lengths = corpus.documents("train"), np.diff(corpus.starts("train"))
-    order = sorted(rest.tolist(), key=lambda i: seed_of("unique", documents[i].id))
+    lengths = np.diff(corpus.starts("train"))
+    seeds = _seeds(corpus.folder.resolve(), corpus.revision, "unique")
+    order = rest[np.argsort(seeds[rest], kind="stable")]
     kept = int(np.searchsorted(np.cumsum(lengths[order]), source.unique or 0, side="right"))
     if not kept:
         raise UsageError(
