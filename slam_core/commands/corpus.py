@@ -21,7 +21,9 @@ from slam_core.commands.progress import say
 from slam_core.corpora import SPLITS, Corpus, open_corpus, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
+from slam_core.formats import export as formats
 from slam_core.formats.durations import kept
+from slam_core.formats.layouts import LAYOUTS, utterances
 from slam_core.formats.tokens import Reading, of_one_tokeniser, read_documents
 from slam_core.ngrams import remeasure
 from slam_core.pair_sets import open_pairs, write_pairs
@@ -279,12 +281,10 @@ def card_(
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(help="An embedded corpus, one in $SLAM_CORPORA, a path.")],
-    to: Annotated[str, typer.Option(help="jsonl, slamkit-features, slamkit-tokens or datasets.")],
+    to: Annotated[str, typer.Option(help=f"{', '.join(formats.EXPORTS)}.")],
     out: Annotated[Path, typer.Option(help="The file (jsonl) or folder to write.")],
 ) -> None:
     """Write a corpus for another program; `corpus import` reads each of the formats back."""
-    from slam_core.formats import export as formats
-
     corpus = open_corpus(name)
     for path in formats.export(corpus, to, out):
         say(f"wrote {path}")
@@ -295,7 +295,7 @@ def export(
 
 @app.command()
 def survey(
-    layout: Annotated[str, typer.Argument(help="librispeech, librilight, parquet, manifest, hub.")],
+    layout: Annotated[str, typer.Argument(help=f"{', '.join(LAYOUTS)}, hub.")],
     source: Annotated[str, typer.Argument(help="Its folder or file; for `hub` an id.")],
     strict: Annotated[bool, typer.Option(help="Refuse bad audio and any conversion.")] = False,
     val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
@@ -307,7 +307,6 @@ def survey(
     A manifest is a .csv or .jsonl with the columns id, audio and, if known, split, speaker, text,
     start, end (seconds). A hub id is owner/name, owner/name:config or owner/name:config:split.
     """
-    from slam_core.formats.layouts import utterances
     from slam_core.formats.utterances import survey as look
 
     found = look(utterances(layout, source, val_share, test_share), strict=strict)
