@@ -18,7 +18,7 @@ from slam_core.cli import Json
 from slam_core.commands import build as building
 from slam_core.commands.build import Out, best_of, finish, refuse_corpus
 from slam_core.commands.progress import say
-from slam_core.corpora import SPLITS, Corpus, open_corpus, write_corpus
+from slam_core.corpora import SPLITS, Corpus, open_corpus, refuse_other_units, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
 from slam_core.formats import export as formats
@@ -235,6 +235,9 @@ def check(
     from slam_core.leaks import documents_of, sides_of, trained_on
 
     corpus = open_corpus(name, verify=True)
+    others = [open_corpus(other) for other in against or []]
+    remedy = "what is said in both is not found by units; check corpora of one tokeniser"
+    refuse_other_units(corpus.kind, [other.kind for other in others], remedy)
     say(f"{corpus.name}: every checksum is right")
     held: dict[str, dict[str, Any]] = {"held-out documents": documents_of(corpus)}
     for folder in sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json")):
@@ -243,7 +246,7 @@ def check(
                 open_pairs(folder).items
             )
     found = 0
-    for other in [corpus, *map(open_corpus, against or [])]:
+    for other in [corpus, *others]:
         for what, sequences in held.items():
             leaked = trained_on(other, sequences)
             found += len(leaked)
