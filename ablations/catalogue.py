@@ -17,7 +17,7 @@ OTHERS = ("__init__", "__main__", "catalogue", "declare", "door", "scales", "sco
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, Ablation]:
     """By name, the paper's figures and tables first; `UsageError` for a file that declares none, or
-    a metric that no scale has."""
+    one of another name than its own, or a metric that no scale has."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     found = [_declared(file) for file in files if file.stem not in OTHERS]
     order = sorted(found, key=lambda one: (not one.where.startswith(("Figure", "Table")), one.name))
@@ -28,6 +28,11 @@ def _declared(file: Path) -> Ablation:
     found = declared_in(file, "ABLATION")
     if not isinstance(found, Ablation):
         raise UsageError(f"{file} declares no ablation: say ABLATION = Ablation(...)")
+    if file.stem != (stem := found.name.replace("-", "_")):
+        raise UsageError(
+            f"{file} declares the ablation '{found.name}', which is looked for in {stem}.py: "
+            "rename one of the two"
+        )
     scales = SCALES.values()
     known = {metric for scale in scales for metric in (*scale.benchmarks, *scale.losses)}
     known |= set(GENERATED)

@@ -182,14 +182,18 @@ def of_parametric(
     weights = draws(points, replicates, seed, scheme, unknowns)
     laws, converged = parametric.refit(points, fitted, weights)
     good = converged & np.array([law.has_optimum for law in laws], dtype=bool)
+    return Bootstrap.of(laws, good, drawn_of(points, scheme), seed)
+
+
+def drawn_of(points: Points, scheme: Scheme) -> str:
+    """What `draws` draws, in words."""
     several = any(len(cell) > 1 for cell in points.cells)
     whole = "cells with all their seeds" if several else "runs"
-    kind = {
+    return {
         "smooth": f"smooth weights of {whole}",
         "runs": whole,
         "hierarchical": "sizes, then seeds",
     }[scheme]
-    return Bootstrap.of(laws, good, kind, seed)
 
 
 def of_envelope(

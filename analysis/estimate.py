@@ -133,7 +133,8 @@ def _other(module: Any, fitted: Any, unknowns: int, points: Points, options: Opt
         return fitted, None
     weights = bootstrap.draws(points, options.replicates, options.seed, options.scheme, unknowns)
     laws, good = module.refit(points, fitted, weights)
-    return fitted, Bootstrap.of(laws, good, options.scheme, options.seed)
+    drawn = bootstrap.drawn_of(points, options.scheme)
+    return fitted, Bootstrap.of(laws, good, drawn, options.seed)
 
 
 # The forms that approach 3 can fit: of fresh data, of repeated data (Muennighoff et al. 2023), of

@@ -246,14 +246,18 @@ def specs_of(
     labelled: Iterable[tuple[str, Mapping[str, Any]]],
     scaled: Iterable[Rule] = (),
 ) -> dict[str, RunSpec]:
-    """Specs by label, the base with each label's changes, after the first stages that they need."""
+    """Specs by label, the base with each label's changes, after the first stages that they need.
+    `UsageError` names the label whose changes cannot be."""
     runs: dict[str, RunSpec] = {}
     for label, changes in labelled:
         if label in runs:
             raise UsageError(f"study {name} declares '{label}' twice; drop one of the values")
-        spec = base.but(changes)
-        for rule in scaled:
-            spec = rule.of(spec)
+        try:
+            spec = base.but(changes)
+            for rule in scaled:
+                spec = rule.of(spec)
+        except UsageError as error:
+            raise UsageError(f"study {name}, '{label}': {error}") from error
         runs[label] = spec
     return _first_stages(runs) | runs
 

@@ -77,10 +77,6 @@ def test_a_declaration_is_imports_and_literals(path: Path) -> None:
             assert not isinstance(node, ast.Lambda | ast.ListComp | ast.DictComp | ast.IfExp)
 
 
-def test_names_are_those_of_the_files() -> None:
-    assert {one.name.replace("-", "_") for one in catalogue().values()} == {p.stem for p in FILES}
-
-
 @pytest.mark.parametrize("name", catalogue())
 def test_an_ablation_is_a_study_at_the_tiny_scale(name: str) -> None:
     study = declared(name, "tiny")
@@ -295,6 +291,11 @@ def test_declarations_that_contradict_themselves() -> None:
         ("ABLATION = Ablation(", "cannot be run: SyntaxError"),
         ("ABLATION = Ablation(name='x')", "line 2, cannot be run: question: Field required"),
         ("ABLATON = 1", "declares no ablation: say ABLATION ="),
+        (
+            "ABLATION = Ablation(name='drop-out', question='?', where='nowhere', baseline='a', "
+            "arms={'a': {}, 'b': {'seed': 1}})",  # a copy whose name was not changed
+            "declares the ablation 'drop-out', which is looked for in drop_out.py",
+        ),
         (
             "ABLATION = Ablation(name='x', question='?', where='nowhere', baseline='a', "
             "arms={'a': {}, 'b': {'seed': 1}}, metrics=('sBLMP',))",
@@ -524,6 +525,29 @@ def test_a_table_tells_what_an_arm_does_in_each_setting(small: Scale, tmp_path: 
     assert second.startswith("fast in wider ")
     assert second.endswith("worse")
     assert "not measured, but given by the paper: GenPPL" in shown
+
+
+def test_a_run_that_two_settings_or_arms_have_counts_for_each(small: Scale, tmp_path: Path) -> None:
+    """A baseline that what settings vary does not change, and an arm that is the baseline."""
+    plain = {"optim.lr": 2e-4, "optim.weight_decay": 0.0}
+    shared = ACROSS.model_copy(
+        update={
+            "arms": {"slow": plain, "same": plain, "fast": {"optim.lr": 2e-2}},
+            "settings": {"free": {}, "held": {"optim.weight_decay": 0.1}},
+            "paper": None,
+        }
+    )
+    study = shared.at(small)
+    ids = {label: study.runs()[label].id for label in study.cells}
+    assert ids["free: slow,s0"] == ids["held: slow,s0"] == ids["held: same,s0"]
+    record(study, tmp_path, lambda cell: 2 - (cell.arm == "fast") * (0.1 + 0.01 * cell.seed))
+    rows = tabulate(study, tmp_path).record()["rows"]
+    means = {(row["setting"], row["arm"]): (row["mean"], len(row["seeds"])) for row in rows}
+    seeds = len(small.seeds)
+    assert means["free", "slow"] == means["held", "slow"] == means["held", "same"] == (2, seeds)
+    low = {row["arm"]: row["low"] for row in rows if row["setting"] == "free" and "low" in row}
+    assert low["fast"] < low["same"] == 0
+    assert sum(row["setting"] == "held" for row in rows) == 3
 
 
 def test_a_table_heeds_the_error_of_the_items(small: Scale, tmp_path: Path) -> None:

@@ -238,7 +238,8 @@ def test_wrong_declarations_are_refused_in_words(base: RunSpec) -> None:
         Grid(name="g", base=base, cross={"seed": (0,)}, zipped={"seed": (0,)})
     with pytest.raises(UsageError, match=r"declares 'seed=0' twice"):
         Grid(name="g", base=base, cross={"seed": (0, 0)}).runs()
-    with pytest.raises(UsageError, match=r"optim has no field 'learning_rate'"):
+    wrong = r"^study g, 'learning_rate=0\.001': spec: optim has no field 'learning_rate'"
+    with pytest.raises(UsageError, match=wrong):
         Grid(name="g", base=base, cross={"optim.learning_rate": (1e-3,)}).runs()
 
 

@@ -45,10 +45,13 @@ def test_a_text_that_was_there_before_is_left_out() -> None:
     assert left_out["c"].endswith("of its passages were there before")
 
 
-def corpus_of(folder: Path, train: np.ndarray, held: np.ndarray) -> None:
+def corpus_of(
+    folder: Path, train: np.ndarray, held: np.ndarray, revision: str | None = None
+) -> None:
     documents = [Spoken("t", "train", train, 9.0, "x"), Spoken("v", "validation", held, 9.0, "x")]
-    about = {"name": "toy", "inventory": 501, "rate": 25.0, "tokeniser": "t", "provenance": {}}
-    write_corpus(folder, documents, **about)
+    about = {"name": "toy", "inventory": 501, "rate": 25.0, "tokeniser": "t"}
+    made = {} if revision is None else {"tokeniser_revision": revision}
+    write_corpus(folder, documents, **about, provenance=made)
 
 
 def units(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -100,3 +103,13 @@ def test_check_names_what_leaks(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["check", str(tmp_path / "good")]).exit_code == 0
     against = ["check", str(tmp_path / "bad"), "--against", str(tmp_path / "good")]
     assert "occur in training of toy" in CliRunner().invoke(app, against).output
+
+
+def test_units_of_another_tokeniser_are_not_said_to_be_clean(tmp_path: Path) -> None:
+    for name in "ab":
+        corpus_of(tmp_path / name, *(units(np.random.default_rng(0), n) for n in (500, 300)), name)
+    against = ["check", str(tmp_path / "a"), "--against", str(tmp_path / "b")]
+    done = CliRunner().invoke(app, against)
+    assert "toy has units of tokeniser a, corpus toy of b: what is said in both" in str(
+        done.exception
+    )

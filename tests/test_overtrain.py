@@ -160,6 +160,7 @@ def test_a_loss_that_ignores_size_has_no_optimum() -> None:
 def test_replicates_make_up_for_four_constants() -> None:
     some = noisy(TRUE, *grid(), 0.003, seed=1)
     found = estimate(some, "parametric", Options(law="overtrain", replicates=40, seed=2))
+    assert found.drawn.kind == "smooth weights of runs"
     laws, good = refit(some, found.fit, draws(some, 40, 2, "smooth", unknowns=4))
     assert found.drawn.fits == tuple(law for law, fine in zip(laws, good, strict=True) if fine)
 

@@ -46,8 +46,8 @@ def tabulate(declared: Declared, results: Path) -> Table:
 def _tabulate(declared: Declared, results: Path) -> Table:
     one, scale = declared.ablation, declared.scale
     specs = declared.runs()
-    cells = {specs[label].id: cell for label, (cell, _) in declared.cells.items()}
-    found, items, notes, documents = _values(declared, cells, results)
+    ids = {cell: specs[label].id for label, (cell, _) in declared.cells.items()}
+    found, items, notes, documents = _values(declared, ids, results)
     if not found:
         raise SlamError(
             f"{results} has no scores of {declared.name}; python -m ablations launch "
@@ -56,18 +56,19 @@ def _tabulate(declared: Declared, results: Path) -> Table:
     ended = latest(results, Result)
     states = {run: result.state for run, result in ended.items()}
     models = {
-        (cell.setting, cell.arm): _model(ended[run]) for run, cell in cells.items() if run in ended
+        (cell.setting, cell.arm): _model(ended[run]) for cell, run in ids.items() if run in ended
     }
-    missing = [run for run in cells if run not in states]
+    runs = set(ids.values())
+    missing = runs - states.keys()
     if missing:
-        notes.append(f"{len(missing)} of {len(cells)} runs have no result yet")
+        notes.append(f"{len(missing)} of {len(runs)} runs have no result yet")
     parents = {spec.id: spec.parent.id for spec in specs.values() if spec.parent}
     if hopeless := sum(states.get(parents.get(run, "")) == "diverged" for run in missing):
         notes.append(f"{hopeless} of these start from a run that diverged: they will have none")
-    if diverged := [cell.label for run, cell in cells.items() if states.get(run) == "diverged"]:
+    if diverged := [cell.label for cell, run in ids.items() if states.get(run) == "diverged"]:
         notes.append(f"diverged: {', '.join(diverged)}")
     own = _own_losses(declared, found)
-    chosen = _best(cells.values(), own)
+    chosen = _best(ids, own)
     if any(len(values) > 1 for values in declared.tuned.values()):
         notes.append(
             "each arm at the tuned values with the lowest mean loss on what it is trained on (of "
@@ -145,20 +146,22 @@ def _wanted(declared: Declared, scores: Iterable[Score]) -> dict[str, tuple[str,
 
 
 def _values(
-    declared: Declared, cells: dict[str, Cell], results: Path
+    declared: Declared, ids: dict[Cell, str], results: Path
 ) -> tuple[dict[str, dict[Cell, float]], dict[str, Items], list[str], dict[str, float]]:
-    """Metric -> cell -> value; accuracies in percent, and the items of these. Of a run's attempts
-    the one that most metrics have counts for all, of equals the last, and with it those that ended
-    as it did: one model has them. Of a benchmark's revisions that which most runs were scored on,
-    of equals the one that is here; notes say what that leaves out. Last, what the documents have
-    themselves where continuations are measured."""
+    """Metric -> cell -> value; accuracies in percent, and the items of these. `ids` are the runs of
+    the cells, of which several may have one. Of a run's attempts the one that most metrics have
+    counts for all, of equals the last, and with it those that ended as it did: one model has them.
+    Of a benchmark's revisions that which most runs were scored on, of equals the one that is here;
+    notes say what that leaves out. Last, what the documents have themselves where continuations are
+    measured."""
+    runs = set(ids.values())
     scores = sorted(read(results, Score).values(), key=lambda score: score.key)
     wanted = _wanted(declared, scores)
     excluded = read(results, Exclusion)
     matched: list[tuple[str, Score]] = []
     attempts: dict[str, dict[str, set[str]]] = {}  # run -> attempt -> metrics
     for score in scores:
-        if score.run not in cells or (score.run, score.attempt) in excluded:
+        if score.run not in runs or (score.run, score.attempt) in excluded:
             continue
         for metric, (benchmark, asked, _) in wanted.items():
             if score.benchmark != benchmark:
@@ -189,36 +192,37 @@ def _values(
     now = current(declared)
     for metric, (benchmark, asked, shown) in wanted.items():
         revisions = {
-            key: runs
-            for key, runs in scored.get(metric, {}).items()
+            key: by_run
+            for key, by_run in scored.get(metric, {}).items()
             if not key[1].endswith(":document")
         }
         if unscored := apart.get(metric, set()).difference(*revisions.values()):
             notes.append(
-                f"{metric}: {len(unscored)} of {len(cells)} runs left out, scored in another "
+                f"{metric}: {len(unscored)} of {len(runs)} runs left out, scored in another "
                 "attempt than on the other metrics; score them again"
             )
         if not revisions:
             continue
         here = now.get(benchmark)
-        ranks = {key: (len(runs), key[0] == here, key) for key, runs in revisions.items()}
+        ranks = {key: (len(by_run), key[0] == here, key) for key, by_run in revisions.items()}
         chosen = max(revisions, key=ranks.__getitem__)
         revision, name = chosen
-        found[metric] = {cells[run]: shown(s.value) for run, s in revisions[chosen].items()}
+        taken = revisions[chosen]
+        found[metric] = {cell: shown(taken[run].value) for cell, run in ids.items() if run in taken}
         if metric in (*declared.scale.benchmarks, *GENERATED):
-            those = list(revisions[chosen].values())
+            those = list(taken.values())
             error = shown(float(np.mean([score.stderr for score in those])))
             if shown is math.exp:  # to first order
                 error = float(np.mean([shown(score.value) * score.stderr for score in those]))
             chance = math.nan if metric in GENERATED else shown(those[0].chance)
             items[metric] = Items(error, min(score.items for score in those), chance)
-        if others := set().union(*revisions.values()) - revisions[chosen].keys():
+        if others := set().union(*revisions.values()) - taken.keys():
             notes.append(
-                f"{metric}: {len(others)} of {len(cells)} runs left out, scored on other items or "
+                f"{metric}: {len(others)} of {len(runs)} runs left out, scored on other items or "
                 f"by others than those of revision {revision}, {name}; score them again"
             )
         if asked == TRANSCRIPTS:
-            heard = sorted({score.items for score in revisions[chosen].values()})
+            heard = sorted({score.items for score in taken.values()})
             many = " to ".join(str(n) for n in dict.fromkeys((heard[0], heard[-1])))
             notes.append(
                 f"{metric}: transcripts by {name.removeprefix(asked)}, of {many} continuations a "

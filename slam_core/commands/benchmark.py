@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from slam_core.benchmarks.layouts import LAYOUTS, audio_pairs
 from slam_core.building.work import forget_work
 from slam_core.commands.progress import counted, say
 from slam_core.corpora import Corpus, Kind, is_corpus, open_corpus, refuse_other_units
@@ -147,9 +148,7 @@ def consistency(
 
 @app.command("import")
 def import_(
-    layout: Annotated[
-        str, typer.Argument(help="swuggy, sblimp, storycloze, salmon, slamkit or parquet.")
-    ],
+    layout: Annotated[str, typer.Argument(help=f"{', '.join(LAYOUTS)}.")],
     folder: Annotated[Path, typer.Argument(help="Where the benchmark was unpacked.")],
     out: Annotated[Path, typer.Option(help="Folder of the pair set to write.")],
     tokeniser: Annotated[
@@ -172,7 +171,6 @@ def import_(
     any score.
     """
     from slam_core.benchmarks.encode import in_units, source_of
-    from slam_core.benchmarks.layouts import audio_pairs
 
     if (out / "pairs.json").exists():
         raise UsageError(f"{out} holds a pair set: give another --out or remove it")

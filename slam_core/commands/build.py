@@ -12,6 +12,7 @@ from slam_core.building.splits import check_shares
 from slam_core.commands.progress import say, watched
 from slam_core.corpora import Manifest, hiding, open_corpus
 from slam_core.errors import SlamError, UsageError
+from slam_core.formats.layouts import LAYOUTS, utterances
 from slam_core.ngrams import Baselines, remeasure
 from slam_core.results import counted_in
 
@@ -44,7 +45,7 @@ def build(
     out: Out,
     layout: Annotated[
         str | None,
-        typer.Option(help="A data set: librispeech, librilight, parquet, manifest, hub (an id)."),
+        typer.Option(help=f"A data set: {', '.join(LAYOUTS)}, hub (an id)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of --out.")] = None,
     cast: Annotated[str, typer.Option(help="Who reads texts: hibari, flite, mixed.")] = "hibari",
@@ -70,8 +71,6 @@ def build(
     further = _further(tokeniser, (val_share, test_share), usual=0.05)
     if layout:
         _refuse_texts(keep_text)
-        from slam_core.formats.layouts import utterances
-
         said = f"build {source.name} --out {out.name} --layout {layout}{further}"
         plan = Plan([], Settings(tokeniser or DEFAULT, None), out, said)
         found = utterances(layout, str(source), val_share, test_share)

@@ -18,10 +18,12 @@ from slam_core.cli import Json
 from slam_core.commands import build as building
 from slam_core.commands.build import Out, best_of, finish, refuse_corpus
 from slam_core.commands.progress import say
-from slam_core.corpora import SPLITS, Corpus, open_corpus, write_corpus
+from slam_core.corpora import SPLITS, Corpus, open_corpus, refuse_other_units, write_corpus
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import write_file
+from slam_core.formats import export as formats
 from slam_core.formats.durations import kept
+from slam_core.formats.layouts import LAYOUTS, utterances
 from slam_core.formats.tokens import Reading, of_one_tokeniser, read_documents
 from slam_core.ngrams import remeasure
 from slam_core.pair_sets import open_pairs, write_pairs
@@ -233,6 +235,9 @@ def check(
     from slam_core.leaks import documents_of, sides_of, trained_on
 
     corpus = open_corpus(name, verify=True)
+    others = [open_corpus(other) for other in against or []]
+    remedy = "what is said in both is not found by units; check corpora of one tokeniser"
+    refuse_other_units(corpus.kind, [other.kind for other in others], remedy)
     say(f"{corpus.name}: every checksum is right")
     held: dict[str, dict[str, Any]] = {"held-out documents": documents_of(corpus)}
     for folder in sorted(p.parent for p in corpus.folder.glob("p*/**/pairs.json")):
@@ -241,7 +246,7 @@ def check(
                 open_pairs(folder).items
             )
     found = 0
-    for other in [corpus, *map(open_corpus, against or [])]:
+    for other in [corpus, *others]:
         for what, sequences in held.items():
             leaked = trained_on(other, sequences)
             found += len(leaked)
@@ -279,12 +284,10 @@ def card_(
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(help="An embedded corpus, one in $SLAM_CORPORA, a path.")],
-    to: Annotated[str, typer.Option(help="jsonl, slamkit-features, slamkit-tokens or datasets.")],
+    to: Annotated[str, typer.Option(help=f"{', '.join(formats.EXPORTS)}.")],
     out: Annotated[Path, typer.Option(help="The file (jsonl) or folder to write.")],
 ) -> None:
     """Write a corpus for another program; `corpus import` reads each of the formats back."""
-    from slam_core.formats import export as formats
-
     corpus = open_corpus(name)
     for path in formats.export(corpus, to, out):
         say(f"wrote {path}")
@@ -295,7 +298,7 @@ def export(
 
 @app.command()
 def survey(
-    layout: Annotated[str, typer.Argument(help="librispeech, librilight, parquet, manifest, hub.")],
+    layout: Annotated[str, typer.Argument(help=f"{', '.join(LAYOUTS)}, hub.")],
     source: Annotated[str, typer.Argument(help="Its folder or file; for `hub` an id.")],
     strict: Annotated[bool, typer.Option(help="Refuse bad audio and any conversion.")] = False,
     val_share: Annotated[float, typer.Option(min=0, max=1)] = 0.05,
@@ -307,7 +310,6 @@ def survey(
     A manifest is a .csv or .jsonl with the columns id, audio and, if known, split, speaker, text,
     start, end (seconds). A hub id is owner/name, owner/name:config or owner/name:config:split.
     """
-    from slam_core.formats.layouts import utterances
     from slam_core.formats.utterances import survey as look
 
     found = look(utterances(layout, source, val_share, test_share), strict=strict)
