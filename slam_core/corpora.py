@@ -165,8 +165,9 @@ class Kind(NamedTuple):
 
 
 class _Placed(BaseModel):
-    """Of a line of `documents.jsonl` what tells where the document is."""
+    """Of a line of `documents.jsonl` which document it is and where."""
 
+    id: str
     split: str
     start: int
 
@@ -185,12 +186,19 @@ class Documents:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Document:
-        begin = int(self._lines[index])
-        line = self._content[begin : self._content.find(b"\n", begin) + 1 or None]
         try:
-            return Document.model_validate_json(line)
+            return Document.model_validate_json(self._line(index))
         except ValidationError:
-            raise _damaged(self._path, self._content[:begin].count(b"\n") + 1) from None
+            before = self._content[: int(self._lines[index])]
+            raise _damaged(self._path, before.count(b"\n") + 1) from None
+
+    def ids(self) -> Iterator[str]:
+        """Of the documents, for less than these themselves."""
+        return (_Placed.model_validate_json(self._line(i)).id for i in range(len(self)))
+
+    def _line(self, index: int) -> bytes:
+        begin = int(self._lines[index])
+        return self._content[begin : self._content.find(b"\n", begin) + 1 or None]
 
     @cached_property
     def _content(self) -> mmap:

@@ -139,8 +139,7 @@ def documents_of(source: Source, corpus: Corpus, split: str) -> tuple[str, Ids |
 def _seeds(folder: Path, revision: str, what: str) -> Ids:
     """A checksum of each training document's id; of a million they take some seconds."""
     documents = planned(folder).documents("train")
-    found = (seed_of(what, document.id) for document in documents)
-    return np.fromiter(found, np.int64, len(documents))
+    return np.fromiter((seed_of(what, id) for id in documents.ids()), np.int64, len(documents))
 
 
 def left(source: Source) -> int | None:

@@ -152,5 +152,5 @@ def _read(corpus: Corpus, tokens: TextTokens) -> Words:
 
 
 def _placed(corpus: Corpus, split: str, places: dict[str, int]) -> Ids:
-    documents = corpus.documents(split) if split in corpus.manifest.splits else ()
-    return np.array([places.get(document.id, -1) for document in documents], np.int64)
+    ids = corpus.documents(split).ids() if split in corpus.manifest.splits else ()
+    return np.array([places.get(id, -1) for id in ids], np.int64)
