@@ -7,6 +7,9 @@
   `k`, of 200 or 2,000 items: the accuracy at the middle, where it is steepest, at a quarter
   and three quarters of the rise, and at the ends of the losses; and, by approach 3, that of ten
   times the largest compute. Accuracies follow the loss measured or, `of` "law", that of the law.
+* `chance`: the same runs, whose accuracies on 200 items are .5 (given), or rise from it by `slope`
+  a nat: the accuracy at the smallest loss, and at the optimum of ten times the largest compute, in
+  the worlds whose fit is `usable`, and the share of replicates that failed.
 * `warm`: 20 cold runs and 20 warm ones, .3 and 1 %: how often nothing is called an effect (p of at
   most .05), and how often 95 % profile intervals hold a D_T of 3e9 units.
 * `transfer`: the same with a D_T that grows with D and N, 3e9 units amid the points, .3 %: profile
@@ -33,6 +36,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy
 
 import argparse
+import itertools
 import math
 import sys
 from collections import defaultdict
@@ -60,7 +64,8 @@ from analysis.nested import likelihood_ratio
 from analysis.points import Points
 from analysis.profile import Profile
 from analysis.scores import chain, downstream
-from analysis.scores.accuracy import MetricLaw
+from analysis.scores.accuracy import FormName, MetricLaw
+from analysis.status import USABLE
 
 REPLICATES = 200
 FIRST = 1000  # seed: worlds below served to choose between ways
@@ -122,6 +127,32 @@ def of_downstream(worlds: int) -> Any:
             held["at 10 C"].append(true in both.interval(lambda one: one.best(1e21)))
         bias = {name: round(float(np.mean(each)), 5) for name, each in off.items()}
         yield {"k": k, "items": items, "of_loss": of}, {"coverage": shares(held), "bias": bias}
+
+
+def of_chance(worlds: int) -> Any:
+    n, d = isoflop_grid(SPEECH, np.geomspace(1e18, 1e20, 5).tolist(), 6, 6.0)
+    losses = SPEECH.loss(n, d)
+    places = {"smallest loss": float(losses.min()), "10 C": SPEECH.optimum(1e21).loss}
+    items = np.full(len(n), 200.0)
+    forms: tuple[FormName, ...] = ("exponential", "line")
+    for form, slope in itertools.product(forms, (0.0, 0.05)):
+        law = MetricLaw("line", {"chance": 0.5, "v": slope, "L0": float(losses.max())})
+        held: dict[str, list[bool]] = defaultdict(list)
+        failed, usable = 0, 0
+        for seed in range(FIRST, FIRST + worlds):
+            some = noisy(SPEECH, n, d, 0.003, seed)
+            drawn = np.random.default_rng((seed, 1)).binomial(200, law.at(some.loss)) / 200
+            some = replace(some, scores={"pairs": drawn}, items={"pairs": items})
+            fitted = downstream.of_points(some, "pairs", form, chance=0.5)
+            if fitted.status not in USABLE:
+                continue
+            boot = downstream.bootstrap(some, "pairs", fitted, REPLICATES, seed)
+            usable, failed = usable + 1, failed + boot.failed
+            for name, x in places.items():
+                held[name].append(law.at(x) in boot.interval(lambda one, x=x: one.at(x)))  # type: ignore[misc]
+        share = round(failed / max(usable, 1) / REPLICATES, 3)
+        about = {"form": form, "slope": slope}
+        yield about, {"usable": usable, "coverage": shares(held), "failed": share}
 
 
 def cold_and_warm() -> tuple[Floats, Floats, Floats, tuple[str, ...]]:
@@ -317,6 +348,7 @@ def of_plan(worlds: int) -> Any:
 
 PARTS: dict[str, Callable[[int], Any]] = {
     "downstream": of_downstream,
+    "chance": of_chance,
     "warm": of_warm,
     "transfer": of_transfer,
     "envelope": of_envelope_fits,
