@@ -29,7 +29,9 @@ LEAST = 200  # replicates: with fewer, correlations of chance compete with real 
 _TRIMMED = 1.0  # per cent of the replicates at either end, whose tails would rule a covariance
 _PER_DECADE, _RATIOS = 8, 13  # candidates
 _STARTS = 12  # of the exchange
+_ROUNDING = 1e-9  # smaller residuals are rounding, not noise
 _MEDIAN = math.sqrt(math.pi / 2)  # what a fit nearly of medians makes of normal noise
+_POWER = 0.25  # prior standard deviation of the power of N by which noise falls
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,15 @@ def candidates(
 
 
 def choose(
-    among: Runs, laws: Sequence[Law], quantity: Quantity, noise: float, spent: float, count: int
+    among: Runs, laws: Sequence[Law], quantity: Quantity, noise: Noise, spent: float, count: int
 ) -> list[int]:
     """Indices of the runs to add, best first, each at most once; fewer if fewer are to be had.
 
     They are those after which the variance of the quantity times all FLOPs, those `spent` included,
     is lowest: repeating everything leaves that product as it is, so it counts the FLOPs that any
     given interval would take. (A price of the added FLOPs alone would buy the smallest runs and
-    nothing else, a fraction of a per cent at a time.) `noise` is the standard deviation of one
-    ln L. Runs are picked one by one, then exchanged one by one while that helps (Fedorov 1972),
-    from several first ones.
+    nothing else, a fraction of a per cent at a time.) Runs are picked one by one, then exchanged
+    one by one while that helps (Fedorov 1972), from several first ones.
     `UsageError` with fewer than `LEAST` laws.
     """
     if len(laws) < LEAST:
@@ -150,12 +151,13 @@ def choose(
             f"{len(laws)} replicates of the law are too few to design by; {LEAST} are the least "
             "(--bootstrap)"
         )
-    return select(covariance(among, laws, quantity), among, noise * _MEDIAN, spent, count)
+    observed = _MEDIAN * noise.at(among.n)
+    return select(covariance(among, laws, quantity), among, observed, spent, count)
 
 
-def select(prior: Floats, among: Runs, noise: float, spent: float, count: int) -> list[int]:
+def select(prior: Floats, among: Runs, noise: Floats, spent: float, count: int) -> list[int]:
     """What `choose` chooses, by the covariance (1 + runs, 1 + runs) of the quantity and of what
-    is observed at each run with normal noise."""
+    is observed at each run with normal noise, (runs,) standard deviations."""
     order = np.lexsort((among.n, among.c)).tolist()
     firsts = [[], *([i] for i in order[:: max(1, len(order) // _STARTS)])]
     ends = [_exchanged(prior, among, first, noise, spent, count) for first in firsts]
@@ -169,7 +171,7 @@ def select(prior: Floats, among: Runs, noise: float, spent: float, count: int) -
 
 
 def _exchanged(
-    prior: Floats, among: Runs, first: list[int], noise: float, spent: float, count: int
+    prior: Floats, among: Runs, first: list[int], noise: Floats, spent: float, count: int
 ) -> tuple[list[int], float]:
     """Runs picked greedily after the first, then exchanged; the variance times FLOPs they leave."""
     picked = list(first)
@@ -189,13 +191,13 @@ def _best(
     prior: Floats,
     among: Runs,
     picked: Sequence[int],
-    noise: float,
+    noise: Floats,
     spent: float,
     of: Sequence[int] | None = None,
 ) -> tuple[int, float]:
     """The run to add to those picked, and the variance times FLOPs that is left with it."""
     at = [i + 1 for i in picked]
-    seen = prior[np.ix_(at, at)] + noise**2 * np.eye(len(picked))
+    seen = prior[np.ix_(at, at)] + np.diag(noise[list(picked)] ** 2)
     across = prior[at]
     known = np.linalg.solve(seen, across) if picked else across
     with_it = prior[0] - across[:, 0] @ known
@@ -221,12 +223,41 @@ def covariance(among: Runs, laws: Sequence[Law], quantity: Quantity) -> Floats:
     return np.asarray(np.cov(np.column_stack([values[kept], losses]), rowvar=False))
 
 
-def noise_of(points: Points, fitted: ParametricFit) -> float:
-    """Standard deviation of one ln L around the law, from the mean absolute residual and the
-    degrees of freedom left. (The residuals themselves are no sample of the noise: a fit that is
-    nearly one of medians passes through as many points as it has unknowns.)"""
+@dataclass(frozen=True)
+class Noise:
+    """The standard deviation of one ln L around the law: `sd` of a run of `n` parameters, and in
+    proportion to N^-power."""
+
+    sd: float
+    n: float
+    power: float
+
+    def at(self, n: Floats) -> Floats:
+        """(runs,) of runs of these sizes."""
+        return np.asarray(self.sd * (n / self.n) ** -self.power)
+
+
+def noise_of(points: Points, fitted: ParametricFit) -> Noise:
+    """From the mean absolute residual and the degrees of freedom left. (The residuals themselves
+    are no sample of the noise: a fit that is nearly one of medians passes through as many points
+    as it has unknowns.)
+
+    The power is the likeliest of Laplace residuals under a normal prior about 0, so that few runs,
+    or of few sizes, leave the noise equal.
+    """
+    from scipy.optimize import minimize_scalar
+
     residual = np.abs(np.log(points.loss) - np.log(fitted.law.loss(points.n, points.d)))
-    return math.sqrt(math.pi / 2) * float(residual.sum()) / max(fitted.free, 1)
+    x = np.log(points.n) - np.log(points.n).mean()
+
+    def unlikely(power: float) -> float:
+        mean = float((residual * np.exp(power * x)).mean())
+        return len(points) * math.log(mean) + 0.5 * (power / _POWER) ** 2
+
+    exact = not residual.max() > _ROUNDING
+    power = 0.0 if exact else float(minimize_scalar(unlikely).x)
+    mean = float((residual * np.exp(power * x)).sum()) / max(fitted.free, 1)
+    return Noise(_MEDIAN * mean, math.exp(np.log(points.n).mean()), power)
 
 
 @dataclass(frozen=True)
@@ -246,6 +277,7 @@ def expect(
     fitted: ParametricFit,
     laws: Sequence[Law],
     quantity: Quantity,
+    noise: Noise,
     added: Callable[[np.random.Generator], Runs],
     *,
     worlds: int = 40,
@@ -255,18 +287,17 @@ def expect(
     """What the bootstrap interval is expected to be once runs are added to the points.
 
     In each world one of the laws is the truth (evenly spaced ones in the order of the quantity):
-    the runs that `added` draws are given its losses with normal noise, the law is fitted to points
-    and runs and its bootstrap drawn. All NaN if no world can be fitted.
+    the runs that `added` draws are given its losses with normal `noise`, the law is fitted to
+    points and runs and its bootstrap drawn. All NaN if no world can be fitted.
     """
     values = np.array([quantity.of(law) for law in laws])
     order = np.argsort(values)[: int(np.isfinite(values).sum())]
     truths = order[((np.arange(worlds) + 0.5) / worlds * len(order)).astype(int)]
-    noise = noise_of(points, fitted)
     ends = []
     for world, truth in enumerate(truths.tolist()):
         rng = np.random.default_rng([seed, world])
         runs = added(rng)
-        off = rng.normal(0, noise, len(runs))
+        off = rng.normal(0, noise.at(runs.n))
         grown = extended(points, runs, laws[truth].loss(runs.n, runs.d) * np.exp(off))
         try:
             again = parametric.fit(grown, fitted.loss, tied=fitted.tied, entropy=fitted.entropy)
@@ -291,10 +322,10 @@ def expect(
     )
 
 
-def foretold(runs: Runs, laws: Sequence[Law], noise: float, seed: int = 0) -> tuple[Floats, Floats]:
+def foretold(runs: Runs, laws: Sequence[Law], noise: Noise, seed: int = 0) -> tuple[Floats, Floats]:
     """(runs,) ends of the interval that the loss of each run should lie in."""
     told = np.array([law.loss(runs.n, runs.d) for law in laws])
-    told *= np.exp(np.random.default_rng(seed).normal(0, noise, told.shape))
+    told *= np.exp(np.random.default_rng(seed).normal(0, noise.at(runs.n), told.shape))
     low, high = np.percentile(told, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
     return low, high
 

@@ -11,7 +11,7 @@ from slam_core.errors import SlamError
 
 if TYPE_CHECKING:
     from analysis.bootstrap import Interval
-    from analysis.design import Expected, Quantity, Runs
+    from analysis.design import Expected, Noise, Quantity, Runs
     from analysis.points import Points
     from analysis.proposals import Buildable
 
@@ -25,7 +25,7 @@ class Proposal:
 
     quantity: Quantity
     points: Points
-    noise: float
+    noise: Noise
     now: Interval
     runs: Runs
     after: tuple[Expected, ...]
@@ -80,7 +80,9 @@ def propose(
     runs = among.take(design.choose(among, laws.fits, quantity, noise, spent, count))
 
     def expected(added: Any) -> Expected:
-        return design.expect(points, fitted, laws.fits, quantity, added, worlds=worlds, seed=seed)
+        return design.expect(
+            points, fitted, laws.fits, quantity, noise, added, worlds=worlds, seed=seed
+        )
 
     after = [expected(lambda _, k=k: runs.take(range(k))) for k in range(1, len(runs) + 1)]
     if math.isnan(after[-1].width):
@@ -142,7 +144,7 @@ def record(found: Proposal) -> dict[str, Any]:
         "message": found.message,
         "n_points": len(found.points),
         "spent": found.spent,
-        "noise": found.noise,
+        "noise": asdict(found.noise),
         "now": {"interval": ends(found.now), "width": found.now.high - found.now.low},
         "runs": [row(i) for i in range(len(runs))],
         "check": {

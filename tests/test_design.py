@@ -15,7 +15,7 @@ from worlds import isoflop_grid, noisy, points
 
 from analysis import design, parametric, plan, proposals
 from analysis.bootstrap import Bootstrap, of_parametric
-from analysis.design import Quantity, Runs
+from analysis.design import Noise, Quantity, Runs
 from analysis.fits import one_family
 from analysis.laws import Floats, Law
 from analysis.points import Points
@@ -27,6 +27,7 @@ from sweeps import grid, rules
 
 TEXT = law("besiroglu").law
 NOISE = 0.003
+ALIKE = Noise(NOISE, 1.0, 0.0)
 
 
 def start(seed: int) -> Points:
@@ -57,7 +58,7 @@ def test_the_picks_are_the_best_set_of_a_normal_world(seed: int) -> None:
     rng = np.random.default_rng(seed)
     mixed = rng.normal(size=(11, 4))
     prior, cost = mixed @ mixed.T, np.exp(rng.normal(size=10))
-    picked = design.select(prior, of_cost(cost), 0.5, 3.0, 3)
+    picked = design.select(prior, of_cost(cost), np.full(10, 0.5), 3.0, 3)
     price = {
         some: left(prior, some, 0.5) * (3.0 + cost[list(some)].sum())
         for some in itertools.combinations(range(10), 3)
@@ -70,14 +71,18 @@ def test_a_slope_is_told_by_the_ends() -> None:
     x = np.linspace(-1, 1, 9)
     weights = np.vstack([[0.0, 1.0], np.column_stack([np.ones(9), x])])
     prior = 100.0 * weights @ weights.T
-    assert set(design.select(prior, of_cost(np.ones(9)), 0.1, 1e3, 2)) == {0, 8}
-    assert len(design.select(prior, of_cost(np.ones(9)), 0.1, 1e3, 20)) == 9
+    noise = np.full(9, 0.1)
+    assert set(design.select(prior, of_cost(np.ones(9)), noise, 1e3, 2)) == {0, 8}
+    assert len(design.select(prior, of_cost(np.ones(9)), noise, 1e3, 20)) == 9
+    noise[8] = 10.0
+    assert set(design.select(prior, of_cost(np.ones(9)), noise, 1e3, 2)) == {0, 7}
 
 
 def test_what_costs_more_has_to_tell_more() -> None:
     prior = np.ones((3, 3)) + np.diag([0.0, 0.1, 0.05])
-    assert design.select(prior, of_cost(np.array([1.0, 1.0])), 0.1, 10.0, 1) == [1]
-    assert design.select(prior, of_cost(np.array([1.0, 100.0])), 0.1, 10.0, 1) == [0]
+    noise = np.full(2, 0.1)
+    assert design.select(prior, of_cost(np.array([1.0, 1.0])), noise, 10.0, 1) == [1]
+    assert design.select(prior, of_cost(np.array([1.0, 100.0])), noise, 10.0, 1) == [0]
 
 
 def test_the_order_of_candidates_does_not_matter() -> None:
@@ -87,7 +92,7 @@ def test_the_order_of_candidates_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(len(among))
     for quantity in (Quantity("a"), Quantity("loss", 1e21)):
         ways = [
-            design.choose(these, boot.fits, quantity, NOISE, float(some.c.sum()), 4)
+            design.choose(these, boot.fits, quantity, ALIKE, float(some.c.sum()), 4)
             for these in (among, among.take(order))
         ]
         assert sorted(ways[0]) == sorted(order[ways[1]].tolist())
@@ -100,7 +105,7 @@ def test_exponents_are_told_off_the_optimum_and_losses_at_it() -> None:
     among = design.candidates(some, fitted.law, 1e20)
 
     def off(quantity: Quantity) -> Floats:
-        chosen = design.choose(among, boot.fits, quantity, NOISE, float(some.c.sum()), 4)
+        chosen = design.choose(among, boot.fits, quantity, ALIKE, float(some.c.sum()), 4)
         runs = among.take(chosen)
         best = [fitted.law.size.at(c) for c in runs.c]
         return np.abs(np.log(runs.n / np.array(best)))
@@ -142,7 +147,7 @@ def test_expected_intervals_come_true() -> None:
         spent = float(some.c.sum())
         runs = among.take(design.choose(among, boot.fits, quantity, noise, spent, 4))
         found = design.expect(
-            some, fitted, boot.fits, quantity, lambda _, r=runs: r, worlds=5, replicates=200
+            some, fitted, boot.fits, quantity, noise, lambda _, r=runs: r, worlds=5, replicates=200
         )
         off = np.random.default_rng(100 + seed).normal(0, NOISE, 4)
         grown = design.extended(some, runs, TEXT.loss(runs.n, runs.d) * np.exp(off))
@@ -157,16 +162,35 @@ def test_all_runs_again_narrow_by_the_root_of_two() -> None:
     fitted, boot = drawn(some)
     again = design.repeats(some, float(some.c.sum()))(np.random.default_rng(0))
     assert again.flops <= some.c.sum() * 1.001
+    noise = design.noise_of(some, fitted)
     found = design.expect(
-        some, fitted, boot.fits, Quantity("a"), lambda _: Runs.of(some), worlds=12
+        some, fitted, boot.fits, Quantity("a"), noise, lambda _: Runs.of(some), worlds=12
     )
     now = boot.interval(Quantity("a").of)
     assert 0.55 < found.width / (now.high - now.low) < 0.9
 
 
-def test_the_noise_is_found() -> None:
-    found = [design.noise_of(start(seed), drawn(start(seed), 20)[0]) for seed in range(12)]
-    assert np.median(found) == pytest.approx(NOISE, rel=0.2)
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_the_noise_is_found_by_size(power: float) -> None:
+    """At the next budget, too, where small runs are noisier: in part, for 18 runs tell little. (One
+    noise for all would be 5.9 times what it is there.)"""
+    n, d = isoflop_grid(TEXT, np.geomspace(1e18, 1e19, 3).tolist(), 6, 6.0)
+    sd = Noise(NOISE, float(n.min()), power)
+    found, large = [], 2 * n.max(keepdims=True)
+    for seed in range(24):
+        off = np.random.default_rng(seed).normal(0, sd.at(n))
+        some = points(n, d, TEXT.loss(n, d) * np.exp(off))
+        noise = design.noise_of(some, parametric.fit(some))
+        found.append([noise.at(n).mean() / sd.at(n).mean(), noise.at(large)[0] / sd.at(large)[0]])
+    here, there = np.median(found, axis=0)
+    assert here == pytest.approx(1, rel=0.2)
+    assert 0.8 < there < (1.25 if power == 0 else 3.5)
+
+
+def test_losses_without_noise_have_none() -> None:
+    n, d = isoflop_grid(TEXT, [1e18, 1e19, 1e20], 6, 6.0)
+    noise = design.noise_of(some := points(n, d, TEXT.loss(n, d)), parametric.fit(some))
+    assert (noise.sd, noise.power) == (pytest.approx(0, abs=1e-9), 0)
 
 
 def test_a_check_run_ends_where_it_is_foretold() -> None:
@@ -202,7 +226,7 @@ def test_few_replicates_are_refused() -> None:
     fitted, boot = drawn(some, 50)
     among = design.candidates(some, fitted.law, 1e20)
     with pytest.raises(UsageError, match="--bootstrap"):
-        design.choose(among, boot.fits, Quantity("a"), NOISE, 1e20, 2)
+        design.choose(among, boot.fits, Quantity("a"), ALIKE, 1e20, 2)
 
 
 def test_a_study_is_told_its_runs_as_a_literal() -> None:

@@ -352,6 +352,32 @@ def test_scores_at_chance_are_weak_and_rising_ones_unidentified() -> None:
         assert flat.status == "unidentified", form
 
 
+@pytest.mark.parametrize("form", ["exponential", "line"])
+def test_intervals_near_chance_hold_chance(form: FormName) -> None:
+    """Drawn scores that do not fall with the loss lie at chance, at a slope of 0."""
+    rng = np.random.default_rng(1)
+    q = next(
+        q
+        for q in rng.binomial(200, 0.5, size=(40, 25)) / 200
+        if fit(LOSS, q, form, items=200.0, chance=0.5).status == "weak"
+    )
+    some = replace(
+        points(np.geomspace(1e7, 1e9, 25), np.geomspace(1e9, 1e10, 25), LOSS),
+        scores={"pairs": q},
+        items={"pairs": np.full(25, 200.0)},
+    )
+    fitted = of_points(some, "pairs", form, chance=0.5)
+    boot = downstream.bootstrap(some, "pairs", fitted, 200)
+    assert boot.failed < 10
+    assert 0.5 in boot.interval(lambda law: law.at(1.5))
+    flat = [law for law in boot.fits if law.level is not None]
+    assert 20 < len(flat) < 180
+    assert {law.at(2.0) for law in flat} == {0.5}
+    slope, place = ("k", "gamma") if form == "exponential" else ("v", "L0")
+    assert 0 in boot.interval(lambda law: law.params[slope])
+    assert boot.interval(lambda law: law.params[place]).used == len(boot.fits) - len(flat)
+
+
 def test_noise_is_weak() -> None:
     """Scores that do not depend on the loss are called ok about as often as F says: rarely."""
     rng = np.random.default_rng(0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_analysis_cli import analysis
 from worlds import SPEECH, points
 
 from analysis import families, parametric, transfer
@@ -140,6 +143,31 @@ def test_profiles_of_transfer_cover_the_truth() -> None:
         assert profile.objective == pytest.approx(fitted.objective, rel=1e-9)
     with pytest.raises(UsageError, match="k was not fitted, so it has no profile; D_T, p, q have"):
         transfer.profile(some, fitted, "k")
+
+
+def test_the_command_gives_what_it_tells_an_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Powers of a D_T that may be 0 mean nothing, and are left out."""
+    for law_of_warm, form in ((by_constant, "constant"), (SPEECH.loss, "power")):
+        some = world(law_of_warm, sd=0.003, seed=2)
+        rows = zip(some.n, some.d, some.loss, some.init, strict=True)
+        lines = [f"{n},{d},{loss},{init}" for n, d, loss, init in rows]
+        file = tmp_path / f"{form}.csv"
+        file.write_text("\n".join(["n,d,loss,init", *lines]) + "\n")
+        asked = (file, "--form", form, "--permutations", 19)
+        assert analysis("warm", *asked, "--json") == 0
+        ((name, told),) = json.loads(capsys.readouterr().out)["fits"]["transfer"][
+            "profiles"
+        ].items()
+        assert name == "D_T"
+        low, high = told["interval"]
+        if form == "power":
+            assert low is None
+            continue
+        assert 0.7 * 3e9 < low < 3e9 < high < 1.4 * 3e9
+        assert analysis("warm", *asked) == 0
+        assert f"(95% interval {low:.4g} to {high:.4g}," in capsys.readouterr().out
 
 
 def test_weights_are_repetitions_and_ones_change_nothing() -> None:

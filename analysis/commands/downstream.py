@@ -146,5 +146,7 @@ def downstream(
             if form != "power":
                 print("by the loss at the best N and D of approach 3, both steps drawn together")
         print(f"bootstrap: {boot.replicates} replicates, seed {seed}, {boot.failed} failed")
+        if flat := sum(law.level is not None for law in boot.fits):
+            print(f"{flat} of them do not fall with the loss: they have one accuracy for all")
     if fitted.status not in USABLE:
         raise SlamError(f"{points.name}: no usable fit ({fitted.message})")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from statistics import geometric_mean
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,9 @@ from analysis.options import (
 )
 from slam_core.cli import RESULTS, Json, Results, in_json
 from slam_core.errors import SlamError
+
+if TYPE_CHECKING:
+    from analysis.profile import Profile
 
 
 def warm(
@@ -44,7 +48,7 @@ def warm(
     """What starting from a text LM, or text besides, is worth: data transferred, effects of warm
     runs and of families, each tested against no effect."""
     from analysis import families, nested, transfer
-    from analysis.plain import columns, five, show
+    from analysis.plain import big, columns, five, show
     from analysis.status import TooFew
 
     asked = settings(source, convention, column, where, params=params, corpus=corpus)
@@ -53,11 +57,15 @@ def warm(
     constant: families.Part = one_of("part", part, "E", "A", "B")
     test = partial(nested.likelihood_ratio, points, replicates=permutations, seed=seed)
     found: dict[str, Any] = {}
+    profiles: list[Profile] = []
     tests: list[nested.LikelihoodRatio] = []
     reasons = []
     try:
-        found["transfer"] = transfer.fit(points, shape)
+        found["transfer"] = fitted = transfer.fit(points, shape)
         tests.append(test(shape))
+        profiles.append(transfer.profile(points, fitted))
+        if shape == "power" and profiles[0].status == "ok":  # powers of what may be 0 mean nothing
+            profiles += [transfer.profile(points, fitted, power) for power in "pq"]
     except TooFew as error:
         reasons.append(str(error))
     for name, groups in (("warm", families.warmth(points)), ("family", points.family)):
@@ -71,14 +79,21 @@ def warm(
             name: {"status": one.status, "message": one.message, "params": dict(one.params)}
             for name, one in found.items()
         }
+        for made in profiles:
+            said = {"best": made.best, "interval": made.interval, "level": made.level}
+            fits["transfer"].setdefault("profiles", {})[made.name] = said
         print(in_json({"fits": fits, "tests": [asdict(made) for made in tests]}))
     else:
+        n, d = (big(geometric_mean(column)) for column in (points.n, points.d))
+        amid = {"power": f", at N {n} and D {d}", "text": ", for each text token"}.get(shape, "")
         for name, one in found.items():
             print(f"{name} ({one.status}): {one.message}")
             table = columns("", "estimate")
             for constant_name, value in one.params.items():
                 table.add_row(constant_name, five(value))
             show(table)
+            for made in profiles if name == "transfer" else []:
+                print(made.message + (amid if made.name == "D_T" else ""))
         for one_test in tests:
             print(one_test.message)
         for reason in reasons:

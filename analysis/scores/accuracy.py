@@ -10,9 +10,10 @@ Q is a fraction, C in FLOPs, L in nats; c is chance (1 - eps in the exponential)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Literal, Self, overload
 
 import numpy as np
 
@@ -24,10 +25,20 @@ FormName = Literal["power", "sigmoid", "exponential", "line"]
 
 @dataclass(frozen=True)
 class MetricLaw:
-    """Accuracy as a function of x: training FLOPs for `power`, loss for the other forms."""
+    """Accuracy as a function of x: training FLOPs for `power`, loss for the other forms.
+
+    Where a curve would not fall with the loss it is one `level` for all x.
+    """
 
     form: FormName
     params: Mapping[str, float]
+    level: float | None = None
+
+    @classmethod
+    def flat(cls, form: FormName, names: Sequence[str], level: float) -> Self:
+        """One accuracy for all x; the constants that then mean nothing are NaN."""
+        known = {"chance": level, "ceiling": level, "eps": 1 - level, "k": 0.0, "v": 0.0}
+        return cls(form, {name: known.get(name, math.nan) for name in names}, level)
 
     @overload
     def at(self, x: float) -> float: ...
@@ -36,6 +47,8 @@ class MetricLaw:
     def at(self, x: float | Floats) -> float | Floats:
         """The accuracy at x, as a fraction."""
         p = self.params
+        if self.level is not None:
+            return self.level + 0 * x
         if self.form == "power":
             return p["k"] * x ** p["gamma"]
         if self.form == "sigmoid":  # a logistic that cannot overflow

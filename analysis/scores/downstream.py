@@ -137,7 +137,9 @@ def refit(
     """The law for each of many versions of the scores, and which reached an optimum.
 
     q (replicates, points) or (points,), `weights` likewise. Each starts from the fit and its other
-    optima and keeps the best end. `items` count only where the fit was weighted by them.
+    optima and keeps the best end; scores that do not fall with the loss have one accuracy for all,
+    chance where it is given, as drawn scores near chance do: without these chance would be in no
+    interval. `items` count only where the fit was weighted by them.
     """
     items = items if fitted.setting.weighted else None
     expected = _accuracies(fitted.law, x)
@@ -150,7 +152,15 @@ def refit(
     best = np.argmin([objective for _, objective, _ in runs], axis=0), np.arange(len(w))
     theta = np.stack([ends for ends, _, _ in runs])[best]
     converged = np.stack([done for _, _, done in runs])[best]
-    return [place.law(t) for t in theta], converged & ((w > 0).sum(1) >= fitted.setting.unknowns)
+    rises = place.rises(theta)
+    levels = (w * scores)[:, : len(x)].sum(1) / w[:, : len(x)].sum(1)
+    if fitted.setting.chance is not None:
+        levels[:] = fitted.setting.chance
+    laws = [
+        MetricLaw.flat(fitted.law.form, [*fitted.params], float(level)) if flat else place.law(t)
+        for t, flat, level in zip(theta, rises, levels, strict=True)
+    ]
+    return laws, (converged | rises) & ((w > 0).sum(1) >= fitted.setting.unknowns)
 
 
 def of_points(

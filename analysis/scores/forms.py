@@ -41,6 +41,10 @@ class Form(Protocol):
         """The names of fitted constants at a bound."""
         ...
 
+    def rises(self, theta: Floats) -> Bools:
+        """(problems,) whether Q of theta (problems, p) does not fall as the loss rises."""
+        ...
+
 
 @dataclass(frozen=True)
 class Power:
@@ -72,6 +76,9 @@ class Power:
 
     def bounds(self, theta: Floats) -> list[str]:
         return []
+
+    def rises(self, theta: Floats) -> Bools:
+        return np.zeros(len(theta), dtype=bool)  # it is of compute, and has any gamma
 
 
 class _Smooth:
@@ -127,7 +134,6 @@ class _Smooth:
         return theta, objective, converged & ~self.rises(theta)
 
     def rises(self, theta: Floats) -> Bools:
-        """(problems,) whether Q does not fall as the loss rises."""
         raise NotImplementedError
 
     def slopes(self, theta: Floats) -> Floats:
@@ -255,3 +261,6 @@ class Line:
         """v at 0, or a break with fewer than two points below or none above to show chance."""
         outside = theta[2] <= self.x[1] or (self.fitted_chance and theta[2] >= self.x[-1])
         return ["v"] * bool(theta[1] == 0) + ["L0"] * bool(outside)
+
+    def rises(self, theta: Floats) -> Bools:
+        return np.asarray(theta[:, 1] <= 0)

@@ -280,8 +280,9 @@ def expectation(made: list[World], quantity: Quantity) -> dict[str, float]:
         among = design.candidates(seen.points, seen.fit.law, float(BUDGETS[-1]))
         runs = seen.choose(among, quantity, BATCH)
         laws, seed = seen.boot.fits, world.seed
+        noise = design.noise_of(seen.points, seen.fit)
         found = design.expect(
-            seen.points, seen.fit, laws, quantity, lambda _, r=runs: r, worlds=12, seed=seed
+            seen.points, seen.fit, laws, quantity, noise, lambda _, r=runs: r, worlds=12, seed=seed
         )
         said.append(found.width)
         came.append(world.add(seen, runs).width(quantity))
