@@ -137,9 +137,9 @@ def refit(
     """The law for each of many versions of the scores, and which reached an optimum.
 
     q (replicates, points) or (points,), `weights` likewise. Each starts from the fit and its other
-    optima and keeps the best end; scores that do not fall with the loss have one accuracy for all,
-    chance where it is given, as drawn scores near chance do: without these chance would be in no
-    interval. `items` count only where the fit was weighted by them.
+    optima and keeps the best end. Scores that do not fall with the loss, as drawn ones near chance
+    do, have one accuracy for all (`_levels`): without these chance would be in no interval. `items`
+    count only where the fit was weighted by them.
     """
     items = items if fitted.setting.weighted else None
     expected = _accuracies(fitted.law, x)
@@ -153,14 +153,23 @@ def refit(
     theta = np.stack([ends for ends, _, _ in runs])[best]
     converged = np.stack([done for _, _, done in runs])[best]
     rises = place.rises(theta)
-    levels = (w * scores)[:, : len(x)].sum(1) / w[:, : len(x)].sum(1)
-    if fitted.setting.chance is not None:
-        levels[:] = fitted.setting.chance
+    levels = _levels(scores[:, : len(x)], w[:, : len(x)], fitted.setting.chance)
     laws = [
         MetricLaw.flat(fitted.law.form, [*fitted.params], float(level)) if flat else place.law(t)
         for t, flat, level in zip(theta, rises, levels, strict=True)
     ]
     return laws, (converged | rises) & ((w > 0).sum(1) >= fitted.setting.unknowns)
+
+
+def _levels(q: Floats, w: Floats, chance: float | None) -> Floats:
+    """(problems,) the accuracy of scores that do not fall: their mean, or chance where that is
+    given and two of its standard errors away at most."""
+    total = w.sum(1)
+    means = (w * q).sum(1) / total
+    if chance is None:
+        return np.asarray(means)
+    variance = (w * (q - means[:, None]) ** 2).sum(1) / total / np.maximum((w > 0).sum(1) - 1, 1)
+    return np.where((means - chance) ** 2 < 4 * variance, chance, means)
 
 
 def of_points(
