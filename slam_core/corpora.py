@@ -557,6 +557,8 @@ def write_corpus(
         )
 
     listing, texts, told = folder / "documents.jsonl", folder / "texts.jsonl", None
+    for left in (left for file in (listing, texts) for left in folder.glob(f".{file.name}.*")):
+        left.unlink(missing_ok=True)  # by a writing that was killed
     with ExitStack() as files:
         listed = files.enter_context(replacing(listing))
         for document in documents:

@@ -4,7 +4,7 @@
 To read them takes minutes for every hundred million. So those of a large corpus are kept, and all
 processes that map them share their memory:
 
-    $SLAM_OUT/words/<revision of the corpus>-<revision of the tokeniser>/*.npy
+    $SLAM_OUT/words/<revision of the corpus>-<revision of the tokeniser>-<FORMAT>/*.npy
 
 A cache: it may be removed at any time, and files that cannot be read count as none.
 """
@@ -28,6 +28,7 @@ from slam_core.errors import SlamError
 from slam_core.files import replacing
 from slam_core.text_tokens import TextTokens
 
+FORMAT = 1  # another where other words or tokens are read from the same texts
 # Fewer words are read again: that takes seconds.
 KEPT = 1 << 20
 
@@ -93,11 +94,13 @@ def words_in(corpus: Corpus, tokens: TextTokens) -> Words:
 
 @lru_cache(maxsize=8)
 def _words(folder: Path, revision: str, tokens: TextTokens) -> Words:
-    home = scratch.root() / "words" / f"{revision}-{tokens.revision}"
+    home = scratch.root() / "words" / f"{revision}-{tokens.revision}-{FORMAT}"
     with suppress(OSError, ValueError, EOFError):
         return _kept(home)
     corpus = open_corpus(folder)
     corpus.verify_texts()
+    if corpus.revision != revision:
+        raise SlamError(f"{folder} was written anew while it was read: start again")
     words = _read(corpus, tokens)
     if len(words.token) >= KEPT:
         with suppress(OSError):
@@ -107,7 +110,12 @@ def _words(folder: Path, revision: str, tokens: TextTokens) -> Words:
 
 
 def _kept(home: Path) -> Words:
-    return Words(**{f.name: np.load(home / f"{f.name}.npy", mmap_mode="r") for f in fields(Words)})
+    files = {field.name: home / f"{field.name}.npy" for field in fields(Words)}
+    words = Words(**{name: np.load(file, mmap_mode="r") for name, file in files.items()})
+    counts = words.words[-1], words.words[-1], words.tokens[-1]
+    if (len(words.token), len(words.unit), len(words.ids)) != counts:
+        raise ValueError("files of several writings")
+    return words
 
 
 def _keep(home: Path, words: Words) -> None:

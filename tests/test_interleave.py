@@ -297,12 +297,23 @@ def test_words_of_a_large_corpus_are_kept(
             assert found.dtype == expected.dtype
             assert np.array_equal(found, expected)
     (home,) = (slam_out / "words").iterdir()
-    assert home.name == f"{corpus.revision}-utf-8"
+    assert home.name == f"{corpus.revision}-utf-8-{words.FORMAT}"
     monkeypatch.undo()
-    for content in (b"", (home / "unit.npy").read_bytes()[:-8]):
+    short = home / "short.npy"
+    np.save(short, read.unit[:-1])
+    for content in (b"", (home / "unit.npy").read_bytes()[:-8], short.read_bytes()):
         (home / "unit.npy").write_bytes(content)
         words._words.cache_clear()
         assert np.array_equal(words.words_in(corpus, text_tokens("bytes")).unit, read.unit)
+
+
+def test_words_are_those_of_the_corpus_that_was_opened(tmp_path: Path, slam_out: Path) -> None:
+    """Of one that is built anew meanwhile nothing is read, or kept under the other's name."""
+    before = open_corpus(write_told(tmp_path / "told", documents=30))
+    shutil.rmtree(before.folder)
+    write_told(before.folder, documents=31)
+    with pytest.raises(SlamError, match="was written anew while it was read: start again"):
+        words.words_in(before, text_tokens("bytes"))
 
 
 def test_texts_are_checked_where_they_are_read(tmp_path: Path) -> None:
