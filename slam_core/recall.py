@@ -41,10 +41,17 @@ class Stored:
         return [result.spec for result in self._ended]
 
     @cached_property
-    def sources(self) -> dict[Hashable, Tree]:
+    def units(self) -> dict[Hashable, int]:
+        return self._noted("units", "unique")
+
+    @cached_property
+    def rates(self) -> dict[Hashable, float | None]:
+        return self._noted("rate")
+
+    def _noted(self, what: str, *also: str) -> dict[Hashable, Any]:
         """What runs have noted of what they trained on; early ones did not."""
         return {
-            _parts(source): noted
+            _parts(source, *also): noted[what]
             for result in self._ended
             for source, noted in zip(
                 result.spec["data"]["sources"], result.provenance.get("sources", ()), strict=False
@@ -109,10 +116,16 @@ def corpus(corpus: str, revision: str | None, missing: UsageError) -> Corpus:
     return _only(f"corpus '{name}'", said, "revision of its source", missing)
 
 
-def source(source: Tree) -> Tree:
-    """What stored runs have noted of a source (`streams.facts_of`); empty if none has."""
+def units(source: Tree) -> int | None:
+    """What stored runs have noted that there is of a source to train on (`streams.facts_of`)."""
     asked = _stored.get()
-    return asked.sources.get(_parts(source), {}) if asked else {}
+    return asked.units.get(_parts(source, "unique")) if asked else None
+
+
+def rate(source: Tree) -> float | None:
+    """What stored runs have noted of the rate that a source is validated at."""
+    asked = _stored.get()
+    return asked.rates.get(_parts(source)) if asked else None
 
 
 def text(text: str, missing: UsageError) -> tuple[str, int]:
@@ -158,9 +171,9 @@ def set_name(pairs: str) -> str:
     return "/".join(Path(pairs).parts[-4:])
 
 
-def _parts(source: Tree) -> Hashable:
-    """What decides which documents are trained on and held out, and what they are taken as."""
-    fields = ("revision", "unique", "held_out", "modality")
+def _parts(source: Tree, *also: str) -> Hashable:
+    """What decides which documents are held out, and what they are taken as."""
+    fields = ("revision", "held_out", "modality", *also)
     return (Path(source["corpus"]).name, *map(source.get, fields))
 
 

@@ -146,7 +146,7 @@ def left(source: Source) -> int | None:
     """Units of the documents of a source that are there to train on; of a corpus that is not here
     what stored runs tell, None if they do not."""
     if (corpus := corpus_here(source)) is None:
-        return recall.source(source.model_dump()).get("units")
+        return recall.units(source.model_dump())
     if source.unique is None and source.held_out is None:
         return corpus.units("train")
     return _left(corpus.folder.resolve(), corpus.revision, source.unique, source.held_out)
@@ -171,7 +171,7 @@ def validated_rate(source: Source) -> float | None:
         return 0.0
     try:
         if (corpus := corpus_here(source)) is None:
-            return recall.source(source.model_dump()).get("rate")
+            return recall.rate(source.model_dump())
         if not corpus.manifest.rate:
             return 0.0
         split, some = documents_of(source, corpus, "validation")

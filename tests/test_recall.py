@@ -124,6 +124,12 @@ def test_what_a_run_trained_on_is_noted_and_read_where_its_corpus_is_not(
     assert any("seeds of each other" in note for note in old.notes)
 
     (tmp_path / "runs.jsonl").unlink()
+    one_tells = before[0].model_copy(update={"provenance": {"sources": noted[0]}})
+    merge(tmp_path, [one_tells, before[1]], Result)
+    assert from_results(tmp_path).rate == here.rate  # the same under any cap
+    assert from_results(tmp_path).unique is None
+
+    (tmp_path / "runs.jsonl").unlink()
     told = [
         one.model_copy(update={"provenance": {"sources": sources}})
         for one, sources in zip(before, noted, strict=True)
