@@ -541,7 +541,9 @@ def test_a_run_that_two_settings_or_arms_have_counts_for_each(small: Scale, tmp_
     ids = {label: study.runs()[label].id for label in study.cells}
     assert ids["free: slow,s0"] == ids["held: slow,s0"] == ids["held: same,s0"]
     record(study, tmp_path, lambda cell: 2 - (cell.arm == "fast") * (0.1 + 0.01 * cell.seed))
-    rows = tabulate(study, tmp_path).record()["rows"]
+    told = tabulate(study, tmp_path)
+    assert any(note.startswith("settings have runs in common") for note in told.notes)
+    rows = told.record()["rows"]
     means = {(row["setting"], row["arm"]): (row["mean"], len(row["seeds"])) for row in rows}
     seeds = len(small.seeds)
     assert means["free", "slow"] == means["held", "slow"] == means["held", "same"] == (2, seeds)

@@ -67,6 +67,8 @@ def _tabulate(declared: Declared, results: Path) -> Table:
         notes.append(f"{hopeless} of these start from a run that diverged: they will have none")
     if diverged := [cell.label for cell, run in ids.items() if states.get(run) == "diverged"]:
         notes.append(f"diverged: {', '.join(diverged)}")
+    if len({(cell.setting, run) for cell, run in ids.items()}) > len(runs):
+        notes.append("settings have runs in common: intervals over settings take them for others")
     own = _own_losses(declared, found)
     chosen = _best(ids, own)
     if any(len(values) > 1 for values in declared.tuned.values()):
