@@ -245,22 +245,9 @@ class Corpus:
     @cached_property
     def _placed(self) -> dict[str, tuple[Documents, npt.NDArray[np.int64]]]:
         """The documents of each split, and where their units begin."""
-        found = {split: (array("q"), array("q")) for split in self.manifest.splits}
-        path, at = self.folder / "documents.jsonl", 0
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    placed = _Placed.model_validate_json(line)
-                    lines, starts = found[placed.split]
-                except (ValidationError, KeyError):
-                    raise _damaged(path, number) from None
-                lines.append(at)
-                starts.append(placed.start)
-                at += len(line)
-        return {
-            split: (Documents(path, np.asarray(lines)), np.append(starts, self.units(split)))
-            for split, (lines, starts) in found.items()
-        }
+        path = (self.folder / "documents.jsonl").resolve()
+        totals = tuple((split, of.units) for split, of in self.manifest.splits.items())
+        return _listed(path, path.stat().st_mtime_ns, totals)
 
     @cached_property
     def _shards(self) -> dict[str, tuple[npt.NDArray[np.int64], list[npt.NDArray[np.uint8]]]]:
@@ -339,6 +326,29 @@ class Corpus:
     def verify_texts(self) -> None:
         if self.manifest.texts_sha256 is not None:
             check_sha256(self.folder / "texts.jsonl", self.manifest.texts_sha256)
+
+
+@lru_cache(maxsize=16)
+def _listed(
+    path: Path, changed: int, totals: tuple[tuple[str, int], ...]
+) -> dict[str, tuple[Documents, npt.NDArray[np.int64]]]:
+    """Once a process, however often a corpus is opened: a million documents take three seconds."""
+    found = {split: (array("q"), array("q")) for split, _ in totals}
+    at = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                placed = _Placed.model_validate_json(line)
+                lines, starts = found[placed.split]
+            except (ValidationError, KeyError):
+                raise _damaged(path, number) from None
+            lines.append(at)
+            starts.append(placed.start)
+            at += len(line)
+    return {
+        split: (Documents(path, np.asarray(found[split][0])), np.append(found[split][1], units))
+        for split, units in totals
+    }
 
 
 def homes() -> list[Path]:
