@@ -147,7 +147,7 @@ def test_downstream_gives_what_the_api_gives(
     assert (found["status"], found["message"]) == (fitted.status, fitted.message)
     same(found["params"], dict(fitted.params))
     same(found["objective"], fitted.objective)
-    assert found["bootstrap"] == {"requested": 40, "converged": len(boot.fits)}
+    assert found["bootstrap"] == {"requested": 40, "converged": len(boot.fits), "flat": 0}
     for name, ends in found["intervals"].items():
         drawn = boot.interval(lambda one, name=name: one.params[name])  # type: ignore[misc]
         same(ends, [drawn.low, drawn.high])
@@ -221,7 +221,7 @@ def test_both_steps_are_drawn_on_the_points_the_law_was_fitted_to(
 def test_downstream_without_intervals(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ("downstream", world, "--score", "acc", "--bootstrap", 0, "--flops", 1e21)
     found = asked(capsys, *given)
-    assert found["bootstrap"] == {"requested": 0, "converged": 0}
+    assert found["bootstrap"] == {"requested": 0, "converged": 0, "flat": 0}
     assert set(found["intervals"].values()) == {None}
     assert found["predicted"][0]["interval"] is None
     assert 0.8 < found["predicted"][0]["accuracy"] < 0.95

@@ -111,7 +111,9 @@ def downstream(
             points, score, fitted, boot, chance=chance, ceiling=ceiling
         )
         figures.write("downstream", numbers, out / f"{points.name}-{Path(score).name}")
+    flat = sum(law.level is not None for law in boot.fits)
     if as_json:
+        drawn_fits = {"requested": bootstrap, "converged": len(boot.fits), "flat": flat}
         print(
             in_json(
                 {
@@ -123,7 +125,7 @@ def downstream(
                     "params": dict(fitted.params),
                     "objective": fitted.objective,
                     "intervals": {name: ends(i) for name, i in intervals.items()},
-                    "bootstrap": {"requested": bootstrap, "converged": len(boot.fits)},
+                    "bootstrap": drawn_fits,
                     "predicted": [row | {"interval": ends(row["interval"])} for row in rows],
                 }
             )
@@ -146,7 +148,7 @@ def downstream(
             if form != "power":
                 print("by the loss at the best N and D of approach 3, both steps drawn together")
         print(f"bootstrap: {boot.replicates} replicates, seed {seed}, {boot.failed} failed")
-        if flat := sum(law.level is not None for law in boot.fits):
+        if flat:
             print(f"{flat} of them do not fall with the loss: they have one accuracy for all")
     if fitted.status not in USABLE:
         raise SlamError(f"{points.name}: no usable fit ({fitted.message})")
