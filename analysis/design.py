@@ -243,7 +243,8 @@ def noise_of(points: Points, fitted: ParametricFit) -> Noise:
     as it has unknowns.)
 
     The power is the likeliest of Laplace residuals under a normal prior about 0, so that few runs,
-    or of few sizes, leave the noise equal.
+    or of few sizes, leave the noise equal, and not below 0: residuals that rise with size are
+    misfit, which a check run is to show and not to be excused by.
     """
     from scipy.optimize import minimize_scalar
 
@@ -255,7 +256,7 @@ def noise_of(points: Points, fitted: ParametricFit) -> Noise:
         return len(points) * math.log(mean) + 0.5 * (power / _POWER) ** 2
 
     exact = not residual.max() > _ROUNDING
-    power = 0.0 if exact else float(minimize_scalar(unlikely).x)
+    power = 0.0 if exact else max(0.0, float(minimize_scalar(unlikely).x))
     mean = float((residual * np.exp(power * x)).sum()) / max(fitted.free, 1)
     return Noise(_MEDIAN * mean, math.exp(np.log(points.n).mean()), power)
 

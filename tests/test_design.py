@@ -187,6 +187,17 @@ def test_the_noise_is_found_by_size(power: float) -> None:
     assert 0.8 < there < (1.25 if power == 0 else 3.5)
 
 
+def test_misfit_of_large_runs_is_no_noise_of_theirs() -> None:
+    """Or a check run among them would end as foretold wherever it ends."""
+    n, d = isoflop_grid(TEXT, np.geomspace(1e18, 1e19, 3).tolist(), 6, 6.0)
+    powers = []
+    for seed in range(12):
+        off = np.random.default_rng(seed).normal(0, NOISE * (n / n.min()) ** 0.5)
+        some = points(n, d, TEXT.loss(n, d) * np.exp(off))
+        powers.append(design.noise_of(some, parametric.fit(some)).power)
+    assert min(powers) == np.median(powers) == 0
+
+
 def test_losses_without_noise_have_none() -> None:
     n, d = isoflop_grid(TEXT, [1e18, 1e19, 1e20], 6, 6.0)
     noise = design.noise_of(some := points(n, d, TEXT.loss(n, d)), parametric.fit(some))
