@@ -129,6 +129,9 @@ class Optim(_Value):
 
     `beta3` (if not said 0.9999) and `alpha` (5) are AdEMAMix's own, `momentum` (0.95) is Muon's,
     whose betas are of the AdamW beside it. Lion has no eps, Adafactor and AdaLomo no betas either.
+
+    `average`: the run ends with the average of its weights, as old as that of the last `average` of
+    its steps (`training.average`), not with the last ones.
     """
 
     name: str = "adamw"
@@ -147,6 +150,7 @@ class Optim(_Value):
     beta3: float | None = Field(default=None, ge=0, lt=1)
     alpha: float | None = Field(default=None, ge=0)
     momentum: float | None = Field(default=None, ge=0, lt=1)
+    average: float | None = Field(default=None, gt=0, le=1)
 
     @field_validator("name")
     @classmethod

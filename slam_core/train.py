@@ -29,6 +29,7 @@ from slam_core.optim import rate, set_rate, state_in
 from slam_core.provenance import device_name
 from slam_core.results import Spent
 from slam_core.spec import RunSpec
+from slam_core.training.average import Average
 from slam_core.training.checkpoints import checkpoints, load_weights, save, seal, tensors
 from slam_core.training.distributed import ALONE, World
 from slam_core.training.engines import Engine
@@ -79,6 +80,8 @@ class Loop:
         self.device, self.limits = self.steps.device, self.steps.limits
         self.total = spec.steps
         self.branch = branch_step(spec)
+        share = spec.stage.average
+        self.average = Average(model, share) if share else None
         self.step = 0
         self.seconds = 0.0
         self.logged = 0
@@ -139,10 +142,10 @@ class Loop:
                 if self.world.leads and due and scratch.asked_to_stop(self.folder) is not None:
                     asked.append(_WORD)
                 stop, late = self._agree(asked, time.monotonic() - saved > self.limits.save_every)
-                if stop or late:
+                if (stop or late) and self.progress < 1:
                     self._clock()
                     self.save()
-                    if stop and self.progress < 1:
+                    if stop:
                         by = self._who(stop)
                         said = f"stopped by {by} at step {self.step}; state saved"
                         raise Interrupted(said, by=by)
@@ -150,6 +153,8 @@ class Loop:
         self.steps.end()
         if self.logged:
             self._log()  # under a budget in seconds the last interval is a partial one
+        if self.average:
+            self.average.settle()
         self.save()
         return self.spent
 
@@ -174,6 +179,8 @@ class Loop:
         set_rate(self.engine.optimiser, rate(self.spec.stage, progress, self.total))
         self.steps.take(rows, terms)
         self.step += 1
+        if self.average:
+            self.average.update(self.step)
         self.logged += 1
 
     def _due(self) -> bool:
@@ -253,6 +260,8 @@ class Loop:
         def write(folder: Path) -> None:
             save_file(weights, folder / "model.safetensors")
             save_file(moments, folder / "optimiser.safetensors")
+            if self.average:
+                save_file(self.average.weights, folder / "average.safetensors")
             (folder / "state.json").write_text(json.dumps(state))
             seal(folder)
 
@@ -270,11 +279,14 @@ class Loop:
         changes nothing."""
         moments = tensors(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
+        average = tensors(folder / "average.safetensors") if self.average else {}
         own, size = self.world.rank, moments["loss_sum"].numel()
         generators = moments["rng/cpu"].reshape(size, -1)
         optimiser_state = state_in(moments, self.model)
         load_weights(self.model, folder)
         self.engine.restore(optimiser_state)
+        if self.average:
+            self.average.restore(average)
         # Of each process where it was as many; a world of another size goes on from rank 0's.
         same = size == self.world.size
         if same or self.world.leads:

@@ -95,10 +95,10 @@ Columns = dict[str, Values]
 class Trunk(_Value):
     """Every size of every family at every budget, for each seed, where a size is trained once, to
     its largest budget, and cooled down from there at each of the others: many points for little
-    more than the FLOPs of the largest.
+    more than the FLOPs of the largest; or for no more, where weights are averaged instead.
 
-    `budgets` in `unit`; FLOPs in the convention of the base. Each point is an ordinary WSD run,
-    the same trained alone. Points of one trunk share their noise as well as their steps.
+    `budgets` in `unit`; FLOPs in the convention of the base. Each point is an ordinary run, the
+    same trained alone. Points of one trunk share their noise as well as their steps.
     """
 
     name: str
@@ -113,11 +113,12 @@ class Trunk(_Value):
     @model_validator(mode="after")
     def _shareable(self) -> Self:
         optim = self.base.optim
-        if optim.schedule not in COOLED or optim.warmup_steps is None:
+        averaged = optim.schedule == "constant" and optim.average
+        if not (optim.schedule in COOLED or averaged) or optim.warmup_steps is None:
             raise ValueError(
-                f"a trunk needs a base with optim.schedule {' or '.join(COOLED)}, "
-                "optim.warmup_steps and optim.warmup 0, so that its budgets differ in their "
-                "cool-downs alone"
+                f"a trunk needs a base with optim.schedule {' or '.join(COOLED)}, or constant with "
+                "an optim.average, and with optim.warmup_steps and optim.warmup 0, so that its "
+                "budgets differ in their cool-downs alone"
             )
         laws = [rule for rule in self.scaled if isinstance(rule, Scaled)]
         if hung := [law.field for law in laws if law.by == "budget.amount"]:

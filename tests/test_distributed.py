@@ -307,6 +307,12 @@ def test_copies_in_bf16_are_for_one_process() -> None:
         check(0, Optim(), rows=8, processes=2, precision="bf16-weights")
 
 
+def test_sharded_weights_are_not_averaged() -> None:
+    check(0, Optim(average=0.2), rows=8, processes=2)
+    with pytest.raises(UsageError, match=r"or without optim\.average"):
+        check(3, Optim(average=0.2), rows=8, processes=2)
+
+
 def test_a_process_that_never_ends_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PATIENCE", timedelta(seconds=0.2))
 

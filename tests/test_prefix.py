@@ -51,9 +51,12 @@ def steps(spec: RunSpec, amount: int) -> RunSpec:
 
 def everything(run: str) -> tuple[object, dict[str, torch.Tensor]]:
     """Numbers, and every tensor at the end: weights, moments, generators."""
+    return numbers(run), tensors(run, "model") | tensors(run, "optimiser")
+
+
+def tensors(run: str, file: str) -> dict[str, torch.Tensor]:
     final = checkpoints(scratch.attempts(run)[-1])[-1]
-    model, optimiser = (load_file(final / f"{name}.safetensors") for name in ("model", "optimiser"))
-    return numbers(run), model | optimiser
+    return load_file(final / f"{file}.safetensors")
 
 
 def alone(spec: RunSpec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -190,6 +193,35 @@ def test_runs_of_other_ends_share_too(
         same(spec, reference)
         reused.append((result(spec).spent.reused_tokens or 0) // 64)
     assert reused == [0, 32, 48, 0]  # the slow one cools down from step 30
+
+
+def test_averages_take_no_steps_of_their_own(
+    trunk: RunSpec, slam_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit what they are alone, stopped and saved anywhere; each longer run goes on from the
+    end of the one before."""
+    constant = trunk.but({"optim.schedule": "constant", "optim.average": 0.5})
+    monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
+    for amount, before, stops in ((40, None, (7, 38)), (60, 40, (41, 58)), (61, 60, ())):
+        spec = steps(constant, amount)
+        reference = alone(spec, tmp_path / f"alone{amount}", monkeypatch)
+        for stop in stops:
+            monkeypatch.setattr(StopAt, "at", stop)
+            with pytest.raises(Interrupted):
+                execute(spec, say=quiet)
+        monkeypatch.setattr(StopAt, "at", -1)
+        execute(spec, limits=Limits(save_every=0.0), say=quiet)
+        same(spec, reference)
+        assert result(spec).spent.reused_tokens == (before and before * 64)
+    plain = steps(constant, 60).but({"optim.average": None})
+    execute(plain, say=quiet)
+    averaged = steps(constant, 60).id
+    ends = tensors(averaged, "model")
+    last = tensors(plain.id, "model")
+    assert all(not torch.equal(ends[name], value) for name, value in last.items())
+    assert all(torch.equal(ends[name], w) for name, w in tensors(averaged, "average").items())
+    moments = tensors(averaged, "optimiser")
+    assert all(torch.equal(moments[k], v) for k, v in tensors(plain.id, "optimiser").items())
 
 
 def test_a_branched_run_says_so_and_resumes(

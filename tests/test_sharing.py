@@ -90,7 +90,13 @@ def test_a_trunk_is_ordinary_runs(base: RunSpec) -> None:
 
 def test_a_trunk_that_could_share_nothing_is_refused(base: RunSpec) -> None:
     plain: dict[str, Any] = {"name": "t", "budgets": (6400,), "sizes": ("10k",)}
-    for change in ({"optim.schedule": "cosine"}, {"optim.warmup_steps": None}):
+    constant = base.but({"optim.schedule": "constant"})
+    assert Trunk(base=constant.but({"optim.average": 0.2}), **plain).runs()
+    for change in (
+        {"optim.schedule": "cosine", "optim.average": 0.2},
+        {"optim.schedule": "constant"},
+        {"optim.warmup_steps": None},
+    ):
         with pytest.raises(ValidationError, match=r"a trunk needs a base with optim\.schedule wsd"):
             Trunk(base=base.but(change), **plain)
     law = Scaled(field="optim.lr", value=1e-2, by="budget.amount", at=1e3, power=-0.1)

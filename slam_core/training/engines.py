@@ -85,6 +85,11 @@ def check(zero: int, optim: Optim, rows: int, processes: int, precision: str = "
             f"--zero {zero} shards the state of adamw alone, not of {optim.name}; train without "
             "--zero (DDP keeps the whole state on every process), or choose adamw"
         )
+    if zero and optim.average:
+        raise UsageError(
+            f"--zero {zero} shards the weights, of which optim.average keeps whole ones; train without "
+            "--zero, or without optim.average"
+        )
     if zero and importlib.util.find_spec("deepspeed") is None:
         raise SlamError(
             f"--zero {zero} needs DeepSpeed; install it (pip install 'slam-suite[deepspeed]'), or "

@@ -71,7 +71,7 @@ def needs(
         "units": units,
         "packing": spec.data.packing,
         "precision": spec.precision,
-        "optimiser": spec.stage.name,
+        "optimiser": f"{spec.stage.name}{', averaged' if spec.stage.average else ''}",
         "preferences": spec.dpo is not None,
         **how,
     }
