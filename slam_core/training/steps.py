@@ -53,7 +53,10 @@ class Steps:
         self._records = graphs and world.size == 1 and recordable(spec)
         self._unrecorded = 0
         self._recorded: Recorded | None = None
-        if self.limits.compile in ("kernels", "graphs") and world.size == 1 and spec.dpo is None:
+        self._emulates = _emulates(self.device, spec.precision)
+        compiles = self.limits.compile in ("kernels", "graphs") and not self._emulates
+        self._compiles = compiles and world.size == 1 and spec.dpo is None
+        if self._compiles:
             self._loss = self._compiled()
 
     @cached_property
@@ -63,7 +66,12 @@ class Steps:
         return engine_of(zero, self.model, optim, self.world, self._micros, precision)
 
     def begin(self) -> None:
-        """Say so where micro-batches are smaller than the limits allow."""
+        """Say so where micro-batches are smaller than the limits allow, or bf16 is emulated."""
+        if self._emulates:
+            self.note(
+                "this GPU has no bf16 of its own: steps are slow, and none is compiled; "
+                "precision=fp32 suits it better"
+            )
         if self._fit != self._asked.model_copy(update={"available": self._fit.available}):
             self.note(f"{self._micro()}: no more fitted this device before")
 
@@ -130,7 +138,7 @@ class Steps:
             checkpoint_activations(getattr(self.engine.model, "module", self.model))
         self._fit = smaller
         self._micros = self._micro_batches()
-        if self.limits.compile == "graphs":
+        if self._compiles:
             self._loss = self._compiled()
         self.note(f"out of memory: {self._micro()} from here")
         return False
@@ -141,6 +149,9 @@ class Steps:
         # next replay writes, so not with several micro-batches.
         passes = self.limits.compile == "graphs" and not self._records and self._micros == 1
         mode = "reduce-overhead" if passes and self.device.type == "cuda" else "default"
+        # After eight shapes, those of earlier runs of the process among them, torch would take the
+        # others as they are, and not say so here.
+        torch._dynamo.config.cache_size_limit = 256
         compiled = torch.compile(self.objective.loss, mode=mode, dynamic=False)
         works = False
 
@@ -156,7 +167,7 @@ class Steps:
                 if works:
                     raise  # this is about the run, not about compiling
                 self.note(f"not compiled: {_why(error)}")
-                self._loss = self.objective.loss
+                self._compiles, self._loss = False, self.objective.loss
                 return self._loss(model, rows)
 
         return loss
@@ -197,6 +208,13 @@ class Steps:
         """
         rows, size = self.stream.rows, self.world.size
         return min(math.ceil(math.ceil(rows / size) / self._fit.rows), rows // size)
+
+
+def _emulates(device: torch.device, precision: str) -> bool:
+    """Whether a GPU computes a run's bf16 by way of fp32, as those before Ampere do. torch's
+    compiler refuses them, some only when it gets to the backward pass."""
+    native = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision != "fp32" and not native
 
 
 def _why(error: Exception) -> str:
