@@ -12,6 +12,9 @@ from pathlib import Path
 
 from slam_core.errors import UsageError
 
+# The environment variable by which a launch says on what kind of device a run is to be.
+GIVEN = "SLAM_DEVICE"
+
 
 @dataclass(frozen=True)
 class Device:
