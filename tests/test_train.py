@@ -523,18 +523,24 @@ def test_a_budget_in_seconds_that_is_over_in_one_step_is_said(
     assert heard[0].endswith("was over in one step, whose learning rate was 0")
 
 
+@pytest.mark.parametrize("backward", [False, True])
 def test_what_cannot_be_compiled_is_trained_as_it_is(
-    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+    backward: bool, tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(tiny_spec, say=quiet)
     eager, losses = outcome(tiny_spec.id)
     shutil.rmtree(slam_out)
 
     def without_compiler(function: Any, **options: Any) -> Any:
-        def compiled(*arguments: Any) -> Any:
+        def fail(*arguments: Any) -> Any:
             raise RuntimeError("no C++ compiler")
 
-        return compiled
+        def compiled(*arguments: Any) -> Any:
+            loss = function(*arguments)
+            loss.register_hook(fail)
+            return loss
+
+        return compiled if backward else fail
 
     monkeypatch.setattr(torch, "compile", without_compiler)
     execute(tiny_spec, limits=Limits(compile="kernels"), say=quiet)
