@@ -21,6 +21,7 @@ from analysis.figures.drawing import (
     WIDTH,
     column,
     flops_label,
+    legend,
     log_ticks,
     loss_label,
     power,
@@ -61,7 +62,7 @@ def literature(numbers: Numbers) -> Figure:
     ]
     if any(metric["ours"] for metric in numbers["metrics"]):
         handles.append(Line2D([], [], ls="", marker="D", ms=3.5, color=GREEN, label="our runs"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, columnspacing=1.5)
+    legend(figure, handles, 3, columnspacing=1.5)
     return figure
 
 
@@ -142,7 +143,7 @@ def downstream(numbers: Numbers) -> Figure:
     ]
     if numbers["status"] != "ok":
         handles[1].set_label(f"{numbers['form']} ({numbers['status']})")
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend(figure, handles, 2)
     return figure
 
 
@@ -185,5 +186,5 @@ def effects(numbers: Numbers) -> Figure:
     ]  # fmt: skip
     if all(arm["detectable"] is None for arm in arms):
         handles.pop()
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend(figure, handles, 2)
     return figure
