@@ -541,6 +541,18 @@ def test_accuracy_is_drawn_against_loss_with_the_noise_of_its_items(tmp_path: Pa
     assert [path.read_bytes()[:4] for path in files[:2]] == [PDF, PNG]
 
 
+def test_runs_that_are_not_the_best_for_their_compute_are_shown_as_not_fitted() -> None:
+    n, d = np.geomspace(1e7, 1e9, 9), np.geomspace(1e9, 1e11, 9)
+    q = 0.24 * (6 * n * d) ** 0.025
+    q[[2, 5]] -= 0.1
+    some = replace(points(n, d, np.full(9, 2.0)), scores={"tSC": q})
+    for best, fitted_runs in ((False, 9), (True, 7)):
+        law = downstream.of_points(some, "tSC", "power", best=best)
+        shown = numbers_scores.downstream_numbers(some, "tSC", law)
+        assert sum(run["fitted"] for run in shown["runs"]) == law.n_points == fitted_runs
+        assert ("hollow: not best" in words(draw_downstream(shown))[1]) == best
+
+
 def test_effects_are_drawn_with_what_the_design_can_find(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [
