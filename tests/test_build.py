@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import shutil
 import signal
@@ -75,7 +76,11 @@ def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
     assert card["splits"]["train"]["documents"] == 3
     assert 15 < card["splits"]["train"]["units_per_second"] < 25
     assert card["ngrams"]["revision"] == made.revision
-    assert made.revision in corpus("info", tmp_path / "out1").output
+    measured.write_bytes(json.dumps(card["ngrams"] | {"best": 2}).encode())
+    told = corpus("info", tmp_path / "out1").output
+    assert made.revision in told
+    assert re.search(r"unigram +bigram *\n", told)
+    assert "the best order is 2" in told
 
 
 def test_a_data_set_is_built_from_its_utterances(tmp_path: Path) -> None:
