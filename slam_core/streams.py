@@ -191,8 +191,8 @@ def facts_of(source: Source, corpus: Corpus) -> dict[str, int | float | None]:
     `rate` of what it is validated on."""
     split, some = documents_of(source, corpus, "train")
     lengths = np.diff(corpus.starts(split))
-    kept = lengths if some is None else lengths[some]
-    return {"units": int(kept.sum()), "documents": len(kept), "rate": validated_rate(source, corpus)}
+    kept, rate = lengths if some is None else lengths[some], validated_rate(source, corpus)
+    return {"units": int(kept.sum()), "documents": len(kept), "rate": rate}
 
 
 def validated_rates(data: Data, noted: Sequence[Mapping[str, Any]] = ()) -> dict[str, float | None]:
