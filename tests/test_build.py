@@ -406,3 +406,11 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, complaint: str) -> Non
     with pytest.raises(SlamError, match=complaint):
         raise refused.exception or AssertionError(refused.output)
     assert not (tmp_path / "out" / "corpus.json").exists()
+
+
+def test_a_folder_of_texts_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A man sits on a roof.")
+    options = ["--inventory", 5, "--rate", 50, "--tokeniser", "x"]
+    refused = corpus("import", tmp_path, "--out", tmp_path / "out", *options)
+    with pytest.raises(UsageError, match=r"nothing to import \(of \.txt `corpus build` makes"):
+        raise refused.exception or AssertionError(refused.output)
