@@ -66,6 +66,7 @@ def from_file(
 
     `params` and `flops` say what the file's N and C count. `flops="6nd"` computes C = 6ND even
     where the file has another C, as do conventions that columns of shapes suffice for (`shapes`).
+    Where N counts the body, so does such a C.
     `UsageError` for a missing or ambiguous column, for a cell that is no positive number, and for
     a C that cannot be FLOPs.
     """
@@ -101,19 +102,21 @@ def from_file(
         return tuple("" if cell is None else str(cell) for cell in cells)
 
     n = numbers("n")
+    counts = "body" if plain(found["n"]) in BODY else "as given"
+    counts = convention(params, "parameter") if params else counts
     loss = numbers("loss") if "loss" in found else np.ones_like(n)
     with np.errstate(all="ignore"):  # what is no number of a run is named by `Points`
         if is_perplexity(found.get("loss", "")):
             loss = np.log(loss)
             read.append(f"{found['loss']}: the loss is its logarithm")
-        d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops)
+        body = counts == "body"
+        d, c, counted, notes = _data_and_cost(path, found, header, n, numbers, flops, body)
     seeds = _whole(path, placed, found["seed"], numbers("seed")) if "seed" in found else ()
     labels, run, ended, repeated = _runs(_by_seed(words("label"), seeds), tuple(placed), n, d, loss)
     unique = numbers("unique") if "unique" in found else None
     if "epochs" in found and unique is None:
         unique = d / np.maximum(numbers("epochs"), 1)
-    body = not params and plain(found["n"]) in BODY
-    if body:
+    if body and not params:
         notes.append(f"{found['n']}: N counts the body, without embeddings")
     if (n < FEW).all():
         notes.append(
@@ -149,7 +152,7 @@ def from_file(
         d=d,
         c=c,
         loss=loss,
-        params=convention(params, "parameter") if params else "body" if body else "as given",
+        params=counts,
         flops=counted,
         label=labels or tuple(f"row {at}" for at in placed),
         run=run,
@@ -258,14 +261,22 @@ def _data_and_cost(
     n: Floats,
     numbers: Any,
     flops: str | None,
+    body: bool,
 ) -> tuple[Floats, Floats, str, list[str]]:
-    """D, C, what C counts, and notes."""
+    """D, C, what C counts, and notes. Where N counts the `body`, 6ND leaves embeddings out."""
     wanted = named(flops) if flops else None
+    six, said = ("6nd_body", "non-embedding") if body else ("6nd", "6ND")
     d = numbers("d") if "d" in found else None
     c = numbers("c") if "c" in found else None
     if d is None and c is None:
         raise missing(path, "d or c", header)
-    if d is not None and wanted in NEEDS and all(role in found for role in NEEDS[wanted]):
+    shaped = wanted in NEEDS and all(role in found for role in NEEDS[wanted])
+    if body and (wanted == "6nd" or (shaped and wanted != "encoder")):
+        raise UsageError(
+            f"{path}: N = {found['n']} counts the body, and {flops} all parameters: name a column "
+            "of these with --column n=NAME, or count C with --convention non-embedding"
+        )
+    if d is not None and wanted and shaped:
         counted = per_unit(wanted, n, numbers) * d
         counted_by = f"C counted from {', '.join(NEEDS[wanted])}"
         if c is not None:
@@ -278,9 +289,9 @@ def _data_and_cost(
         )
     if d is None:
         assert c is not None
-        if wanted not in (None, "6nd"):
+        if wanted not in (None, six):
             raise UsageError(
-                f"{path} has no column of tokens, so D = C/(6N): its convention is 6ND, "
+                f"{path} has no column of tokens, so D = C/(6N): its convention is {said}, "
                 f"not {flops}; name a column with --column d=NAME"
             )
         d = c / (6 * n)
@@ -290,29 +301,29 @@ def _data_and_cost(
                 f"C = {found['c']}, which so cannot be FLOPs: name a column of tokens with "
                 "--column d=NAME, or one of FLOPs with --column c=NAME"
             )
-        return d, c, "6nd", ["no column of tokens: D = C/(6N)"]
-    if c is None and wanted in (None, "6nd"):
-        return d, 6 * n * d, "6nd", ["no column of FLOPs: C = 6ND"]
+        return d, c, six, ["no column of tokens: D = C/(6N)"]
+    if c is None and wanted in (None, six):
+        return d, 6 * n * d, six, ["no column of FLOPs: C = 6ND"]
     if c is None:
         shape = f", or {', '.join(NEEDS[wanted])} to count by" if wanted in NEEDS else ""
         raise UsageError(
-            f"{path} has no column of FLOPs, so C = 6ND, not {flops}; "
+            f"{path} has no column of FLOPs, so C = {said}, not {flops}; "
             f"name a column with --column c=NAME{shape}"
         )
-    if wanted == "6nd":
+    if wanted == six:
         off = np.max(np.abs(c / (6 * n * d) - 1))
         note = [f"C = 6ND; the file's own differs by up to {off:.1%}"] if off > 1e-6 else []
-        return d, 6 * n * d, "6nd", note
+        return d, 6 * n * d, six, note
     off = c / (6 * n * d)
     known = off[np.isfinite(off) & (off > 0)]  # the rest is named by Points
     if ((known < _BELIEVED[0]) | (known > _BELIEVED[1])).any():
         raise UsageError(
             f"{path}: C/(6ND) is {_range(known)} where C = {found['c']}, which so cannot be the "
-            "FLOPs of these N and D: compute C with --convention 6ND, or name another column with "
-            "--column c=NAME"
+            f"FLOPs of these N and D: compute C with --convention {said}, or name another column "
+            "with --column c=NAME"
         )
     if wanted is None and np.allclose(off, 1, rtol=1e-6, atol=0):
-        wanted = "6nd"
+        wanted = six
     return d, c, wanted or "as given", []
 
 

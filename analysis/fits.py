@@ -84,7 +84,9 @@ class Settings:
             if self.columns or self.where:
                 raise UsageError("--column and --where go with a file of points, not with a study")
             conventions = self.params or "total", self.flops or "6nd"
-            found = from_results(folder, study, *conventions, self.corpus, self.arm)
+            found = from_results(
+                folder, study, *conventions, self.corpus, self.arm, self.loss_needed
+            )
         if self.curves:
             found = along_curves(found, folder)
         kept = found if self.mid_schedule else found.settled

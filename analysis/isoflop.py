@@ -24,6 +24,7 @@ from slam_core.errors import SlamError
 
 _BENT = 2.0  # standard errors of its curvature, for a parabola to have a minimum
 _SPREAD = 0.1  # of C within a budget: rounding to steps is less, points of curves are more
+_FAR = 10.0  # quartile ranges, or hundredths of the median, above it: a failure, not a curve
 _FREE = 8  # degrees of freedom below which the noise is hardly known
 SIZES = 4  # the least for a budget: three determine a parabola without any check
 
@@ -200,8 +201,11 @@ def fit(points: Points, weights: Floats | None = None) -> IsoflopFit:
     refused: list[Refusal] = []
     for budget in np.unique(points.budget):
         at = points.budget == budget
-        outcome = _measured_edge(points.n[at], points.loss[at]) or _minimum(
-            float(budget), points.n[at], points.loss[at], w[at], points.cost
+        n, loss = points.n[at], points.loss[at]
+        outcome = (
+            _diverged(n, loss)
+            or _measured_edge(n, loss)
+            or _minimum(float(budget), n, loss, w[at], points.cost)
         )
         if isinstance(outcome, Minimum):
             minima.append(outcome)
@@ -301,6 +305,18 @@ def _akima_minima(x: list[float], y: list[float]) -> Iterator[tuple[float, float
         at = over / under if under else math.inf
         if 0 <= at <= step * (1 + 1e-9):
             yield x[i] + at, y[i] + at * (left + at * (square + at * cubic))
+
+
+def _diverged(n: Floats, loss: Floats) -> str | None:
+    """Which run ended so far above the others that a parabola, fitted by least squares, would be
+    about it alone."""
+    worst, (low, middle, high) = int(loss.argmax()), np.percentile(loss, [25, 50, 75])
+    if len(loss) < SIZES or loss[worst] <= middle + _FAR * max(high - low, 0.01 * middle):
+        return None
+    return (
+        f"the run of size {n[worst]:.3g} has a loss of {loss[worst]:.3g}, far above the others "
+        f"(median {middle:.3g}): leave it out if it diverged"
+    )
 
 
 def _measured_edge(n: Floats, loss: Floats) -> str | None:

@@ -30,10 +30,12 @@ def from_results(
     flops: str = "6nd",
     corpus: str | None = None,
     arm: str | None = None,
+    loss_needed: bool = True,
 ) -> Points:
     """Points of a study's runs, or of all runs, in a results folder.
 
-    The loss is the validation NLL on `corpus` (need not be given where there is only one). Runs
+    The loss is the validation NLL on `corpus` (need not be given where there is only one; where
+    there are several and no loss is needed, it is that of the first of each run). Runs
     that are excluded, diverged, missing or without a finite loss are left out and noted. Of several
     attempts at one run the last counts. `family` of the points is the family of their models or,
     to compare arms, the field `arm` of their specs: then runs without it are left out, and runs
@@ -77,11 +79,14 @@ def from_results(
             attempts[result.run] = result
     if second:
         notes.append(f"{len(second)} runs left out (they end with preferences: no points of a law)")
-    corpus = corpus or _only_corpus(attempts.values())
-    validated = [result for result in attempts.values() if corpus in result.validation]
+    corpus = corpus or _only_corpus(attempts.values(), loss_needed)
+    on = {run: corpus or next(iter(result.validation), "") for run, result in attempts.items()}
+    validated = [result for run, result in attempts.items() if on[run] in result.validation]
     if len(validated) < len(attempts):
-        notes.append(f"{len(attempts) - len(validated)} runs left out (not validated on {corpus})")
-    chosen = [result for result in validated if math.isfinite(result.validation[corpus].nll)]
+        where = corpus or "anything"
+        notes.append(f"{len(attempts) - len(validated)} runs left out (not validated on {where})")
+    loss = {result.run: result.validation[on[result.run]].nll for result in validated}
+    chosen = [result for result in validated if math.isfinite(loss[result.run])]
     if len(chosen) < len(validated):
         notes.append(f"{len(validated) - len(chosen)} runs left out (their loss is not finite)")
     if absent := [label for run, label in wanted.items() if run not in known]:
@@ -91,7 +96,7 @@ def from_results(
             f"no run of {study or folder} can be used ({'; '.join(notes) or 'none is validated'}); "
             "see python -m sweeps status"
         )
-    validated_on = _validated_on(chosen, corpus)
+    validated_on = _validated_on(chosen, on)
     with recalling(folder):
         unique, rate = _unique(chosen), _rate(validated_on)
     tokens = np.array([_in_all(result, "tokens") for result in chosen])
@@ -118,7 +123,7 @@ def from_results(
         n=np.array([float(result.counts.params(params)) for result in chosen]),
         d=tokens,
         c=per_unit * tokens,
-        loss=np.array([result.validation[corpus].nll for result in chosen]),
+        loss=np.array([loss[result.run] for result in chosen]),
         params=params,
         flops=flops,
         label=tuple(wanted.get(result.run, result.run) for result in chosen),
@@ -147,12 +152,12 @@ def _schedule(optim: Mapping[str, Any]) -> str:
     return f"{optim['schedule']}, averaged" if optim.get("average") else str(optim["schedule"])
 
 
-def _validated_on(results: Sequence[Result], label: str) -> set[Source]:
-    """The sources of this label, of one corpus or of several revisions of it."""
+def _validated_on(results: Sequence[Result], on: Mapping[str, str]) -> set[Source]:
+    """The sources of the label that each run has `on`, of one corpus or of several revisions."""
     from slam_core.spec import Source
 
-    sources = (Source(**source) for r in results for source in r.spec["data"]["sources"])
-    return {source for source in sources if source.label == label}
+    sources = ((r.run, Source(**source)) for r in results for source in r.spec["data"]["sources"])
+    return {source for run, source in sources if source.label == on[run]}
 
 
 def _rate(sources: set[Source]) -> float | None:
@@ -351,9 +356,12 @@ def _independent(score: Score) -> float:
     return max(1.0, min(score.items, round(spread / score.stderr**2)))
 
 
-def _only_corpus(results: Iterable[Result]) -> str:
+def _only_corpus(results: Iterable[Result], loss_needed: bool) -> str | None:
+    """None of several where no loss is needed."""
     distinct = sorted({name for result in results for name in result.validation})
     if len(distinct) > 1:
+        if not loss_needed:
+            return None
         raise UsageError(
             f"the runs are validated on {', '.join(distinct)}: choose one with --corpus"
         )

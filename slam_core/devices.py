@@ -12,6 +12,9 @@ from pathlib import Path
 
 from slam_core.errors import UsageError
 
+# The environment variable by which a launch says on what kind of device a run is to be.
+GIVEN = "SLAM_DEVICE"
+
 
 @dataclass(frozen=True)
 class Device:
@@ -34,9 +37,14 @@ DEVICES = {
     "h100": Device("NVIDIA H100 SXM", 989.4e12, "NVIDIA H100 architecture white paper, table 2"),
     "h100-pcie": Device("NVIDIA H100 PCIe", 756e12, "NVIDIA H100 architecture white paper"),
     "h200": Device("NVIDIA H200 SXM", 989.4e12, "NVIDIA H200 data sheet, half of 1,979"),
-    "mi250x": Device("AMD Instinct MI250X", 383e12, "AMD Instinct MI250X data sheet, both dies"),
+    # To torch, and to schedulers, each of its two dies is a device.
+    "mi250x": Device("AMD Instinct MI250X", 191.5e12, "AMD Instinct MI250X data sheet, of 383"),
     "mi300x": Device("AMD Instinct MI300X", 1307.4e12, "AMD Instinct MI300X data sheet"),
 }
+
+# What drivers add to a name for another chip, or for a part of one: MIG of an A100, laptops' 4090,
+# 3090 Ti, 4090 D.
+OTHERS = {"nvl", "mig", "laptop", "ti", "d"}
 
 
 def device(name: str) -> Device:
@@ -51,7 +59,7 @@ def peak_of(hardware: str) -> float | None:
     """The peak of a GPU by the name that its driver gives it, in FLOP/s; None if it is not known,
     as of a CPU."""
     words = re.findall("[a-z0-9]+", hardware.lower())
-    if "nvl" in words:  # boards of their own, slower than their namesakes
+    if OTHERS.intersection(words):
         return None
     said = {*words, *(one + other for one, other in pairwise(words))}
     known = {key.replace("-", ""): one.peak for key, one in DEVICES.items()}

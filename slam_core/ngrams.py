@@ -6,12 +6,15 @@ Interpolated Witten-Bell smoothing (Witten & Bell 1991; Chen & Goodman 1998, sec
 
 with c(h) the times history h was seen, u(h) the different units seen after it, h' the history
 without its oldest unit, and 1 / vocabulary below the unigram. The stream is what a trainer sees:
-document, EOS, document, EOS, ... Counting is sorting: an n-gram is one 64-bit number.
+document, EOS, document, EOS, ... Counting is sorting: an n-gram is one 64-bit number. Those that
+begin with the same unit are counted together, and so many at a time that memory is bounded.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +25,12 @@ from slam_core.errors import SlamError
 from slam_core.files import write_file
 from slam_core.pair_sets import Likelihood, Pairs, open_pairs
 
-Stream = npt.NDArray[np.int64]
-# Units of a split that are looked at: sorting n-grams takes some 60 bytes of memory for each.
-MOST = 1 << 26
+Stream = npt.NDArray[np.integer[Any]]
+Ids = npt.NDArray[np.int64]
+# Units of a split that are looked at: some 12 bytes of memory for each.
+MOST = 1 << 28
+# N-grams that are sorted at once, about: some 60 bytes for each.
+PART = 1 << 22
 
 
 class Baselines(BaseModel):
@@ -112,50 +118,64 @@ def stream(corpus: Corpus, split: str) -> Stream:
     """The units of a split with EOS after every document; of a large one the first documents."""
     ends = corpus.starts(split)[1:]
     ends = ends[: max(1, int(np.searchsorted(ends, MOST, side="right")))]
-    return np.insert(corpus.read(split, 0, int(ends[-1])).astype(np.int64), ends, corpus.eos)
+    stop = int(ends[-1])
+    parts = [corpus.read(split, low, min(low + PART, stop)) for low in range(0, stop, PART)]
+    return np.insert(np.concatenate(parts).astype(np.uint32), ends, corpus.eos)
 
 
 def witten_bell(
-    train: Stream, held_out: dict[str, Stream], vocab: int, highest: int
+    train: Stream, held_out: Mapping[str, Stream], vocab: int, highest: int
 ) -> dict[str, dict[int, npt.NDArray[np.float64]]]:
     """-ln p of each unit of each held-out stream, for every order up to `highest`."""
     highest = min(highest, int(63 / math.log2(vocab)))  # an n-gram has to fit 64 bits
-    probability = {name: np.full(s.size, 1 / vocab) for name, s in held_out.items()}
-    nats: dict[str, dict[int, npt.NDArray[np.float64]]] = {name: {} for name in held_out}
-    for n in range(1, highest + 1):
-        grams, counts = np.unique(_grams(train, n, vocab), return_counts=True)
-        histories, first = np.unique(grams // vocab, return_index=True)
-        seen = np.add.reduceat(counts, first)
-        kinds = np.diff(np.append(first, grams.size))
-        for name, held in held_out.items():
-            keys = _grams(held, n, vocab)
-            c = _look_up(grams, counts, keys)
-            h = _look_up(histories, seen, keys // vocab)
-            u = _look_up(histories, kinds, keys // vocab)
-            p = probability[name]
-            probability[name] = np.where(h > 0, (c + u * p) / np.maximum(h + u, 1), p)
-            nats[name][n] = -np.log(probability[name])
+    often = np.bincount(train, minlength=vocab)
+    after_any = np.count_nonzero(often)
+    probability = {
+        name: (often[held] + after_any * (1 / vocab)) / (train.size + after_any)
+        for name, held in held_out.items()
+    }
+    nats = {name: {1: -np.log(p)} for name, p in probability.items()}
+    part = ((np.cumsum(often) - often) // PART).astype(np.uint16)  # of n-grams that begin with it
+    part_of_train = part[train]
+    for n in range(2, highest + 1):
+        for one in np.unique(part[often > 0]):
+            begins = np.flatnonzero(part_of_train == one)
+            grams, counts = np.unique(_grams(train, begins, n, vocab), return_counts=True)
+            histories, first = np.unique(grams // vocab, return_index=True)
+            seen = np.add.reduceat(counts, first)
+            kinds = np.diff(np.append(first, grams.size))
+            for name, held in held_out.items():
+                begins = np.flatnonzero(part[held] == one)
+                keys = _grams(held, begins, n, vocab)
+                c = _look_up(grams, counts, keys)
+                h = _look_up(histories, seen, keys // vocab)
+                u = _look_up(histories, kinds, keys // vocab)
+                ends = (begins + n - 1) % held.size
+                p = probability[name][ends]
+                probability[name][ends] = np.where(h > 0, (c + u * p) / np.maximum(h + u, 1), p)
+        for name, p in probability.items():
+            nats[name][n] = -np.log(p)
     return nats
 
 
-def _grams(units: Stream, n: int, vocab: int) -> Stream:
-    """The n-gram that ends at each position, as a number; before the stream stands its end.
+def _grams(units: Stream, begins: Ids, n: int, vocab: int) -> Ids:
+    """The n-grams that begin at some positions, as numbers; after the stream stands its beginning.
 
     A stream ends with EOS, so its beginning is preceded by EOS as any other document is.
     """
-    keys = np.zeros(units.size, dtype=np.int64)
-    for back in range(n - 1, -1, -1):
-        keys = keys * vocab + np.roll(units, back)
+    keys = np.zeros(begins.size, dtype=np.int64)
+    for ahead in range(n):
+        keys = keys * vocab + np.take(units, begins + ahead, mode="wrap")
     return keys
 
 
-def _look_up(keys: Stream, values: npt.NDArray[np.int64], wanted: Stream) -> npt.NDArray[np.int64]:
+def _look_up(keys: Ids, values: Ids, wanted: Ids) -> Ids:
     """values[i] where keys[i] == wanted, else 0. `keys` are sorted."""
     at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
     return np.where(keys[at] == wanted, values[at], 0)
 
 
-def _sides(pairs: Pairs, eos: int, highest: int) -> tuple[Stream, npt.NDArray[np.int64]]:
+def _sides(pairs: Pairs, eos: int, highest: int) -> tuple[Stream, Ids]:
     """Prompt and side, prompt and other side, ..., with EOS between, and where each side lies.
 
     So many EOS that no history reaches the neighbour. Sides are (2 * pairs, 2) [start, stop).

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -21,6 +22,7 @@ from slam_core.data import HeldOut, Mix
 from slam_core.decoder import measured, pretrained
 from slam_core.decoder.foreign import one_theta
 from slam_core.decoder.twist import warm_start
+from slam_core.devices import GIVEN
 from slam_core.dpo import Preferences, reference_logps
 from slam_core.errors import Interrupted, NoSpace, SlamError, UsageError
 from slam_core.evaluate import validation
@@ -435,6 +437,13 @@ def _nothing(text: str) -> None:
 
 
 def _check_device(spec: RunSpec, device: torch.device) -> None:
+    given = os.environ.get(GIVEN, device.type)
+    if given != device.type:
+        raise UsageError(
+            f"this run was given a GPU, and torch {torch.__version__} finds none: install a torch "
+            "for this machine's driver, or leave --mps out; with CUDA_VISIBLE_DEVICES= a launch "
+            "takes the CPU"
+        )
     wanted, here = spec.budget.device, device_name(device.type)
     if wanted is not None and wanted != here:
         raise UsageError(

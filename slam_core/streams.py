@@ -161,8 +161,9 @@ def _left(folder: Path, revision: str, unique: int | None, held_out: float | Non
     return int(np.diff(corpus.starts(split))[some].sum())
 
 
-def validated_rate(source: Source) -> float | None:
-    """Scored units a second of the audio that a source is validated on; 0 of text.
+def validated_rate(source: Source, corpus: Corpus | None = None) -> float | None:
+    """Scored units a second of the audio that a source, whose `corpus` may be open already, is
+    validated on; 0 of text.
 
     None where it is not known: of a corpus that is not here in the spec's revision, and of which
     stored runs do not tell it.
@@ -170,7 +171,7 @@ def validated_rate(source: Source) -> float | None:
     if source.modality == "text":
         return 0.0
     try:
-        if (corpus := corpus_here(source)) is None:
+        if (corpus := corpus or corpus_here(source)) is None:
             return recall.rate(source.model_dump())
         if not corpus.manifest.rate:
             return 0.0
@@ -190,8 +191,8 @@ def facts_of(source: Source, corpus: Corpus) -> dict[str, int | float | None]:
     `rate` of what it is validated on."""
     split, some = documents_of(source, corpus, "train")
     lengths = np.diff(corpus.starts(split))
-    kept = lengths if some is None else lengths[some]
-    return {"units": int(kept.sum()), "documents": len(kept), "rate": validated_rate(source)}
+    kept, rate = lengths if some is None else lengths[some], validated_rate(source, corpus)
+    return {"units": int(kept.sum()), "documents": len(kept), "rate": rate}
 
 
 def validated_rates(data: Data, noted: Sequence[Mapping[str, Any]] = ()) -> dict[str, float | None]:

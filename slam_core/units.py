@@ -109,8 +109,15 @@ class Tokeniser:
     def _encode(self, waiting: Sequence[tuple[Units, Piece]]) -> None:
         """Write the units of each piece to where they belong."""
         features = self.extractor([torch.from_numpy(piece.samples) for _, piece in waiting])
-        bias = (self.centroids**2).sum(1)
+        hop, bias = self.extractor.hop, (self.centroids**2).sum(1)
         for (units, piece), x in zip(waiting, features, strict=True):
+            samples = len(piece.samples)
+            if len(x) != samples // hop:  # of more, the first would pass for all
+                raise SlamError(
+                    f"encoder {self.config.encoder.kind} of tokeniser {self.config.name} gave "
+                    f"{len(x)} frames for {samples} samples, not {samples // hop}: make its "
+                    f"extractor give one for each {hop} samples, or mend its `hop`"
+                )
             x = (x[piece.skip : piece.skip + piece.count] - self.mean) / self.sd
             nearest = (bias - 2 * x @ self.centroids.T).argmin(1).numpy()
             units[piece.start : piece.start + piece.count] = nearest

@@ -241,6 +241,11 @@ class Together(_Value):
         return runs
 
 
+def of_run(study: str, label: str, error: UsageError) -> UsageError:
+    """An error of one run of a study, which it names."""
+    return UsageError(f"study {study}, '{label}': {error}")
+
+
 def specs_of(
     name: str,
     base: RunSpec,
@@ -258,7 +263,7 @@ def specs_of(
             for rule in scaled:
                 spec = rule.of(spec)
         except UsageError as error:
-            raise UsageError(f"study {name}, '{label}': {error}") from error
+            raise of_run(name, label, error) from error
         runs[label] = spec
     return _first_stages(runs) | runs
 

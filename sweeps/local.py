@@ -20,6 +20,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from slam_core import scratch
+from slam_core.devices import GIVEN
 from slam_core.errors import UsageError
 from sweeps import child
 from sweeps.company import MOST, Company
@@ -128,6 +129,7 @@ class Local:
         if each > len(devices):
             raise UsageError(f"--processes is {each}, there are {len(devices)} GPUs; use as many")
         groups = [devices[k : k + each] for k in range(0, len(devices) - each + 1, each)]
+        common[GIVEN] = "cuda"
         return [
             Slot(
                 tuple(f"{_name(gpu)}-{k // len(groups)}" for gpu in groups[k % len(groups)]),

@@ -14,7 +14,7 @@ from slam_core.errors import UsageError
 from slam_core.journal import OVER, Standing, State
 from slam_core.spec import RunSpec, resolve
 from slam_core.streams import left
-from sweeps.grid import Study
+from sweeps.grid import Study, of_run
 from sweeps.points import Facts
 from sweeps.search import runs_of
 from sweeps.sharing import Saving, had, reused
@@ -184,7 +184,7 @@ def plan(
         try:
             epochs[spec.id] = _epochs(spec)
         except UsageError as error:  # of this run alone
-            raise UsageError(f"{study.name}, {label}: {error}") from None
+            raise of_run(study.name, label, error) from None
     facts, shared = Facts(results, study), reused(specs)
     begun = set(scratch.known_runs())  # one listing: most of ten thousand may be missing
 

@@ -17,7 +17,7 @@ from slam_core import scratch
 from slam_core.journal import ENDED, OVER, PRUNER, Standing, State
 from slam_core.recall import recalling
 from slam_core.results import FILES, Exclusion, Result
-from sweeps.endings import last_words
+from sweeps.endings import full_disk, last_words
 from sweeps.grid import Study
 from sweeps.launch import launches_of
 from sweeps.memory import GIB
@@ -56,10 +56,12 @@ class Status:
 @dataclass(frozen=True)
 class Report:
     """All lines of one look. `eta`: seconds until the whole is done at the speed that the running
-    runs have together; None if none runs or their speed is not known yet."""
+    runs have together; None if none runs or their speed is not known yet. `trouble`: a sentence
+    where all runs meet the same."""
 
     runs: tuple[Status, ...]
     eta: float | None
+    trouble: str = ""
 
     def record(self) -> dict[str, Any]:
         return {"eta": self.eta, "runs": [one.record() for one in self.runs]}
@@ -72,7 +74,7 @@ class Report:
         rate = sum(one.progress.rate or 0.0 for one in self.runs if one.state == "running")
         speed = f"; {brief(rate)} units/s" if rate else ""
         left = f"; {duration(self.eta / 3600)} left" if self.eta is not None else ""
-        return total + speed + left
+        return total + speed + left + (f"; {self.trouble}" if self.trouble else "")
 
     def fitting(self, height: int) -> str:
         """As much as a terminal of `height` lines shows: running runs first, then the newest."""
@@ -134,7 +136,7 @@ class Looks:
         queued = slurm_control.queued()
         self._jobs = {run: queued[run] for run in queued.keys() & labels.keys()}
         runs = tuple(self._status(run, label) for run, label in labels.items())
-        return Report(runs, self._eta(runs))
+        return Report(runs, self._eta(runs), full_disk() if here else "")
 
     def _read_study(self, here: list[str]) -> None:
         """The runs of a study; of a search, which gets more, again when there are new ones."""

@@ -441,13 +441,21 @@ def test_no_results_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "holds no results; run some" in capsys.readouterr().err
 
 
-def test_several_corpora_need_a_choice(tmp_path: Path) -> None:
+def test_several_corpora_need_a_choice_for_a_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     score = Validation(nll=3.0, stderr=0.1, units=10)
     both = result(spec("llama", "64k", 1e12), 0, validation={"one": score, "two": score})
     merge(tmp_path, [both], Result)
     with pytest.raises(SlamError, match=r"validated on one, two: choose one with --corpus"):
         from_results(tmp_path)
     assert from_results(tmp_path, corpus="two").loss.tolist() == [3.0]
+    lone = result(spec("llama", "64k", 1e12), 1, validation={"two": score})
+    merge(tmp_path, [lone.model_copy(update={"run": "0" * 12})], Result)
+    assert from_results(tmp_path, loss_needed=False).loss.tolist() == [3.0, 3.0]
+    asked = ("effects", "--baseline", "llama", "--score", "pairs", "--results", tmp_path)
+    assert analysis(*asked) == 2
+    assert "no score on 'pairs'" in capsys.readouterr().err
 
 
 def test_the_last_of_several_attempts_counts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,7 +76,11 @@ def test_build_is_reproducible(recordings: Path, tmp_path: Path) -> None:
     assert card["splits"]["train"]["documents"] == 3
     assert 15 < card["splits"]["train"]["units_per_second"] < 25
     assert card["ngrams"]["revision"] == made.revision
-    assert made.revision in corpus("info", tmp_path / "out1").output
+    measured.write_bytes(json.dumps(card["ngrams"] | {"best": 2}).encode())
+    told = corpus("info", tmp_path / "out1").output
+    assert made.revision in told
+    assert re.search(r"unigram +bigram *\n", told)
+    assert "the best order is 2" in told
 
 
 def test_a_data_set_is_built_from_its_utterances(tmp_path: Path) -> None:
@@ -401,3 +406,11 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, complaint: str) -> Non
     with pytest.raises(SlamError, match=complaint):
         raise refused.exception or AssertionError(refused.output)
     assert not (tmp_path / "out" / "corpus.json").exists()
+
+
+def test_a_folder_of_texts_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A man sits on a roof.")
+    options = ["--inventory", 5, "--rate", 50, "--tokeniser", "x"]
+    refused = corpus("import", tmp_path, "--out", tmp_path / "out", *options)
+    with pytest.raises(UsageError, match=r"nothing to import \(of \.txt `corpus build` makes"):
+        raise refused.exception or AssertionError(refused.output)

@@ -304,6 +304,18 @@ def test_witten_bell_by_hand() -> None:
     assert np.allclose(nats[2], -np.log(bigram))
 
 
+def test_counting_in_parts_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units seen in training alone, held out alone or in neither, and fewer in a part than one."""
+    rng = np.random.default_rng(0)
+    train, held_out = rng.zipf(1.5, 3000) % 17, {"x": rng.integers(2, 22, 500)}
+    whole = witten_bell(train, held_out, 25, 4)["x"]
+    for most in (2000, 500, 10):
+        monkeypatch.setattr("slam_core.ngrams.PART", most)
+        assert np.array(list(witten_bell(train, held_out, 25, 4)["x"].values())).tobytes() == (
+            np.array(list(whole.values())).tobytes()
+        )
+
+
 def test_baselines_see_structure(tmp_path: Path) -> None:
     """In 'a b c a b c ...' the bigram knows nearly all and the unigram nothing."""
     units = np.tile(np.arange(3, dtype=np.uint16), 200)

@@ -17,7 +17,14 @@ from slam_core.data import Mix, _quotas
 from slam_core.draws import permute
 from slam_core.errors import SlamError, UsageError
 from slam_core.spec import Data, Source
-from slam_core.streams import UnitStream, documents_of, left, open_source, validated_rate
+from slam_core.streams import (
+    UnitStream,
+    documents_of,
+    facts_of,
+    left,
+    open_source,
+    validated_rate,
+)
 
 
 def data(*sources: Source, context: int = 16, batch: int = 64) -> Data:
@@ -170,6 +177,8 @@ def test_the_rate_of_what_a_source_is_validated_on(tmp_path: Path) -> None:
     assert validated_rate(source.model_copy(update={"modality": "text"})) == 0
     assert validated_rate(source.model_copy(update={"revision": "0" * 12})) is None
     assert validated_rate(Source(corpus="gone")) is None
+    (folder / "corpus.json").unlink()  # a run reads what it has opened
+    assert facts_of(share, corpus)["rate"] == pytest.approx(expected)
 
 
 def test_a_corpus_in_this_folder_is_not_the_embedded_one_of_its_name(

@@ -350,6 +350,11 @@ def test_scores_at_chance_are_weak_and_rising_ones_unidentified() -> None:
         assert "do not improve" in worse.message
         flat = fit(LOSS, np.full(25, 0.5), form)
         assert flat.status == "unidentified", form
+    alike = 3 + 0.01 * np.linspace(-1, 1, 25)  # for which exp(gamma L) may be too large
+    for gamma in (300, 3000):
+        steep = fit(alike, 0.5 + 0.3 * np.exp(-gamma * (alike - alike.min())), "exponential")
+        assert steep.status == "unidentified"
+        assert np.isfinite(steep.law.at(alike)).all()
 
 
 @pytest.mark.parametrize("form", ["exponential", "line"])

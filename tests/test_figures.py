@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from analysis.figures import write as figures
 from analysis.figures.drawing import bar, by_size, render, right_labels, short
 from analysis.figures.drawing_arms import arms as draw_arms
 from analysis.figures.drawing_arms import dose as draw_dose
-from analysis.figures.drawing_laws import frontier, surface
+from analysis.figures.drawing_laws import frontier, parametric, surface
+from analysis.figures.drawing_losses import isoflop
 from analysis.figures.drawing_scores import downstream as draw_downstream
 from analysis.figures.numbers_arms import doses
 from analysis.fit_records import isoflop_size
@@ -183,6 +185,45 @@ def test_the_frontier_is_solid_within_the_budgets_alone(fits: Fits, tmp_path: Pa
     assert shown["law"]["left_out"] is None
     assert "not drawn" not in texts
     assert LAW.title in legend
+
+
+def test_legends_of_many_families_stay_on_the_page(fits: Fits, tmp_path: Path) -> None:
+    """Their rows make the page higher, and no label stands among the residuals."""
+    many = [f"a family of decoders, {i}" for i in range(10)]
+    one, shown = (figures.FIGURES["isoflop"](fits, LAW, tmp_path) for _ in range(2))
+    some = shown["budgets"][0]
+    some["beside"] = [{"family": name, "n": some["n"][0], "loss": some["loss"][0]} for name in many]
+    high = isoflop(shown)
+    law = figures.FIGURES["parametric"](fits, LAW, tmp_path)
+    law["runs"] = [run | {"family": many[i % 10]} for i, run in enumerate(law["runs"])]
+    flat = parametric(law)
+    for figure in (high, flat):
+        (legend,) = figure.legends
+        assert 0 < legend.get_window_extent().width < figure.bbox.width
+        assert all(name in words(figure)[1] for name in many)
+    assert high.get_figheight() > isoflop(one).get_figheight()
+    assert not any(ax.get_legend() for ax in flat.axes)
+
+
+def test_runs_beyond_an_axis_are_counted_below_it(fits: Fits, tmp_path: Path) -> None:
+    """And not among the labels of the budgets."""
+    shown = figures.FIGURES["isoflop"](fits, LAW, tmp_path)
+    shown["budgets"][0]["loss"][3] = 11.0
+    (ax,) = isoflop(shown).axes
+    assert ax.get_xlabel() == "parameters N (total)\n(1 run beyond the axis)"
+
+
+def test_the_budgets_of_a_frontier_have_room_for_their_labels(tmp_path: Path) -> None:
+    n, d = isoflop_grid(SPEECH, [1e18, 3e18], 7, 4.0)
+    narrow = fitted(noisy(SPEECH, n, d, 0.002, 0), 0)
+    figure = frontier(figures.FIGURES["frontier"](narrow, LAW, tmp_path))
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in ax.xaxis.get_major_ticks() if low < tick.get_loc() < high]
+        ends = [tick.label1.get_window_extent() for tick in ticks]
+        assert len(ends) > 1
+        assert all(left.x1 < right.x0 for left, right in pairwise(ends))
 
 
 def test_other_laws_are_not_shown_as_the_law_of_fresh_data(
@@ -498,6 +539,18 @@ def test_accuracy_is_drawn_against_loss_with_the_noise_of_its_items(tmp_path: Pa
     assert "item noise" not in legend
     files = figures.write("downstream", shown, tmp_path / "tSC")
     assert [path.read_bytes()[:4] for path in files[:2]] == [PDF, PNG]
+
+
+def test_runs_that_are_not_the_best_for_their_compute_are_shown_as_not_fitted() -> None:
+    n, d = np.geomspace(1e7, 1e9, 9), np.geomspace(1e9, 1e11, 9)
+    q = 0.24 * (6 * n * d) ** 0.025
+    q[[2, 5]] -= 0.1
+    some = replace(points(n, d, np.full(9, 2.0)), scores={"tSC": q})
+    for best, fitted_runs in ((False, 9), (True, 7)):
+        law = downstream.of_points(some, "tSC", "power", best=best)
+        shown = numbers_scores.downstream_numbers(some, "tSC", law)
+        assert sum(run["fitted"] for run in shown["runs"]) == law.n_points == fitted_runs
+        assert ("hollow: not best" in words(draw_downstream(shown))[1]) == best
 
 
 def test_effects_are_drawn_with_what_the_design_can_find(tmp_path: Path) -> None:

@@ -171,10 +171,28 @@ def test_n_without_embeddings_is_taken_where_there_is_no_other(tmp_path: Path) -
     some = from_file(path)
     assert (some.n[0], some.params) == (8e5, "body")
     assert some.notes[-1] == "non_embedding_params: N counts the body, without embeddings"
-    assert from_file(path, params="total").params == "total"
+    named = from_file(path, params="total")
+    assert (named.params, named.flops) == ("total", "6nd")
     for name in ("params", "Params (k)"):
         both = from_file(table(path, [row | {name: "1000"}]))
         assert (both.n[0], both.params) == (1e3 if name == "params" else 1e6, "as given")
+
+
+@pytest.mark.parametrize("column", ["non_embedding_params", "n"])
+def test_c_of_an_n_without_embeddings_is_without_them_too(tmp_path: Path, column: str) -> None:
+    """No such C stands beside one of 6 N D that counts all parameters."""
+    row = {column: "8e5", "d": "1e8", "loss": "3"}
+    path = table(tmp_path / "a.csv", [row])
+    for asked in (None, "non-embedding"):
+        assert from_file(path, params="body", flops=asked).flops == "6nd_body"
+    own = table(tmp_path / "own.csv", [row | {"c": "4.8e14"}])
+    assert from_file(own, params="body").flops == "6nd_body"
+    no_d = table(tmp_path / "no_d.csv", [{column: "8e5", "c": "4.8e14", "loss": "3"}])
+    assert from_file(no_d, params="body").flops == "6nd_body"
+    shapes = row | {"layers": "2", "width": "64", "context": "512"}
+    for asked, cells in (("6ND", row), ("causal", shapes)):
+        with pytest.raises(UsageError, match=rf"counts the body, and {asked} all .* --column n="):
+            from_file(table(path, [cells]), params="body", flops=asked)
 
 
 def test_a_training_loss_is_taken_where_there_is_no_other(tmp_path: Path) -> None:

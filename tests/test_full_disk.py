@@ -15,6 +15,7 @@ from slam_core import scratch
 from slam_core.__main__ import main
 from slam_core.run import execute
 from slam_core.spec import RunSpec
+from sweeps.__main__ import main as look_at
 from sweeps.__main__ import main as sweep
 from sweeps.grid import Grid
 
@@ -52,6 +53,8 @@ def test_a_full_disk_is_said_and_survived(
     assert "No space left on device" in error
     assert "free some space" in error
     assert "Traceback" not in error
+    assert look_at(["status", "--results", str(tmp_path)]) == 0
+    assert f"; the disk of {small_disk} is full; free some space" in capsys.readouterr().out
     filler.unlink()
     # Not a failure: the same command goes on, in the same attempt.
     assert main(["run", str(spec_file)]) == 0

@@ -14,6 +14,7 @@ from torch import nn
 
 from slam_core import scratch
 from slam_core.decoder import likelihood, packing
+from slam_core.decoder.blocks import _roomy
 from slam_core.recipes import recipe
 from slam_core.results import Result, read
 from slam_core.run import execute
@@ -31,6 +32,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 # A second each: 40 steps of 8 sequences of 128 units.
 SPEC = recipe("demo").but({"data.validation": 16_384, "budget": {"amount": 40, "unit": "steps"}})
+
+
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launches see the first one: of several, each would have a run to itself."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus()[0])
 
 
 def on_cpu(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> float:
@@ -130,7 +137,7 @@ def test_documents_by_blocks_learn_the_same(
     shutil.rmtree(slam_out)
     execute(spec, limits=Limits(compile=how), say=quiet)  # type: ignore[arg-type]
     assert not notes(spec.id)
-    assert set(shapes) == {(4, 600)}
+    assert set(shapes) == ({(4, 600)} if _roomy() else set())
     assert outcome(spec.id)[0].validation["tales"].nll == pytest.approx(eager, abs=0.01)
 
 
@@ -141,15 +148,16 @@ def test_what_cannot_be_recorded_is_launched(
         assert rows.max().item() >= 0
         return loss(self, model, rows)
 
-    execute(SPEC, limits=Limits(compile="no"), say=quiet)
-    losses = outcome(SPEC.id)[1]
+    spec = SPEC.but({"model.dropout": 0.1})  # whose numbers go on where they were
+    execute(spec, limits=Limits(compile="no"), say=quiet)
+    losses = outcome(spec.id)[1]
     shutil.rmtree(slam_out)
     loss = NextUnit.loss
     monkeypatch.setattr(NextUnit, "loss", waiting)
-    execute(SPEC, limits=Limits(compile="launches"), say=quiet)
-    (note,) = notes(SPEC.id)
+    execute(spec, limits=Limits(compile="launches"), say=quiet)
+    (note,) = notes(spec.id)
     assert note.startswith("launches not recorded: ")
-    assert outcome(SPEC.id)[1] == pytest.approx(losses, rel=1e-5)
+    assert outcome(spec.id)[1] == pytest.approx(losses, rel=1e-5)
 
 
 def test_runs_that_are_long_enough_are_compiled(
@@ -203,13 +211,13 @@ def test_a_batch_that_does_not_fit_is_split(slam_out: Path) -> None:
 
 @pytest.mark.parametrize("mps", [False, True])
 def test_runs_share_the_gpu_and_stay_what_they_are(
-    mps: bool, slam_out: Path, tmp_path: Path
+    mps: bool, one_gpu: None, slam_out: Path, tmp_path: Path
 ) -> None:
     if mps and shutil.which(CONTROL) is None:
         pytest.skip(f"{CONTROL} is not on PATH")
     study = Grid(name="shared", base=SPEC, cross={"seed": (0, 1, 2, 3)})
     place = Local(per_gpu=4, mps=mps)
-    assert place.width == 4 * len(gpus())
+    assert place.width == 4
     said: list[str] = []
     assert launch(study, place, tmp_path / "together", command="x", say=said.append) == 0, said
     shutil.rmtree(slam_out)
@@ -222,7 +230,9 @@ def test_runs_share_the_gpu_and_stay_what_they_are(
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_how_many_runs_share_the_gpu_is_measured(slam_out: Path, tmp_path: Path) -> None:
+def test_how_many_runs_share_the_gpu_is_measured(
+    one_gpu: None, slam_out: Path, tmp_path: Path
+) -> None:
     long = SPEC.but({"budget": {"amount": 1500, "unit": "steps"}})
     study = Grid(name="company", base=long, cross={"seed": tuple(range(4))})
     place = Local(resources=Resources(compile="no"))

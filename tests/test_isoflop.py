@@ -168,17 +168,32 @@ def test_a_parabola_that_bends_down_is_refused() -> None:
 
 
 def test_a_minimum_below_0_is_refused() -> None:
-    """One of five runs far above the others bends their parabola below 0."""
+    """Runs far above the others bend their parabola below 0."""
     n = np.geomspace(1e6, 1e7, 5)
     with pytest.raises(TooFew, match=r"is a loss of -\d.*: a run lies far off; look at them"):
-        fit(points(n, 1e16 / n / 6, np.array([50.0, 3.1, 3.0, 3.1, 3.2])))
+        fit(points(n, 1e16 / n / 6, np.array([50.0, 10.0, 3.0, 3.0, 12.0])))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_budget_with_a_diverged_run_is_refused_by_that(seeds: int) -> None:
+    """A parabola through it had been refused for its bend or, among seeds, been used."""
+    n, d = isoflop_grid(SPEECH, BUDGETS, 6, 4.0, seeds)
+    some = noisy(SPEECH, n, d, 0.002, 0)
+    some.loss[2 * seeds] = 11.3
+    fitted = fit(some)
+    assert len(fitted.minima) == len(BUDGETS) - 1
+    (refused,) = fitted.refused
+    assert f"the run of size {n[2 * seeds]:.3g} has a loss of 11.3, far above" in refused.reason
+    some.loss[2 * seeds] = some.loss[0]  # far from the best, but no failure
+    assert not any("far above" in refused.reason for refused in fit(some).refused)
 
 
 @pytest.mark.filterwarnings("error")
 def test_replicates_do_without_minima_below_0() -> None:
     n, d = isoflop_grid(SPEECH, (1e17, 1e18, 1e19), 6, 4.0)
-    far = np.where(np.arange(len(n)) == 7, 20.0, SPEECH.loss(n, d))
-    fitted = fit(some := points(n, d, far))
+    wide = SPEECH.loss(n, d)
+    wide[6:12] = [36.0, 14.0, 4.0, 2.1, 4.0, 9.0]  # their parabola has its minimum at .26
+    fitted = fit(some := points(n, d, wide))
     boot = of_isoflop(some, fitted, 200)
     assert all(minimum.loss > 0 for one in boot.fits for minimum in one.minima)
     assert boot.interval(lambda one: one.optimum(1e19).loss).used > 0

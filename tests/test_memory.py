@@ -13,11 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from test_local import Toy
 
 from slam_core import scratch
+from slam_core.devices import GIVEN
 from slam_core.errors import UsageError
 from slam_core.journal import Journal
+from slam_core.run import execute
 from slam_core.spec import RunSpec
 from sweeps import local, memory
 from sweeps.launch import launch
@@ -217,6 +220,19 @@ def test_wrong_numbers_are_refused(gpu: Callable[[float], None]) -> None:
     ):
         with pytest.raises(UsageError, match=said):
             Local(**wrong)
+
+
+def test_a_run_that_was_given_a_gpu_does_not_train_on_the_cpu(
+    gpu: Callable[[float], None], toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a torch without CUDA, or one that is too new for the driver."""
+    (slot,) = Local(per_gpu=1).slots()
+    monkeypatch.setenv(GIVEN, slot.environment[GIVEN])
+    monkeypatch.setattr("slam_core.run.pick_device", lambda: torch.device("cpu"))
+    with pytest.raises(UsageError, match=r"was given a GPU, and torch \S+ finds none: install"):
+        execute(toy.base, say=toy.said.append)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert GIVEN not in Local().slots()[0].environment
 
 
 def test_sharing_gpus_takes_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

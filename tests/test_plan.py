@@ -342,10 +342,10 @@ def test_a_run_that_cannot_be_planned_is_named(
         return capsys.readouterr().err
 
     said = refused("data.sources.0.unique", (None, 3))
-    assert "error: w, unique=3: corpus '" in said
+    assert "error: study w, 'unique=3': corpus '" in said
     assert "unique is 3 units, its first document alone has" in said
     said = refused("budget.amount", (90, 8), optim={"warmup": 0, "warmup_steps": 20})
-    assert "error: w, amount=8: optim.warmup_steps is 20" in said
+    assert "error: study w, 'amount=8': optim.warmup_steps is 20" in said
 
 
 def test_epochs_are_of_what_there_is_to_train_on(study: Grid, tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_hours_scale_with_the_budget_and_the_utilisation(gpu: str) -> None:
         (["--flops", "1e400"], 2, "--flops inf: a budget"),
         (["--law", "cuervo"], 2, "no published law 'cuervo'; there are cuervo-speech"),
         (["--law", "cuervo-speech-tSC"], 2, "no published law 'cuervo-speech-tSC'"),
+        (["--law", "repeated"], 2, "'repeated' is a form: python -m analysis fit --law repeated"),
         (["--unique", "0"], 2, ""),
         (["--unique", "nan"], 2, "nan"),
         (["--serve", "-1"], 2, "-1"),

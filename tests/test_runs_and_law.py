@@ -100,7 +100,7 @@ def test_two_conventions_are_never_mixed() -> None:
         same_convention("causal", "6nd")
     with pytest.raises(UsageError, match=r"'as given' .* fit again with --convention 6nd"):
         same_convention("as given", "6nd")
-    with pytest.raises(UsageError, match="with --params total"):
+    with pytest.raises(UsageError, match=r"with --params total, and of a file .*--column n=NAME"):
         same_convention("body", "total", "parameter")
     runs = replace(published.points("cuervo-endpoints"), flops="exact")
     with pytest.raises(UsageError, match="counts exact"):

@@ -19,6 +19,7 @@ from test_train import outcome, quiet, weights
 from analysis.records import from_results
 from slam_core import scratch
 from slam_core.__main__ import main
+from slam_core.dpo import Preferences
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.export import export
 from slam_core.journal import Journal
@@ -218,6 +219,25 @@ def test_what_is_not_compiled_as_asked_is_said(two_stages: RunSpec, slam_out: Pa
     execute(two_stages, limits=Limits(compile="launches"), say=said.append)
     (warned,) = [text for text in said if "--compile launches is passed over" in text]
     assert warned in notes(two_stages.id)
+
+
+def test_preferences_that_do_not_fit_are_split_and_not_compiled(
+    two_stages: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows are as long as a batch's longest pair: each length would be compiled anew."""
+    assert two_stages.parent is not None
+    execute(two_stages.parent, say=quiet)
+    loss = Preferences.loss
+
+    def short(self: Preferences, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > 4:
+            raise torch.cuda.OutOfMemoryError("no memory")
+        return loss(self, model, rows)
+
+    monkeypatch.setattr(Preferences, "loss", short)
+    monkeypatch.setattr(torch, "compile", None)
+    assert execute(two_stages, limits=Limits(compile="graphs"), say=quiet) == "done"
+    assert notes(two_stages.id)[-1].startswith("out of memory: micro-batches of")
 
 
 def test_a_run_whose_first_stage_diverged_has_diverged(

@@ -43,6 +43,7 @@ from slam_core.training.engines import Halved, halved
 from slam_core.training.limits import Limits, compiling
 from slam_core.training.objective import NextUnit
 from slam_core.training.prefetch import Prefetch
+from slam_core.training.steps import _emulates
 from slam_core.training.stops import stop_requests
 
 
@@ -522,24 +523,76 @@ def test_a_budget_in_seconds_that_is_over_in_one_step_is_said(
     assert heard[0].endswith("was over in one step, whose learning rate was 0")
 
 
+@pytest.mark.parametrize("backward", [False, True])
 def test_what_cannot_be_compiled_is_trained_as_it_is(
-    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+    backward: bool, tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(tiny_spec, say=quiet)
     eager, losses = outcome(tiny_spec.id)
     shutil.rmtree(slam_out)
 
     def without_compiler(function: Any, **options: Any) -> Any:
-        def compiled(*arguments: Any) -> Any:
+        def fail(*arguments: Any) -> Any:
             raise RuntimeError("no C++ compiler")
 
-        return compiled
+        def compiled(*arguments: Any) -> Any:
+            loss = function(*arguments)
+            loss.register_hook(fail)
+            return loss
+
+        return compiled if backward else fail
 
     monkeypatch.setattr(torch, "compile", without_compiler)
     execute(tiny_spec, limits=Limits(compile="kernels"), say=quiet)
     again, same = outcome(tiny_spec.id)
     assert (again.validation, same) == (eager.validation, losses)
     assert notes(tiny_spec.id) == ["not compiled: RuntimeError: no C++ compiler"]
+
+
+def test_every_shape_that_a_process_trains_is_compiled(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch has a limit, which is one shape here."""
+
+    def loss(self: NextUnit, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        return sum(p.square().sum() for p in model.parameters()) * len(rows)  # soon traced
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        compiled.append(graph)
+        return graph.forward
+
+    compiled: list[object] = []
+    given = torch.compile
+    monkeypatch.setattr(NextUnit, "loss", loss)
+    monkeypatch.setattr(torch, "compile", lambda f, **how: given(f, backend=backend, dynamic=False))
+    with torch._dynamo.config.patch(cache_size_limit=1):
+        for width in (16, 24):
+            spec = tiny_spec.but({"model.width": width, "budget.amount": 1})
+            execute(spec, limits=Limits(compile="kernels"), say=quiet)
+    assert len(compiled) == 2
+
+
+def test_nothing_is_compiled_where_bf16_is_emulated(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a T4: torch's compiler raises there, if only in the backward pass."""
+
+    def native(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_bf16_supported", native)
+        gpu, cpu = torch.device("cuda"), torch.device("cpu")
+        assert [_emulates(gpu, "bf16"), _emulates(gpu, "fp32"), _emulates(cpu, "bf16")] == [
+            True,
+            False,
+            False,
+        ]
+    monkeypatch.setattr("slam_core.training.steps._emulates", lambda *given: True)
+    monkeypatch.setattr(torch, "compile", None)
+    execute(tiny_spec, limits=Limits(compile="graphs"), say=quiet)
+    (said,) = notes(tiny_spec.id)
+    assert said.startswith("this GPU has no bf16 of its own")
 
 
 def stopped_at(spec: RunSpec, monkeypatch: pytest.MonkeyPatch, *steps: int) -> Path:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import struct
 import wave
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from slam_core.__main__ import main
 from slam_core.bits import deduplicate
@@ -99,6 +102,21 @@ def test_rare_speech_is_found(tokeniser: Tokeniser) -> None:
     assert speech[0] >= 1500 - 1
     assert speech[-1] <= 1500 + len(clip()) // FRAME
     assert len(speech) > 0.9 * len(clip()) // FRAME
+
+
+@pytest.mark.parametrize("less", [-1, 1])
+def test_an_encoder_that_gives_other_frames_than_it_says_is_refused(
+    tokeniser: Tokeniser, less: int
+) -> None:
+    class Other:
+        hop, width, encoder = FRAME, tokeniser.extractor.width, tokeniser.config.encoder
+
+        def __call__(self, waves: Sequence[Tensor]) -> list[Tensor]:
+            return [torch.zeros(len(wave) // FRAME - less, self.width) for wave in waves]
+
+    said = rf"whisper-embedded of .* gave {50 - less} frames for 32000 samples, not 50: make its"
+    with pytest.raises(SlamError, match=said):
+        replace(tokeniser, extractor=Other()).encode(np.full(2 * SECOND, 0.1, np.float32))
 
 
 def test_nothing_gives_nothing(tokeniser: Tokeniser) -> None:

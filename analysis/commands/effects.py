@@ -58,7 +58,8 @@ def effects(
     from analysis.plain import columns, show
 
     scores = (score,) if score else ()
-    asked = settings(source, None, column, where, corpus=corpus, scores=scores, arm=arm)
+    more = {"corpus": corpus, "scores": scores, "arm": arm, "loss_needed": not score}
+    asked = settings(source, None, column, where, **more)
     points = asked.points(results)
     if not points.family:
         raise UsageError(f"{points.name}: say what tells arms apart, a column, with --arm NAME")

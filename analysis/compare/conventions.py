@@ -11,7 +11,10 @@ def same_convention(ours: str, theirs: str, kind: Kind = "FLOP") -> str:
 
     `UsageError` where they differ, or where one is unknown: two conventions are never mixed.
     """
-    what, option = ("C", "--convention") if kind == "FLOP" else ("N", "--params")
+    what, option, files = "C", "--convention", ""
+    if kind == "parameter":
+        what, option = "N", "--params"
+        files = ", and of a file with the column that does (--column n=NAME)"
     if ours == theirs == "as given":
         raise UsageError(f"what {what} counts is said on neither side; fit again with {option}")
     names = []
@@ -26,6 +29,6 @@ def same_convention(ours: str, theirs: str, kind: Kind = "FLOP") -> str:
     if names[0] != names[1]:
         raise UsageError(
             f"{what} counts {names[0]} on one side and {names[1]} on the other; "
-            f"count ours alike: fit again with {option} {names[1]}"
+            f"count ours alike: fit again with {option} {names[1]}{files}"
         )
     return names[0]

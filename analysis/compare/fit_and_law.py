@@ -71,8 +71,8 @@ def compare(
 
     `UsageError` where C or N is not counted alike, naming the option that mends it.
     """
-    flops = same_convention(fits.points.flops, law.flops)
     params = same_convention(fits.points.params, law.params, "parameter")
+    flops = same_convention(fits.points.flops, law.flops)
     budgets = [float(c) for c in np.unique(fits.points.budget)]
     if len(budgets) > 12:  # not a design of few budgets: its ends and middle
         budgets = [budgets[0], budgets[len(budgets) // 2], budgets[-1]]

@@ -32,8 +32,8 @@ class Two:
 
 def compare(ref: Fits, new: Fits) -> Two:
     """Compare best losses; `UsageError` where N, C or the units of the loss differ."""
-    flops = convention_name(same_convention(new.points.flops, ref.points.flops))
     same_convention(new.points.params, ref.points.params, "parameter")
+    flops = convention_name(same_convention(new.points.flops, ref.points.flops))
     if ref.points.unit != new.points.unit:
         raise UsageError(
             f"losses in {ref.points.unit} and in {new.points.unit} do not compare; give both in one"

@@ -12,6 +12,7 @@ import numpy as np
 mpl.use("Agg")
 
 from matplotlib import ticker
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
@@ -149,7 +150,8 @@ def window(values: Sequence[float] | Floats, least: float = 3.0) -> tuple[float,
 
 
 def mark_beyond(ax: Axes, x: Floats, y: Floats) -> None:
-    """Arrow heads at the upper and lower edge where points lie outside the axis."""
+    """Arrow heads at the upper and lower edge where points lie outside the axis, and how many
+    below its label, where nothing else can be."""
     low, high = ax.get_ylim()
     beyond = int(((y > high) | (y < low)).sum())
     if not beyond:
@@ -157,7 +159,7 @@ def mark_beyond(ax: Axes, x: Floats, y: Floats) -> None:
     for at, marker, edge in ((y > high, 6, 0.99), (y < low, 7, 0.01)):
         style: Any = {"ls": "", "marker": marker, "ms": 4, "color": TEXT, "mew": 0}
         ax.plot(x[at], np.full(at.sum(), edge), transform=ax.get_xaxis_transform(), **style)
-    note(ax, f"{beyond} run{'s' * (beyond > 1)} beyond the axis", (0.98, 0.94), "right", "top")
+    ax.set_xlabel(f"{ax.get_xlabel()}\n({beyond} run{'s' * (beyond > 1)} beyond the axis)")
 
 
 def note(ax: Axes, words: str, at: tuple[float, float], ha: str = "left", va: str = "top") -> None:
@@ -206,6 +208,20 @@ def right_labels(
     for (x, _, label, colour), height in zip(ordered, heights, strict=True):
         ax.annotate(label, (x, height), color=colour, fontsize=7.5, **style)
     ax.annotate(title, (ordered[-1][0], heights[-1] + gap), fontsize=7, color=QUIET, **style)
+
+
+def legend(figure: Figure, handles: Sequence[Artist], most: int, **style: Any) -> None:
+    """The legend above a figure, in as many columns, up to `most`, as its page is wide enough for.
+    The rows that fewer columns take are added to its height."""
+    style |= {"handles": handles, "loc": "outside upper center"}
+    room, wanted = 0.95 * figure.bbox.width, figure.get_figheight()
+    for columns in range(min(most, len(handles)), 0, -1):
+        made = figure.legend(ncols=columns, **style)
+        rows = -(-len(handles) // columns) - -(-len(handles) // most)
+        figure.set_figheight(wanted + 0.155 * rows)
+        if columns == 1 or made.get_window_extent().width <= room:
+            return
+        made.remove()
 
 
 def baselines(ax: Axes, values: dict[str, float]) -> None:

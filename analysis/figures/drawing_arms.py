@@ -20,6 +20,7 @@ from analysis.figures.drawing import (
     QUIET,
     WIDTH,
     column,
+    legend,
     power,
     window,
 )
@@ -79,8 +80,7 @@ def arms(numbers: Numbers) -> Figure:
     seeds = max(arm["seeds"] for setting in settings for arm in setting["arms"])
     handles = [Line2D([], [], color=colour[name], label=labels[name]) for name in names]
     title = f"lines: means of {seeds} seeds, with their range; squares: means, 95 % t intervals"
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.2,
-                  title=title, title_fontsize=7.5)  # fmt: skip
+    legend(figure, handles, columns, columnspacing=1.2, title=title, title_fontsize=7.5)
     return figure
 
 
@@ -251,7 +251,7 @@ def dose(numbers: Numbers) -> Figure:
     if any(metric["items"] for metric in metrics):
         band = "two standard errors of the items around it"
         handles.append(Patch(color=QUIET, alpha=0.2, lw=0, label=band))
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend(figure, handles, 2)
     return figure
 
 

@@ -27,6 +27,7 @@ from analysis.figures.drawing import (
     column,
     flops_label,
     handle,
+    legend,
     log_ticks,
     loss_label,
     mark_beyond,
@@ -66,7 +67,7 @@ def frontier(numbers: Numbers) -> Figure:
         ax.axvline(last, color=QUIET, lw=0.7, ls=":")
         ax.set(xscale="log", yscale="log", ylabel=what)
         log_ticks(ax.yaxis, short)
-        log_ticks(ax.xaxis, power)
+        log_ticks(ax.xaxis, power, most=1.2)
         note(ax, "extrapolated", (0.99, 0.02), "right", "bottom")
     axes[0].set_ylabel(f"optimal size N* ({numbers['conventions']['params']})")
     figure.supxlabel(flops_label(numbers), fontsize=8.5)
@@ -79,8 +80,7 @@ def frontier(numbers: Numbers) -> Figure:
         note(axes[0], _left_out(numbers["law"], "\n"), (0.03, 0.98))
     diamonds = "diamonds: minima of approach 2; " * bool(numbers["minima"])
     words = f"{diamonds}bands, bars: 95 % intervals; dotted: beyond the budgets"
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, title=words,
-                  title_fontsize=7.5)  # fmt: skip
+    legend(figure, handles, 2, title=words, title_fontsize=7.5)
     return figure
 
 
@@ -102,21 +102,23 @@ def parametric(numbers: Numbers) -> Figure:
     sizes_axis(left, [d for curve in numbers["curves"] for d in curve["d"]])
     losses, residuals = column(runs, "loss"), column(runs, "residual_percent")
     left.set_ylim(*window([*losses, *(losses / (1 + residuals / 100))]))  # of the fit, too
-    mark_beyond(left, column(runs, "d"), column(runs, "loss"))
     left.set_xlabel("units trained on, D")
     left.set_ylabel(loss_label(numbers, "loss"))
+    mark_beyond(left, column(runs, "d"), column(runs, "loss"))
     right.axhline(0, color="black", lw=0.8)
     right.set_xscale("log")
     log_ticks(right.xaxis, power, most=1.2)
     right.set_ylim(*window(column(runs, "residual_percent")))
-    mark_beyond(right, column(runs, "c"), column(runs, "residual_percent"))
     right.set_xlabel(flops_label(numbers))
     right.set_ylabel("residual of the loss (%)")
+    mark_beyond(right, column(runs, "c"), column(runs, "residual_percent"))
     bar(figure, shade, right, size_label(numbers), short)
-    figure.suptitle(_formula(numbers["law"]), fontsize=8)
+    formula = _formula(numbers["law"])
     handles = [handle(marker, family) for family, marker in shapes.items() if family]
     if len(handles) > 1:
-        right.legend(handles=handles, loc="best", handletextpad=0.2)
+        legend(figure, handles, 4, title=formula, title_fontsize=8)
+    else:
+        figure.suptitle(formula, fontsize=8)
     return figure
 
 
@@ -161,7 +163,7 @@ def surface(numbers: Numbers) -> Figure:
         handles.insert(2, _theirs(numbers["published"], theirs))
     else:
         figure.supxlabel(_left_out(numbers["published"]), fontsize=7, color=TEXT)
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend(figure, handles, 2)
     style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
     words = loss_label(numbers, "contours: loss")
     ax.annotate(words, (1, 0.5), xytext=(32, 0), rotation=90, fontsize=8.5, **style)

@@ -22,6 +22,7 @@ from analysis.figures.drawing import (
     column,
     flops_label,
     handle,
+    legend,
     log_ticks,
     loss_label,
     mark_beyond,
@@ -91,7 +92,6 @@ def isoflop(numbers: Numbers) -> Figure:
     shown = {k: v for k, v in numbers["baselines"].items() if v < high + 0.2 * (high - low)}
     reach = [(v - 0.04 * (high - low), v + 0.06 * (high - low)) for v in shown.values()]
     ax.set_ylim(min([low, *(a for a, _ in reach)]), max([high, *(b for _, b in reach)]))
-    mark_beyond(ax, np.array(sizes), np.array(losses[: len(sizes)]))
     if not few:
         ends.clear()
     far = max(sizes)
@@ -101,6 +101,7 @@ def isoflop(numbers: Numbers) -> Figure:
     right_labels(ax, ends, flops_label(numbers, short=True) if few else "")
     ax.set_xlabel(size_label(numbers))
     ax.set_ylabel(loss_label(numbers, "validation loss"))
+    mark_beyond(ax, np.array(sizes), np.array(losses[: len(sizes)]))
     handles = []
     for family in filter(None, families):
         words = f"{family} shape" + (", not fitted" if family in other else "")
@@ -113,7 +114,7 @@ def isoflop(numbers: Numbers) -> Figure:
     if any(budget["minimum"] for budget in budgets):
         handles.append(Line2D([], [], marker="D", ls="-", color="black", mfc="white", ms=5, lw=1.1))
         handles[-1].set_label("minimum, 95 % interval")
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3))
+    legend(figure, handles, 3)
     return figure
 
 
@@ -193,5 +194,5 @@ def envelope(numbers: Numbers) -> Figure:
         ),
         Line2D([], [], color=GREEN, ls=SHORT, label="$L^*(C)$; $N^*(C)$ with 95 % band"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend(figure, handles, 2)
     return figure

@@ -21,6 +21,7 @@ from analysis.figures.drawing import (
     WIDTH,
     column,
     flops_label,
+    legend,
     log_ticks,
     loss_label,
     power,
@@ -61,7 +62,7 @@ def literature(numbers: Numbers) -> Figure:
     ]
     if any(metric["ours"] for metric in numbers["metrics"]):
         handles.append(Line2D([], [], ls="", marker="D", ms=3.5, color=GREEN, label="our runs"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, columnspacing=1.5)
+    legend(figure, handles, 3, columnspacing=1.5)
     return figure
 
 
@@ -112,7 +113,9 @@ def downstream(numbers: Numbers) -> Figure:
     known = bool(np.isfinite(error).all())
     if known:
         ax.errorbar(x, q, error, fmt="none", ecolor=BLUE, elinewidth=0.8, alpha=0.6)
-    ax.plot(x, q, "o", ms=3.5, color=BLUE, mew=0)
+    used = np.array([run["fitted"] for run in runs])
+    ax.plot(x[used], q[used], "o", ms=3.5, color=BLUE, mew=0)
+    ax.plot(x[~used], q[~used], "o", ms=3.5, color=BLUE, mfc="white", mew=0.7)
     shown = np.concatenate([q - np.nan_to_num(error), q + np.nan_to_num(error)])
     low, high = window(np.concatenate([shown, column(curve, "accuracy")]))
     for name in ("chance", "ceiling"):
@@ -140,9 +143,11 @@ def downstream(numbers: Numbers) -> Figure:
         Line2D([], [], color=BLUE, marker="o", ms=3.5, mew=0, lw=0.8 * known, label=words),
         Line2D([], [], color=ORANGE, label=f"{numbers['form']}, 95 % band"),
     ]
+    if not used.all():
+        handles[0].set_label(f"{words}; hollow: not best for its C, not fitted")
     if numbers["status"] != "ok":
         handles[1].set_label(f"{numbers['form']} ({numbers['status']})")
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend(figure, handles, 2)
     return figure
 
 
@@ -185,5 +190,5 @@ def effects(numbers: Numbers) -> Figure:
     ]  # fmt: skip
     if all(arm["detectable"] is None for arm in arms):
         handles.pop()
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    legend(figure, handles, 2)
     return figure

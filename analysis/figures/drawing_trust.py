@@ -21,6 +21,7 @@ from analysis.figures.drawing import (
     THEIRS,
     WIDTH,
     column,
+    legend,
     log_ticks,
     note,
     short,
@@ -120,7 +121,7 @@ def profile(numbers: Numbers) -> Figure:
     ]
     if all(None in constant["bootstrap"] for constant in constants):
         handles.pop()
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    legend(figure, handles, len(handles))
     return figure
 
 
@@ -172,7 +173,7 @@ def extrapolation(numbers: Numbers) -> Figure:
     if split["coverage"] is not None:
         words = f"{100 * split['coverage']:.0f} % within the 95 % band"
         note(right, words, (0.98, 0.02), "right", "bottom")
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    legend(figure, handles, 3)
     return figure
 
 

@@ -66,6 +66,7 @@ def downstream_numbers(
     if chance is None:
         chance = params.get("chance", 1 - params["eps"] if "eps" in params else None)
     error = None if items is None else downstream.standard_error(q, items).tolist()
+    used = records(x, q) if fitted.setting.best else np.ones(len(q), dtype=bool)
     return {
         "conventions": {
             "params": points.params,
@@ -81,6 +82,7 @@ def downstream_numbers(
         "message": fitted.message,
         "runs": [
             {"x": a, "accuracy": b, "error": None if error is None else error[i], "n": n}
+            | {"fitted": bool(used[i])}
             for i, (a, b, n) in enumerate(
                 zip(x.tolist(), q.tolist(), points.n[had].tolist(), strict=True)
             )

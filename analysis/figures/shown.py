@@ -43,8 +43,8 @@ def apart(fits: Fits, law: PublishedLaw) -> str | None:
     """Why a published law does not go into the figures of these fits; None where it counts C and N
     as they do."""
     try:
-        same_convention(fits.points.flops, law.flops)
         same_convention(fits.points.params, law.params, "parameter")
+        same_convention(fits.points.flops, law.flops)
     except UsageError as error:
         return str(error)
     return None

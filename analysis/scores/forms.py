@@ -88,7 +88,7 @@ class _Smooth:
 
     names: ClassVar[tuple[str, ...]]
     lower: ClassVar[Floats]
-    upper: ClassVar[Floats]
+    upper: Floats
     grid: ClassVar[Floats]  # (..., p - 2) values of the other constants
 
     def __init__(self, x: Floats, fixed: Floats):
@@ -176,8 +176,12 @@ class Exponential(_Smooth):
 
     names = ("eps", "k", "gamma")
     lower = np.array([0.0, 0.0, 0.01])
-    upper = np.array([1.0, np.inf, 50.0])
     grid = np.geomspace(0.02, 25, 30)[:, None]
+
+    def __init__(self, x: Floats, fixed: Floats):
+        # Of losses that are nearly one, k of a larger gamma is no 64-bit number.
+        self.upper = np.array([1.0, np.inf, min(50.0, 700 * x.std() / x.mean())])
+        super().__init__(x, fixed)
 
     def formula(self, theta: Complex) -> Complex:
         c, h, g = (theta[:, i : i + 1] for i in range(3))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.laws import Floats, Ints
-from analysis.solve.solver import Model, State
+from analysis.solve.solver import Model, ReducedState, State
 
 
 @dataclass(frozen=True)
@@ -64,32 +64,7 @@ class Cut:
         return np.asarray(self.base[k] + (phi[:, None] @ self.matrix[k])[:, 0])
 
     def at(self, phi: Floats) -> State:
-        return CutState(self.model.at(self.full(phi)), self.matrix[_number(phi)])
-
-
-@dataclass(frozen=True)
-class CutState:
-    """The model at theta, and what its derivatives are in the unknowns of the cut."""
-
-    inner: State
-    matrix: Floats
-
-    @property
-    def value(self) -> Floats:
-        return self.inner.value
-
-    def slopes(self) -> Floats:
-        return np.asarray(self.matrix @ self.inner.slopes())
-
-    def gradient(self, pull: Floats) -> Floats:
-        return np.asarray((self.matrix @ self.inner.gradient(pull)[:, :, None])[:, :, 0])
-
-    def lengths(self, weights: Floats) -> Floats:
-        return np.sqrt((self.slopes() ** 2 @ weights[:, :, None])[:, :, 0])
-
-    def hessian(self, inside: Floats, pull: Floats) -> Floats:
-        hessian = self.inner.hessian(inside, pull)
-        return np.asarray(self.matrix @ hessian @ self.matrix.transpose(0, 2, 1))
+        return ReducedState(self.model.at(self.full(phi)), self.matrix[_number(phi)])
 
 
 def _number(phi: Floats) -> Ints:

@@ -200,12 +200,15 @@ class Reduced:
         """theta of phi, (..., q) to (..., p)."""
         return np.asarray(self.base + phi @ self.matrix)
 
-    def at(self, phi: Floats) -> _ReducedState:
-        return _ReducedState(self.model.at(self.full(phi)), self.matrix)
+    def at(self, phi: Floats) -> ReducedState:
+        return ReducedState(self.model.at(self.full(phi)), self.matrix)
 
 
 @dataclass(frozen=True)
-class _ReducedState:
+class ReducedState:
+    """A model at theta, and its derivatives in fewer unknowns: `matrix` (q, p), or one for each
+    problem."""
+
     inner: State
     matrix: Floats
 
@@ -217,13 +220,14 @@ class _ReducedState:
         return np.asarray(self.matrix @ self.inner.slopes())
 
     def gradient(self, pull: Floats) -> Floats:
-        return np.asarray(self.inner.gradient(pull) @ self.matrix.T)
+        return np.asarray((self.matrix @ self.inner.gradient(pull)[:, :, None])[:, :, 0])
 
     def lengths(self, weights: Floats) -> Floats:
         return np.asarray(np.sqrt(np.einsum("kpn,kn->kp", self.slopes() ** 2, weights)))
 
     def hessian(self, inside: Floats, pull: Floats) -> Floats:
-        return np.asarray(self.matrix @ self.inner.hessian(inside, pull) @ self.matrix.T)
+        hessian = self.inner.hessian(inside, pull)
+        return np.asarray(self.matrix @ hessian @ self.matrix.swapaxes(-1, -2))
 
 
 def descend(

@@ -103,8 +103,8 @@ def info(
     print(f"tokeniser {card['tokeniser']}{hertz}, {card['inventory']} units")
     print(table)
     if card["ngrams"]:
-        nats = f"nats per {counted_in(card['rate'])}"
-        print(f"n-grams: {nats}, {card['ngrams']['smoothing']}; the last is the best order")
+        nats, best = f"nats per {counted_in(card['rate'])}", card["ngrams"]["best"]
+        print(f"n-grams: {nats}, {card['ngrams']['smoothing']}; the best order is {best}")
     for pairs, row in card["pairs"].items():
         accuracy = ((card["ngrams"] or {}).get("pair_accuracy") or {}).get(pairs, {})
         judged = ", ".join(f"{n}-gram {share:.3f}" for n, share in accuracy.items())
@@ -118,7 +118,9 @@ def _losses(card: dict[str, Any], split: str) -> list[str]:
     ngrams = card["ngrams"]
     if not ngrams:
         return []
-    orders = {"unigram": 1, "bigram": 2, f"{ngrams['best']}-gram": ngrams["best"]}
+    orders = {"unigram": 1, "bigram": 2}
+    if ngrams["best"] > 2:
+        orders[f"{ngrams['best']}-gram"] = ngrams["best"]
     if split == "header":
         return list(orders)
     losses = ngrams["nats_per_unit"].get(split, {})

@@ -261,7 +261,8 @@ def own_settings(family_name: str, shape: Shape) -> Settings:
 def shape_of(family_name: str, size: str, vocab: int, tied: bool) -> Shape:
     """The shape that `size` names: a published one, or a free size such as `85m` or `0.18m`.
 
-    A free size is the total number of parameters aimed at, with `vocab` embeddings.
+    A free size is the total number of parameters aimed at, with `vocab` embeddings; `UsageError`
+    where the nearest shape has more than twice as many, or less than half.
     """
     known = family(family_name).named
     if size in known:
@@ -273,7 +274,15 @@ def shape_of(family_name: str, size: str, vocab: int, tied: bool) -> Shape:
             f"model.size: '{size}' is no size of {family_name}; named sizes: {names}; "
             "or a number of parameters such as 180k, 85m or 1.3b"
         )
-    return nearest_shape(family_name, float(match[1]) * _SCALE[match[2]], vocab, tied)
+    asked = float(match[1]) * _SCALE[match[2]]
+    shape = nearest_shape(family_name, asked, vocab, tied)
+    total = family(family_name).params(shape, vocab, tied).total
+    if not asked / 2 <= total <= asked * 2:
+        raise UsageError(
+            f"model.size: of {vocab} ids the {family_name} nearest to '{size}' has {total:,} "
+            "parameters; ask for about so many, or give model.layers and model.width instead"
+        )
+    return shape
 
 
 @lru_cache(maxsize=4096)

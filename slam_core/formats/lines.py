@@ -76,7 +76,10 @@ def json_files(source: Path) -> list[Path]:
         listed = (p for p in source.iterdir() if not p.name.startswith("."))
         files = sorted(p for p in listed if p.name.endswith((".jsonl", ".jsonl.gz")))
     if not files or not files[0].is_file():
-        raise UsageError(f"{source} is no .jsonl file and no folder with some: nothing to import")
+        raise UsageError(
+            f"{source} is no .jsonl file and no folder with some: nothing to import (of .txt "
+            "`corpus build` makes speech, and `corpus texts` tokens)"
+        )
     return files
 
 

@@ -87,7 +87,7 @@ def check(zero: int, optim: Optim, rows: int, processes: int, precision: str = "
         )
     if zero and optim.average:
         raise UsageError(
-            f"--zero {zero} shards the weights, of which optim.average keeps whole ones; train without "
+            f"--zero {zero} shards the weights, and optim.average keeps whole ones; train without "
             "--zero, or without optim.average"
         )
     if zero and importlib.util.find_spec("deepspeed") is None:

@@ -43,6 +43,9 @@ class Recorded:
                 engine.step()
         except RuntimeError:
             torch.cuda.set_stream(stream)  # where torch has stumbled over its own end
+            # There torch 2.11's generator believes to be recorded still, and gives no numbers.
+            generator = torch.cuda.default_generators[rows.device.index]
+            generator.graphsafe_set_state(generator.clone_state())
             engine.optimiser.zero_grad()
             for group, rate in zip(groups, rates, strict=True):
                 group.update(capturable=False, lr=rate)

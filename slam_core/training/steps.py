@@ -53,7 +53,11 @@ class Steps:
         self._records = graphs and world.size == 1 and recordable(spec)
         self._unrecorded = 0
         self._recorded: Recorded | None = None
-        if self.limits.compile in ("kernels", "graphs") and world.size == 1 and spec.dpo is None:
+        self._works = False  # the loss as it is compiled now
+        self._emulates = _emulates(self.device, spec.precision)
+        compiles = self.limits.compile in ("kernels", "graphs") and not self._emulates
+        self._compiles = compiles and world.size == 1 and spec.dpo is None
+        if self._compiles:
             self._loss = self._compiled()
 
     @cached_property
@@ -63,7 +67,12 @@ class Steps:
         return engine_of(zero, self.model, optim, self.world, self._micros, precision)
 
     def begin(self) -> None:
-        """Say so where micro-batches are smaller than the limits allow."""
+        """Say so where micro-batches are smaller than the limits allow, or bf16 is emulated."""
+        if self._emulates:
+            self.note(
+                "this GPU has no bf16 of its own: steps are slow, and none is compiled; "
+                "precision=fp32 suits it better"
+            )
         if self._fit != self._asked.model_copy(update={"available": self._fit.available}):
             self.note(f"{self._micro()}: no more fitted this device before")
 
@@ -106,10 +115,11 @@ class Steps:
             self.loss_sum += loss
 
     def _fits(self, rows: torch.Tensor, terms: int) -> bool:
-        """The passes of a step; False, and nothing done, if the GPU has too little memory for one
-        of its micro-batches: from now on they take less. Several processes would have to agree:
-        there, it is the next start that takes less."""
+        """The passes of a step; False, and nothing done, if they cannot be compiled, which from now
+        on they are not, or if the GPU has too little memory for a micro-batch: from now on these
+        take less. Several processes would have to agree: there, it is the next start that does."""
         before = self.objective.sums.clone()
+        smaller: Fit | None = None
         try:
             self._passes(rows, terms)
         except torch.cuda.OutOfMemoryError:
@@ -119,47 +129,41 @@ class Steps:
                 remember(smaller)
             if self.world.size > 1 or not smaller:
                 raise
+        except (RuntimeError, OSError) as error:
+            if self._works or not self._compiles:
+                raise  # this is about the run, not about compiling
+            self.note(f"not compiled: {_why(error)}")
         else:
+            self._works = True
             return True
         # Outside of the handler, whose exception holds on to the tensors of the pass.
         self.objective.sums.copy_(before)
         self.engine.optimiser.zero_grad()
         torch.cuda.empty_cache()
+        if smaller is None:
+            self._compiles, self._loss = False, self.objective.loss
+            return False
         if smaller.checkpoint_activations and not self._fit.checkpoint_activations:
             # Of the copies, where passes have copies of the weights.
             checkpoint_activations(getattr(self.engine.model, "module", self.model))
         self._fit = smaller
         self._micros = self._micro_batches()
-        if self.limits.compile == "graphs":
+        if self._compiles:
             self._loss = self._compiled()
         self.note(f"out of memory: {self._micro()} from here")
         return False
 
     def _compiled(self) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
-        """The loss, compiled at its first call; as it is, and saying so, if that fails."""
+        """The loss, compiled at its first call, and its gradients at theirs."""
         # Passes alone as graphs, where the whole step cannot be one: their gradients lie where the
         # next replay writes, so not with several micro-batches.
         passes = self.limits.compile == "graphs" and not self._records and self._micros == 1
         mode = "reduce-overhead" if passes and self.device.type == "cuda" else "default"
-        compiled = torch.compile(self.objective.loss, mode=mode, dynamic=False)
-        works = False
-
-        def loss(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-            nonlocal works
-            try:
-                value: torch.Tensor = compiled(model, rows)
-                works = True
-                return value
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except (RuntimeError, OSError) as error:
-                if works:
-                    raise  # this is about the run, not about compiling
-                self.note(f"not compiled: {_why(error)}")
-                self._loss = self.objective.loss
-                return self._loss(model, rows)
-
-        return loss
+        # After eight shapes, those of earlier runs of the process among them, torch would take the
+        # others as they are, and not say so here.
+        torch._dynamo.config.cache_size_limit = 256
+        self._works = False
+        return torch.compile(self.objective.loss, mode=mode, dynamic=False)
 
     def _limited(self) -> Fit:
         """The micro-batch that the limits ask for."""
@@ -197,6 +201,13 @@ class Steps:
         """
         rows, size = self.stream.rows, self.world.size
         return min(math.ceil(math.ceil(rows / size) / self._fit.rows), rows // size)
+
+
+def _emulates(device: torch.device, precision: str) -> bool:
+    """Whether a GPU computes a run's bf16 by way of fp32, as those before Ampere do. torch's
+    compiler refuses them, some only when it gets to the backward pass."""
+    native = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision != "fp32" and not native
 
 
 def _why(error: Exception) -> str:
