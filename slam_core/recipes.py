@@ -26,6 +26,9 @@ DEMO_WSD = DEMO.but(
 )
 DEMO_WSD_SLOW = DEMO_WSD.but({"optim.decay": 0.4})
 
+# A constant rate, of which runs of all budgets are points, each with its weights averaged.
+DEMO_AVERAGE = DEMO_WSD.but({"optim.schedule": "constant", "optim.lr": 5e-3, "optim.average": 0.2})
+
 # The same on three times the data, for budgets many times the demo's.
 TALES_FULL = DEMO.but({"data.sources.0.corpus": "tales-full"})
 
@@ -62,6 +65,7 @@ def _cuervo(size: str, params: int, sequences: int) -> RunSpec:
 RECIPES: dict[str, RunSpec] = {
     "demo": DEMO,
     "demo-wsd": DEMO_WSD,
+    "demo-average": DEMO_AVERAGE,
     "tiny": TINY,
     "cuervo-20m": _cuervo("cuervo-20m", 20_710_912, 64),
     "cuervo-85m": _cuervo("cuervo-85m", 85_339_392, 128),
