@@ -6,7 +6,8 @@
     python tests/bench/sweep.py trunk      the 40 runs of demo-trunk, by WSD: the same for both,
                                            and the suite trains steps that runs share once
     python tests/bench/sweep.py cost       5 budgets x 6 sizes: cosine runs from scratch through
-                                           Trainer, against a trunk a size with cool-downs
+                                           Trainer, against a trunk a size with cool-downs, and
+                                           one with averaged weights in their place
 
 Trainer has the same models, batches, optimiser, schedule and clipping, and its default threads, all
 runs in one process; it is not asked to log, save or resume. The suite is launched as a
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 from table import store
 
-from slam_core.recipes import DEMO, DEMO_WSD
+from slam_core.recipes import DEMO, DEMO_AVERAGE, DEMO_WSD
 from slam_core.results import Result, read
 from slam_core.spec import RunSpec, resolve
 from sweeps.grid import IsoFlop, Study, Together, Trunk
@@ -41,6 +42,7 @@ BUDGETS = (1e11, 1.6e11, 2.5e11, 4e11, 6.3e11)
 SIZES = ("26k", "40k", "60k", "73k", "98k", "130k")
 COSINE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
 COOLED = COSINE.model_copy(update={"value": 7e-3})
+AVERAGED = COSINE.model_copy(update={"value": 5e-3})
 
 
 def in_bf16(part: Study) -> Study:
@@ -74,6 +76,15 @@ SIDES: dict[str, dict[str, Study]] = {
             sizes=SIZES,
             families=("qwen2",),
             scaled=(COOLED,),
+        ),
+        "suite, averages": Trunk(
+            name="cost-average",
+            base=DEMO_AVERAGE,
+            budgets=BUDGETS,
+            unit="flops",
+            sizes=SIZES,
+            families=("qwen2",),
+            scaled=(AVERAGED,),
         ),
     },
 }
