@@ -54,6 +54,7 @@ SCHEDULES: dict[str, Callable[[Optim, float, float], float]] = {
     "constant": lambda o, p, warmup: 1.0,
 }
 COOLED = ("wsd", "wsd_sqrt")  # the peak, then a cool-down over `decay` of the budget
+ENDLESS = ("constant", "inverse_sqrt")  # the same steps whatever the budget
 
 
 def rate(optim: Optim, progress: float, total: int | None = None) -> float:
@@ -69,6 +70,8 @@ def rate(optim: Optim, progress: float, total: int | None = None) -> float:
         step = round(progress * total)
         if step < optim.warmup_steps:
             return optim.lr * step / optim.warmup_steps
+        if optim.schedule in ENDLESS:  # of steps, not of shares, whose rounding `total` decides
+            return optim.lr * SCHEDULES[optim.schedule](optim, step, optim.warmup_steps)
         warmup = optim.warmup_steps / total
     elif progress < warmup:
         return optim.lr * progress / warmup
@@ -84,13 +87,14 @@ def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
             group["lr"].fill_(value)
 
 
-def plateau(optim: Optim, total: int) -> int:
-    """Steps of `total` up to the last whose rate is the peak and that a longer run takes alike: up
-    to the cool-down of WSD, all of a constant schedule, none of another."""
-    if optim.schedule not in (*COOLED, "constant"):
+def alike(optim: Optim, total: int) -> int:
+    """How many first steps of `total` a longer run takes alike: up to the cool-down of WSD, all of
+    a schedule without an end, none of another. The warm-up is in steps."""
+    if optim.schedule in ENDLESS:
+        return total
+    if optim.schedule not in COOLED:
         return 0
-    end = 1 - optim.decay if optim.schedule in COOLED else 1.0
-    step = min(total, math.ceil(end * total) + 1)
+    step = min(total, math.ceil((1 - optim.decay) * total) + 1)
     while SCHEDULES[optim.schedule](optim, step / total, 0.0) < 1:
         step -= 1
     return step

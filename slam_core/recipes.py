@@ -26,8 +26,12 @@ DEMO_WSD = DEMO.but(
 )
 DEMO_WSD_SLOW = DEMO_WSD.but({"optim.decay": 0.4})
 
-# A constant rate, of which runs of all budgets are points, each with its weights averaged.
-DEMO_AVERAGE = DEMO_WSD.but({"optim.schedule": "constant", "optim.lr": 5e-3, "optim.average": 0.2})
+# Rates that fall with the root of the step, and weights averaged, so that runs of all budgets are
+# points of one run; and the same at a constant rate.
+DEMO_AVERAGE = DEMO_WSD.but(
+    {"optim.schedule": "inverse_sqrt", "optim.lr": 1.75e-2, "optim.average": 0.2}
+)
+DEMO_AVERAGE_CONSTANT = DEMO_AVERAGE.but({"optim.schedule": "constant", "optim.lr": 5e-3})
 
 # The same on three times the data, for budgets many times the demo's.
 TALES_FULL = DEMO.but({"data.sources.0.corpus": "tales-full"})

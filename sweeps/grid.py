@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slam_core.errors import UsageError
-from slam_core.optim import COOLED
+from slam_core.optim import COOLED, ENDLESS
 from slam_core.spec import RunSpec
 from sweeps.priors import Around
 from sweeps.rules import Rule, Scaled
@@ -113,12 +113,12 @@ class Trunk(_Value):
     @model_validator(mode="after")
     def _shareable(self) -> Self:
         optim = self.base.optim
-        averaged = optim.schedule == "constant" and optim.average
+        averaged = optim.schedule in ENDLESS and optim.average
         if not (optim.schedule in COOLED or averaged) or optim.warmup_steps is None:
             raise ValueError(
-                f"a trunk needs a base with optim.schedule {' or '.join(COOLED)}, or constant with "
-                "an optim.average, and with optim.warmup_steps and optim.warmup 0, so that its "
-                "budgets differ in their cool-downs alone"
+                f"a trunk needs a base with optim.schedule {' or '.join(COOLED)}, or with an "
+                f"optim.average and {' or '.join(ENDLESS)}, and with optim.warmup_steps and "
+                "optim.warmup 0, so that its budgets differ in their cool-downs alone"
             )
         laws = [rule for rule in self.scaled if isinstance(rule, Scaled)]
         if hung := [law.field for law in laws if law.by == "budget.amount"]:

@@ -1,6 +1,13 @@
 """The declared studies, by name. Data: imports and one literal (a test insists)."""
 
-from slam_core.recipes import DEMO, DEMO_AVERAGE, DEMO_WSD, DEMO_WSD_SLOW, TALES_FULL
+from slam_core.recipes import (
+    DEMO,
+    DEMO_AVERAGE,
+    DEMO_AVERAGE_CONSTANT,
+    DEMO_WSD,
+    DEMO_WSD_SLOW,
+    TALES_FULL,
+)
 from sweeps.grid import Grid, IsoFlop, Study, Together, Trunk
 from sweeps.priors import Around
 from sweeps.rules import Scaled
@@ -61,11 +68,20 @@ STUDIES: dict[str, Study] = {
         families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=7e-3, by="model.width", at=64, power=-0.5),),
     ),
-    # The same without cool-downs: a run of a size passes all budgets at a constant rate, and is its
-    # average at each.
+    # The same without cool-downs: a run of a size passes all budgets, and is its average at each;
+    # with rates that fall as it goes, and at a constant one.
     "demo-average": Trunk(
         name="demo-average",
         base=DEMO_AVERAGE,
+        budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+        unit="flops",
+        sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
+        families=("qwen2",),
+        scaled=(Scaled(field="optim.lr", value=1.75e-2, by="model.width", at=64, power=-0.5),),
+    ),
+    "demo-average-constant": Trunk(
+        name="demo-average-constant",
+        base=DEMO_AVERAGE_CONSTANT,
         budgets=(2.5e11, 5e11, 9e11, 1.6e12),
         unit="flops",
         sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),

@@ -24,7 +24,7 @@ from test_train import StopAt
 from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.journal import Journal
-from slam_core.optim import COOLED, plateau, rate
+from slam_core.optim import COOLED, ENDLESS, alike, rate
 from slam_core.results import Result, Spent, fold
 from slam_core.run import execute
 from slam_core.spec import Optim, RunSpec
@@ -104,7 +104,7 @@ def test_two_budgets_have_one_rate_until_the_first_cools_down(
         Optim(schedule=kind, lr=lr, warmup=0.0, warmup_steps=warmup, decay=decay, floor=0.0)
         for kind, decay in zip(schedules, decays, strict=True)
     )
-    ends = [plateau(optim, total) for optim, total in zip((one, other), totals, strict=True)]
+    ends = [alike(optim, total) for optim, total in zip((one, other), totals, strict=True)]
     shared = min(ends)
     assert shared >= warmup
     some = {1, warmup, warmup + 1, shared - 1, shared, *(draw.randint(1, shared) for _ in range(9))}
@@ -119,6 +119,16 @@ def test_two_budgets_have_one_rate_until_the_first_cools_down(
         assert rate(optim, (end + 1) / total, total) < lr
 
 
+def test_schedules_without_an_end_have_one_rate_whatever_the_budget() -> None:
+    for schedule in ENDLESS:
+        optim = Optim(schedule=schedule, lr=0.3, warmup=0.0, warmup_steps=7)
+        for step in range(1, 4000):
+            short, long = (rate(optim, step / total, total) for total in (4000, 9999))
+            assert short == long
+        assert alike(optim, 4000) == 4000
+    assert short == pytest.approx(0.3 * (7 / 3999) ** 0.5)
+
+
 def test_what_shares_a_prefix(trunk: RunSpec) -> None:
     name = prefix.prefix_id(trunk)
     assert name is not None
@@ -130,7 +140,10 @@ def test_what_shares_a_prefix(trunk: RunSpec) -> None:
     assert prefix.branch_step(trunk.but(ends)) == 50
     constant = trunk.but({"optim.schedule": "constant"})
     assert (prefix.prefix_id(constant), prefix.branch_step(constant)) == (name, 40)
-    for change in ({"seed": 1}, {"optim.lr": 1e-3}, {"optim.warmup_steps": 6}):
+    inverse = {"optim.schedule": "inverse_sqrt"}
+    assert prefix.branch_step(trunk.but(inverse)) == 40
+    averaged = {"optim.average": 0.2}
+    for change in ({"seed": 1}, {"optim.lr": 1e-3}, {"optim.warmup_steps": 6}, inverse, averaged):
         assert prefix.prefix_id(trunk.but(change)) not in (name, None)
     for alone in (
         {"optim.schedule": "cosine"},
@@ -200,10 +213,10 @@ def test_averages_take_no_steps_of_their_own(
 ) -> None:
     """Bit for bit what they are alone, stopped and saved anywhere; each longer run goes on from the
     end of the one before."""
-    constant = trunk.but({"optim.schedule": "constant", "optim.average": 0.5})
+    root = trunk.but({"optim.schedule": "inverse_sqrt", "optim.average": 0.5})
     monkeypatch.setattr("slam_core.train.Prefetch", StopAt)
     for amount, before, stops in ((40, None, (7, 38)), (60, 40, (41, 58)), (61, 60, ())):
-        spec = steps(constant, amount)
+        spec = steps(root, amount)
         reference = alone(spec, tmp_path / f"alone{amount}", monkeypatch)
         for stop in stops:
             monkeypatch.setattr(StopAt, "at", stop)
@@ -213,9 +226,9 @@ def test_averages_take_no_steps_of_their_own(
         execute(spec, limits=Limits(save_every=0.0), say=quiet)
         same(spec, reference)
         assert result(spec).spent.reused_tokens == (before and before * 64)
-    plain = steps(constant, 60).but({"optim.average": None})
+    plain = steps(root, 60).but({"optim.average": None})
     execute(plain, say=quiet)
-    averaged = steps(constant, 60).id
+    averaged = steps(root, 60).id
     ends = tensors(averaged, "model")
     last = tensors(plain.id, "model")
     assert all(not torch.equal(ends[name], value) for name, value in last.items())

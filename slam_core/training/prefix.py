@@ -1,8 +1,8 @@
 """What runs of different budgets have in common, trained once.
 
-Runs of a WSD or constant schedule whose warm-up is in steps, and which differ in nothing but
-budget and cool-down, take the same steps, bit for bit, until the first of them cools down. Such a
-run leaves its state where its cool-down begins, and one that is to begin starts from the furthest
+Runs of a WSD, constant or inverse-root schedule whose warm-up is in steps, and which differ in
+nothing but budget and cool-down, take the same steps, bit for bit, until the first of them cools
+down, or ends. Such a run leaves its state there, and one that is to begin starts from the furthest
 state that it would have come through itself:
 
     $SLAM_OUT/prefixes/<prefix id>/step-<step>/    a checkpoint, and origin.json
@@ -26,7 +26,7 @@ from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.files import sha256_of, write_file
 from slam_core.journal import Journal
-from slam_core.optim import plateau
+from slam_core.optim import alike
 from slam_core.recall import remembered
 from slam_core.results import Curve, curve_of
 from slam_core.spec import RunSpec
@@ -53,21 +53,23 @@ def branch_step(spec: RunSpec) -> int:
     """How many first steps of a run are those of every longer run too; 0 if none are."""
     shared = spec.optim.warmup_steps is not None and spec.dpo is None
     total = spec.steps if shared else None
-    return plateau(spec.optim, total) if total is not None else 0
+    return alike(spec.optim, total) if total is not None else 0
 
 
 @remembered
 def prefix_id(spec: RunSpec) -> str | None:
     """One name for all runs that share their first steps; None if the run shares none.
 
-    The canonical form without budget, schedule and cool-down, hashed as an id is.
+    The canonical form without budget and cool-down, hashed as an id is.
     """
     if not branch_step(spec):
         return None
     tree = json.loads(spec.canonical())
     del tree["budget"]
-    for decides_the_end in ("schedule", "decay", "floor"):
+    for decides_the_end in ("decay", "floor"):
         del tree["optim"][decides_the_end]
+    if spec.optim.schedule != "inverse_sqrt":  # the others are at the peak until they cool down
+        del tree["optim"]["schedule"]
     said = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 

@@ -42,7 +42,7 @@ BUDGETS = (1e11, 1.6e11, 2.5e11, 4e11, 6.3e11)
 SIZES = ("26k", "40k", "60k", "73k", "98k", "130k")
 COSINE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
 COOLED = COSINE.model_copy(update={"value": 7e-3})
-AVERAGED = COSINE.model_copy(update={"value": 5e-3})
+AVERAGED = COSINE.model_copy(update={"value": 1.75e-2})
 
 
 def in_bf16(part: Study) -> Study:

@@ -1,15 +1,16 @@
 """What trunks with cool-downs (WSD), or with averaged weights in place of them, change against
 full-cosine runs: losses, and fitted exponents.
 
-    python -m sweeps launch demo-seeds --on local      and demo-trunk, demo-trunk-slow, demo-average
+    python -m sweeps launch demo-seeds --on local      and demo-trunk, demo-trunk-slow,
+                                                       demo-average, demo-average-constant
     python tests/bench/trunk_bias.py [--results results]
 
 The 20 points of the demo's IsoFLOP grid are read as the cosine runs of three seeds (`demo-seeds`)
 and as those of the trunks (seed 0), cooled down over a fifth (`demo-trunk`) and two fifths
-(`demo-trunk-slow`) of each budget, or averaged (`demo-average`). Losses differ in pairs of the same
-size, budget and seed; a regression says how the difference goes with size and data. Each set of 20
-is fitted alone by approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far
-apart exponents lie by noise alone.
+(`demo-trunk-slow`) of each budget, or averaged. Losses differ in pairs of the same size, budget and
+seed; a regression says how the difference goes with size and data. Each set of 20 is fitted alone
+by approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far apart exponents
+lie by noise alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from analysis.estimate import Options, estimate
 from analysis.points import Points
 from analysis.records import from_results
 
-TRUNKS = ("demo-trunk", "demo-trunk-slow", "demo-average")
+TRUNKS = ("demo-trunk", "demo-trunk-slow", "demo-average", "demo-average-constant")
 NUMBERS = {
     "a": lambda fit: fit.a,
     "log10 N* at 5e12": lambda fit: math.log10(fit.optimum(5e12).n),
