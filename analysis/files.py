@@ -303,7 +303,7 @@ def _data_and_cost(
             )
         return d, c, six, ["no column of tokens: D = C/(6N)"]
     if c is None and wanted in (None, six):
-        return d, 6 * n * d, six, ["no column of FLOPs: C = 6ND"]
+        return d, 6 * n * d, six, [f"no column of FLOPs: C = {said}"]
     if c is None:
         shape = f", or {', '.join(NEEDS[wanted])} to count by" if wanted in NEEDS else ""
         raise UsageError(

@@ -24,7 +24,7 @@ from slam_core.errors import SlamError
 
 _BENT = 2.0  # standard errors of its curvature, for a parabola to have a minimum
 _SPREAD = 0.1  # of C within a budget: rounding to steps is less, points of curves are more
-_FAR = 10.0  # quartile ranges, or hundredths of the median, above it: a failure, not a curve
+_FAR = 10.0  # quartile ranges, or hundredths of the median, above the others: a failure
 _FREE = 8  # degrees of freedom below which the noise is hardly known
 SIZES = 4  # the least for a budget: three determine a parabola without any check
 
@@ -310,8 +310,14 @@ def _akima_minima(x: list[float], y: list[float]) -> Iterator[tuple[float, float
 def _diverged(n: Floats, loss: Floats) -> str | None:
     """Which run ended so far above the others that a parabola, fitted by least squares, would be
     about it alone."""
+    if len(loss) < SIZES:
+        return None
     worst, (low, middle, high) = int(loss.argmax()), np.percentile(loss, [25, 50, 75])
-    if len(loss) < SIZES or loss[worst] <= middle + _FAR * max(high - low, 0.01 * middle):
+    # A size far from the best has a high loss as well, but one that the other sizes foretell.
+    _, design = _design(n)
+    others = np.arange(len(n)) != worst
+    foretold = design[worst] @ np.linalg.lstsq(design[others], loss[others], rcond=None)[0]
+    if loss[worst] <= max(middle, foretold) + _FAR * max(high - low, 0.01 * middle):
         return None
     return (
         f"the run of size {n[worst]:.3g} has a loss of {loss[worst]:.3g}, far above the others "

@@ -131,7 +131,7 @@ def from_results(
         family=tuple(arms[result.run] for result in chosen),
         seed=tuple(int(result.spec["seed"]) for result in chosen),
         declared=declared,
-        schedule=tuple(_schedule(result.spec["optim"]) for result in chosen),
+        schedule=tuple(str(result.spec["optim"]["schedule"]) for result in chosen),
         ended=(True,) * len(chosen),
         init=tuple((r.spec["model"].get("init") or {}).get("source", "") for r in chosen),
         unique=unique,
@@ -144,12 +144,6 @@ def from_results(
         rate=rate,
         notes=tuple(notes),
     )
-
-
-def _schedule(optim: Mapping[str, Any]) -> str:
-    """In words that `analysis.points.STEADY` does not have where weights are averaged: the losses
-    of a curve are of the last weights, that of the end is of the average."""
-    return f"{optim['schedule']}, averaged" if optim.get("average") else str(optim["schedule"])
 
 
 def _validated_on(results: Sequence[Result], on: Mapping[str, str]) -> set[Source]:

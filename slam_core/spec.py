@@ -131,7 +131,7 @@ class Optim(_Value):
     whose betas are of the AdamW beside it. Lion has no eps, Adafactor and AdaLomo no betas either.
 
     `average`: the run ends with the average of its weights, as old as that of the last `average` of
-    its steps (`training.average`), not with the last ones.
+    its steps (`training.average`), not with the last ones; so does its preference stage.
     """
 
     name: str = "adamw"

@@ -142,8 +142,10 @@ class Loop:
                 if self.world.leads and due and scratch.asked_to_stop(self.folder) is not None:
                     asked.append(_WORD)
                 stop, late = self._agree(asked, time.monotonic() - saved > self.limits.save_every)
-                if (stop or late) and self.progress < 1:
+                if stop or late:
                     self._clock()
+                # Not at the end, where the average is still to be made.
+                if (stop or late) and self.progress < 1:
                     self.save()
                     if stop:
                         by = self._who(stop)

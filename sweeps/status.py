@@ -64,7 +64,8 @@ class Report:
     trouble: str = ""
 
     def record(self) -> dict[str, Any]:
-        return {"eta": self.eta, "runs": [one.record() for one in self.runs]}
+        runs = [one.record() for one in self.runs]
+        return {"eta": self.eta, "trouble": self.trouble, "runs": runs}
 
     def __str__(self) -> str:
         return "\n".join([*self._table(self.runs), "", self.summary()])

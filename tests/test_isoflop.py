@@ -188,6 +188,14 @@ def test_a_budget_with_a_diverged_run_is_refused_by_that(seeds: int) -> None:
     assert not any("far above" in refused.reason for refused in fit(some).refused)
 
 
+def test_a_size_far_from_the_best_is_no_diverged_run() -> None:
+    sizes = [SPEECH.optimum(c).n * np.array([1 / 100, 0.5, 0.7, 1, 1.4, 2]) for c in BUDGETS]
+    n, c = np.concatenate(sizes), np.repeat(BUDGETS, 6)
+    some = noisy(SPEECH, n, c / (6 * n), 0.001, 0)
+    assert np.ptp(some.loss[:6]) > 0.1 * np.median(some.loss[:6])
+    assert len(fit(some).minima) == len(BUDGETS)
+
+
 @pytest.mark.filterwarnings("error")
 def test_replicates_do_without_minima_below_0() -> None:
     n, d = isoflop_grid(SPEECH, (1e17, 1e18, 1e19), 6, 4.0)

@@ -25,9 +25,11 @@ from slam_core import scratch
 from slam_core.errors import Interrupted, SlamError, UsageError
 from slam_core.journal import Journal
 from slam_core.optim import COOLED, ENDLESS, alike, rate
+from slam_core.provenance import device_name
 from slam_core.results import Result, Spent, fold
 from slam_core.run import execute
-from slam_core.spec import Optim, RunSpec
+from slam_core.spec import Optim, RunSpec, resolve
+from slam_core.train import Loop
 from slam_core.training import prefix
 from slam_core.training.checkpoints import checkpoints
 from slam_core.training.limits import Limits
@@ -235,6 +237,25 @@ def test_averages_take_no_steps_of_their_own(
     assert all(torch.equal(ends[name], w) for name, w in tensors(averaged, "average").items())
     moments = tensors(averaged, "optimiser")
     assert all(torch.equal(moments[k], v) for k, v in tensors(plain.id, "optimiser").items())
+
+
+def test_a_budget_that_a_late_save_finds_spent_ends_with_the_average(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = {"amount": 0.5, "unit": "seconds", "device": device_name("cpu")}
+    spec = tiny_spec.but({"budget": budget, "optim.average": 0.9})
+    agree = Loop._agree
+
+    def slowly(self: Loop, asked: list[int], late: bool) -> tuple[int, bool]:
+        if self.step == 3:
+            time.sleep(1.0)
+        return agree(self, asked, late)
+
+    monkeypatch.setattr(Loop, "_agree", slowly)
+    execute(spec, limits=Limits(save_every=0.0), say=quiet)
+    assert result(resolve(spec)).spent.steps == 3
+    ends, average = (tensors(resolve(spec).id, file) for file in ("model", "average"))
+    assert all(torch.equal(ends[name], value) for name, value in average.items())
 
 
 def test_a_branched_run_says_so_and_resumes(

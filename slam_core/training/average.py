@@ -24,7 +24,10 @@ class Average:
     def __init__(self, model: nn.Module, share: float):
         self._power = 2 / share - 1
         self._live = dict(model.named_parameters())
-        self.weights = {name: live.detach().clone() for name, live in self._live.items()}
+        self.weights = {
+            name: live.detach().clone(memory_format=torch.contiguous_format)
+            for name, live in self._live.items()
+        }
 
     @torch.no_grad()
     def update(self, step: int) -> None:
