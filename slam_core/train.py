@@ -281,14 +281,13 @@ class Loop:
         changes nothing."""
         moments = tensors(folder / "optimiser.safetensors")
         state = json.loads((folder / "state.json").read_text())
-        average = tensors(folder / "average.safetensors") if self.average else {}
         own, size = self.world.rank, moments["loss_sum"].numel()
         generators = moments["rng/cpu"].reshape(size, -1)
         optimiser_state = state_in(moments, self.model)
+        if self.average:  # before all else: of a run from nothing, the first step is the average
+            self.average.restore(tensors(folder / "average.safetensors"))
         load_weights(self.model, folder)
         self.engine.restore(optimiser_state)
-        if self.average:
-            self.average.restore(average)
         # Of each process where it was as many; a world of another size goes on from rank 0's.
         same = size == self.world.size
         if same or self.world.leads:
