@@ -144,8 +144,8 @@ class Loop:
                 stop, late = self._agree(asked, time.monotonic() - saved > self.limits.save_every)
                 if stop or late:
                     self._clock()
-                # Not at the end, where the average is still to be made.
-                if (stop or late) and self.progress < 1:
+                    if self.progress >= 1:
+                        break  # the average is still to be made
                     self.save()
                     if stop:
                         by = self._who(stop)
