@@ -26,7 +26,7 @@ from slam_core import scratch
 from slam_core.errors import SlamError
 from slam_core.files import sha256_of, write_file
 from slam_core.journal import Journal
-from slam_core.optim import alike
+from slam_core.optim import COOLED, alike
 from slam_core.recall import remembered
 from slam_core.results import Curve, curve_of
 from slam_core.spec import RunSpec
@@ -68,7 +68,7 @@ def prefix_id(spec: RunSpec) -> str | None:
     del tree["budget"]
     for decides_the_end in ("decay", "floor"):
         del tree["optim"][decides_the_end]
-    if spec.optim.schedule != "inverse_sqrt":  # the others are at the peak until they cool down
+    if spec.optim.schedule in (*COOLED, "constant"):  # at the peak until they cool down
         del tree["optim"]["schedule"]
     said = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(said.encode()).hexdigest()[:12]
