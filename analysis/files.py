@@ -312,7 +312,7 @@ def _data_and_cost(
         )
     if wanted == six:
         off = np.max(np.abs(c / (6 * n * d) - 1))
-        note = [f"C = 6ND; the file's own differs by up to {off:.1%}"] if off > 1e-6 else []
+        note = [f"C = {said}; the file's own differs by up to {off:.1%}"] if off > 1e-6 else []
         return d, 6 * n * d, six, note
     off = c / (6 * n * d)
     known = off[np.isfinite(off) & (off > 0)]  # the rest is named by Points

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from analysis.estimate import LAWS
 from analysis.laws import Floats, Law, PowerLaw, PublishedLaw
 from slam_core.errors import UsageError
 
@@ -116,6 +115,8 @@ def laws() -> Mapping[str, PublishedLaw]:
 def law(name: str) -> PublishedLaw:
     """A published law; `UsageError` names those there are."""
     if name not in laws():
+        from analysis.estimate import LAWS
+
         form = f"; '{name}' is a form: python -m analysis fit --law {name} fits it to runs"
         raise UsageError(
             f"no published law '{name}'; there are {', '.join(laws())}" + form * (name in LAWS)
