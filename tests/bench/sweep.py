@@ -41,12 +41,22 @@ from sweeps.studies import STUDIES
 BUDGETS = (1e11, 1.6e11, 2.5e11, 4e11, 6.3e11)
 SIZES = ("26k", "40k", "60k", "73k", "98k", "130k")
 COSINE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
-COOLED = COSINE.model_copy(update={"value": 7e-3})
-AVERAGED = COSINE.model_copy(update={"value": 1.75e-2})
 
 
 def in_bf16(part: Study) -> Study:
     return part.model_copy(update={"base": part.base.but({"precision": "bf16"})})
+
+
+def trunk(name: str, base: RunSpec, lr: float) -> Trunk:
+    return Trunk(
+        name=name,
+        base=base,
+        budgets=BUDGETS,
+        unit="flops",
+        sizes=SIZES,
+        families=("qwen2",),
+        scaled=(COSINE.model_copy(update={"value": lr}),),
+    )
 
 
 # What each side trains.
@@ -68,24 +78,8 @@ SIDES: dict[str, dict[str, Study]] = {
             families=("qwen2",),
             scaled=(COSINE,),
         ),
-        "suite": Trunk(
-            name="cost-trunk",
-            base=DEMO_WSD,
-            budgets=BUDGETS,
-            unit="flops",
-            sizes=SIZES,
-            families=("qwen2",),
-            scaled=(COOLED,),
-        ),
-        "suite, averages": Trunk(
-            name="cost-average",
-            base=DEMO_AVERAGE,
-            budgets=BUDGETS,
-            unit="flops",
-            sizes=SIZES,
-            families=("qwen2",),
-            scaled=(AVERAGED,),
-        ),
+        "suite": trunk("cost-trunk", DEMO_WSD, 7e-3),
+        "suite, averages": trunk("cost-average", DEMO_AVERAGE, 1.75e-2),
     },
 }
 
