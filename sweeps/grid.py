@@ -229,16 +229,18 @@ class Together(_Value):
     parts: tuple[IsoFlop | Trunk | Grid, ...] = Field(min_length=1)
 
     def runs(self) -> dict[str, RunSpec]:
-        """The parts' runs under the parts' labels; `UsageError` if two runs share a label."""
-        runs: dict[str, RunSpec] = {}
-        for part in self.parts:
-            for label, spec in part.runs().items():
-                if runs.setdefault(label, spec) != spec:
-                    raise UsageError(
-                        f"study {self.name}: two parts call different runs '{label}'; "
-                        "let them differ in a field that labels show"
-                    )
-        return runs
+        """The parts' runs under the parts' labels or, where two parts call different runs the same,
+        as `part:label`; `UsageError` if such parts share a name, too."""
+        runs = [(part.name, *run) for part in self.parts for run in part.runs().items()]
+        clash = len({run[1] for run in runs}) < len({run[1:] for run in runs})
+        named: dict[str, RunSpec] = {}
+        for part, label, spec in runs:
+            if named.setdefault(f"{part}:{label}" if clash else label, spec) != spec:
+                raise UsageError(
+                    f"study {self.name}: two parts named {part} call different runs '{label}'; "
+                    "name the parts apart"
+                )
+        return named
 
 
 def of_run(study: str, label: str, error: UsageError) -> UsageError:

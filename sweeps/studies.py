@@ -48,6 +48,49 @@ STUDIES: dict[str, Study] = {
         seeds=(0, 1, 2),
         scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
     ),
+    # The demo's cells at four rates: what one rate for all sizes and budgets costs, and whether it
+    # bends the exponent. Half an hour of two CPU cores beyond `demo-seeds`.
+    "demo-lr": Together(
+        name="demo-lr",
+        parts=(
+            IsoFlop(
+                name="half",
+                base=DEMO,
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+                families=("qwen2",),
+                seeds=(0, 1),
+                scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
+            ),
+            IsoFlop(
+                name="one",
+                base=DEMO,
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+                families=("qwen2",),
+                seeds=(0, 1),
+                scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+            ),
+            IsoFlop(
+                name="two",
+                base=DEMO,
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+                families=("qwen2",),
+                seeds=(0, 1),
+                scaled=(Scaled(field="optim.lr", value=2e-2, by="model.width", at=64, power=-0.5),),
+            ),
+            IsoFlop(
+                name="four",
+                base=DEMO,
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+                families=("qwen2",),
+                seeds=(0, 1),
+                scaled=(Scaled(field="optim.lr", value=4e-2, by="model.width", at=64, power=-0.5),),
+            ),
+        ),
+    ),
     # The demo's sizes and budgets from one training run a size, cooled down at each budget: over
     # its last fifth, and over twice that, which costs more and is nearer to cosine.
     "demo-trunk": Trunk(

@@ -65,8 +65,15 @@ def test_parts_make_one_study(base: RunSpec) -> None:
     study = Together(name="s", parts=(dense, sparse, dense))
     assert list(study.runs()) == [*dense.runs(), *sparse.runs()]
     other = IsoFlop(name="c", base=base.but({"optim.lr": 0.5}), budgets=(1e9,), sizes=("40k",))
-    with pytest.raises(UsageError, match="two parts call different runs 'llama-40k-1e9-s0'"):
-        Together(name="s", parts=(dense, other)).runs()
+    apart = Together(name="s", parts=(dense, other, dense)).runs()
+    assert apart == {
+        f"{part.name}:{k}": v for part in (dense, other) for k, v in part.runs().items()
+    }
+    alike = other.model_copy(update={"name": "a"})
+    with pytest.raises(
+        UsageError, match="two parts named a call different runs 'llama-40k-1e9-s0'"
+    ):
+        Together(name="s", parts=(dense, alike)).runs()
 
 
 def test_scaled_follows_the_resolved_shape(base: RunSpec) -> None:
