@@ -15,6 +15,7 @@ from analysis.commands.plan import plan
 from analysis.commands.predict import predict
 from analysis.commands.profile import profile
 from analysis.commands.table import table
+from analysis.commands.tuned import tuned
 from analysis.commands.warm import warm
 from slam_core.cli import application
 from slam_core.errors import exit_code
@@ -30,6 +31,7 @@ for command in (
     downstream,
     effects,
     warm,
+    tuned,
     extrapolate,
     profile,
     plan,

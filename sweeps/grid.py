@@ -17,7 +17,7 @@ from slam_core.errors import UsageError
 from slam_core.optim import COOLED, ENDLESS
 from slam_core.spec import RunSpec
 from sweeps.priors import Around
-from sweeps.rules import Rule, Scaled
+from sweeps.rules import Powers, Rule, Scaled
 from sweeps.table import exact
 
 
@@ -120,8 +120,8 @@ class Trunk(_Value):
                 f"optim.average and {' or '.join(ENDLESS)}, and with optim.warmup_steps and "
                 "optim.warmup 0, so that its budgets differ in their cool-downs alone"
             )
-        laws = [rule for rule in self.scaled if isinstance(rule, Scaled)]
-        if hung := [law.field for law in laws if law.by == "budget.amount"]:
+        laws = [rule for rule in self.scaled if isinstance(rule, Powers | Scaled)]
+        if hung := [law.field for law in laws if {"budget.amount", "tokens"} & {*law.numbers}]:
             raise ValueError(
                 f"{', '.join(hung)} would differ between the budgets of a trunk; scale it by "
                 "params, model.width or model.layers"

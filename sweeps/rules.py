@@ -1,4 +1,4 @@
-"""Fields that follow from others: a power law of the model's size, what is left of a total.
+"""Fields that follow from others: a power law of size and data, what is left of a total.
 
 Rules are values inside a declaration. Each sets one field of a spec that is otherwise complete.
 """
@@ -17,13 +17,41 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Scaled(_Value):
-    """A field that follows a power law: `field = value * (by / at) ** power`.
+class Powers(_Value):
+    """A field that follows a power law of several numbers: `field = value` times the product of
+    `(number / at) ** power` over `by`, which maps each number to its `(at, power)`.
 
-    `by` is a number of the resolved spec (`model.width`, `model.layers`, `budget.amount`) or
-    `params`, the total number of parameters. Rounded to 3 significant digits, so that ids do not
-    hang on the last bit of a power.
+    A number is one of the resolved spec (`model.width`, `model.layers`, `budget.amount`), `params`,
+    the total number of parameters, or `tokens`, what the budget buys. Rounded to 3 significant
+    digits, so that ids do not hang on the last bit of a power.
     """
+
+    field: str
+    value: float
+    by: dict[str, tuple[float, float]] = Field(min_length=1)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """What the field goes by."""
+        return tuple(self.by)
+
+    def of(self, spec: RunSpec) -> RunSpec:
+        """`spec` with the field set."""
+        value = self.value
+        for name, (at, power) in self.by.items():
+            number = _number(spec, name)
+            if number is None or number <= 0:
+                raise UsageError(
+                    f"scaled {self.field}: '{name}' is no positive number of a run; "
+                    "use params, tokens, model.width, model.layers or budget.amount"
+                )
+            value *= (number / at) ** power
+        return spec.but({self.field: float(f"{value:.3g}")})
+
+
+class Scaled(_Value):
+    """A field that follows a power law of one number: `field = value * (by / at) ** power`, as
+    `Powers` has of several."""
 
     field: str
     value: float
@@ -31,19 +59,15 @@ class Scaled(_Value):
     at: float = Field(gt=0)
     power: float
 
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """What the field goes by."""
+        return (self.by,)
+
     def of(self, spec: RunSpec) -> RunSpec:
         """`spec` with the field set."""
-        value = self.value * (self._by(spec) / self.at) ** self.power
-        return spec.but({self.field: float(f"{value:.3g}")})
-
-    def _by(self, spec: RunSpec) -> float:
-        number = _number(spec, self.by)
-        if number is None or number <= 0:
-            raise UsageError(
-                f"scaled {self.field}: '{self.by}' is no positive number of a run; "
-                "use params, model.width, model.layers or budget.amount"
-            )
-        return number
+        law = Powers(field=self.field, value=self.value, by={self.by: (self.at, self.power)})
+        return law.of(spec)
 
 
 class Complement(_Value):
@@ -68,13 +92,16 @@ class Complement(_Value):
         return spec.but({self.field: float(f"{rest:.12g}")})
 
 
-Rule = Scaled | Complement
+Rule = Powers | Scaled | Complement
 
 
 def _number(spec: RunSpec, path: str) -> float | None:
-    """A number of the resolved spec by its dotted field, or `params`, all parameters."""
+    """A number of the resolved spec by its dotted field, or `params`, all parameters, or `tokens`;
+    None where there is none."""
     if path == "params":
         return spec.counts.total
+    if path == "tokens":
+        return spec.steps * spec.step_units if spec.steps else None
     node: Any = resolve(spec)
     for key in path.split("."):
         if isinstance(node, tuple) and key.isdigit():

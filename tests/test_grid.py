@@ -16,7 +16,7 @@ from slam_core.spec import Budget, Data, Model, RunSpec, Source, resolve
 from sweeps import grid
 from sweeps.grid import Grid, IsoFlop, Together
 from sweeps.priors import PRIORS, Around
-from sweeps.rules import Complement, Scaled
+from sweeps.rules import Complement, Powers, Scaled
 
 
 @pytest.fixture
@@ -86,6 +86,21 @@ def test_scaled_follows_the_resolved_shape(base: RunSpec) -> None:
     by_params = Scaled(field="optim.lr", value=1.0, by="params", at=1.0, power=-1.0)
     spec = by_params.of(base.but({"model.size": "1m"}))
     assert spec.optim.lr == pytest.approx(1 / spec.counts.total, rel=5e-3)
+
+
+def test_powers_of_size_and_data(base: RunSpec) -> None:
+    law = Powers(field="optim.lr", value=1e-2, by={"params": (1e5, -0.5), "tokens": (2e6, -0.25)})
+    study = IsoFlop(name="s", base=base, budgets=(1e9, 4e9), sizes=("20k", "1m"), scaled=(law,))
+    for spec in study.runs().values():
+        assert spec.steps
+        tokens = spec.steps * spec.step_units
+        expected = 1e-2 * (spec.counts.total / 1e5) ** -0.5 * (tokens / 2e6) ** -0.25
+        assert spec.optim.lr == float(f"{expected:.3g}")
+    timed = base.but(
+        {"model.size": "20k", "budget": {"amount": 60, "unit": "seconds", "device": "cpu"}}
+    )
+    with pytest.raises(UsageError, match="'tokens' is no positive number of a run"):
+        law.of(timed)
 
 
 def test_scaled_by_no_number_is_refused(base: RunSpec) -> None:

@@ -19,12 +19,13 @@ from slam_core.spec import RunSpec
 from slam_core.training import prefix
 from sweeps.__main__ import main
 from sweeps.collect import collect
-from sweeps.grid import Grid, IsoFlop, Scaled, Study, Together, Trunk
+from sweeps.grid import Grid, IsoFlop, Study, Together, Trunk
 from sweeps.jobs import urgencies
 from sweeps.launch import launch
 from sweeps.local import Local
 from sweeps.place import Job
 from sweeps.plan import plan
+from sweeps.rules import Powers, Scaled
 from sweeps.sharing import forerunners
 from sweeps.watch import Tail
 
@@ -99,9 +100,12 @@ def test_a_trunk_that_could_share_nothing_is_refused(base: RunSpec) -> None:
     ):
         with pytest.raises(ValidationError, match=r"a trunk needs a base with optim\.schedule wsd"):
             Trunk(base=base.but(change), **plain)
-    law = Scaled(field="optim.lr", value=1e-2, by="budget.amount", at=1e3, power=-0.1)
-    with pytest.raises(ValidationError, match=r"optim\.lr would differ between the budgets"):
-        Trunk(base=base, scaled=(law,), **plain)
+    for law in (
+        Scaled(field="optim.lr", value=1e-2, by="budget.amount", at=1e3, power=-0.1),
+        Powers(field="optim.lr", value=1e-2, by={"tokens": (1e3, -0.1)}),
+    ):
+        with pytest.raises(ValidationError, match=r"optim\.lr would differ between the budgets"):
+            Trunk(base=base, scaled=(law,), **plain)
 
 
 def test_each_run_starts_from_the_one_before(trunk: Trunk, base: RunSpec) -> None:

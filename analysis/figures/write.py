@@ -109,6 +109,7 @@ def _drawn(name: str) -> Callable[[Numbers], Figure]:
         drawing_losses,
         drawing_scores,
         drawing_trust,
+        drawing_tuned,
     )
 
     drawn = {
@@ -126,5 +127,6 @@ def _drawn(name: str) -> Callable[[Numbers], Figure]:
         "effects": drawing_scores.effects,
         "arms": drawing_arms.arms,
         "dose": drawing_arms.dose,
+        "tuned": drawing_tuned.tuned,
     }
     return drawn[name]
