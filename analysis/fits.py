@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from analysis import isoflop
+from analysis import isoflop, tuned
 from analysis.bootstrap import LEVEL, Interval
 from analysis.estimate import Estimate, Options, chosen, estimate
 from analysis.files import SUFFIXES, from_file
@@ -32,7 +32,8 @@ class Settings:
     keeps the rows of it whose cells are those given, `scores` are its columns of accuracies, with
     which it can do without a loss if that is not needed.
     `family`: the one to fit, `all` for all together, None for the one with the most runs; `arm`
-    makes families of something else, a column of a file or a field of a run. `curves` takes the
+    makes families of something else, a column of a file or a field of a run. `tuned` is a field, or
+    a column, at whose best value the loss of each size and budget is taken. `curves` takes the
     points of training curves, `mid_schedule` keeps points in the middle of a decaying schedule.
     `budgets` are FLOPs at which the optimum is said. `unit` is the unit losses are shown in, with
     `rate` (units per second of audio) or `unigram` (nats) where the corpus does not say.
@@ -50,6 +51,7 @@ class Settings:
     scores: tuple[str, ...] = ()
     loss_needed: bool = True
     arm: str | None = None
+    tuned: str | None = None
     curves: bool = False
     mid_schedule: bool = False
     budgets: tuple[float, ...] = ()
@@ -64,13 +66,13 @@ class Settings:
 
     def points(self, results: Path) -> Points:
         """The points these settings choose, settled unless `mid_schedule`."""
-        folder, study = results, self.source
+        folder, study, arm = results, self.source, self.tuned or self.arm
         if self.source and Path(self.source).name == "runs.jsonl":
             folder, study = Path(self.source).parent, None
         if study and study.lower().endswith(SUFFIXES):
             if self.corpus or self.curves:
                 raise UsageError("--corpus and --curves go with results, not with a file of points")
-            columns = dict(self.columns) | ({"family": self.arm} if self.arm else {})
+            columns = dict(self.columns) | ({"family": arm} if arm else {})
             found = from_file(
                 Path(study),
                 columns,
@@ -84,15 +86,13 @@ class Settings:
             if self.columns or self.where:
                 raise UsageError("--column and --where go with a file of points, not with a study")
             conventions = self.params or "total", self.flops or "6nd"
-            found = from_results(
-                folder, study, *conventions, self.corpus, self.arm, self.loss_needed
-            )
+            found = from_results(folder, study, *conventions, self.corpus, arm, self.loss_needed)
         if self.curves:
             found = along_curves(found, folder)
         kept = found if self.mid_schedule else found.settled
         if not len(kept):
             raise SlamError(f"{found.name}: no point is left to fit ({'; '.join(kept.notes)})")
-        return kept
+        return tuned.at_best(kept, self.tuned) if self.tuned else kept
 
 
 @dataclass(frozen=True)

@@ -111,14 +111,14 @@ def from_results(
         )
     scores, items, unlike = _scores(folder, chosen)
     notes += unlike
-    if not arm and (repeated := _repeats(tokens, unique)):
+    if not arm and (repeated := repeats(tokens, unique)):
         notes.append(repeated)
     if unique is None and len({_caps(result.spec) for result in chosen}) > 1:
         notes.append(
             "how often data are seen is not known (they are interleaved, or not here and not noted "
             "by runs): runs that differ in `unique` alone count as seeds of each other"
         )
-    return Points(
+    points = Points(
         name=Path(study).stem if study else "all",
         n=np.array([float(result.counts.params(params)) for result in chosen]),
         d=tokens,
@@ -143,6 +143,23 @@ def from_results(
         revision=", ".join(sorted({one.revision for one in validated_on if one.revision})) or None,
         rate=rate,
         notes=tuple(notes),
+    )
+    mixed = "" if arm else _not_seeds(points, chosen)
+    return replace(points, notes=(*points.notes, mixed)) if mixed else points
+
+
+def _not_seeds(points: Points, results: Sequence[Result]) -> str:
+    """A note if runs that count as seeds of each other differ in more than the seed."""
+    names: set[str] = set()
+    for cell in points.cells:
+        if len({points.seed[i] for i in cell}) < len(cell):
+            rests = [set(_rest(results[i].spec, "seed")) for i in cell]
+            names |= {name for name, _ in set.union(*rests) - set.intersection(*rests)}
+    if not names:
+        return ""
+    return (
+        f"runs of one size and budget differ in {_few(sorted(names))}, too, and count as seeds of "
+        "each other: take fewer runs or, of a tuned field, --tuned FIELD"
     )
 
 
@@ -296,7 +313,7 @@ def _caps(spec: Mapping[str, Any]) -> tuple[int | None, ...]:
     return tuple(source.get("unique") for source in spec["data"]["sources"])
 
 
-def _repeats(tokens: Floats, unique: Floats | None) -> str:
+def repeats(tokens: Floats, unique: Floats | None) -> str:
     """A note if runs saw their corpus more than once: the single-epoch law is about fresh data."""
     times = tokens / unique if unique is not None else np.ones(1)
     if times.max() <= 1:

@@ -27,8 +27,9 @@ from analysis.estimate import Estimate, Options, estimate
 from analysis.isoflop import IsoflopFit
 from analysis.laws import Floats, Ints
 from analysis.points import Points
+from analysis.records import repeats
 from analysis.status import USABLE, Status, TooFew
-from slam_core.errors import UsageError
+from slam_core.errors import SlamError, UsageError
 
 ONE = "one value for all, against the law"
 EACH = "the law, against a value of each cell's own"
@@ -194,6 +195,17 @@ def fit(points: Points, *, within: float = WITHIN, replicates: int = 1000, seed:
         used=int(kept.sum()),
         bent=model.bent(losses),
     )
+
+
+def at_best(points: Points, field: str) -> Points:
+    """The cells, each with its loss at the best value of a field, and a note that says so;
+    `SlamError` where losses do not tell it."""
+    found = fit(points, replicates=0)
+    if not found.usable:
+        raise SlamError(f"{points.name}: {field} has no best value ({found.message})")
+    cells = found.cells
+    said = (repeats(cells.d, cells.unique), f"losses at the best {field}: {found.message}")
+    return replace(cells, notes=(*cells.notes, *filter(None, said)))
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,20 @@ def test_command_on_a_file(table: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert len(made["cells"]) == 15
 
 
+def test_fit_at_the_best_values(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = table.parent / "results"
+    asked = ["fit", str(table), "--results", str(kept), "--bootstrap", "0", "--json"]
+    assert exit_code(app, [*asked, "--tuned", "peak_lr"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["parametric"]["n_points"] == 15
+    assert made["parametric"]["params"]["alpha"] == pytest.approx(TRUTH.alpha, abs=0.05)
+    saved = json.loads((kept / "fits" / "mine.json").read_text())
+    assert saved["settings"]["tuned"] == "peak_lr"
+    assert any(note.startswith("losses at the best peak_lr: ") for note in saved["notes"])
+    assert exit_code(app, [*asked, "--tuned", "peak_lr", "--curves"]) == 2
+    assert "goes with the ends of runs" in capsys.readouterr().err
+
+
 def test_command_names_what_is_not_there(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(app, ["tuned", str(table)]) == 2
     assert "optim.lr" in capsys.readouterr().err

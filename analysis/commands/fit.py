@@ -49,6 +49,10 @@ def fit(
     corpus: Corpus = None,
     column: Column = None,
     where: Where = None,
+    tuned: Annotated[
+        str | None,
+        typer.Option(help="Field, or column, to take the loss at the best value of: optim.lr."),
+    ] = None,
     curves: Curves = False,
     mid_schedule: MidSchedule = False,
     family: Family = None,
@@ -84,6 +88,7 @@ def fit(
             ("entropy", entropy is not None),
         ):
             unused(name, elsewhere and given, "--estimator parametric")
+        unused("tuned", bool(tuned) and curves, "the ends of runs, not with --curves")
         options = Options(
             law=one_of("law", law, *LAWS),
             loss=Loss(one_of("loss", loss, "huber", "mse", "mae"), delta, above),
@@ -104,6 +109,7 @@ def fit(
             family=family,
             estimator=estimator,
             options=options,
+            tuned=tuned,
             curves=curves,
             mid_schedule=mid_schedule,
             budgets=tuple(flops or ()),
