@@ -154,7 +154,7 @@ def _not_seeds(points: Points, results: Sequence[Result]) -> str:
     for cell in points.cells:
         if len({points.seed[i] for i in cell}) < len(cell):
             rests = [set(_rest(results[i].spec, "seed")) for i in cell]
-            names |= {name for name, _ in set.union(*rests) - set.intersection(*rests)}
+            names |= {name for name, _ in rests[0].union(*rests) - rests[0].intersection(*rests)}
     if not names:
         return ""
     return (
