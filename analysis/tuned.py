@@ -37,7 +37,8 @@ NOTICED = 0.05  # probability below which a lack of fit is a doubt
 WITHIN = 4.0  # times r*, and as far below it: further away losses are no parabola
 _BENT = 2.0  # standard errors of the curvature, for losses to have a best value
 _ROUNDS = 20  # of choosing the runs near r*
-_TOGETHER = 1e-6  # spread below which ln N and ln D of the cells with several values say one thing
+_ALIKE = 0.01  # spread of ln N or ln D of the cells with several values, to tell its power
+_TOGETHER = 0.03  # as much, relative, of what one of them says beyond the other: rounding is less
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class _Model:
         self.x = x - self.centre
         logs = np.column_stack([np.log(cells.n / self.n0), np.log(cells.d / self.d0)])
         bent = logs[[len(set(x[cell == i])) > 1 for i in range(len(cells))]]
-        varied = [i for i in (0, 1) if np.ptp(bent[:, i]) > _TOGETHER]
+        varied = [i for i in (0, 1) if np.ptp(bent[:, i]) > _ALIKE]
         spread = np.linalg.svd((bent - bent.mean(0))[:, varied], compute_uv=False)
         self.together = len(varied) == 2 and bool(spread[-1] < _TOGETHER * spread[0])
         self.powers = varied[:1] if self.together else varied

@@ -97,9 +97,11 @@ def test_values_tried_at_one_size_tell_no_powers() -> None:
 
 def test_one_budget_tells_one_power() -> None:
     points = world()
-    found = tuned.fit(points.where(points.budget == points.budget[0]))
+    one = points.where(points.budget == points.budget[0])
+    rounded = one.d * (1 + 0.005 * np.random.default_rng(0).uniform(-1, 1, len(one)))
+    found = tuned.fit(replace(one, d=rounded))  # as steps round a budget
     assert found.powers == ("p",)
-    assert found.rule.p == pytest.approx(P - Q, rel=1e-6)  # at one C, D goes as 1 / N
+    assert found.rule.p == pytest.approx(P - Q, rel=0.02)  # at one C, D goes as 1 / N
     assert "go together" in found.cells.notes[-1]
 
 
