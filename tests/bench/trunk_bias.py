@@ -2,7 +2,7 @@
 full-cosine runs: losses, and fitted exponents.
 
     python -m sweeps launch demo-seeds --on local      and demo-trunk, demo-trunk-slow,
-                                                       demo-average, demo-average-constant
+                                                       demo-average, demo-average-constant, demo-lr
     python tests/bench/trunk_bias.py [--results results]
 
 The 20 points of the demo's IsoFLOP grid are read as the cosine runs of three seeds (`demo-seeds`)
@@ -10,7 +10,8 @@ and as those of the trunks (seed 0), cooled down over a fifth (`demo-trunk`) and
 (`demo-trunk-slow`) of each budget, or averaged. Losses differ in pairs of the same size, budget and
 seed; a regression says how the difference goes with size and data. Each set of 20 is fitted alone
 by approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far apart exponents
-lie by noise alone.
+lie by noise alone. Beside them stand the cosine runs at the best rate of each point (`demo-lr`,
+`analysis.tuned`), since one rate for all bends exponents, too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from scipy import stats
 from table import store
 
+from analysis import tuned
 from analysis.estimate import Options, estimate
 from analysis.points import Points
 from analysis.records import from_results
@@ -47,10 +49,16 @@ def main() -> None:
     shared = {
         name: trunk.where(np.isin(cells(trunk), cells(seeds[0]))) for name, trunk in trunks.items()
     }
-    rows = [
-        difference(name, seeds[0], trunk, list(seeds.values())) for name, trunk in shared.items()
+    swept = from_results(options.results, "demo-lr", corpus="tales", arm="optim.lr")
+    best = tuned.at_best(swept, "optim.lr")
+    of_seeds = list(seeds.values())
+    rows = [difference(name, seeds[0], trunk, of_seeds) for name, trunk in shared.items()]
+    rows += [
+        difference(name, best, points, of_seeds, "cosine at best rates")
+        for name, points in ({"cosine, seed 0": seeds[0]} | shared).items()
     ]
-    sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()} | shared
+    sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()}
+    sets |= {"cosine at best rates": best} | shared
     rows += [
         exponents(name, points, approach, options.replicates)
         for approach in ("isoflop", "parametric")
@@ -69,8 +77,10 @@ def cells(points: Points) -> list[str]:
     return [f"{n:.0f} {budget}" for n, budget in zip(points.n, budgets, strict=True)]
 
 
-def difference(name: str, cosine: Points, trunk: Points, seeds: list[Points]) -> dict[str, Any]:
-    """Trunk minus cosine of the same seed, in nats per unit, over the shared points."""
+def difference(
+    name: str, cosine: Points, trunk: Points, seeds: list[Points], than: str = "cosine"
+) -> dict[str, Any]:
+    """Trunk minus cosine (`than`, in words), in nats per unit, over the shared points."""
     of_trunk = dict(zip(cells(trunk), trunk.loss, strict=True))
     apart = np.array([of_trunk[cell] for cell in cells(cosine)]) - cosine.loss
     half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / math.sqrt(len(apart))
@@ -79,7 +89,7 @@ def difference(name: str, cosine: Points, trunk: Points, seeds: list[Points]) ->
     slopes, *_ = np.linalg.lstsq(centred, apart, rcond=None)
     spread = np.std([points.loss for points in seeds], axis=0, ddof=1)
     return {
-        "what": f"loss, {name} minus cosine",
+        "what": f"loss, {name} minus {than}",
         "points": len(apart),
         "mean": round(float(apart.mean()), 4),
         "interval": [round(float(apart.mean() + s * half), 4) for s in (-1, 1)],
