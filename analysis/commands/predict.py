@@ -49,7 +49,7 @@ def predict(
     """Best size, data, loss and hours for a budget, with intervals where they are our own; by
     approach 3 also under other prices than 6ND."""
     from analysis import predict as predicting
-    from analysis import published, report
+    from analysis import printed, published
     from analysis.laws import PublishedLaw
     from analysis.spend import prices
 
@@ -87,7 +87,7 @@ def predict(
         if as_json:
             print(in_json(predicting.priced_record(rows)))
         else:
-            report.show_priced(rows, basis.unit.title, basis.params)
+            printed.show_priced(rows, basis.unit.title, basis.params)
         return
     unit = "nats per unit of its own"
     if isinstance(source, PublishedLaw):
@@ -101,4 +101,4 @@ def predict(
     if as_json:
         print(in_json(predicting.record(found)))
     else:
-        report.show_predictions(found, unit)
+        printed.show_predictions(found, unit)
