@@ -134,6 +134,4 @@ def fit(
             print("next: the same with --params total (or what N counts), to compare it with laws")
         elif done.usable:
             print(f"next: python -m analysis compare{same(source, results)}")
-    if not done.usable:
-        said = "; ".join(f"{name}: {found.status}" for name, found in done.estimates.items())
-        raise SlamError(f"{done.points.name}: no usable fit ({said})")
+    done.check_usable()

@@ -9,7 +9,7 @@ import typer
 
 from analysis.options import Name, fitted, unused
 from slam_core.cli import RESULTS, Json, Results, in_json
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import UsageError
 
 
 def predict(
@@ -93,11 +93,8 @@ def predict(
     if isinstance(source, PublishedLaw):
         found = [predicting.published(source, c, gpu, mfu) for c in flops or ()]
     else:
-        found = [p for c in flops or () for p in predicting.ours(source, c, gpu, mfu)]
+        found = predicting.at_each(source, flops or (), gpu, mfu)
         unit = source.unit.title
-        if not found:
-            reasons = "; ".join(made.message for made in source.estimates.values())
-            raise SlamError(f"nothing to predict from: {reasons}")
     if as_json:
         print(in_json(predicting.record(found)))
     else:
