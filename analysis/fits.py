@@ -62,12 +62,23 @@ class Settings:
         """What files about this fit are called."""
         return Path(self.source).stem if self.source else "all"
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the points are of a file of one's own, and not of stored runs."""
+        path = Path(self.source or "")
+        return path.suffix.lower() in SUFFIXES and path.name != "runs.jsonl"
+
+    def of(self, results: Path) -> tuple[Path, str | None]:
+        """The folder of stored runs, which a `runs.jsonl` names itself, and what is asked for: a
+        study, a file of points, or None for all runs."""
+        if self.source and Path(self.source).name == "runs.jsonl":
+            return Path(self.source).parent, None
+        return results, self.source
+
     def points(self, results: Path) -> Points:
         """The points these settings choose, settled unless `mid_schedule`."""
-        folder, study = results, self.source
-        if self.source and Path(self.source).name == "runs.jsonl":
-            folder, study = Path(self.source).parent, None
-        if study and study.lower().endswith(SUFFIXES):
+        folder, study = self.of(results)
+        if study and self.is_file:
             if self.corpus or self.curves:
                 raise UsageError("--corpus and --curves go with results, not with a file of points")
             columns = dict(self.columns) | ({"family": self.arm} if self.arm else {})

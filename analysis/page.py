@@ -6,29 +6,24 @@ What is fenced is what the other commands print.
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shlex import join
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from analysis import predict, printed, ran
+from analysis import markdown, predict, printed, ran
 from analysis.bootstrap import LEVEL, Interval
 from analysis.compare import fit_and_law
 from analysis.estimate import APPROACH
 from analysis.figures.write import CAPTIONS, into, write_all
-from analysis.files import SUFFIXES
-from analysis.fits import Fits, Settings, convention_name
+from analysis.fits import Fits, convention_name
 from analysis.laws import PublishedLaw
-from analysis.options import same
+from analysis.options import options_of, same
 from analysis.plain import between, big, four
 from slam_core import scratch
 from slam_core.errors import SlamError
@@ -37,17 +32,6 @@ from sweeps.search import Search
 from sweeps.table import brief, exact
 
 _TIMES = (1, 3, 10)  # the largest budget
-# Fields of the settings that an option of `fit` has another name for.
-_OPTION = {
-    "flops": "convention",
-    "columns": "column",
-    "budgets": "flops",
-    "scores": "score",
-    "mid_schedule": "mid-schedule",
-    "kind": "loss",
-    "replicates": "bootstrap",
-    "scheme": "resample",
-}
 _ABOUT = (
     "Which size and how much data suit a budget, and how sure that is. Made by `python -m analysis "
     "report` from stored facts alone; the commands at the end make it again."
@@ -56,8 +40,6 @@ _READING = (
     f"N* ~ C^a and D* ~ C^b; in brackets {LEVEL:.0%} intervals of a bootstrap. Status `ok`: use "
     "it; `weak`: use it knowing its message below; any other: do not."
 )
-# What would begin emphasis, code, a tag or a deletion; N* and slam_core do not.
-_MARKUP = re.compile(r"[\\`<]|(?<!\w)[*_]|\*(?=\w)|~(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -67,18 +49,6 @@ class Page:
     fits: Fits
     law: PublishedLaw
     results: Path
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the points are of somebody's file, and not of stored runs."""
-        source = self.fits.settings.source or ""
-        return source.lower().endswith(SUFFIXES) and Path(source).name != "runs.jsonl"
-
-    @property
-    def study(self) -> str | None:
-        """The name of the study, if they are one's."""
-        source = self.fits.settings.source
-        return None if self.is_file or (source or "").endswith("runs.jsonl") else source
 
     @cached_property
     def largest(self) -> float:
@@ -97,7 +67,7 @@ def write(fits: Fits, law: PublishedLaw, results: Path, out: Path) -> tuple[list
     about = Page(fits, law, results)
     figures, missing = write_all(fits, law, results, out)
     reasons: dict[str, list[str]] = {}  # several things may be left out for one
-    if about.is_file:
+    if about.fits.settings.is_file:
         reasons["a file of points does not tell"] = ["data, devices, versions and commits"]
     for kind, reason in (one.split(": ", 1) for one in missing):
         reasons.setdefault(reason, []).append(f"figure {kind}")
@@ -120,7 +90,7 @@ def write(fits: Fits, law: PublishedLaw, results: Path, out: Path) -> tuple[list
             reasons.setdefault(str(error), []).append(title)
     left_out = [f"{'; '.join(what)}: {reason}" for reason, what in reasons.items()]
     if left_out:
-        told.append(f"## Left out\n\n{_listed(left_out)}")
+        told.append(f"## Left out\n\n{markdown.listed(left_out)}")
     text = "\n\n".join(told) + "\n"
     for place, word in (
         (source := Path(fits.settings.source or ""), source.name),
@@ -135,19 +105,17 @@ def write(fits: Fits, law: PublishedLaw, results: Path, out: Path) -> tuple[list
 
 
 def _ran(about: Page) -> str:
-    points = ran.last_points(about.fits.whole)
+    settings, points = about.fits.settings, ran.last_points(about.fits.whole)
     rows, lines = ran.of_points(points), []
-    if about.is_file:
-        lines.append(f"{len(points)} runs, of {about.fits.settings.name}")
+    if settings.is_file:
+        lines.append(f"{settings.name}: {len(points)} runs")
     else:
-        if about.study:
-            lines, ended = ran.of_study(find(about.study), about.results)
-        else:
-            lines, ended = ran.of_folder(about.results)
+        folder, study = settings.of(about.results)
+        lines, ended = ran.standing(find(study) if study else None, folder)
         # Runs that the points leave out for another reason are no part of what is told.
         shown = [one for one in ended if one.run in points.run or one.state == "diverged"]
         rows += ran.of_results(shown, points.flops)
-    return _listed([*lines, *(f"{name}: {words}" for name, words in rows)])
+    return markdown.listed([*lines, *(f"{name}: {words}" for name, words in rows)])
 
 
 def _came_out(about: Page) -> str:
@@ -168,11 +136,11 @@ def _came_out(about: Page) -> str:
     counted = f"C: {convention_name(fits.points.flops)}, N: {fits.points.params}"
     of = f" on {fits.points.corpus}" if fits.points.corpus else ""
     headers = ("", "status", "a", "b", f"N* at C = {big(c)}", "L* there")
-    table = _table(headers, rows, "llrrrr")
-    details = _fenced(lambda: printed.show_fit(fits))
+    table = markdown.table(headers, rows, "llrrrr")
+    details = markdown.fenced(lambda: printed.show_fit(fits))
     return (
         f"{table}\n\n{counted}, losses: {fits.unit.title}{of}; C = {big(c)} is the largest budget "
-        f"that was fitted. {_READING}\n\n{details}"
+        f"that was fitted, N* and L* there are those of the fitted laws. {_READING}\n\n{details}"
     )
 
 
@@ -183,7 +151,9 @@ def _figures(files: Sequence[Path]) -> str:
     told = []
     for path in drawn:
         kind = path.stem.rpartition("-")[2]
-        told.append(f"![{kind}]({quote(path.name)})\n\n**{kind}.** {_plain(CAPTIONS[kind])}")
+        told.append(
+            f"![{kind}]({quote(path.name)})\n\n**{kind}.** {markdown.plain(CAPTIONS[kind])}"
+        )
     beside = "Each is beside this page as PDF, too, with its numbers as JSON."
     return "\n\n".join([beside, *told])
 
@@ -191,7 +161,7 @@ def _figures(files: Sequence[Path]) -> str:
 def _beside(about: Page) -> str:
     about.fits.check_usable()
     comparison = fit_and_law.compare(about.fits, about.law)
-    return _fenced(lambda: printed.show_comparison(comparison))
+    return markdown.fenced(lambda: printed.show_comparison(comparison))
 
 
 def _larger(about: Page) -> str:
@@ -199,7 +169,8 @@ def _larger(about: Page) -> str:
     found = predict.at_each(about.fits, about.budgets)
     return (
         f"At {', '.join(map(str, _TIMES))} times the largest budget, if the laws go on as they are "
-        "fitted.\n\n" + _fenced(lambda: printed.show_predictions(found, about.fits.unit.title))
+        "fitted.\n\n"
+        + markdown.fenced(lambda: printed.show_predictions(found, about.fits.unit.title))
     )
 
 
@@ -214,26 +185,27 @@ def _accuracies(about: Page) -> str:
         error = math.sqrt(values[best] * (1 - values[best]) / items)
         shown = f"{values[best]:.4f}" + ("" if math.isnan(error) else f" ± {error:.4f}")
         low, high = values[had].min(), values[had].max()
-        rows.append((_code(name), str(had.size), f"{low:.4f}", f"{high:.4f}", shown))
+        rows.append((markdown.code(name), str(had.size), f"{low:.4f}", f"{high:.4f}", shown))
+    settings = about.fits.settings
     if not rows:
-        remedy = "fit --score names columns" if about.is_file else "python -m slam_core score RUN"
-        raise SlamError(f"none is known of these runs ({remedy})")
+        how = "fit --score names columns" if settings.is_file else "python -m slam_core score RUN"
+        raise SlamError(f"none is known of these runs ({how})")
     headers = ("benchmark", "runs", "lowest", "highest", "of the run with the lowest loss")
     return (
-        _table(headers, rows, "lrrrr")
+        markdown.table(headers, rows, "lrrrr")
         + "\n\n±: standard error over the items. What accuracies say of compute or loss: `python "
-        f"-m analysis downstream{same(about.fits.settings.source, about.results)} --score NAME`."
+        f"-m analysis downstream{same(settings.source, about.results)} --score NAME`."
     )
 
 
 def _runs(about: Page) -> str:
     points = ran.last_points(about.fits.whole)
     shown, families = about.fits.unit.of, len(set(points.family)) > 1
-    columns: dict[str, Iterable[str]] = {"run": map(_code, points.label)}
-    if not about.is_file:
-        columns["id"] = map(_code, points.run)
+    columns: dict[str, Iterable[str]] = {"run": map(markdown.code, points.label)}
+    if not about.fits.settings.is_file:
+        columns["id"] = map(markdown.code, points.run)
     if families:
-        columns["family"] = map(_plain, points.family)
+        columns["family"] = map(markdown.plain, points.family)
     columns |= {
         "N": map(brief, points.n.tolist()),
         "D": map(brief, points.d.tolist()),
@@ -247,16 +219,18 @@ def _runs(about: Page) -> str:
         columns["seed"] = map(str, points.seed)
     words = sum(name in ("run", "id", "family") for name in columns)
     aligned = "l" * words + "r" * (len(columns) - words)
-    return _table(tuple(columns), list(zip(*columns.values(), strict=True)), aligned)
+    return markdown.table(tuple(columns), list(zip(*columns.values(), strict=True)), aligned)
 
 
 def _again(about: Page) -> str:
-    given = same(about.fits.settings.source, about.results)
-    fit = join(options(about.fits.settings))
+    settings = about.fits.settings
+    given = same(settings.source, about.results)
+    _, study = settings.of(about.results)
+    fit = join(options_of(settings))
     budgets = " ".join(f"--flops {exact(c)}" for c in about.budgets)
     lines = []
-    if about.study:
-        verb = "search" if isinstance(find(about.study), Search) else "launch"
+    if study and not settings.is_file:
+        verb = "search" if isinstance(find(study), Search) else "launch"
         lines.append(f"sweeps {verb}{given} --on local  # what is missing of the runs")
     lines += [
         f"analysis fit{given} {fit}".rstrip(),
@@ -265,70 +239,6 @@ def _again(about: Page) -> str:
         f"analysis report{given} --law {about.law.name} --out FOLDER",
     ]
     return "```sh\n" + "\n".join(f"python -m {line}" for line in lines) + "\n```"
-
-
-def options(settings: Settings) -> list[str]:
-    """The options of `fit` that make these settings of the ones without options."""
-    words = []
-    usual = _flat(Settings(settings.source))
-    for name, value in _flat(settings).items():
-        if value == usual[name]:
-            continue
-        for one in value if isinstance(value, tuple) else (value,):
-            words.append(f"--{_OPTION.get(name, name)}")
-            if one is not True:
-                words.append("=".join(one) if isinstance(one, tuple) else _written(one))
-    return words
-
-
-def _written(value: Any) -> str:
-    return exact(value) if isinstance(value, float) else str(value)
-
-
-def _flat(settings: Settings) -> dict[str, Any]:
-    fields = asdict(settings)
-    inner: dict[str, Any] = fields.pop("options")
-    return {**fields, **inner.pop("loss"), **inner}
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], aligned: str) -> str:
-    """A table of GitHub's Markdown, padded to be read as text; `aligned`: l or r a column."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (headers, *rows)]
-    widths = [max(3, *(len(row[k]) for row in cells)) for k in range(len(headers))]
-
-    def line(row: Sequence[str]) -> str:
-        padded = (
-            cell.rjust(width) if side == "r" else cell.ljust(width)
-            for cell, width, side in zip(row, widths, aligned, strict=True)
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = [
-        "-" * (width - 1) + (":" if side == "r" else "-")
-        for width, side in zip(widths, aligned, strict=True)
-    ]
-    return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
-
-
-def _listed(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {_plain(line)}" for line in lines)
-
-
-def _fenced(show: Callable[[], None]) -> str:
-    """What a command prints, as it prints it."""
-    with redirect_stdout(io.StringIO()) as said:
-        show()
-    lines = said.getvalue().rstrip().split("\n")
-    return "```text\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
-
-
-def _plain(text: str) -> str:
-    """Words that Markdown is to leave as they are."""
-    return _MARKUP.sub(r"\\\g<0>", text)
-
-
-def _code(text: str) -> str:
-    return f"`{text.replace('`', chr(39))}`"
 
 
 def _with(value: float, interval: Interval, shown: Callable[[float], str] = four) -> str:

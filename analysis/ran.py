@@ -32,7 +32,7 @@ def of_points(points: Points) -> Rows:
         ("families", _each(points.family)),
         ("start", _each(name or "cold" for name in points.init) if any(points.init) else ""),
         (f"N ({points.params})", f"{_span(n)} in {len(np.unique(n))} sizes"),
-        ("D (units)", f"{_span(d)}; D/N {_span(d / n)}"),
+        ("D", f"{_span(d)}; D/N {_span(d / n)}"),
         ("epochs", "" if points.unique is None else _span(d / points.unique)),
         (
             "budgets C (FLOPs)",
@@ -66,33 +66,31 @@ def of_results(results: Sequence[Result], flops: str) -> Rows:
     return [row for row in rows if row[1]]
 
 
-def of_study(study: Study, results: Path) -> tuple[list[str], list[Result]]:
-    """How the runs of a study stand, in sentences as `sweeps plan` has them, and the results of
-    those that came to an end."""
+def standing(study: Study | None, results: Path) -> tuple[list[str], list[Result]]:
+    """How the runs of a study, or all in a folder, stand: sentences, as `sweeps plan` has them, and
+    why runs are not done; and the results of those that came to an end."""
     from slam_core.recall import recalling
     from slam_core.results import Result, excluded, latest
     from sweeps.endings import last_words
-    from sweeps.plan import plan
-
-    with recalling(results):
-        planned = plan(study, results)
-    reasons, named = excluded(results), {run.id: run.label for run in planned.runs}
-    states = {run.id: run.state for run in planned.runs}
-    reasons |= {run: last_words(run) for run, state in states.items() if state == "failed"}
-    ended = latest(results, Result)
-    lines = [*planned.said(), *_amiss(states, named, reasons)]
-    return lines, [ended[run] for run in named if run in ended]
-
-
-def of_folder(results: Path) -> tuple[list[str], list[Result]]:
-    """The same of all runs in a results folder."""
-    from slam_core.results import Result, excluded, latest
-    from sweeps.plan import census
+    from sweeps.plan import census, plan
 
     ended, reasons = latest(results, Result), excluded(results)
-    states = {run: one.state for run, one in ended.items()} | dict.fromkeys(reasons, "excluded")
-    lines = [census(states.values()), *_amiss(states, {}, reasons)]
-    return lines, list(ended.values())
+    states: dict[str, str] = {run: one.state for run, one in ended.items()}
+    states |= dict.fromkeys(reasons, "excluded")
+    lines, named = [census(states.values())], dict[str, str]()
+    if study:
+        with recalling(results):
+            planned = plan(study, results)
+        states = {run.id: run.state for run in planned.runs}
+        lines, named = planned.said(), {run.id: run.label for run in planned.runs}
+    amiss: dict[str, list[str]] = {}
+    for run, state in states.items():
+        if state not in ("done", "missing"):
+            reason = last_words(run) if state == "failed" else reasons.get(run)
+            said = f"{state}: {reason}" if reason else state
+            amiss.setdefault(said, []).append(named.get(run, run))
+    lines += [f"{', '.join(runs)} ({said})" for said, runs in amiss.items()]
+    return lines, [ended[run] for run in states if run in ended]
 
 
 def last_points(points: Points) -> Points:
@@ -101,18 +99,6 @@ def last_points(points: Points) -> Points:
     for i in np.argsort(points.d, kind="stable").tolist():
         last[points.run[i] if points.run else points.label[i]] = i
     return points.take(np.array(sorted(last.values())))
-
-
-def _amiss(
-    states: Mapping[str, str], named: Mapping[str, str], reasons: Mapping[str, str]
-) -> list[str]:
-    """The runs that are not done though they were begun, by state and reason."""
-    found: dict[str, list[str]] = {}
-    for run, state in states.items():
-        if state not in ("done", "missing"):
-            said = f"{state}: {reasons[run]}" if run in reasons else state
-            found.setdefault(said, []).append(named.get(run, run))
-    return [f"{', '.join(runs)} ({said})" for said, runs in found.items()]
 
 
 def _each(values: Iterable[str]) -> str:

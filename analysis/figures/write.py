@@ -82,6 +82,7 @@ def write_all(
     it, or where it is named.
     """
     check(only)
+    folder, _ = fits.settings.of(results)
     written: list[Path] = []
     left_out: list[str] = []
     scored = [LITERATURE] if numbers_scores.overlaid(fits.points) else []
@@ -90,7 +91,7 @@ def write_all(
             numbers = (
                 numbers_scores.literature(fits.points)
                 if name == LITERATURE
-                else FIGURES[name](fits, law, results)
+                else FIGURES[name](fits, law, folder)
             )
         except SlamError as error:
             left_out.append(f"{name}: {error}")
