@@ -193,8 +193,9 @@ def _accuracies(about: Page) -> str:
     headers = ("benchmark", "runs", "lowest", "highest", "of the run with the lowest loss")
     return (
         markdown.table(headers, rows, "lrrrr")
-        + "\n\n±: standard error over the items. What accuracies say of compute or loss: `python "
-        f"-m analysis downstream{same(settings.source, about.results)} --score NAME`."
+        + ("\n\n±: standard error over the items." if points.items else "\n")
+        + "\nWhat accuracies say of compute or loss: `python -m analysis "
+        f"downstream{same(settings.source, about.results)} --score NAME`."
     )
 
 

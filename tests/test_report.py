@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from worlds import SPEECH, isoflop_grid, noisy
 from analysis import page
 from analysis.figures.write import CAPTIONS, FIGURES, LITERATURE, write_all
 from analysis.saved import saved_settings
-from slam_core.results import Exclusion, Result, Score, merge
+from slam_core.results import Curve, Exclusion, Result, Score, merge, read
 from slam_core.spec import resolve
 from sweeps import studies
 from sweeps.grid import IsoFlop
@@ -128,7 +129,7 @@ def test_the_page_says_what_was_run_what_came_out_and_why_runs_are_missing(
 
     (image,) = re.findall(r"!\[.*\]\((.*)\)", parts["Figures"])
     assert (tmp_path / "new" / image).read_bytes().startswith(b"\x89PNG")
-    assert "0.5200 |  0.5600 | 0.5600 ± 0.0250 |" in parts["Accuracies"]
+    assert "| 2 | 0.5200 | 0.5600 | 0.5600 ± 0.0250 |" in " ".join(parts["Accuracies"].split())
     rows = [line for line in parts["The runs"].splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == [
         label for i, label in enumerate(labels) if i not in (3, 5, 39)
@@ -200,13 +201,23 @@ def test_a_study_without_a_usable_fit_has_a_page_that_says_why(
     assert "Figures" not in parts
 
 
-def test_the_runs_of_another_folder_are_told_from_there(results: Path, tmp_path: Path) -> None:
-    given = (results / "runs.jsonl", "--results", tmp_path / "none")
+def test_the_runs_of_another_folder_are_told_from_there_and_so_are_their_curves(
+    results: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "theirs"
+    shutil.copytree(results, folder)
+    run = next(iter(read(folder, Result).values()))
+    tokens = [1024, run.spent.tokens]
+    columns = {"steps": [1, 2], "tokens": tokens, "seconds": [0.1, 0.2], "loss": [5.0, 4.0]}
+    curve = Curve.model_validate({"run": run.run, "attempt": run.attempt, **columns})
+    merge(folder, [curve], Curve)
+    given = (folder / "runs.jsonl", "--results", tmp_path / "none")
     assert analysis("fit", *given, "--bootstrap", 0) == 0
     assert analysis("report", *given, "--out", tmp_path) == 0
     said = sections((tmp_path / "runs.md").read_text())["What was run"]
     assert "- 39 runs: 1 diverged, 37 done, 1 excluded\n" in said
     assert "- devices: a GPU\n" in said
+    assert (tmp_path / "runs-curves.png").is_file()
 
 
 @pytest.mark.parametrize(
