@@ -113,7 +113,8 @@ def _ran(about: Page) -> str:
         folder, study = settings.of(about.results)
         lines, ended = ran.standing(find(study) if study else None, folder)
         # Runs that the points leave out for another reason are no part of what is told.
-        shown = [one for one in ended if one.run in points.run or one.state == "diverged"]
+        known = set(points.run)
+        shown = [one for one in ended if one.run in known or one.state == "diverged"]
         rows += ran.of_results(shown, points.flops)
     return markdown.listed([*lines, *(f"{name}: {words}" for name, words in rows)])
 
@@ -134,6 +135,7 @@ def _came_out(about: Page) -> str:
             ]
         rows.append(cells)
     counted = f"C: {convention_name(fits.points.flops)}, N: {fits.points.params}"
+    counted += f", fitted: {fits.points.family[0]}" if len(fits.beside) else ""
     of = f" on {fits.points.corpus}" if fits.points.corpus else ""
     headers = ("", "status", "a", "b", f"N* at C = {big(c)}", "L* there")
     table = markdown.table(headers, rows, "llrrrr")

@@ -17,6 +17,8 @@ from worlds import SPEECH, isoflop_grid, noisy
 from analysis import page
 from analysis.figures.write import CAPTIONS, FIGURES, LITERATURE, write_all
 from analysis.saved import saved_settings
+from slam_core import scratch
+from slam_core.journal import Journal
 from slam_core.results import Curve, Exclusion, Result, Score, merge, read
 from slam_core.spec import resolve
 from sweeps import studies
@@ -88,8 +90,12 @@ def points_file(folder: Path) -> Path:
 
 
 def test_the_page_says_what_was_run_what_came_out_and_why_runs_are_missing(
-    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    results: Path, tmp_path: Path, slam_out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    last = list(STUDY.runs().values())[-1]
+    tried = Journal(scratch.new_attempt(last.id))
+    tried.write("start", spec={}, provenance={})
+    tried.write("failed", error=f"SlamError: {slam_out}/log.txt cannot be read")
     at = ("--results", results)
     assert analysis("fit", "made", *at, "--bootstrap", 60, "--flops", 1e13) == 0
     printed = capsys.readouterr().out.split("wrote ")[0].splitlines()
@@ -110,9 +116,10 @@ def test_the_page_says_what_was_run_what_came_out_and_why_runs_are_missing(
     ]
     labels = list(STUDY.runs())
     said = parts["What was run"].splitlines()
-    assert "- made: 40 runs: 1 diverged, 37 done, 1 excluded, 1 missing; " in parts["What was run"]
+    assert "- made: 40 runs: 1 diverged, 37 done, 1 excluded, 1 failed; " in parts["What was run"]
     assert f"- {labels[3]} (diverged)" in said
     assert f"- {labels[5]} (excluded: wrong | data)" in said
+    assert f"- {labels[39]} (failed: $SLAM_OUT/log.txt cannot be read)" in said
     assert "- budgets C (FLOPs): 5.00e11, 1.00e12, 2.00e12, 4.00e12" in said
     assert "- seeds: 0 (20 runs); 1 (17 runs)" in said
     assert "- data: made-up (revision 000000000000)" in said
