@@ -137,6 +137,7 @@ def _came_out(about: Page) -> str:
     counted = f"C: {convention_name(fits.points.flops)}, N: {fits.points.params}"
     counted += f", fitted: {fits.points.family[0]}" if len(fits.beside) else ""
     of = f" on {fits.points.corpus}" if fits.points.corpus else ""
+    of += ", those of training" if fits.settings.curves else ""
     headers = ("", "status", "a", "b", f"N* at C = {big(c)}", "L* there")
     table = markdown.table(headers, rows, "llrrrr")
     details = markdown.fenced(lambda: printed.show_fit(fits))

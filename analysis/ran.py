@@ -30,7 +30,7 @@ def of_points(points: Points) -> Rows:
     several = len(budgets) <= _MOST
     rows = [
         ("families", _each(points.family)),
-        ("start", _each(name or "cold" for name in points.init) if any(points.init) else ""),
+        ("start", _each(map(_start, points.init)) if any(points.init) else ""),
         (f"N ({points.params})", f"{_span(n)} in {len(np.unique(n))} sizes"),
         ("D", f"{_span(d)}; D/N {_span(d / n)}"),
         ("epochs", "" if points.unique is None else _span(d / points.unique)),
@@ -116,6 +116,11 @@ def _each(values: Iterable[str]) -> str:
 def _span(values: Floats, shown: Any = brief) -> str:
     low, high = shown(float(values.min())), shown(float(values.max()))
     return low if low == high else f"{low} to {high}"
+
+
+def _start(source: str) -> str:
+    """A text LM by its id on a hub, or by the name of its folder."""
+    return (Path(source).name if Path(source).is_absolute() else source) or "cold"
 
 
 def _data(spec: Mapping[str, Any]) -> str:

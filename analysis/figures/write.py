@@ -47,8 +47,8 @@ CAPTIONS = {
     "parametric": "Left, the runs and the fitted law of approach 3 against D, a colour for each "
     "size; right, by how much each run lies off that law: points above the line have a higher "
     "loss than it says, and a trend with C would mean that the law bends.",
-    "curves": "Training loss of each run against the FLOPs it has spent so far: only the ends "
-    "compare where the learning rate decays, and larger models start later.",
+    "curves": "Training loss of each run against the FLOPs it has spent so far: where "
+    "the learning rate decays, only ends compare; larger models lie to the right at first.",
     "envelope": "Left, the lowest losses for their compute (approach 1) among all runs; right, "
     "the sizes that have them, and the power law N*(C) through these with its 95 % band.",
     "surface": "Lines of equal loss of the fitted law over N and D, with the runs: along a grey "
