@@ -14,6 +14,7 @@ from analysis.commands.fit import fit
 from analysis.commands.plan import plan
 from analysis.commands.predict import predict
 from analysis.commands.profile import profile
+from analysis.commands.report import report
 from analysis.commands.table import table
 from analysis.commands.tuned import tuned
 from analysis.commands.warm import warm
@@ -27,6 +28,7 @@ for command in (
     predict,
     compare,
     figures,
+    report,
     agree,
     downstream,
     effects,

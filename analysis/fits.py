@@ -64,12 +64,24 @@ class Settings:
         """What files about this fit are called."""
         return Path(self.source).stem if self.source else "all"
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the points are of a file of one's own, and not of stored runs."""
+        path = Path(self.source or "")
+        return path.suffix.lower() in SUFFIXES and path.name != "runs.jsonl"
+
+    def of(self, results: Path) -> tuple[Path, str | None]:
+        """The folder of stored runs, which a `runs.jsonl` names itself, and what is asked for: a
+        study, a file of points, or None for all runs."""
+        if self.source and Path(self.source).name == "runs.jsonl":
+            return Path(self.source).parent, None
+        return results, self.source
+
     def points(self, results: Path) -> Points:
         """The points these settings choose, settled unless `mid_schedule`."""
-        folder, study, arm = results, self.source, self.tuned or self.arm
-        if self.source and Path(self.source).name == "runs.jsonl":
-            folder, study = Path(self.source).parent, None
-        if study and study.lower().endswith(SUFFIXES):
+        folder, study = self.of(results)
+        arm = self.tuned or self.arm
+        if study and self.is_file:
             if self.corpus or self.curves:
                 raise UsageError("--corpus and --curves go with results, not with a file of points")
             columns = dict(self.columns) | ({"family": arm} if arm else {})
@@ -98,10 +110,12 @@ class Settings:
 @dataclass(frozen=True)
 class Fits:
     """The estimates of `points`, by estimator. `beside` are the other families' runs, shown and
-    not fitted; `bias` is approach 2's under approach 3's law; losses are shown in `unit`."""
+    not fitted, `whole` both; `bias` is approach 2's under approach 3's law; losses are shown in
+    `unit`."""
 
     points: Points
     beside: Points
+    whole: Points
     settings: Settings
     estimates: Mapping[str, Estimate]
     bias: Bias | None
@@ -110,6 +124,12 @@ class Fits:
     @property
     def usable(self) -> dict[str, Estimate]:
         return {name: found for name, found in self.estimates.items() if found.usable}
+
+    def check_usable(self) -> None:
+        """`SlamError` with the status of each estimator if none is usable."""
+        if not self.usable:
+            said = "; ".join(f"{name}: {found.status}" for name, found in self.estimates.items())
+            raise SlamError(f"{self.points.name}: no usable fit ({said})")
 
     @property
     def isoflop(self) -> IsoflopFit | None:
@@ -167,11 +187,12 @@ class Best:
 
 def compute(points: Points, settings: Settings) -> Fits:
     """Fit; what points cannot determine is said by an estimate's status."""
-    points, beside = one_family(points, settings.family)
+    whole = points
+    points, beside = one_family(whole, settings.family)
     shown = _shown_in(points, settings)
     names = chosen(settings.estimator)
     estimates = {name: estimate(points, name, settings.options) for name in names}
-    made = Fits(points, beside, settings, estimates, None, shown)
+    made = Fits(points, beside, whole, settings, estimates, None, shown)
     two, three = made.isoflop, made.parametric
     off = None
     if two and three and three.law.has_optimum:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from slam_core.cli import RESULTS
 from slam_core.errors import UsageError
+from sweeps.table import exact
 
 if TYPE_CHECKING:
     from analysis.fits import Fits, Settings
@@ -48,6 +50,19 @@ MidSchedule = Annotated[
 ]
 
 
+# Fields of the settings that an option of `fit` has another name for.
+_RENAMED = {
+    "flops": "convention",
+    "columns": "column",
+    "budgets": "flops",
+    "scores": "score",
+    "mid_schedule": "mid-schedule",
+    "kind": "loss",
+    "replicates": "bootstrap",
+    "scheme": "resample",
+}
+
+
 def _budgets(given: list[float] | None) -> list[float] | None:
     for c in given or ():
         if not 0 < c < math.inf:
@@ -77,6 +92,32 @@ def settings(
     columns = _pairs("column", column, "role=column, say loss=c4_loss")
     kept = _pairs("where", where, "column=value")
     return Settings(source, flops=convention, columns=columns, where=kept, **more)
+
+
+def options_of(settings: Settings) -> list[str]:
+    """The other way round: the options of `fit` that make these settings."""
+    from analysis.fits import Settings
+
+    words = []
+    usual = _flat(Settings(settings.source))
+    for name, value in _flat(settings).items():
+        if value == usual[name]:
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words.append(f"--{_RENAMED.get(name, name)}")
+            if one is not True:
+                words.append("=".join(one) if isinstance(one, tuple) else _written(one))
+    return words
+
+
+def _written(value: Any) -> str:
+    return exact(value) if isinstance(value, float) else str(value)
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    fields = asdict(settings)
+    inner: dict[str, Any] = fields.pop("options")
+    return {**fields, **inner.pop("loss"), **inner}
 
 
 def one_of(option: str, given: str, *known: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -69,6 +70,17 @@ def ours(fits: Fits, c: float, gpu: str = "A100", mfu: float = MFU) -> list[Pred
         )
         for name, found in fits.optimum(c).items()
     ]
+
+
+def at_each(
+    fits: Fits, budgets: Sequence[float], gpu: str = "A100", mfu: float = MFU
+) -> list[Prediction]:
+    """Of our fits at several budgets; `SlamError` with their messages if none has an optimum."""
+    found = [one for c in budgets for one in ours(fits, c, gpu, mfu)]
+    if not found:
+        reasons = "; ".join(made.message for made in fits.estimates.values())
+        raise SlamError(f"nothing to predict from: {reasons}")
+    return found
 
 
 def published(law: PublishedLaw, c: float, gpu: str = "A100", mfu: float = MFU) -> Prediction:

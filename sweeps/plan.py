@@ -129,10 +129,14 @@ class Plan:
             for run in self.runs
         ]
         numbers += ["cost"] if self.price else []
-        lines = [table(["label", "id", *numbers, "state"], rows, numbers), ""]
+        listed = table(["label", "id", *numbers, "state"], rows, numbers)
+        return "\n".join([listed, "", *self.said(), *self._costs()])
+
+    def said(self) -> list[str]:
+        """In sentences: states, FLOPs in all and saved, labels of one run, and repeated data."""
         total = _total(self.runs)["flops"]
         said = f"; {scientific(total)} FLOPs in all" if total else ""
-        lines.append(f"{self.study}: {self.census()}{said}")
+        lines = [f"{self.study}: {self.census()}{said}"]
         if self.saving:
             lines.append(f"{self.study}: {self.saving}")
         lines += [
@@ -146,8 +150,7 @@ class Plan:
                 f"runs that see their corpus more than {EPOCHS} times: {len(repeated)} (up to "
                 f"{max(run.epochs or 0 for run in repeated):.2g}); repetition is part of their loss"
             )
-        lines += self._costs()
-        return "\n".join(lines)
+        return lines
 
     def _costs(self) -> list[str]:
         """Hours and cost of all and of what is left, and what they rest on."""

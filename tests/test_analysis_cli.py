@@ -265,7 +265,7 @@ def test_figures_are_written_whole_and_the_same_by_a_process_that_imports_no_tor
         "import sys; from analysis import __main__ as m; from slam_core.errors import exit_code; "
         "at = ['--results', sys.argv[1]]; "
         "assert exit_code(m.app, ['compare', *at]) == 0; "
-        "assert exit_code(m.app, ['figures', *at, '--out', sys.argv[2]]) == 0; "
+        "assert exit_code(m.app, ['report', *at, '--out', sys.argv[2]]) == 0; "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     command = [sys.executable, "-c", program, str(results), str(tmp_path / "two")]

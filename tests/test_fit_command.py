@@ -20,7 +20,7 @@ from worlds import SPEECH, chinchilla, isoflop_grid, noisy, published
 from analysis import __main__ as cli
 from analysis.estimate import ESTIMATORS, LAWS
 from analysis.laws import Floats, Law
-from analysis.report import FORMS
+from analysis.printed import FORMS
 from slam_core.errors import exit_code
 
 FIXED = {"status", "message", "n_points", "delta", "convention", "params", "objective"}

@@ -32,7 +32,7 @@ def compare(
 ) -> None:
     """A fit or runs beside a published law, or two fits, in one convention: exponents, allocation,
     residuals, compute-equivalent gain."""
-    from analysis import published, report
+    from analysis import printed, published
     from analysis.compare import fit_and_law, runs_and_law, two_fits
 
     alone = bool(other) or name == "slam"
@@ -69,6 +69,6 @@ def compare(
     if as_json:
         print(json.dumps(fit_and_law.record(comparison)))
         return
-    report.show_comparison(comparison)
+    printed.show_comparison(comparison)
     out = quote(str(results / "figures"))
     print(f"next: python -m analysis figures{same(name, results)} --out {out}")

@@ -73,7 +73,7 @@ def fit(
 ) -> None:
     """Fit scaling laws; saved to results/fits/NAME.json or, with options beside a fit without, to
     fits/options/NAME.json, for predict, compare and figures. Exit 0 where a usable fit came out."""
-    from analysis import fit_records, fits, report, saved
+    from analysis import fit_records, fits, printed, saved
     from analysis.bootstrap import SCHEMES
     from analysis.envelope import VARIANTS
     from analysis.estimate import ESTIMATORS, LAWS, Options, chosen
@@ -132,7 +132,7 @@ def fit(
     if as_json:
         print(json.dumps(fit_records.estimates_record(done)))
     else:
-        report.show_fit(done)
+        printed.show_fit(done)
         print(f"wrote {path}")
         if path.parent.name == "options":
             print("with its options, until fit is said without; the fit without them is kept")
@@ -140,6 +140,4 @@ def fit(
             print("next: the same with --params total (or what N counts), to compare it with laws")
         elif done.usable:
             print(f"next: python -m analysis compare{same(source, results)}")
-    if not done.usable:
-        said = "; ".join(f"{name}: {found.status}" for name, found in done.estimates.items())
-        raise SlamError(f"{done.points.name}: no usable fit ({said})")
+    done.check_usable()

@@ -9,7 +9,7 @@ import typer
 
 from analysis.options import Name, fitted, unused
 from slam_core.cli import RESULTS, Json, Results, in_json
-from slam_core.errors import SlamError, UsageError
+from slam_core.errors import UsageError
 
 
 def predict(
@@ -49,7 +49,7 @@ def predict(
     """Best size, data, loss and hours for a budget, with intervals where they are our own; by
     approach 3 also under other prices than 6ND."""
     from analysis import predict as predicting
-    from analysis import published, report
+    from analysis import printed, published
     from analysis.laws import PublishedLaw
     from analysis.spend import prices
 
@@ -87,18 +87,15 @@ def predict(
         if as_json:
             print(in_json(predicting.priced_record(rows)))
         else:
-            report.show_priced(rows, basis.unit.title, basis.params)
+            printed.show_priced(rows, basis.unit.title, basis.params)
         return
     unit = "nats per unit of its own"
     if isinstance(source, PublishedLaw):
         found = [predicting.published(source, c, gpu, mfu) for c in flops or ()]
     else:
-        found = [p for c in flops or () for p in predicting.ours(source, c, gpu, mfu)]
+        found = predicting.at_each(source, flops or (), gpu, mfu)
         unit = source.unit.title
-        if not found:
-            reasons = "; ".join(made.message for made in source.estimates.values())
-            raise SlamError(f"nothing to predict from: {reasons}")
     if as_json:
         print(in_json(predicting.record(found)))
     else:
-        report.show_predictions(found, unit)
+        printed.show_predictions(found, unit)

@@ -31,7 +31,7 @@ def table(
     as_json: Json = False,
 ) -> None:
     """The points that would be fitted: N, D, C, loss, and what was left out."""
-    from analysis import fit_records, report
+    from analysis import fit_records, printed
 
     made = settings(
         source,
@@ -47,4 +47,4 @@ def table(
     if as_json:
         print(json.dumps(fit_records.points_record(points)))
     else:
-        report.show_table(points)
+        printed.show_table(points)

@@ -36,6 +36,37 @@ FIGURES: dict[str, Callable[[Fits, PublishedLaw, Path], Numbers]] = {
     "extrapolation": numbers_trust.extrapolation,
 }
 
+# What each shows and how to read it, in a sentence, for who has not seen one before.
+CAPTIONS = {
+    "isoflop": "Validation loss against N at each budget C, with a parabola through its runs: its "
+    "lowest point, the diamond, is N* of that budget with its 95 % interval, and is to lie between "
+    "the sizes tried.",
+    "frontier": "The best size N* and the best number of units D* against the budget C by each "
+    "approach, with 95 % bands, dotted beyond the budgets that were run; dashed is the published "
+    "law where it counts C and N alike.",
+    "parametric": "Left, the runs and the fitted law of approach 3 against D, a colour for each "
+    "size; right, by how much each run lies off that law: points above the line have a higher "
+    "loss than it says, and a trend with C would mean that the law bends.",
+    "curves": "Training loss of each run against the FLOPs it has spent so far: where "
+    "the learning rate decays, only ends compare; larger models lie to the right at first.",
+    "envelope": "Left, the lowest losses for their compute (approach 1) among all runs; right, "
+    "the sizes that have them, and the power law N*(C) through these with its 95 % band.",
+    "surface": "Lines of equal loss of the fitted law over N and D, with the runs: along a grey "
+    "line all runs cost the same C, and where it touches the lowest contour is the best split, "
+    "drawn with its 95 % band.",
+    "pairs": "The constants of approach 3 in each bootstrap replicate, two by two: a narrow "
+    "slanted cloud means that two constants trade against each other, and that only both together "
+    "are known.",
+    "profile": "How much worse the best fit gets when one constant of approach 3 is held at "
+    "another value: values below the dashed limit are within its 95 % interval, and a flat curve "
+    "is a constant that the runs do not tell.",
+    "extrapolation": "What the smaller budgets say of the larger ones: left, the error at budgets "
+    "left out of the fit against how far out they lie; right, predicted against measured losses "
+    "of one such split, of which good ones lie on the dotted line.",
+    LITERATURE: "Accuracies against compute: these runs beside those that the literature reports "
+    "and the laws through them.",
+}
+
 
 def write_all(
     fits: Fits,
@@ -51,6 +82,7 @@ def write_all(
     it, or where it is named.
     """
     check(only)
+    folder, _ = fits.settings.of(results)
     written: list[Path] = []
     left_out: list[str] = []
     scored = [LITERATURE] if numbers_scores.overlaid(fits.points) else []
@@ -59,7 +91,7 @@ def write_all(
             numbers = (
                 numbers_scores.literature(fits.points)
                 if name == LITERATURE
-                else FIGURES[name](fits, law, results)
+                else FIGURES[name](fits, law, folder)
             )
         except SlamError as error:
             left_out.append(f"{name}: {error}")
@@ -77,20 +109,26 @@ def write(name: str, numbers: Numbers, path: Path) -> list[Path]:
     """Write a figure of this kind to `path` with each suffix, from its numbers; `SlamError` if the
     folder takes no files."""
     from analysis.figures.drawing import render
-    from slam_core.files import write_file
 
     plain: Numbers = finite(numbers)
     content = render(_drawn(name), plain)
     content["json"] = json.dumps({"figure": name, **plain}, indent=1).encode() + b"\n"
     files = [path.with_name(f"{path.name}.{kind}") for kind in content]
     for file, data in zip(files, content.values(), strict=True):
-        try:
-            write_file(file, data)
-        except OSError as error:
-            raise SlamError(
-                f"cannot write {file}: {error.strerror}; name another folder with --out"
-            ) from None
+        into(file, data)
     return files
+
+
+def into(file: Path, content: bytes) -> None:
+    """Write a file; `SlamError` if the folder takes none."""
+    from slam_core.files import write_file
+
+    try:
+        write_file(file, content)
+    except OSError as error:
+        raise SlamError(
+            f"cannot write {file}: {error.strerror}; name another folder with --out"
+        ) from None
 
 
 def check(only: Sequence[str] | None) -> None:
