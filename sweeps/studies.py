@@ -131,6 +131,39 @@ STUDIES: dict[str, Study] = {
         families=("qwen2",),
         scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
     ),
+    # The averages at half, once and twice that rate.
+    "demo-average-lr": Together(
+        name="demo-average-lr",
+        parts=(
+            Trunk(
+                name="half",
+                base=DEMO_AVERAGE,
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+                unit="flops",
+                sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
+                families=("qwen2",),
+                scaled=(Scaled(field="optim.lr", value=8.75e-3, by="model.width", at=64, power=-0.5),),
+            ),
+            Trunk(
+                name="one",
+                base=DEMO_AVERAGE,
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+                unit="flops",
+                sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
+                families=("qwen2",),
+                scaled=(Scaled(field="optim.lr", value=1.75e-2, by="model.width", at=64, power=-0.5),),
+            ),
+            Trunk(
+                name="two",
+                base=DEMO_AVERAGE,
+                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+                unit="flops",
+                sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
+                families=("qwen2",),
+                scaled=(Scaled(field="optim.lr", value=3.5e-2, by="model.width", at=64, power=-0.5),),
+            ),
+        ),
+    ),
     # What rate and which cool-down suit runs that share a trunk, beside cosine runs: two cells of
     # the demo, and a short one with seeds.
     "demo-cool-downs": Together(
