@@ -142,7 +142,9 @@ STUDIES: dict[str, Study] = {
                 unit="flops",
                 sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
                 families=("qwen2",),
-                scaled=(Scaled(field="optim.lr", value=8.75e-3, by="model.width", at=64, power=-0.5),),
+                scaled=(
+                    Scaled(field="optim.lr", value=8.75e-3, by="model.width", at=64, power=-0.5),
+                ),
             ),
             Trunk(
                 name="one",
@@ -151,7 +153,9 @@ STUDIES: dict[str, Study] = {
                 unit="flops",
                 sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
                 families=("qwen2",),
-                scaled=(Scaled(field="optim.lr", value=1.75e-2, by="model.width", at=64, power=-0.5),),
+                scaled=(
+                    Scaled(field="optim.lr", value=1.75e-2, by="model.width", at=64, power=-0.5),
+                ),
             ),
             Trunk(
                 name="two",
@@ -160,7 +164,9 @@ STUDIES: dict[str, Study] = {
                 unit="flops",
                 sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
                 families=("qwen2",),
-                scaled=(Scaled(field="optim.lr", value=3.5e-2, by="model.width", at=64, power=-0.5),),
+                scaled=(
+                    Scaled(field="optim.lr", value=3.5e-2, by="model.width", at=64, power=-0.5),
+                ),
             ),
         ),
     ),
