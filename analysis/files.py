@@ -28,7 +28,7 @@ from analysis.headers import (
     unit_of,
 )
 from analysis.laws import Floats
-from analysis.points import Points
+from analysis.points import Points, as_number
 from analysis.shapes import NEEDS, named, per_unit
 from analysis.units import NATS
 from slam_core.errors import UsageError
@@ -163,6 +163,7 @@ def from_file(
         init=words("init"),
         unique=unique,
         text=numbers("text") if "text" in found else None,
+        tuned=np.array([as_number(word) for word in words("tuned")]) if "tuned" in found else None,
         seconds=numbers("seconds") if "seconds" in found else None,
         scores={name: _shares(path, name, header, placed) for name in scores},
         unit=measured,

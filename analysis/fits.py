@@ -78,13 +78,21 @@ class Settings:
         return results, self.source
 
     def points(self, results: Path) -> Points:
-        """The points these settings choose, settled unless `mid_schedule`."""
+        """The points that are fitted: the runs or, where a field is `tuned`, each size and budget
+        of one family at its best value."""
+        runs = self.runs(results)
+        if not self.tuned:
+            return runs
+        return tuned.at_best(one_family(runs, self.family)[0], self.tuned)
+
+    def runs(self, results: Path) -> Points:
+        """The runs these settings choose, settled unless `mid_schedule`."""
         folder, study = self.of(results)
-        arm = self.tuned or self.arm
         if study and self.is_file:
             if self.corpus or self.curves:
                 raise UsageError("--corpus and --curves go with results, not with a file of points")
-            columns = dict(self.columns) | ({"family": arm} if arm else {})
+            roles = {"family": self.arm, "tuned": self.tuned}
+            columns = dict(self.columns) | {role: at for role, at in roles.items() if at}
             found = from_file(
                 Path(study),
                 columns,
@@ -97,14 +105,22 @@ class Settings:
         else:
             if self.columns or self.where:
                 raise UsageError("--column and --where go with a file of points, not with a study")
-            conventions = self.params or "total", self.flops or "6nd"
-            found = from_results(folder, study, *conventions, self.corpus, arm, self.loss_needed)
+            found = from_results(
+                folder,
+                study,
+                self.params or "total",
+                self.flops or "6nd",
+                self.corpus,
+                self.arm,
+                self.loss_needed,
+                self.tuned,
+            )
         if self.curves:
             found = along_curves(found, folder)
         kept = found if self.mid_schedule else found.settled
         if not len(kept):
             raise SlamError(f"{found.name}: no point is left to fit ({'; '.join(kept.notes)})")
-        return tuned.at_best(kept, self.tuned) if self.tuned else kept
+        return kept
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "width": ("width", "dmodel", "embeddim", "hiddensize"),
     "ffn": ("ffn", "ffndim", "dff", "ffnsize"),
     "context": ("context", "contextlength", "seqlen"),
+    "tuned": (),
     "seconds": ("seconds", "trainseconds", "trainingseconds", "trainruntime"),
 }
 BODY = (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 
 # What would begin emphasis, code, a tag or a deletion; N* and slam_core do not.
-_MARKUP = re.compile(r"[\\`<]|(?<!\w)[*_]|\*(?=\w)|~(?=\S)")
+_MARKUP = re.compile(r"[\\`<\[]|(?<!\w)[*_]|\*(?=\w)|~(?=\S)")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], aligned: str) -> str:

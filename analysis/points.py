@@ -41,8 +41,9 @@ class Points:
     a run was trained on (None: every unit was new); `init` names the text LM a run started from
     ("" for a cold start) and `text` the text tokens it was trained on besides D; `seconds` training
     time; `scores` benchmark accuracies in [0, 1] by name (NaN where a run has none), and `items`
-    how many independent items each was measured on; `rest` is all else that decides a run whose
-    `family` is an arm, but for its seed.
+    how many independent items each was measured on; `tuned` are values of a field that was tried
+    at several (NaN where a run has none); `rest` is all else that decides a run whose `family` is
+    an arm, or that has a `tuned` field, but for its seed.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Points:
     seconds: Floats | None = None
     scores: Mapping[str, Floats] = field(default_factory=dict)
     items: Mapping[str, Floats] = field(default_factory=dict)
+    tuned: Floats | None = None
     rest: tuple[Rest, ...] = ()
     corpus: str | None = None
     revision: str | None = None
@@ -267,3 +269,11 @@ def group_means(values: Floats, spread: float = SPREAD) -> tuple[Floats, Ints]:
         group[i] = current
     means = [math.exp(np.mean(np.log(values[group == g]))) for g in range(current + 1)]
     return np.array(means)[group], group
+
+
+def as_number(word: str) -> float:
+    """The number that a word is; NaN where it is none."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan

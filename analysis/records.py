@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from analysis.laws import Floats
-from analysis.points import Points, Rest
+from analysis.points import Points, Rest, as_number
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import convention
 
@@ -31,6 +31,7 @@ def from_results(
     corpus: str | None = None,
     arm: str | None = None,
     loss_needed: bool = True,
+    tuned: str | None = None,
 ) -> Points:
     """Points of a study's runs, or of all runs, in a results folder.
 
@@ -40,6 +41,7 @@ def from_results(
     attempts at one run the last counts. `family` of the points is the family of their models or,
     to compare arms, the field `arm` of their specs: then runs without it are left out, and runs
     that end with preferences, which are no points of a law, are not; both stages count in their D.
+    `tuned` is a field whose values, as numbers, the points are to have.
     Corpora need not be here (`slam_core.recall`).
     `SlamError` if nothing is left, `UsageError` for unknown names.
     """
@@ -63,6 +65,7 @@ def from_results(
     known = {result.run for result in results.values()}
     asked = [result for result in results.values() if not study or result.run in wanted]
     arms = _arms(asked, arm or FAMILY)
+    values = _arms(asked, tuned) if tuned else {}
     if without := len({result.run for result in asked} - arms.keys()):
         notes.append(f"{without} runs left out (they have no {arm})")
     for result in sorted(asked, key=lambda r: (order.get(r.run, 0), *r.key)):
@@ -110,8 +113,9 @@ def from_results(
             "which tilts its parabola"
         )
     scores, items, unlike = _scores(folder, chosen)
+    apart = arm or tuned
     notes += unlike
-    if not arm and (repeated := repeats(tokens, unique)):
+    if not arm and (repeated := _repeats(tokens, unique)):
         notes.append(repeated)
     if unique is None and len({_caps(result.spec) for result in chosen}) > 1:
         notes.append(
@@ -138,13 +142,14 @@ def from_results(
         seconds=np.array([_in_all(result, "seconds") for result in chosen]),
         scores=scores,
         items=items,
-        rest=tuple(_rest(result.spec, arm) for result in chosen) if arm else (),
+        tuned=np.array([as_number(values.get(r.run, "")) for r in chosen]) if tuned else None,
+        rest=tuple(_rest(result.spec, apart) for result in chosen) if apart else (),
         corpus=corpus,
         revision=", ".join(sorted({one.revision for one in validated_on if one.revision})) or None,
         rate=rate,
         notes=tuple(notes),
     )
-    mixed = "" if arm else _not_seeds(points, chosen)
+    mixed = "" if arm or tuned else _not_seeds(points, chosen)
     return replace(points, notes=(*points.notes, mixed)) if mixed else points
 
 
@@ -313,7 +318,7 @@ def _caps(spec: Mapping[str, Any]) -> tuple[int | None, ...]:
     return tuple(source.get("unique") for source in spec["data"]["sources"])
 
 
-def repeats(tokens: Floats, unique: Floats | None) -> str:
+def _repeats(tokens: Floats, unique: Floats | None) -> str:
     """A note if runs saw their corpus more than once: the single-epoch law is about fresh data."""
     times = tokens / unique if unique is not None else np.ones(1)
     if times.max() <= 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from slam_core.errors import UsageError
 from slam_core.spec import RunSpec, resolve
@@ -28,7 +28,7 @@ class Powers(_Value):
 
     field: str
     value: float
-    by: dict[str, tuple[float, float]] = Field(min_length=1)
+    by: dict[str, tuple[PositiveFloat, float]] = Field(min_length=1)
 
     @property
     def numbers(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from analysis.options import (
     Column,
     Convention,
     Corpus,
+    Family,
     Out,
     Params,
     Replicates,
@@ -22,6 +22,7 @@ from analysis.options import (
     settings,
 )
 from slam_core.cli import RESULTS, Json, Results, in_json
+from slam_core.errors import SlamError
 
 if TYPE_CHECKING:
     from analysis.tuned import Effect, Tuned
@@ -33,13 +34,17 @@ def tuned(
         str, typer.Option(help="What is tuned: a field of a run, or a column of a file.")
     ] = "optim.lr",
     within: Annotated[
-        float, typer.Option(help="Times the best value, or below, up to which runs count.", min=1.1)
+        float,
+        typer.Option(
+            help="Runs count up to so many times the best value tried, and below.", min=1.1
+        ),
     ] = 4.0,
     params: Params = None,
     convention: Convention = None,
     corpus: Corpus = None,
     column: Column = None,
     where: Where = None,
+    family: Family = None,
     bootstrap: Replicates = 1000,
     seed: Seed = 0,
     out: Out = None,
@@ -51,19 +56,20 @@ def tuned(
     from analysis import tuned as tuning
     from analysis.figures import numbers_tuned
     from analysis.figures import write as figures
+    from analysis.fits import one_family
 
-    asked = settings(source, convention, column, where, params=params, corpus=corpus, arm=field)
-    points = asked.points(results)
+    asked = settings(source, convention, column, where, params=params, corpus=corpus, tuned=field)
+    points, _ = one_family(asked.runs(results), family)
     found = tuning.fit(points, within=within, replicates=bootstrap, seed=seed)
     effect = tuning.effect(found, bootstrap, seed) if found.usable else None
-    if out:
-        figures.write(
-            "tuned", numbers_tuned.tuned(points, found, field), out / f"{points.name}-tuned"
-        )
+    if out and found.usable:
+        figures.write("tuned", numbers_tuned.tuned(found, field), out / f"{points.name}-tuned")
     if as_json:
         print(in_json(_record(found, field, effect)))
     else:
         _show(found, field, effect)
+    if not found.usable:
+        raise SlamError(f"{points.name}: no best {field} ({found.message})")
 
 
 def _three(value: float) -> str:
@@ -79,7 +85,7 @@ def _record(found: Tuned, field: str, effect: Effect | None) -> dict[str, Any]:
 
     rule, cells, boot = found.rule, found.cells, found.boot
     names = ("k", "p", "q", "curvature")
-    excess = rule.excess(rule.one)
+    one, law = rule.excess(rule.one), rule.excess(rule.best)
     made: dict[str, Any] = {
         "field": field,
         "status": found.status,
@@ -94,15 +100,16 @@ def _record(found: Tuned, field: str, effect: Effect | None) -> dict[str, Any]:
                 "n": cells.n[i],
                 "d": cells.d[i],
                 "c": cells.c[i],
-                "best": rule.best[i],
-                "alone": found.own[i],
+                "law": rule.best[i],
+                "own": rule.own[i],
                 "tried": found.tried[i].tolist(),
                 "loss": rule.loss[i],
-                "one_costs": excess[i],
+                "one_costs": one[i],
+                "law_costs": law[i],
             }
             for i, label in enumerate(cells.label)
         ],
-        "one": {"value": rule.one, "mean": excess.mean(), "most": excess.max()},
+        "one": {"value": rule.one, "mean": one.mean(), "most": one.max()},
         "checks": [asdict(check) for check in found.checks],
     }
     if effect:
@@ -140,42 +147,42 @@ def _show(found: Tuned, field: str, effect: Effect | None) -> None:
         drawn = boot.interval(attrgetter(name))
         table.add_row({"curvature": "h"}.get(name, name), _four(value), between(drawn, _four))
     show(table)
-    table = columns(
-        "first run", "N", "D", "C", "r*", f"{LEVEL:.0%} interval", "its own", "tried", "L*"
-    )
+    table = columns("", "N", "D", "C", "r*", "tried", "L*", "r* by the law", level)
     for i, label in enumerate(cells.label):
-        tried, own = found.tried[i], found.own[i]
+        tried = found.tried[i]
         table.add_row(
             label,
             *(big(float(column[i])) for column in (cells.n, cells.d, cells.c)),
-            f"{rule.best[i]:.3g}",
-            between(boot.interval(lambda drawn, i=i: drawn.best[i]), _three),  # type: ignore[misc]
-            "" if math.isnan(own) else _three(own),
+            _three(rule.own[i]),
             _three(tried[0]) + (f" to {_three(tried[-1])}" if len(tried) > 1 else ""),
             f"{rule.loss[i]:.4f}",
+            _three(rule.best[i]),
+            between(boot.interval(lambda drawn, i=i: drawn.best[i]), _three),  # type: ignore[misc]
         )
     show(table)
-    excess = rule.excess(rule.one)
-    worst = int(excess.argmax())
-    print(
-        f"one value for all, at best {rule.one:.3g}, costs {excess.mean():.4f} {cells.unit} on "
-        f"average, {excess[worst]:.4f} at most ({cells.label[worst]})"
-    )
+    for what, value in ((f"one value for all, {rule.one:.3g},", rule.one), ("the law", rule.best)):
+        excess = rule.excess(value)
+        worst = cells.label[int(excess.argmax())]
+        mean, most = f"{excess.mean():.4f} {cells.unit} on average", f"{excess.max():.4f} at most"
+        print(f"beside a best value of each, {what} costs {mean}, {most} ({worst})")
     for check in found.checks:
         print(f"{check.what}: F test, p = {check.p:.2g}")
     if effect and effect.own.has_exponents and effect.one.has_exponents:
         a = attrgetter("a")
         table = columns("approach 2", "a (N* ~ C^a)", level, "status")
-        for name, one in (("at r* of each", effect.own), ("one value for all", effect.one)):
+        for name, one in (("a best value of each", effect.own), ("one value for all", effect.one)):
             table.add_row(name, f"{one.value(a):.4f}", between(one.interval(a)), one.status)
         show(table)
         print(f"the second a less the first: {effect.shift:+.4f} {between(effect.interval)}")
     elif effect:
         print(f"approach 2 on the losses at r*: {effect.own.message}")
-    by = ", ".join(
-        f'"{of}": ({at:.3g}, {getattr(rule, name):.3g})'
-        for name, of, at in (("p", "params", rule.n0), ("q", "tokens", rule.d0))
-        if name in found.powers
-    )
-    if by and cells.params == "total":
+    if found.powers and field.startswith("optim.") and cells.params == "total":
+        numbers = {"p": ("params", rule.n0), "q": ("tokens", rule.d0)}
+        by = ", ".join(
+            f'"{number}": ({at:.3g}, {getattr(rule, name):.3g})'
+            for name, (number, at) in numbers.items()
+            if name in found.powers
+        )
         print(f'in a study: scaled=(Powers(field="{field}", value={rule.k:.3g}, by={{{by}}}),)')
+    if found.line:
+        print("N and D go together in what was swept: the law holds along that line alone")

@@ -34,15 +34,14 @@ def tuned(numbers: Numbers) -> Figure:
     named = WORDS.get(numbers["field"], numbers["field"])
     for cell in cells:
         style = {"color": shade.to_rgba(cell["budget"]), "ls": ""}
-        over = np.array(cell["values"]) / cell["best"]
+        over = np.array(cell["values"]) / cell["own"]
         above = np.array(cell["losses"]) - cell["loss"]
         left.plot(over, above, "o", ms=2.5, mew=0, alpha=0.7, **style)
         if cell["interval"]:
             right.plot([cell["n"]] * 2, cell["interval"], lw=0.8, **(style | {"ls": "-"}))
         right.plot(cell["n"], cell["best"], "D", ms=3.4, mec="black", mew=0.5, **style)
-        if cell["alone"]:
-            right.plot(cell["n"], cell["alone"], "o", ms=3.4, mfc="white", mew=0.8, **style)
-    over = np.concatenate([np.array(cell["values"]) / cell["best"] for cell in cells])
+        right.plot(cell["n"], cell["own"], "o", ms=3.4, mfc="white", mew=0.8, **style)
+    over = np.concatenate([np.array(cell["values"]) / cell["own"] for cell in cells])
     above = np.concatenate([np.array(cell["losses"]) - cell["loss"] for cell in cells])
     x = np.geomspace(over.min(), over.max(), 200)
     curve = numbers["curvature"] / 2 * np.log(x) ** 2
@@ -67,7 +66,9 @@ def tuned(numbers: Numbers) -> Figure:
     handles += [
         Line2D([], [], color="black", lw=1, label="one parabola for all"),
         Line2D([], [], ls="-", lw=0.8, marker="D", color="#555555", ms=4, label="r* by the law"),
-        Line2D([], [], ls="", marker="o", color="#555555", mfc="white", ms=4, label="alone"),
+        Line2D(
+            [], [], ls="", marker="o", color="#555555", mfc="white", ms=4, label="r* of its own"
+        ),
         Line2D([], [], color=QUIET, lw=0.8, ls=SHORT, label="one value for all"),
     ]
     legend(figure, handles, 4)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from analysis.bootstrap import LEVEL
 from analysis.figures.shown import Numbers
 from analysis.jsonable import ends
-from analysis.points import Points
 from analysis.tuned import Tuned
 
 
-def tuned(points: Points, found: Tuned, field: str) -> Numbers:
-    """Of every run its value over r* and its loss above L* of its cell, and of every cell r* by the
-    law, with its interval, and by a parabola of its own."""
-    rule, cells = found.rule, found.cells
+def tuned(found: Tuned, field: str) -> Numbers:
+    """Of every run its value over r* and its loss above L* of its cell, and of every cell its r*
+    and that of the law, with its interval."""
+    rule, cells, runs = found.rule, found.cells, found.runs
+    assert runs.tuned is not None
     return {
         "name": cells.name,
         "field": field,
@@ -30,10 +30,10 @@ def tuned(points: Points, found: Tuned, field: str) -> Numbers:
                 "budget": cells.budget[i],
                 "best": rule.best[i],
                 "interval": ends(found.boot.interval(lambda drawn, i=i: drawn.best[i])),  # type: ignore[misc]
-                "alone": found.own[i],
+                "own": rule.own[i],
                 "loss": rule.loss[i],
-                "values": found.values[found.rows[i]].tolist(),
-                "losses": points.loss[found.rows[i]].tolist(),
+                "values": runs.tuned[found.rows[i]].tolist(),
+                "losses": runs.loss[found.rows[i]].tolist(),
             }
             for i, label in enumerate(cells.label)
         ],
