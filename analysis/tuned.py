@@ -89,12 +89,14 @@ class Tuned:
     def _doubts(self) -> list[str]:
         doubts = [check.doubt for check in self.checks if check.doubt and check.p < NOTICED]
         ends = zip(self.cells.label, self.rule.own, self.tried, strict=True)
-        away = [name for name, r, of in ends if len(of) > 1 and not of[0] <= r <= of[-1]]
+        away = [
+            name
+            for name, r, of in ends
+            if len(of) > 1 and not of[0] * (1 + 1e-9) < r < of[-1] * (1 - 1e-9)
+        ]
         if away:
             names = ", ".join(away[:3]) + (", ..." if len(away) > 3 else "")
-            doubts.append(
-                f"r* of {len(away)} lies beyond the values that count ({names}): add some"
-            )
+            doubts.append(f"{len(away)} are best at the last value that counts ({names}): add some")
         return doubts
 
 

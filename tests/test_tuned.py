@@ -191,7 +191,8 @@ def test_losses_that_go_one_way_have_no_best_value(falls: float) -> None:
 def test_best_values_beyond_those_tried_are_doubted() -> None:
     found = tuned.fit(world(rates=(1.5, 2.5, 4.0)))
     assert found.status == "weak"
-    assert "lies beyond the values that count" in found.message
+    assert "are best at the last value that counts" in found.message
+    assert found.rule.own.min() == pytest.approx(0.015)
 
 
 def test_cells_that_break_the_law_are_doubted() -> None:

@@ -6,7 +6,8 @@ vertex is ln r* = -b/h, with the loss L* = M - b^2/(2h). The law of the vertices
     ln r* = ln k + p ln(N/N_0) + q ln(D/D_0),
 
 weighs a cell by the sum of squares of its ln r about their mean: given h that is least squares of
-the losses, and a cell with a single value has no weight and the r* of the law.
+the losses, and a cell with a single value has no weight and the r* of the law. Where a vertex lies
+beyond the values tried, r* of the cell is the last of these: no loss is told further out.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Parabolas:
         self.within = self._within(self.x)
         self.weight = self.within**2 @ self.of
         self.swept = self.weight > 1e-12
+        ends = [(self.x[members].min(), self.x[members].max()) for members in rows]
+        self.low, self.high = np.array(ends).T
         # What of the curvature is not a slope of the cell's own.
         half = self._within(self.x**2 / 2)
         self.tilt = (half * self.within) @ self.of / np.where(self.swept, self.weight, 1)
@@ -117,7 +120,7 @@ class Parabolas:
 
     def _read(self, h: Floats, vertices: Floats, said: Floats, losses: Floats) -> Rule:
         law = self.law @ said
-        own = np.where(self.swept, vertices, law)
+        own = np.where(self.swept, np.clip(vertices, self.low, self.high), law)
         above = h / 2 * (self.x - own[self.cell]) ** 2
         powers = np.zeros(2)
         powers[self.powers] = said[1:]
