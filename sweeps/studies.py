@@ -10,7 +10,7 @@ from slam_core.recipes import (
 )
 from sweeps.grid import Grid, IsoFlop, Study, Together, Trunk
 from sweeps.priors import Around
-from sweeps.rules import Scaled
+from sweeps.rules import Powers, Scaled
 from sweeps.search import Search
 from sweeps.space import LogUniform, Uniform
 
@@ -88,6 +88,22 @@ STUDIES: dict[str, Study] = {
                 families=("qwen2",),
                 seeds=(0, 1),
                 scaled=(Scaled(field="optim.lr", value=4e-2, by="model.width", at=64, power=-0.5),),
+            ),
+        ),
+    ),
+    # The demo's cells, each at the rate that the law of `analysis tuned demo-lr` tells.
+    "demo-tuned": IsoFlop(
+        name="demo-tuned",
+        base=DEMO,
+        budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+        sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+        families=("qwen2",),
+        seeds=(0, 1),
+        scaled=(
+            Powers(
+                field="optim.lr",
+                value=0.0149,
+                by={"params": (1.05e5, -0.721), "tokens": (1.04e6, -0.396)},
             ),
         ),
     ),
