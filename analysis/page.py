@@ -205,8 +205,9 @@ def _accuracies(about: Page) -> str:
 def _runs(about: Page) -> str:
     points = ran.last_points(about.fits.whole)
     shown, families = about.fits.unit.of, len(set(points.family)) > 1
-    columns: dict[str, Iterable[str]] = {"run": map(markdown.code, points.label)}
-    if not about.fits.settings.is_file:
+    what = "size and budget" if about.fits.settings.tuned else "run"
+    columns: dict[str, Iterable[str]] = {what: map(markdown.code, points.label)}
+    if points.run and not about.fits.settings.is_file:
         columns["id"] = map(markdown.code, points.run)
     if families:
         columns["family"] = map(markdown.plain, points.family)
@@ -221,7 +222,7 @@ def _runs(about: Page) -> str:
     columns[f"loss ({about.fits.unit.title})"] = (four(shown(x)) for x in points.loss.tolist())
     if points.seed:
         columns["seed"] = map(str, points.seed)
-    words = sum(name in ("run", "id", "family") for name in columns)
+    words = sum(name in (what, "id", "family") for name in columns)
     aligned = "l" * words + "r" * (len(columns) - words)
     return markdown.table(tuple(columns), list(zip(*columns.values(), strict=True)), aligned)
 

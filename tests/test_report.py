@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import shutil
@@ -22,7 +23,7 @@ from slam_core.journal import Journal
 from slam_core.results import Curve, Exclusion, Result, Score, merge, read
 from slam_core.spec import resolve
 from sweeps import studies
-from sweeps.grid import IsoFlop
+from sweeps.grid import IsoFlop, Together
 
 ROOT = Path(__file__).parents[1]
 WHERE = {
@@ -277,3 +278,36 @@ def test_the_page_of_the_demo_says_what_is_stored(
 def test_every_figure_has_a_caption() -> None:
     assert list(CAPTIONS) == [*FIGURES, LITERATURE]
     assert all(words.endswith(".") for words in CAPTIONS.values())
+
+
+def test_a_page_at_best_rates_lists_sizes_and_budgets_and_all_that_was_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = (0.5, 1.0, 2.0)
+    parts = tuple(
+        STUDY.model_copy(
+            update={"name": f"x{times:g}", "base": STUDY.base.but({"optim.lr": 1e-3 * times})}
+        )
+        for times in rates
+    )
+    study = Together(name="swept", parts=parts)
+    monkeypatch.setitem(studies.STUDIES, "swept", study)
+    records = []
+    for seed, run in enumerate(map(resolve, study.runs().values())):
+        made = result(run, seed)
+        nll = made.train_loss + 0.05 * math.log(run.optim.lr / 1e-3) ** 2
+        told = {name: one.model_copy(update={"nll": nll}) for name, one in made.validation.items()}
+        records.append(made.model_copy(update={"validation": told}))
+    folder = tmp_path / "results"
+    merge(folder, records, Result)
+    assert analysis("table", "swept", "--results", folder) == 0
+    assert "runs of one size and budget differ in optim.lr, too" in capsys.readouterr().out
+    fit = ("fit", "swept", "--tuned", "optim.lr", "--bootstrap", 0, "--results", folder)
+    assert analysis(*fit) == 0
+    assert analysis("report", "swept", "--results", folder, "--out", tmp_path) == 0
+    parts_of = sections((tmp_path / "swept.md").read_text())
+    assert "\n- learning rate: 0.0005 to 0.002\n" in parts_of["What was run"]
+    rows = [line for line in parts_of["The runs"].splitlines() if line.startswith("| `llama ")]
+    assert len(rows) == 20
+    assert "size and budget" in parts_of["The runs"]
+    assert "--tuned optim.lr" in parts_of["How to get this again"]

@@ -2,7 +2,8 @@
 full-cosine runs: losses, and fitted exponents.
 
     python -m sweeps launch demo-seeds --on local      and demo-trunk, demo-trunk-slow,
-                                                       demo-average, demo-average-constant, demo-lr
+                                                       demo-average, demo-average-constant,
+                                                       demo-lr, demo-average-lr
     python tests/bench/trunk_bias.py [--results results]
 
 The 20 points of the demo's IsoFLOP grid are read as the cosine runs of three seeds (`demo-seeds`)
@@ -10,8 +11,8 @@ and as those of the trunks (seed 0), cooled down over a fifth (`demo-trunk`) and
 (`demo-trunk-slow`) of each budget, or averaged. Losses differ in pairs of the same size, budget and
 seed; a regression says how the difference goes with size and data. Each set of 20 is fitted alone
 by approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far apart exponents
-lie by noise alone. Beside them stand the cosine runs at the best rate of each point (`demo-lr`,
-`analysis.tuned`), since one rate for all bends exponents, too.
+lie by noise alone. Beside them stand cosine runs and averages at the best rate of each point
+(`demo-lr`, `demo-average-lr`, `analysis.tuned`), since one rate for all bends exponents, too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from analysis.points import Points
 from analysis.records import from_results
 
 TRUNKS = ("demo-trunk", "demo-trunk-slow", "demo-average", "demo-average-constant")
+COSINE, AVERAGES = "cosine at best rates", "averages at best rates"
 NUMBERS = {
     "a": lambda fit: fit.a,
     "log10 N* at 5e12": lambda fit: math.log10(fit.optimum(5e12).n),
@@ -46,19 +48,21 @@ def main() -> None:
     cosine = from_results(options.results, "demo-seeds", corpus="tales")
     seeds = {seed: cosine.where(np.array(cosine.seed) == seed) for seed in sorted({*cosine.seed})}
     trunks = {name: from_results(options.results, name, corpus="tales") for name in TRUNKS}
-    shared = {
-        name: trunk.where(np.isin(cells(trunk), cells(seeds[0]))) for name, trunk in trunks.items()
+    best = {
+        COSINE: at_best(options.results, "demo-lr"),
+        AVERAGES: at_best(options.results, "demo-average-lr"),
     }
-    swept = from_results(options.results, "demo-lr", corpus="tales", arm="optim.lr")
-    best = tuned.at_best(swept, "optim.lr")
+    shared, best = (
+        {name: one.where(np.isin(cells(one), cells(seeds[0]))) for name, one in some.items()}
+        for some in (trunks, best)
+    )
     of_seeds = list(seeds.values())
     rows = [difference(name, seeds[0], trunk, of_seeds) for name, trunk in shared.items()]
     rows += [
-        difference(name, best, points, of_seeds, "cosine at best rates")
-        for name, points in ({"cosine, seed 0": seeds[0]} | shared).items()
+        difference(name, best[COSINE], points, of_seeds, COSINE)
+        for name, points in ({"cosine": seeds[0], AVERAGES: best[AVERAGES]} | shared).items()
     ]
-    sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()}
-    sets |= {"cosine at best rates": best} | shared
+    sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()} | shared | best
     rows += [
         exponents(name, points, approach, options.replicates)
         for approach in ("isoflop", "parametric")
@@ -69,6 +73,12 @@ def main() -> None:
         for name, trunk in trunks.items()
     ]
     store("trunk_bias", "python tests/bench/trunk_bias.py", rows)
+
+
+def at_best(results: Path, study: str) -> Points:
+    """A study's sizes and budgets, each at its best rate."""
+    swept = from_results(results, study, corpus="tales", tuned="optim.lr")
+    return tuned.at_best(swept, "optim.lr")
 
 
 def cells(points: Points) -> list[str]:
