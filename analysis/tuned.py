@@ -46,9 +46,8 @@ _SHAPE = ("model.size", "model.layers", "model.width", "model.heads", "model.kv_
 @dataclass(frozen=True)
 class Tuned:
     """The law and its bootstrap. `cells` are points, one a cell, with the loss at its r*; `runs`
-    were fitted, of which `rows` has each cell's. `bent` is the curvature in its standard
-    errors (NaN without a degree of freedom). `line`: the law is known along a line of ln N and
-    ln D alone."""
+    were fitted, of which `rows` has each cell's. `bent` is the curvature in its standard errors
+    (NaN without a degree of freedom). `line`: r* is known along a line of ln N and ln D alone."""
 
     rule: Rule
     boot: Bootstrap[Rule]
@@ -105,14 +104,11 @@ def fit(points: Points, *, within: float = WITHIN, replicates: int = 1000, seed:
 
     Runs count whose value is at most `within` times the best, or below it, by the law through the
     best values tried. Cells that lie off what the swept ones tell of N and D are left out.
-    Replicates draw residuals, each divided by its standard deviation. `TooFew` unless
-    some cell has three values.
+    `TooFew` unless some cell has three values, `UsageError` where no run has one.
     """
     points = _with_values(points)
-    rows = _cells(points)
-    if max(map(len, _tried(points, rows))) > 2:
-        near = _near(points, rows, within)
-        rows = _cells(points := points.where(near))
+    near = _near(points, _cells(points), within)
+    rows = _cells(points := points.where(near))
     tried = np.array([len(values) for values in _tried(points, rows)])
     if tried.max() < 3:
         raise TooFew(
@@ -268,12 +264,8 @@ def _near(points: Points, rows: Sequence[Ints], within: float) -> Bools:
 def _as_cells(points: Points, rows: Sequence[Ints], rule: Rule, notes: tuple[str, ...]) -> Points:
     """A point a cell, which is no run: with the loss at r*, where that has a meaning."""
     cells = points.take(np.array([one[0] for one in rows]))
-    names = [
-        f"{family} {brief(n)} at {scientific(c)}".strip()
-        for family, n, c in zip(
-            cells.family or [""] * len(cells), cells.n, cells.budget, strict=True
-        )
-    ]
+    told = zip(cells.family or [""] * len(cells), cells.n, cells.budget, strict=True)
+    names = [f"{family} {brief(n)} at {scientific(c)}".strip() for family, n, c in told]
     seen: Counter[str] = Counter()
     for i, name in enumerate(names):
         seen[name] += 1
