@@ -45,7 +45,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "width": ("width", "dmodel", "embeddim", "hiddensize"),
     "ffn": ("ffn", "ffndim", "dff", "ffnsize"),
     "context": ("context", "contextlength", "seqlen"),
-    "tuned": (),
+    "tuned": (),  # which of the fields it is, only a user knows
     "seconds": ("seconds", "trainseconds", "trainingseconds", "trainruntime"),
 }
 BODY = (
