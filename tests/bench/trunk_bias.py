@@ -3,7 +3,7 @@ full-cosine runs: losses, and fitted exponents.
 
     python -m sweeps launch demo-seeds --on local      and demo-trunk, demo-trunk-slow,
                                                        demo-average, demo-average-constant,
-                                                       demo-lr, demo-average-lr
+                                                       demo-lr, demo-average-lr, demo-tuned
     python tests/bench/trunk_bias.py [--results results]
 
 The 20 points of the demo's IsoFLOP grid are read as the cosine runs of three seeds (`demo-seeds`)
@@ -12,7 +12,8 @@ and as those of the trunks (seed 0), cooled down over a fifth (`demo-trunk`) and
 seed; a regression says how the difference goes with size and data. Each set of 20 is fitted alone
 by approaches 2 and 3 (6ND, N total); what cosine's three seeds give says how far apart exponents
 lie by noise alone. Beside them stand cosine runs and averages at the best rate of each point
-(`demo-lr`, `demo-average-lr`, `analysis.tuned`), since one rate for all bends exponents, too.
+(`demo-lr`, `demo-average-lr`, `analysis.tuned`), since one rate for all bends exponents, too, and
+cosine runs at the rates of the law through these (`demo-tuned`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from analysis.records import from_results
 
 TRUNKS = ("demo-trunk", "demo-trunk-slow", "demo-average", "demo-average-constant")
 COSINE, AVERAGES = "cosine at best rates", "averages at best rates"
+LAW = "cosine at the law's rates"
 NUMBERS = {
     "a": lambda fit: fit.a,
     "log10 N* at 5e12": lambda fit: math.log10(fit.optimum(5e12).n),
@@ -51,6 +53,7 @@ def main() -> None:
     best = {
         COSINE: at_best(options.results, "demo-lr"),
         AVERAGES: at_best(options.results, "demo-average-lr"),
+        LAW: from_results(options.results, "demo-tuned", corpus="tales"),
     }
     shared, best = (
         {name: one.where(np.isin(cells(one), cells(seeds[0]))) for name, one in some.items()}
@@ -60,7 +63,8 @@ def main() -> None:
     rows = [difference(name, seeds[0], trunk, of_seeds) for name, trunk in shared.items()]
     rows += [
         difference(name, best[COSINE], points, of_seeds, COSINE)
-        for name, points in ({"cosine": seeds[0], AVERAGES: best[AVERAGES]} | shared).items()
+        for name, points in ({"cosine": seeds[0]} | best | shared).items()
+        if name != COSINE
     ]
     sets = {f"cosine, seed {seed}": points for seed, points in seeds.items()} | shared | best
     rows += [
@@ -90,9 +94,10 @@ def cells(points: Points) -> list[str]:
 def difference(
     name: str, cosine: Points, trunk: Points, seeds: list[Points], than: str = "cosine"
 ) -> dict[str, Any]:
-    """Trunk minus cosine (`than`, in words), in nats per unit, over the shared points."""
-    of_trunk = dict(zip(cells(trunk), trunk.loss, strict=True))
-    apart = np.array([of_trunk[cell] for cell in cells(cosine)]) - cosine.loss
+    """Trunk, of several seeds their mean, minus cosine (`than`, in words), in nats per unit, over
+    the shared points."""
+    there = np.array(cells(trunk))
+    apart = np.array([trunk.loss[there == cell].mean() for cell in cells(cosine)]) - cosine.loss
     half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / math.sqrt(len(apart))
     logs = np.column_stack([np.ones(len(apart)), np.log10(cosine.n), np.log10(cosine.d)])
     centred = logs - [0, *logs[:, 1:].mean(0)]
