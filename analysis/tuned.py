@@ -160,33 +160,32 @@ def at_best(points: Points, field: str) -> Points:
 
 @dataclass(frozen=True)
 class Effect:
-    """Approach 2 on the losses of all cells at r*, and at one value for all; `shift` is how much
+    """Approach 2 on the losses of all cells at r* (`own`), and at other values; `shift` is how much
     larger a is by the second. Its interval knows the noise of the parabolas in ln r alone, which
     both share."""
 
     own: Estimate
-    one: Estimate
+    other: Estimate
     shift: float
     interval: Interval
 
 
-def effect(found: Tuned, replicates: int = 1000, seed: int = 0) -> Effect:
-    """What one value for all does to the exponent of approach 2. The estimates say why where there
-    is none."""
-    rule, best = found.rule, found.cells
-    same = replace(best, loss=best.loss + rule.excess(rule.one))
+def effect(found: Tuned, value: float | Floats, replicates: int = 1000, seed: int = 0) -> Effect:
+    """What another value for all, or (cells,) one for each, does to the exponent of approach 2. The
+    estimates say why where there is none."""
+    rule, best, boot = found.rule, found.cells, found.boot
+    off = replace(best, loss=best.loss + rule.excess(value))
     options = Options(replicates=replicates, seed=seed)
-    own, one = (estimate(points, "isoflop", options) for points in (best, same))
-    boot = found.boot
+    own, other = (estimate(points, "isoflop", options) for points in (best, off))
     pairs: list[tuple[IsoflopFit, IsoflopFit]] = []
-    if own.has_exponents and one.has_exponents and boot.fits:
+    if own.has_exponents and other.has_exponents and boot.fits:
         losses = np.array([drawn.loss for drawn in boot.fits])
-        above = np.array([drawn.excess(rule.one) for drawn in boot.fits])
-        again = isoflop.refit(best, own.fit, losses), isoflop.refit(same, one.fit, losses + above)
+        above = np.array([drawn.excess(value) for drawn in boot.fits])
+        again = isoflop.refit(best, own.fit, losses), isoflop.refit(off, other.fit, losses + above)
         pairs = list(zip(*again, strict=True))
     drawn = Bootstrap(tuple(pairs), boot.failed, boot.kind, boot.seed)
-    shift = one.value(attrgetter("a")) - own.value(attrgetter("a"))
-    return Effect(own, one, shift, drawn.interval(lambda pair: pair[1].a - pair[0].a))
+    shift = other.value(attrgetter("a")) - own.value(attrgetter("a"))
+    return Effect(own, other, shift, drawn.interval(lambda pair: pair[1].a - pair[0].a))
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def test_losses_that_rise_faster_above_the_best_are_doubted() -> None:
 
 def test_one_rate_for_all_changes_the_exponent() -> None:
     found = tuned.fit(world(1e-4))
-    effect = tuned.effect(found, replicates=100)
+    effect = tuned.effect(found, found.rule.one, replicates=100)
     clean = isoflop.fit(replace(found.cells, loss=TRUTH.loss(found.cells.n, found.cells.d)))
     assert effect.own.value(lambda fit: fit.a) == pytest.approx(clean.a, abs=0.01)
     one = found.cells.loss + found.rule.excess(found.rule.one)

@@ -61,7 +61,7 @@ def tuned(
     asked = settings(source, convention, column, where, params=params, corpus=corpus, tuned=field)
     points, _ = one_family(asked.runs(results), family)
     found = tuning.fit(points, within=within, replicates=bootstrap, seed=seed)
-    effect = tuning.effect(found, bootstrap, seed) if found.usable else None
+    effect = tuning.effect(found, found.rule.one, bootstrap, seed) if found.usable else None
     if out and found.usable:
         figures.write("tuned", numbers_tuned.tuned(found, field), out / f"{points.name}-tuned")
     if as_json:
@@ -120,7 +120,7 @@ def _record(found: Tuned, field: str, effect: Effect | None) -> dict[str, Any]:
                 "value": one.value(attrgetter("a")),
                 "interval": ends(one.interval(attrgetter("a"))),
             }
-            for name, one in (("best", effect.own), ("one", effect.one))
+            for name, one in (("best", effect.own), ("one", effect.other))
         } | {"shift": effect.shift, "interval": ends(effect.interval)}
     return made
 
@@ -167,10 +167,13 @@ def _show(found: Tuned, field: str, effect: Effect | None) -> None:
         print(f"beside a best value of each, {what} costs {mean}, {most} ({worst})")
     for check in found.checks:
         print(f"{check.what}: F test, p = {check.p:.2g}")
-    if effect and effect.own.has_exponents and effect.one.has_exponents:
+    if effect and effect.own.has_exponents and effect.other.has_exponents:
         a = attrgetter("a")
         table = columns("approach 2", "a (N* ~ C^a)", level, "status")
-        for name, one in (("a best value of each", effect.own), ("one value for all", effect.one)):
+        for name, one in (
+            ("a best value of each", effect.own),
+            ("one value for all", effect.other),
+        ):
             table.add_row(name, f"{one.value(a):.4f}", between(one.interval(a)), one.status)
         show(table)
         print(f"the second a less the first: {effect.shift:+.4f} {between(effect.interval)}")

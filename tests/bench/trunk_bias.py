@@ -76,6 +76,7 @@ def main() -> None:
         exponents(f"{name}, all its sizes", trunk, "parametric", options.replicates)
         for name, trunk in trunks.items()
     ]
+    rows.append(bent(options.results, options.replicates))
     store("trunk_bias", "python tests/bench/trunk_bias.py", rows)
 
 
@@ -112,6 +113,22 @@ def difference(
         "a decade of N": round(float(slopes[1]), 4),
         "a decade of D": round(float(slopes[2]), 4),
         "sd of cosine's seeds": round(float(np.sqrt(np.square(spread).mean())), 4),
+    }
+
+
+def bent(results: Path, replicates: int) -> dict[str, Any]:
+    """What the demo's rate does to the exponent of approach 2, by the parabolas of `demo-lr`."""
+    found = tuned.fit(from_results(results, "demo-lr", corpus="tales", tuned="optim.lr"))
+    demo = from_results(results, "demo", corpus="tales", tuned="optim.lr")
+    assert demo.tuned is not None
+    there = dict(zip(cells(demo), demo.tuned, strict=True))
+    rates = np.array([there[cell] for cell in cells(found.cells)])
+    effect = tuned.effect(found, rates, replicates)
+    return {
+        "what": "isoflop, a at the demo's rate less a at best rates, on the parabolas of demo-lr",
+        "points": len(found.cells),
+        "a": round(effect.shift, 4),
+        "a, 95 %": [round(effect.interval.low, 4), round(effect.interval.high, 4)],
     }
 
 
