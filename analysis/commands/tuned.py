@@ -36,7 +36,7 @@ def tuned(
     within: Annotated[
         float,
         typer.Option(
-            help="Runs count up to so many times the best value tried, and below.", min=1.1
+            help="Runs count up to so many times the best value, and as far below.", min=1.1
         ),
     ] = 4.0,
     params: Params = None,
