@@ -12,6 +12,7 @@ import numpy as np
 from analysis.fits import convention_name
 from analysis.laws import Floats
 from analysis.points import Points
+from slam_core.errors import SlamError
 from slam_core.optim import COOLED
 from sweeps.table import brief, duration, scientific
 
@@ -133,8 +134,21 @@ def _data(spec: Mapping[str, Any]) -> str:
         modality = f", {source['modality']}" if source.get("modality") else ""
         unique = f", {brief(source['unique'])} units of it" if source.get("unique") else ""
         name = Path(source["corpus"]).name
-        parts.append(f"{share}{name} (revision {source['revision']}{modality}{unique})")
+        told = f"revision {source['revision']}{modality}{unique}{_kind(source)}"
+        parts.append(f"{share}{name} ({told})")
     return " + ".join(parts) + (", interleaved" if spec["data"].get("interleave") else "")
+
+
+def _kind(source: Mapping[str, Any]) -> str:
+    """What the card of a source's corpus calls it (synthetic speech), if it is here as it was."""
+    from slam_core.corpora import planned
+
+    try:
+        manifest = planned(source["corpus"]).manifest
+    except SlamError:
+        return ""
+    kind = manifest.provenance.get("kind")
+    return f", {kind}" if kind and manifest.revision == source["revision"] else ""
 
 
 def _optimiser(spec: Mapping[str, Any]) -> str:

@@ -267,6 +267,7 @@ def test_the_page_of_the_demo_says_what_is_stored(
     parts = sections((tmp_path / "demo.md").read_text())
     assert "- demo: 23 runs: 23 done; 1.78e13 FLOPs in all\n" in parts["What was run"]
     assert "- families: qwen2 (20 runs); llama (3 runs)\n" in parts["What was run"]
+    assert "- data: tales (revision 7f45ac45f051, synthetic speech)\n" in parts["What was run"]
     assert (
         "| approach 2 (isoflop)    | ok     | 0.6284 [0.2576, 0.7941] |" in parts["What came out"]
     )
