@@ -25,6 +25,7 @@ from analysis.isoflop import Minimum
 from analysis.laws import Floats, Ints
 from analysis.points import Points
 
+NOTICED = 0.05  # probability below which what an F test finds is told as a warning or a doubt
 _SAME = 1e-9  # nats, by which seeds that agree may differ in rounding
 
 

@@ -21,6 +21,7 @@ from analysis.solve.solver import Bools, Loss, condition, descend, distinct
 from analysis.solve.surface import EXPONENTS, Constrained, Surface, screen
 from analysis.status import Status, TooFew
 from slam_core.errors import UsageError
+from sweeps.table import few
 
 DELTA = 1e-3
 _ILL_CONDITIONED = 1e7
@@ -111,9 +112,9 @@ class ParametricFit:
                 f"{self.spare} degrees of freedom: 15 runs are sensible"
             )
         if self.outliers:
-            few = ", ".join(self.outliers[:3]) + (", ..." if len(self.outliers) > 3 else "")
+            named = few(self.outliers, 3)
             found.append(
-                f"{len(self.outliers)} runs lie over ten spreads off ({few}): look at them"
+                f"{len(self.outliers)} runs lie over ten spreads off ({named}): look at them"
             )
         found += [self._faint(what, t) for what, t in self._effects if t < _FAINT]
         if "E at 0" in self.bounds:

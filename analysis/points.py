@@ -271,6 +271,13 @@ def group_means(values: Floats, spread: float = SPREAD) -> tuple[Floats, Ints]:
     return np.array(means)[group], group
 
 
+def differing(rests: Sequence[Rest]) -> set[str]:
+    """The fields in which runs differ, of which some may lack one."""
+    several = [set(rest) for rest in rests]
+    alike = several[0].intersection(*several) if several else set[tuple[str, str]]()
+    return {name for one in several for name, _ in one - alike}
+
+
 def as_number(word: str) -> float:
     """The number that a word is; NaN where it is none."""
     try:

@@ -14,14 +14,13 @@ from analysis.estimate import APPROACH, Estimate
 from analysis.fit_records import isoflop_size
 from analysis.fits import Best, Fits, convention_name
 from analysis.isoflop import IsoflopFit
-from analysis.misfit import LackOfFit, lack_of_fit
+from analysis.misfit import NOTICED, LackOfFit, lack_of_fit
 from analysis.parametric import ParametricFit
 from analysis.plain import between, big, columns, five, four, show
 from analysis.points import Points
 from analysis.predict import Prediction, Priced
 
 _MOST = 20  # points of an envelope
-NOTICED = 0.05  # probability below which lack of fit is a warning
 LUCKY = "L* of approach 1 is of the luckiest runs, too low by about their noise: no interval"
 FORMS = {
     "envelope": "envelope of the losses",

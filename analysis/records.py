@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from analysis.laws import Floats
-from analysis.points import Points, Rest, as_number
+from analysis.points import Points, Rest, as_number, differing
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import convention
+from sweeps.table import few
 
 if TYPE_CHECKING:
     from slam_core.results import Result, Score
@@ -93,7 +94,7 @@ def from_results(
     if len(chosen) < len(validated):
         notes.append(f"{len(validated) - len(chosen)} runs left out (their loss is not finite)")
     if absent := [label for run, label in wanted.items() if run not in known]:
-        notes.append(f"{len(absent)} of {len(wanted)} runs have no result yet: {_few(absent)}")
+        notes.append(f"{len(absent)} of {len(wanted)} runs have no result yet: {few(absent)}")
     if not chosen:
         raise SlamError(
             f"no run of {study or folder} can be used ({'; '.join(notes) or 'none is validated'}); "
@@ -158,12 +159,11 @@ def _not_seeds(points: Points, results: Sequence[Result]) -> str:
     names: set[str] = set()
     for cell in points.cells:
         if len({points.seed[i] for i in cell}) < len(cell):
-            rests = [set(_rest(results[i].spec, "seed")) for i in cell]
-            names |= {name for name, _ in rests[0].union(*rests) - rests[0].intersection(*rests)}
+            names |= differing([_rest(results[i].spec, "seed") for i in cell])
     if not names:
         return ""
     return (
-        f"runs of one size and budget differ in {_few(sorted(names))}, too, and count as seeds of "
+        f"runs of one size and budget differ in {few(sorted(names))}, too, and count as seeds of "
         "each other: take fewer runs or, of a tuned field, --tuned FIELD"
     )
 
@@ -382,8 +382,3 @@ def _only_corpus(results: Iterable[Result], loss_needed: bool) -> str | None:
             f"the runs are validated on {', '.join(distinct)}: choose one with --corpus"
         )
     return distinct[0] if distinct else ""
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:4])
-    return shown if len(names) <= 4 else f"{shown}, ..."

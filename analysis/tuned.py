@@ -26,15 +26,15 @@ from analysis.bootstrap import Bootstrap, Interval
 from analysis.estimate import Estimate, Options, estimate
 from analysis.isoflop import IsoflopFit
 from analysis.laws import Floats, Ints
-from analysis.points import Points
+from analysis.misfit import NOTICED
+from analysis.points import Points, differing
 from analysis.solve.parabolas import Check, Parabolas, Rule
 from analysis.solve.solver import Bools
 from analysis.status import USABLE, Status, TooFew
 from slam_core.errors import SlamError, UsageError
-from sweeps.table import brief, scientific
+from sweeps.table import brief, few, scientific
 
 WITHIN = 4.0  # times the best value, and as far below it: further away is no parabola
-NOTICED = 0.05  # probability below which what an F test finds is a doubt
 _BENT = 2.0  # standard errors of the curvature, for losses to have a best value
 _SAME = 0.01  # spread of ln N and ln D that rounding to steps may make,
 _LINE = 0.03  # and its share of the larger spread
@@ -94,8 +94,8 @@ class Tuned:
             if len(of) > 1 and not of[0] * (1 + 1e-9) < r < of[-1] * (1 - 1e-9)
         ]
         if away:
-            names = ", ".join(away[:3]) + (", ..." if len(away) > 3 else "")
-            doubts.append(f"{len(away)} are best at the last value that counts ({names}): add some")
+            named = few(away, 3)
+            doubts.append(f"{len(away)} are best at the last value that counts ({named}): add some")
         return doubts
 
 
@@ -131,8 +131,9 @@ def fit(points: Points, *, within: float = WITHIN, replicates: int = 1000, seed:
     rows = _cells(points)
     if alone := sum(len(values) == 1 for values in _tried(points, rows)):
         notes.append(f"sizes and budgets with one value, whose L* the law tells: {alone}")
-    if fields := _differ(first.take(kept)):
-        notes.append(f"runs differ in {', '.join(fields)}, too: one law is taken for all")
+    fields = differing(first.take(kept).rest).difference(_SHAPE)
+    if others := sorted(name for name in fields if not name.startswith("budget.")):
+        notes.append(f"runs differ in {few(others)}, too: one law is taken for all")
     model = Parabolas(points, rows, known.powers)
     rule = model.rule()
     return Tuned(
@@ -282,17 +283,3 @@ def _as_cells(points: Points, rows: Sequence[Ints], rule: Rule, notes: tuple[str
         rest=(),
         notes=notes,
     )
-
-
-def _differ(cells: Points) -> list[str]:
-    """The first fields besides shape and budget in which cells differ."""
-    trees = [dict(rest) for rest in cells.rest]
-    names = sorted({name for tree in trees for name in tree})
-    several = [
-        name
-        for name in names
-        if name not in _SHAPE
-        and not name.startswith("budget.")
-        and len({tree.get(name) for tree in trees}) > 1
-    ]
-    return several[:4] + ["..."] * (len(several) > 4)

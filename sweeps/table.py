@@ -33,6 +33,11 @@ def brief(number: float | None) -> str:
     return f"{number:.3g}"
 
 
+def few(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and dots where there are more."""
+    return ", ".join([*names[:most], *["..."] * (len(names) > most)])
+
+
 def fixed(number: float, digits: int, *, sign: bool = False) -> str:
     """So many decimals; empty for NaN."""
     return "" if math.isnan(number) else f"{number:{'+' if sign else ''}.{digits}f}"

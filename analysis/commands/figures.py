@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,14 +37,19 @@ def figures(
     else:
         done = fitted(name, results, quiet=as_json)
         written, left_out = drawn.write_all(done, chosen, results, out, only)
-    if as_json:
-        print(json.dumps({"written": [str(path) for path in written], "left_out": left_out}))
-    else:
-        for path in written:
-            print(f"wrote {path}")
-        for reason in left_out:
-            print(f"left out {reason}")
+    say(written, left_out, as_json)
     if not written:
         raise SlamError(
             f"no figure of {name or 'these runs'} could be drawn; see what was left out"
         )
+
+
+def say(written: Sequence[Path], left_out: Sequence[str], as_json: bool) -> None:
+    """Print which files were written, and what was left out and why."""
+    if as_json:
+        print(json.dumps({"written": [str(path) for path in written], "left_out": left_out}))
+        return
+    for path in written:
+        print(f"wrote {path}")
+    for reason in left_out:
+        print(f"left out {reason}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from analysis.commands.figures import say
 from analysis.options import LawName, Name, fitted
 from slam_core.cli import RESULTS, Json, Results
 from slam_core.errors import UsageError
@@ -29,11 +29,5 @@ def report(
         raise UsageError(f"--out {out} is a file: name a folder, which may be a new one")
     done = fitted(name, results, quiet=as_json)
     written, left_out = page.write(done, chosen, results, out)
-    if as_json:
-        print(json.dumps({"written": [str(path) for path in written], "left_out": left_out}))
-    else:
-        for path in written:
-            print(f"wrote {path}")
-        for reason in left_out:
-            print(f"left out {reason}")
+    say(written, left_out, as_json)
     done.check_usable()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -86,12 +87,13 @@ class Parabolas:
         self.within = self._within(self.x)
         self.weight = self.within**2 @ self.of
         self.swept = self.weight > 1e-12
+        self.divisor = np.where(self.swept, self.weight, 1.0)
         ends = [(self.x[members].min(), self.x[members].max()) for members in rows]
         self.low, self.high = np.array(ends).T
         # What of the curvature is not a slope of the cell's own.
-        half = self._within(self.x**2 / 2)
-        self.tilt = (half * self.within) @ self.of / np.where(self.swept, self.weight, 1)
-        self.bend = half - self.tilt[self.cell] * self.within
+        self.half = self._within(self.x**2 / 2)
+        self.tilt = (self.half * self.within) @ self.of / self.divisor
+        self.bend = self.half - self.tilt[self.cell] * self.within
         self.freedom = len(points) - len(rows) - int(self.swept.sum()) - 1
         n, d = (np.array([column[one[0]] for one in rows]) for column in (points.n, points.d))
         self.n0, self.d0 = (math.exp(np.log(column).mean()) for column in (n, d))
@@ -109,7 +111,7 @@ class Parabolas:
         """h, and ln r* of the cells that were swept (else 0), for losses (runs,)."""
         y = self._within(losses)
         h = y @ self.bend / (self.bend @ self.bend)
-        slope = (y * self.within) @ self.of / np.where(self.swept, self.weight, 1)
+        slope = (y * self.within) @ self.of / self.divisor
         return h, np.where(self.swept, self.tilt - slope / h, 0.0)
 
     def rule(self) -> Rule:
@@ -136,13 +138,12 @@ class Parabolas:
             loss=(losses - above) @ self.of / self.runs,
         )
 
+    @cached_property
     def _left(self) -> tuple[Floats, Floats]:
         """(runs,) residuals, and the degrees of freedom that each run takes."""
         h, vertices = self._vertices(self.losses)
-        y, half = self._within(self.losses), self._within(self.x**2 / 2)
-        left = y - h * (half - vertices[self.cell] * self.within)
-        weight = np.where(self.swept, self.weight, 1)[self.cell]
-        taken = 1 / self.runs[self.cell] + self.within**2 / weight
+        left = self._within(self.losses) - h * (self.half - vertices[self.cell] * self.within)
+        taken = 1 / self.runs[self.cell] + self.within**2 / self.divisor[self.cell]
         return left, taken + self.bend**2 / (self.bend @ self.bend)
 
     def draw(self, replicates: int, seed: int) -> Bootstrap[Rule]:
@@ -151,7 +152,7 @@ class Parabolas:
         it beyond the runs' noise. Both variances are drawn from their posteriors under Jeffreys'
         prior, as in approach 2 (`analysis.bootstrap`). A replicate without a meaning failed."""
         rng = np.random.default_rng(seed)
-        left, taken = self._left()
+        left, taken = self._left
         told = taken < 1 - 1e-9
         if self.freedom < 1 or not told.any():
             return Bootstrap((), 0, "nothing", seed)
@@ -162,7 +163,7 @@ class Parabolas:
         deviating = self._deviations(h, vertices - expected)
         square = float(np.mean(deviating**2)) if deviating.size else 0.0
         deviating /= math.sqrt(square) or 1.0
-        spread = np.where(self.swept, 1 / np.sqrt(np.where(self.swept, self.weight, 1)), 0.0) / h
+        spread = np.where(self.swept, 1 / np.sqrt(self.divisor), 0.0) / h
         rules = []
         with np.errstate(all="ignore"):
             for _ in range(replicates):
@@ -197,7 +198,7 @@ class Parabolas:
         if self.freedom < 1:
             return math.nan
         h, _ = self._vertices(self.losses)
-        left, _ = self._left()
+        left, _ = self._left
         error = math.sqrt(left @ left / self.freedom / (self.bend @ self.bend))
         return float(h / error) if error else math.inf
 
