@@ -461,7 +461,7 @@ def test_a_compiled_step_learns_the_same(
     precision: str, checkpointed: bool, within: float, tiny_spec: RunSpec, slam_out: Path
 ) -> None:
     spec = tiny_spec.but({"precision": precision})
-    execute(spec, say=quiet)
+    execute(spec, limits=Limits(compile="no"), say=quiet)
     eager, losses = outcome(spec.id)
     shutil.rmtree(slam_out)
     limits = Limits(compile="kernels", checkpoint_activations=checkpointed)
@@ -473,14 +473,31 @@ def test_a_compiled_step_learns_the_same(
     assert again == pytest.approx(losses, abs=10 * within)
 
 
+BF16 = {"precision": "bf16"}
+PREFERENCES = {
+    "dpo": {"pairs": "stories/preferences/endings/train", "fraction": 0.5, "batch": 8, "lr": 3e-3}
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "how"),
     [
-        ("cpu", {}, "no"),
-        ("cpu", {"budget": {"amount": 4.99e13, "unit": "flops"}}, "no"),
-        ("cpu", {"budget": {"amount": 5.01e13, "unit": "flops"}}, "kernels"),
-        ("cpu", {"budget": {"amount": 599, "unit": "seconds", "device": "x"}}, "no"),
-        ("cpu", {"budget": {"amount": 600, "unit": "seconds", "device": "x"}}, "kernels"),
+        ("cpu", {}, "native"),
+        ("cpu", {"model.family": "llama", "data.packing": "stream"}, "native"),
+        ("cpu", {"model.size": "1.9m"}, "native"),
+        ("cpu", {"model.size": "3m"}, "no"),
+        ("cpu", {"model.family": "qwen3"}, "no"),
+        ("cpu", {"model.dropout": 0.1}, "no"),
+        ("cpu", {"precision": "bf16"}, "no"),
+        ("cpu", {"data.packing": "documents"}, "no"),
+        ("cpu", PREFERENCES | {"data.context": 256}, "no"),
+        ("cpu", {"model.family": "llama", "model.settings": {"attention_bias": True}}, "no"),
+        ("cpu", {"model.family": "llama", "model.settings": {"mlp_bias": True}}, "no"),
+        ("cpu", {"model.settings": {"hidden_act": "gelu"}}, "no"),
+        ("cpu", BF16 | {"budget": {"amount": 4.99e13, "unit": "flops"}}, "no"),
+        ("cpu", BF16 | {"budget": {"amount": 5.01e13, "unit": "flops"}}, "kernels"),
+        ("cpu", BF16 | {"budget": {"amount": 599, "unit": "seconds", "device": "x"}}, "no"),
+        ("cpu", BF16 | {"budget": {"amount": 600, "unit": "seconds", "device": "x"}}, "kernels"),
         ("cuda", {}, "graphs"),
         ("cuda", {"budget.amount": 999}, "launches"),
         ("cuda", {"budget.amount": 999, "model.size": "150m"}, "no"),
@@ -527,7 +544,7 @@ def test_a_budget_in_seconds_that_is_over_in_one_step_is_said(
 def test_what_cannot_be_compiled_is_trained_as_it_is(
     backward: bool, tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute(tiny_spec, say=quiet)
+    execute(tiny_spec, limits=Limits(compile="no"), say=quiet)
     eager, losses = outcome(tiny_spec.id)
     shutil.rmtree(slam_out)
 

@@ -27,6 +27,8 @@ LARGE = 4096
 CHUNK = {"cpu": 1 << 22}
 CHUNK_ELSEWHERE = 1 << 26
 
+# Where a model's passes in C are, while it has any (`slam_core.decoder.native`).
+NATIVE = "native"
 
 # The loops over chunks: unrolled by torch.compile, each chunk would be code of its own.
 Way = TypeVar("Way", bound=Callable[..., Any])
@@ -42,6 +44,9 @@ def unit_nll(
 ) -> torch.Tensor:
     """(rows, time) ids -> (rows, time - 1) NLL in nats of each id given those before it, fp32, or
     their sum. With `eos`, given those of its document (`slam_core.decoder.packing`)."""
+    passes = getattr(innermost(model), NATIVE, None)
+    if passes is not None and eos is None and reduction == "sum":
+        return torch.as_tensor(passes(rows))
     ids, targets = rows[:, :-1], rows[:, 1:]
     head = _head(model)
     if head is not None and head.out_features >= LARGE:

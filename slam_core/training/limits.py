@@ -9,7 +9,7 @@ from typing import Literal, cast, get_args
 from slam_core.errors import UsageError
 from slam_core.spec import RunSpec
 
-Compile = Literal["auto", "no", "launches", "kernels", "graphs"]
+Compile = Literal["auto", "no", "native", "launches", "kernels", "graphs"]
 COMPILE: tuple[str, ...] = get_args(Compile)
 # Compiling takes some ten seconds, or a few from the cache of an earlier run of the shape; steps
 # of models with fewer parameters than `WAITING` wait for launches (results/bench/step-gpu-*.json).
@@ -17,6 +17,8 @@ LONG, LONG_SECONDS = 1000, 300.0
 WAITING = 100_000_000
 # Some ten minutes of two CPU cores; compiling saves a tenth or more (results/bench/step-cpu*.json).
 LONG_FLOPS, LONG_SECONDS_CPU = 5e13, 600.0
+# With more parameters torch's products are the quicker ones (results/bench/native.json).
+NATIVE = 2_000_000
 
 
 @dataclass
@@ -28,8 +30,9 @@ class Limits:
     `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
     pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
     launches recorded as a CUDA graph, too (`graphs`: for models so small that launches are what
-    they wait for), recorded and nothing compiled (`launches`: ready at once), or as `compiling`
-    decides. `checkpoint_activations`: a layer's are computed again by the backward pass.
+    they wait for), recorded and nothing compiled (`launches`: ready at once), on a CPU as one
+    function in C (`native`: `slam_core.decoder.native`), or as `compiling` decides.
+    `checkpoint_activations`: a layer's are computed again by the backward pass.
     """
 
     micro_batch: int = 65_536
@@ -42,18 +45,20 @@ class Limits:
 def how_to_compile(said: str) -> Compile:
     """The word as one of `COMPILE`; `UsageError` if it is none."""
     if said not in COMPILE:
-        raise UsageError(f"--compile {said}: say auto, no, launches, kernels or graphs")
+        raise UsageError(f"--compile {said}: say auto, no, native, launches, kernels or graphs")
     return cast("Compile", said)
 
 
 def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
     """What `auto` stands for on a kind of device: runs that are long enough to earn it back are
-    compiled, and on a GPU those of small models recorded. Not what goes its own way, whose loops
-    over units a compiler unrolls."""
+    compiled; those of small models are recorded on a GPU and native on a CPU. Not what goes its
+    own way, whose loops over units a compiler unrolls."""
     if asked != "auto":
         return asked
     if spec.own_way:
         return "no"
+    if device == "cpu" and native(spec) and spec.counts.total <= NATIVE:
+        return "native"
     if device != "cuda":
         flops = (spec.steps or 0) * spec.step_units * spec.counts.flops()
         long = flops >= LONG_FLOPS if spec.steps else spec.own_amount >= LONG_SECONDS_CPU
@@ -62,3 +67,18 @@ def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
     if spec.counts.total < WAITING:
         return "graphs" if long else "launches"
     return "kernels" if long else "no"
+
+
+def native(spec: RunSpec) -> bool:
+    """Whether native.c has all that the passes of a resolved run are made of."""
+    model, settings = spec.model, dict(spec.model.shape.settings)
+    return (
+        model.family in ("llama", "qwen2")
+        and spec.precision == "fp32"
+        and spec.dpo is None
+        and spec.data.packing is None
+        and not model.dropout
+        and settings.get("hidden_act", "silu") == "silu"
+        and not settings.get("attention_bias")
+        and not settings.get("mlp_bias")
+    )

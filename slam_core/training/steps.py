@@ -1,6 +1,7 @@
 """A step of training: gradients of a batch by micro-batches that fit, then the engine's update.
 
-Where the limits ask for it the loss is compiled, and on a GPU all that a step launches is recorded.
+Where the limits ask for it the loss is compiled, on a CPU perhaps from C, and on a GPU all that a
+step launches is recorded.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from slam_core.decoder.likelihood import NATIVE
+from slam_core.decoder.native import Native, Unavailable
 from slam_core.models import checkpoint_activations
 from slam_core.spec import RunSpec
 from slam_core.training.distributed import World
 from slam_core.training.engines import Engine, engine_of
-from slam_core.training.limits import Limits, compiling
+from slam_core.training.limits import Limits, compiling, native
 from slam_core.training.micro_batches import Fit, available, needs, recalled, remember
 from slam_core.training.objective import Objective, Stream
 from slam_core.training.recorded import UNRECORDED, Recorded, recordable
@@ -57,8 +60,11 @@ class Steps:
         self._emulates = _emulates(self.device, spec.precision)
         compiles = self.limits.compile in ("kernels", "graphs") and not self._emulates
         self._compiles = compiles and world.size == 1 and spec.dpo is None
+        self._without = ""  # why the passes are not native, though asked to be
         if self._compiles:
             self._loss = self._compiled()
+        elif self.limits.compile == "native":
+            self._go_native()
 
     @cached_property
     def engine(self) -> Engine:
@@ -67,12 +73,15 @@ class Steps:
         return engine_of(zero, self.model, optim, self.world, self._micros, precision)
 
     def begin(self) -> None:
-        """Say so where micro-batches are smaller than the limits allow, or bf16 is emulated."""
+        """Say so where micro-batches are smaller than the limits allow, bf16 is emulated, or passes
+        cannot be native."""
         if self._emulates:
             self.note(
                 "this GPU has no bf16 of its own: steps are slow, and none is compiled; "
                 "precision=fp32 suits it better"
             )
+        if self._without:
+            self.note(f"not compiled: {self._without}")
         if self._fit != self._asked.model_copy(update={"available": self._fit.available}):
             self.note(f"{self._micro()}: no more fitted this device before")
 
@@ -89,8 +98,9 @@ class Steps:
         self._unrecorded += 1
 
     def end(self) -> None:
-        """Leave the memory of what was recorded to what comes after."""
+        """Leave the memory of what was recorded, or is native, to what comes after."""
         self._recorded = None
+        setattr(self.model, NATIVE, None)
 
     def _record(self, rows: torch.Tensor, terms: int) -> None:
         try:
@@ -164,6 +174,19 @@ class Steps:
         torch._dynamo.config.cache_size_limit = 256
         self._works = False
         return torch.compile(self.objective.loss, mode=mode, dynamic=False)
+
+    def _go_native(self) -> None:
+        """Have the model's passes in C, until the end."""
+        if self.device.type != "cpu" or self.world.size > 1 or not native(self.spec):
+            self._without = (
+                "native passes are Llama's and Qwen2's in fp32 on a CPU, of one process, without "
+                "dropout, further biases, packing=documents and preferences"
+            )
+            return
+        try:
+            setattr(self.model, NATIVE, Native(self.model))
+        except Unavailable as error:
+            self._without = f"{error}; steps of small models take up to twice as long"
 
     def _limited(self) -> Fit:
         """The micro-batch that the limits ask for."""

@@ -1,0 +1,624 @@
+/* A pass of a small Llama or Qwen2 on one core, forwards and backwards, in fp32: see native.py.
+
+   A sequence goes through at a time, so that what it leaves for its gradients stays near the core.
+   Rows of all matrices are padded by zeros to whole vectors. Sums have a fixed order: the same
+   numbers give the same bits. `d...` is the gradient of what it names. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 16
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float Half __attribute__((vector_size(2 * LANES)));
+typedef float Quarter __attribute__((vector_size(LANES)));
+typedef int32_t Lanes __attribute__((vector_size(4 * LANES)));
+#define INLINE static inline __attribute__((always_inline))
+#define AT(p) (*(Vector *)(p))
+#define EACH(i, n) for (long i = 0; i < (n); i += LANES)
+
+static const Lanes LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const Vector NONE = {0};
+
+/* Queries of attention at a time. */
+enum { BLOCK = 32 };
+
+INLINE Vector all(float x) { return NONE + x; }
+
+INLINE Vector where(Lanes mask, Vector yes, Vector no) {
+    return (Vector)(((Lanes)yes & mask) | ((Lanes)no & ~mask));
+}
+
+INLINE float sum(Vector x) {
+    union { Vector whole; Half half[2]; } a = {x};
+    union { Half whole; Quarter half[2]; } b = {a.half[0] + a.half[1]};
+    Quarter c = b.half[0] + b.half[1];
+    return (c[0] + c[1]) + (c[2] + c[3]);
+}
+
+INLINE float largest(Vector x) {
+    float most = x[0];
+    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* e^x by Cephes' expf: 2^n e^r, with n the whole number nearest to x / ln 2, and a polynomial of
+   r; to 2e-7 of it from -87 to 88, and as there beyond. NaN stays NaN. */
+INLINE Vector exponential(Vector x) {
+    x = where(x < -87.0f, all(-87.0f), x);
+    x = where(x > 88.0f, all(88.0f), x);
+    const float whole = 12582912.0f; /* 1.5 * 2^23: fractions of a sum with it are rounded away */
+    Vector shifted = x * 1.44269504088896341f + whole, n = shifted - whole;
+    Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    Vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return p * (Vector)(((Lanes)shifted << 23) + (127 << 23));
+}
+
+/* Columns that are computed of n, and what a row of them takes: an odd number of vectors, since
+   rows a power of two apart would share few places of the cache. */
+static long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
+static long stride(long n) { return LANES * (((n + LANES - 1) / LANES) | 1); }
+
+#ifdef __AVX512F__
+enum { HIGH = 8, WIDE = 2 };
+#else
+enum { HIGH = 4, WIDE = 1 };
+#endif
+
+/* A part of c (+)= a b, so many rows and vectors of it, held in registers. */
+INLINE void tile(const int high, const int wide, long k, const float *a, long row, long column,
+                 const float *b, long ldb, float *c, long ldc, int add) {
+    Vector held[HIGH][WIDE];
+#pragma GCC unroll 8
+    for (int i = 0; i < high; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < wide; j++)
+            held[i][j] = add ? AT(c + i * ldc + j * LANES) : NONE;
+    for (long p = 0; p < k; p++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < high; i++)
+#pragma GCC unroll 2
+            for (int j = 0; j < wide; j++)
+                held[i][j] += a[i * row + p * column] * AT(b + p * ldb + j * LANES);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < high; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < wide; j++) AT(c + i * ldc + j * LANES) = held[i][j];
+}
+
+/* (m, n) c (+)= a b, of (k, n) b; a's (i, p) lies at i * row + p * column. n: whole vectors. */
+static void multiply(long m, long n, long k, const float *a, long row, long column,
+                     const float *b, long ldb, float *c, long ldc, int add) {
+    long j = 0;
+    for (; j + WIDE * LANES <= n; j += WIDE * LANES) {
+        long i = 0;
+        for (; i + HIGH <= m; i += HIGH)
+            tile(HIGH, WIDE, k, a + i * row, row, column, b + j, ldb, c + i * ldc + j, ldc, add);
+        for (; i < m; i++)
+            tile(1, WIDE, k, a + i * row, row, column, b + j, ldb, c + i * ldc + j, ldc, add);
+    }
+    for (; j < n; j += LANES) {
+        long i = 0;
+        for (; i + HIGH <= m; i += HIGH)
+            tile(HIGH, 1, k, a + i * row, row, column, b + j, ldb, c + i * ldc + j, ldc, add);
+        for (; i < m; i++)
+            tile(1, 1, k, a + i * row, row, column, b + j, ldb, c + i * ldc + j, ldc, add);
+    }
+}
+
+static void transpose(long m, long n, const float *x, long ldx, float *y, long ldy) {
+    for (long first = 0; first < m; first += LANES)
+        for (long j = 0; j < n; j++)
+            for (long i = first; i < m && i < first + LANES; i++) y[j * ldy + i] = x[i * ldx + j];
+}
+
+/* A linear layer: y = x W^T. `weight` and its `gradient` (outputs, inputs), `turned` W^T. */
+typedef struct {
+    long inputs, outputs, ldi, ldo;
+    float *weight, *turned, *gradient;
+} Linear;
+
+static void forward(const Linear *of, long time, const float *x, float *y, int add) {
+    multiply(time, padded(of->outputs), of->inputs, x, of->ldi, 1, of->turned, of->ldo, y, of->ldo,
+             add);
+}
+
+static void backward(const Linear *of, long time, const float *x, const float *dy, float *dx) {
+    multiply(of->outputs, padded(of->inputs), time, dy, 1, of->ldo, x, of->ldi, of->gradient,
+             of->ldi, 1);
+    multiply(time, padded(of->inputs), of->outputs, dy, of->ldo, 1, of->weight, of->ldi, dx,
+             of->ldi, 0);
+}
+
+/* y = w x / sqrt(mean x^2 + epsilon), row by row; `scale` keeps the 1 / sqrt. */
+static void norm(long time, long width, float epsilon, const float *weight, const float *x,
+                 float *y, float *scale) {
+    long ld = stride(width), columns = padded(width);
+    for (long t = 0; t < time; t++, x += ld, y += ld) {
+        Vector squares = NONE;
+        EACH(i, columns) squares += AT(x + i) * AT(x + i);
+        float s = scale[t] = 1.0f / sqrtf(sum(squares) / width + epsilon);
+        EACH(i, columns) AT(y + i) = AT(x + i) * s * AT(weight + i);
+    }
+}
+
+/* dx (+)= s (w dy - x s^2 mean(w dy x)), dw += dy x s. */
+static void norm_backward(long time, long width, const float *weight, const float *x,
+                          const float *scale, const float *dy, float *dweight, float *dx, int add) {
+    long ld = stride(width), columns = padded(width);
+    for (long t = 0; t < time; t++, x += ld, dy += ld, dx += ld) {
+        float s = scale[t];
+        Vector products = NONE;
+        EACH(i, columns) {
+            Vector product = AT(dy + i) * AT(x + i);
+            products += product * AT(weight + i);
+            AT(dweight + i) += product * s;
+        }
+        float mean = sum(products) * s * s / width;
+        EACH(i, columns) {
+            Vector d = s * (AT(dy + i) * AT(weight + i) - AT(x + i) * mean);
+            if (add) d += AT(dx + i);
+            AT(dx + i) = d;
+        }
+    }
+}
+
+typedef struct {
+    int64_t layers, width, heads, shared_heads, head, ffn, vocab, time, tied, biased;
+    float epsilon, scaling;
+} Shape;
+
+typedef struct {
+    Linear qkv, out, gated, down;
+    float *bias, *dbias, *norm1, *dnorm1, *norm2, *dnorm2;
+    /* Of the sequence at work: what comes in, normed, and its scales; what attention is given, what
+       it finds and the logarithms of its sums; what comes out of it, normed, and its scales; the
+       two halves of the gate. */
+    float *x, *normed, *scale, *mixed, *found, *logsum, *x2, *normed2, *scale2, *halves;
+} Layer;
+
+typedef struct {
+    float *begin;
+    long used;
+} Arena;
+
+typedef struct {
+    Shape shape;
+    Layer *layers;
+    Linear head;
+    float *embedding, *dembedding, *last_norm, *dlast_norm;
+    float *x, *normed, *scale, *logits, *inner, *dinner, *dhalves, *dx, *dnormed, *dmixed, *dfound;
+    /* Attention's, of a head. */
+    float *query, *key, *value, *dquery, *dkey, *dvalue, *towards, *key_turned, *value_turned;
+    float *weights, *dweights, *block;
+    Arena memory, gradients;
+} Model;
+
+/* One head of all positions, from rows `ld` apart; rotated by its positions' angles and scaled
+   where they are given. */
+static void gather(const Shape *of, const float *x, long ld, const float *cosines,
+                   const float *sines, float scaling, float *y) {
+    long head = of->head, half = head / 2, ldy = stride(head);
+    for (long t = 0; t < of->time; t++, x += ld, y += ldy) {
+        if (!cosines) {
+            memcpy(y, x, sizeof(float) * head);
+            continue;
+        }
+        const float *c = cosines + t * head, *s = sines + t * head;
+        for (long i = 0, j = half; i < half; i++, j++) {
+            y[i] = scaling * (x[i] * c[i] - x[j] * s[i]);
+            y[j] = scaling * (x[j] * c[j] + x[i] * s[j]);
+        }
+    }
+}
+
+/* The gradient of what was gathered. */
+static void scatter(const Shape *of, const float *y, const float *cosines, const float *sines,
+                    float scaling, float *x, long ld) {
+    long head = of->head, half = head / 2, ldy = stride(head);
+    for (long t = 0; t < of->time; t++, x += ld, y += ldy) {
+        if (!cosines) {
+            memcpy(x, y, sizeof(float) * head);
+            continue;
+        }
+        const float *c = cosines + t * head, *s = sines + t * head;
+        for (long i = 0, j = half; i < half; i++, j++) {
+            x[i] = scaling * (y[i] * c[i] + y[j] * s[j]);
+            x[j] = scaling * (y[j] * c[j] - y[i] * s[i]);
+        }
+    }
+}
+
+/* Logits of a block of queries from `first` with the keys up to its end. */
+static void attend(const Model *m, long first, long count) {
+    long ldh = stride(m->shape.head), ldt = stride(m->shape.time);
+    multiply(count, padded(first + count), m->shape.head, m->query + first * ldh, ldh, 1,
+             m->key_turned, ldt, m->weights, ldt, 0);
+}
+
+static long least(long a, long b) { return a < b ? a : b; }
+
+/* Causal attention of a sequence, in blocks of queries; heads of queries share those of keys. */
+static void attention(const Model *m, Layer *of, const float *cosines, const float *sines) {
+    const Shape *s = &m->shape;
+    long ldm = of->qkv.ldo, ldh = stride(s->head), ldt = stride(s->time), ldf = of->out.ldi;
+    long group = s->heads / s->shared_heads;
+    for (long shared = 0; shared < s->shared_heads; shared++) {
+        const float *key = of->mixed + (s->heads + shared) * s->head;
+        gather(s, key, ldm, cosines, sines, 1, m->key);
+        gather(s, key + s->shared_heads * s->head, ldm, 0, 0, 1, m->value);
+        transpose(s->time, s->head, m->key, ldh, m->key_turned, ldt);
+        for (long h = shared * group; h < (shared + 1) * group; h++) {
+            gather(s, of->mixed + h * s->head, ldm, cosines, sines, s->scaling, m->query);
+            for (long first = 0; first < s->time; first += BLOCK) {
+                long count = least(BLOCK, s->time - first), end = first + count;
+                float inverse[BLOCK];
+                attend(m, first, count);
+                for (long i = 0; i < count; i++) {
+                    float *w = m->weights + i * ldt;
+                    long known = first + i + 1, whole = known / LANES * LANES;
+                    Vector top = all(-INFINITY), total = NONE;
+                    EACH(j, known) {
+                        Vector seen = AT(w + j);
+                        if (j == whole) seen = where(LANE < (int)(known - j), seen, top);
+                        top = where(seen > top, seen, top);
+                    }
+                    float most = largest(top);
+                    EACH(j, padded(end)) {
+                        Vector e = exponential(AT(w + j) - most);
+                        if (j >= whole) e = where(LANE < (int)(known - j), e, NONE);
+                        AT(w + j) = e;
+                        total += e;
+                    }
+                    float summed = sum(total);
+                    inverse[i] = 1.0f / summed;
+                    of->logsum[h * s->time + first + i] = most + logf(summed);
+                }
+                multiply(count, padded(s->head), end, m->weights, ldt, 1, m->value, ldh, m->block,
+                         ldh, 0);
+                for (long i = 0; i < count; i++) {
+                    float *found = of->found + (first + i) * ldf + h * s->head;
+                    for (long j = 0; j < s->head; j++)
+                        found[j] = m->block[i * ldh + j] * inverse[i];
+                }
+            }
+        }
+    }
+}
+
+/* With P the weights, dV = P^T dO, dS = P (dO V^T - rowsum(dO O)), dQ = dS K, dK = dS^T Q. */
+static void attention_backward(const Model *m, const Layer *of, const float *cosines,
+                               const float *sines) {
+    const Shape *s = &m->shape;
+    long ldm = of->qkv.ldo, ldh = stride(s->head), ldt = stride(s->time), ldf = of->out.ldi;
+    long group = s->heads / s->shared_heads, columns = padded(s->head);
+    for (long shared = 0; shared < s->shared_heads; shared++) {
+        long key = (s->heads + shared) * s->head, value = key + s->shared_heads * s->head;
+        gather(s, of->mixed + key, ldm, cosines, sines, 1, m->key);
+        gather(s, of->mixed + value, ldm, 0, 0, 1, m->value);
+        transpose(s->time, s->head, m->key, ldh, m->key_turned, ldt);
+        transpose(s->time, s->head, m->value, ldh, m->value_turned, ldt);
+        memset(m->dkey, 0, sizeof(float) * s->time * ldh);
+        memset(m->dvalue, 0, sizeof(float) * s->time * ldh);
+        for (long h = shared * group; h < (shared + 1) * group; h++) {
+            gather(s, of->mixed + h * s->head, ldm, cosines, sines, s->scaling, m->query);
+            gather(s, m->dfound + h * s->head, ldf, 0, 0, 1, m->towards);
+            for (long first = 0; first < s->time; first += BLOCK) {
+                long count = least(BLOCK, s->time - first), end = first + count;
+                const float *towards = m->towards + first * ldh;
+                attend(m, first, count);
+                multiply(count, padded(end), s->head, towards, ldh, 1, m->value_turned, ldt,
+                         m->dweights, ldt, 0);
+                for (long i = 0; i < count; i++) {
+                    const float *found = of->found + (first + i) * ldf + h * s->head;
+                    float *w = m->weights + i * ldt, *d = m->dweights + i * ldt, mean = 0;
+                    float logsum = of->logsum[h * s->time + first + i];
+                    long known = first + i + 1, whole = known / LANES * LANES;
+                    for (long j = 0; j < s->head; j++) mean += towards[i * ldh + j] * found[j];
+                    EACH(j, padded(end)) {
+                        Vector e = exponential(AT(w + j) - logsum);
+                        if (j >= whole) e = where(LANE < (int)(known - j), e, NONE);
+                        AT(w + j) = e;
+                        AT(d + j) = e * (AT(d + j) - mean);
+                    }
+                }
+                multiply(end, columns, count, m->weights, 1, ldt, towards, ldh, m->dvalue, ldh, 1);
+                multiply(end, columns, count, m->dweights, 1, ldt, m->query + first * ldh, ldh,
+                         m->dkey, ldh, 1);
+                multiply(count, columns, end, m->dweights, ldt, 1, m->key, ldh,
+                         m->dquery + first * ldh, ldh, 0);
+            }
+            scatter(s, m->dquery, cosines, sines, s->scaling, m->dmixed + h * s->head, ldm);
+        }
+        scatter(s, m->dkey, cosines, sines, 1, m->dmixed + key, ldm);
+        scatter(s, m->dvalue, 0, 0, 1, m->dmixed + value, ldm);
+    }
+}
+
+/* Logits become their gradient, softmax - onehot(target); returns the sum of NLL. */
+static double score(long time, long vocab, float *logits, const int64_t *targets) {
+    double total = 0;
+    for (long t = 0; t < time; t++, logits += stride(vocab)) {
+        for (long i = vocab; i < padded(vocab); i++) logits[i] = -INFINITY;
+        Vector top = all(-INFINITY), sums = NONE;
+        EACH(i, vocab) top = where(AT(logits + i) > top, AT(logits + i), top);
+        float most = largest(top), wanted = logits[targets[t]];
+        EACH(i, vocab) {
+            Vector e = exponential(AT(logits + i) - most);
+            AT(logits + i) = e;
+            sums += e;
+        }
+        float summed = sum(sums);
+        total += (double)logf(summed) - (wanted - most);
+        EACH(i, vocab) AT(logits + i) *= 1.0f / summed;
+        for (long i = vocab; i < padded(vocab); i++) logits[i] = 0;
+        logits[targets[t]] -= 1.0f;
+    }
+    return total;
+}
+
+
+/* silu(gate) up, where silu(x) = x / (1 + e^-x); `halves` has gates and ups of a row in turn. */
+static void gate(long time, long ffn, const float *halves, long ld, float *inner) {
+    for (long t = 0; t < time; t++, halves += ld, inner += stride(ffn))
+        EACH(i, ffn) {
+            Vector g = AT(halves + i);
+            AT(inner + i) = g / (1.0f + exponential(-g)) * AT(halves + padded(ffn) + i);
+        }
+}
+
+/* The same again, and the gradient of the halves from that of what they gave. */
+static void gate_backward(long time, long ffn, const float *halves, long ld, const float *dinner,
+                          float *inner, float *dhalves) {
+    for (long t = 0; t < time; t++, halves += ld, dhalves += ld) {
+        EACH(i, ffn) {
+            Vector g = AT(halves + i), up = AT(halves + padded(ffn) + i), d = AT(dinner + i);
+            Vector sigmoid = 1.0f / (1.0f + exponential(-g)), silu = g * sigmoid;
+            AT(inner + i) = silu * up;
+            AT(dhalves + i) = d * up * (sigmoid + silu * (1.0f - sigmoid));
+            AT(dhalves + padded(ffn) + i) = d * silu;
+        }
+        inner += stride(ffn);
+        dinner += stride(ffn);
+    }
+}
+
+static float *take(Arena *from, long count) {
+    float *found = from->begin ? from->begin + from->used : NULL;
+    from->used += padded(count);
+    return found;
+}
+
+static Linear linear(Model *m, long inputs, long outputs) {
+    Linear of = {inputs, outputs, stride(inputs), stride(outputs), NULL, NULL, NULL};
+    of.weight = take(&m->memory, outputs * of.ldi);
+    of.turned = take(&m->memory, inputs * of.ldo);
+    of.gradient = take(&m->gradients, outputs * of.ldi);
+    return of;
+}
+
+/* Where everything lies; without memory, how much it takes. */
+static void lay_out(Model *m) {
+    const Shape *s = &m->shape;
+    Arena *memory = &m->memory, *gradients = &m->gradients;
+    long time = s->time, wide = stride(s->width), row = time * wide;
+    long joined = (s->heads + 2 * s->shared_heads) * s->head, one = time * stride(s->head);
+    memory->used = gradients->used = 0;
+    m->embedding = take(memory, s->vocab * wide);
+    m->dembedding = take(gradients, s->vocab * wide);
+    for (Layer *of = m->layers; of < m->layers + s->layers; of++) {
+        of->qkv = linear(m, s->width, joined);
+        of->out = linear(m, s->heads * s->head, s->width);
+        of->gated = linear(m, s->width, 2 * padded(s->ffn));
+        of->down = linear(m, s->ffn, s->width);
+        of->bias = take(memory, of->qkv.ldo);
+        of->dbias = take(gradients, of->qkv.ldo);
+        of->norm1 = take(memory, wide);
+        of->dnorm1 = take(gradients, wide);
+        of->norm2 = take(memory, wide);
+        of->dnorm2 = take(gradients, wide);
+        of->x = take(memory, row);
+        of->normed = take(memory, row);
+        of->scale = take(memory, time);
+        of->mixed = take(memory, time * of->qkv.ldo);
+        of->found = take(memory, time * of->out.ldi);
+        of->logsum = take(memory, time * s->heads);
+        of->x2 = take(memory, row);
+        of->normed2 = take(memory, row);
+        of->scale2 = take(memory, time);
+        of->halves = take(memory, time * of->gated.ldo);
+    }
+    m->last_norm = take(memory, wide);
+    m->dlast_norm = take(gradients, wide);
+    m->head = linear(m, s->width, s->vocab);
+    if (s->tied) {
+        m->head.weight = m->embedding;
+        m->head.gradient = m->dembedding;
+    }
+    m->x = take(memory, row);
+    m->normed = take(memory, row);
+    m->scale = take(memory, time);
+    m->logits = take(memory, time * m->head.ldo);
+    m->inner = take(memory, time * stride(s->ffn));
+    m->dinner = take(memory, time * stride(s->ffn));
+    m->dhalves = take(memory, time * stride(2 * padded(s->ffn)));
+    m->dx = take(memory, row);
+    m->dnormed = take(memory, row);
+    m->dmixed = take(memory, time * stride(joined));
+    m->dfound = take(memory, time * stride(s->heads * s->head));
+    m->query = take(memory, one);
+    m->key = take(memory, one);
+    m->value = take(memory, one);
+    m->dquery = take(memory, one);
+    m->dkey = take(memory, one);
+    m->dvalue = take(memory, one);
+    m->towards = take(memory, one);
+    m->key_turned = take(memory, s->head * stride(time));
+    m->value_turned = take(memory, s->head * stride(time));
+    m->weights = take(memory, BLOCK * stride(time));
+    m->dweights = take(memory, BLOCK * stride(time));
+    m->block = take(memory, BLOCK * stride(s->head));
+}
+
+static float *zeros(long count) {
+    size_t bytes = (sizeof(float) * count + 63) / 64 * 64;
+    float *found = aligned_alloc(64, bytes);
+    return found ? memset(found, 0, bytes) : NULL;
+}
+
+void slam_close(Model *m) {
+    if (!m) return;
+    free(m->memory.begin);
+    free(m->gradients.begin);
+    free(m->layers);
+    free(m);
+}
+
+/* Memory for a shape; NULL if there is not so much. */
+Model *slam_open(const Shape *shape) {
+    Model *m = calloc(1, sizeof(Model));
+    if (!m) return NULL;
+    m->shape = *shape;
+    m->layers = calloc(shape->layers, sizeof(Layer));
+    if (m->layers) {
+        lay_out(m);
+        m->memory.begin = zeros(m->memory.used);
+        m->gradients.begin = zeros(m->gradients.used);
+    }
+    if (m->memory.begin && m->gradients.begin) {
+        lay_out(m);
+        return m;
+    }
+    slam_close(m);
+    return NULL;
+}
+
+typedef void Visit(float *outside, float *inside, long rows, long columns, long ld);
+
+static void fetch(float *outside, float *inside, long rows, long columns, long ld) {
+    for (long i = 0; i < rows; i++)
+        memcpy(inside + i * ld, outside + i * columns, sizeof(float) * columns);
+}
+
+static void deliver(float *outside, float *inside, long rows, long columns, long ld) {
+    for (long i = 0; i < rows; i++)
+        memcpy(outside + i * columns, inside + i * ld, sizeof(float) * columns);
+}
+
+/* Every parameter, or its gradient, in the order in which transformers has them. */
+static void each(const Model *m, float *const *outside, int gradient, Visit *visit) {
+    const Shape *s = &m->shape;
+    long width = s->width, ld = stride(width);
+    long rows[] = {s->heads * s->head, s->shared_heads * s->head, s->shared_heads * s->head};
+    visit(*outside++, gradient ? m->dembedding : m->embedding, s->vocab, width, ld);
+    for (const Layer *of = m->layers; of < m->layers + s->layers; of++) {
+        float *qkv = gradient ? of->qkv.gradient : of->qkv.weight;
+        float *bias = gradient ? of->dbias : of->bias;
+        float *gated = gradient ? of->gated.gradient : of->gated.weight;
+        for (int part = 0; part < 3; part++) {
+            visit(*outside++, qkv, rows[part], width, ld);
+            if (s->biased) visit(*outside++, bias, 1, rows[part], 0);
+            qkv += rows[part] * ld;
+            bias += rows[part];
+        }
+        visit(*outside++, gradient ? of->out.gradient : of->out.weight, width, of->out.inputs,
+              of->out.ldi);
+        visit(*outside++, gated, s->ffn, width, ld);
+        visit(*outside++, gated + padded(s->ffn) * ld, s->ffn, width, ld);
+        visit(*outside++, gradient ? of->down.gradient : of->down.weight, width, s->ffn,
+              of->down.ldi);
+        visit(*outside++, gradient ? of->dnorm1 : of->norm1, 1, width, 0);
+        visit(*outside++, gradient ? of->dnorm2 : of->norm2, 1, width, 0);
+    }
+    visit(*outside++, gradient ? m->dlast_norm : m->last_norm, 1, width, 0);
+    if (!s->tied)
+        visit(*outside, gradient ? m->head.gradient : m->head.weight, s->vocab, width, ld);
+}
+
+static void turn(const Linear *of) {
+    transpose(of->outputs, of->inputs, of->weight, of->ldi, of->turned, of->ldo);
+}
+
+/* Sum of NLL of a sequence. */
+static double forwards(const Model *m, const int64_t *ids, const float *cosines,
+                       const float *sines) {
+    const Shape *s = &m->shape;
+    long time = s->time, width = s->width, ld = stride(width);
+    float *x = m->layers[0].x;
+    for (long t = 0; t < time; t++)
+        memcpy(x + t * ld, m->embedding + ids[t] * ld, sizeof(float) * ld);
+    for (Layer *of = m->layers; of < m->layers + s->layers; of++) {
+        norm(time, width, s->epsilon, of->norm1, of->x, of->normed, of->scale);
+        for (long t = 0; t < time; t++)
+            memcpy(of->mixed + t * of->qkv.ldo, of->bias, sizeof(float) * of->qkv.ldo);
+        forward(&of->qkv, time, of->normed, of->mixed, 1);
+        attention(m, of, cosines, sines);
+        memcpy(of->x2, of->x, sizeof(float) * time * ld);
+        forward(&of->out, time, of->found, of->x2, 1);
+        norm(time, width, s->epsilon, of->norm2, of->x2, of->normed2, of->scale2);
+        forward(&of->gated, time, of->normed2, of->halves, 0);
+        gate(time, s->ffn, of->halves, of->gated.ldo, m->inner);
+        x = of + 1 < m->layers + s->layers ? of[1].x : m->x;
+        memcpy(x, of->x2, sizeof(float) * time * ld);
+        forward(&of->down, time, m->inner, x, 1);
+    }
+    norm(time, width, s->epsilon, m->last_norm, m->x, m->normed, m->scale);
+    forward(&m->head, time, m->normed, m->logits, 0);
+    return score(time, s->vocab, m->logits, ids + 1);
+}
+
+/* Adds the gradients of the sequence that has gone forwards. */
+static void backwards(const Model *m, const int64_t *ids, const float *cosines,
+                      const float *sines) {
+    const Shape *s = &m->shape;
+    long time = s->time, width = s->width, ld = stride(width);
+    backward(&m->head, time, m->normed, m->logits, m->dnormed);
+    norm_backward(time, width, m->last_norm, m->x, m->scale, m->dnormed, m->dlast_norm, m->dx, 0);
+    for (Layer *of = m->layers + s->layers - 1; of >= m->layers; of--) {
+        const Linear *down = &of->down, *out = &of->out;
+        /* The gate's output is not kept: the layer's two gradients are taken one by one. */
+        multiply(time, padded(s->ffn), width, m->dx, ld, 1, down->weight, down->ldi, m->dinner,
+                 down->ldi, 0);
+        gate_backward(time, s->ffn, of->halves, of->gated.ldo, m->dinner, m->inner, m->dhalves);
+        multiply(width, padded(s->ffn), time, m->dx, 1, ld, m->inner, down->ldi, down->gradient,
+                 down->ldi, 1);
+        backward(&of->gated, time, of->normed2, m->dhalves, m->dnormed);
+        norm_backward(time, width, of->norm2, of->x2, of->scale2, m->dnormed, of->dnorm2, m->dx, 1);
+        backward(out, time, of->found, m->dx, m->dfound);
+        attention_backward(m, of, cosines, sines);
+        for (long t = 0; t < time; t++)
+            EACH(i, of->qkv.outputs) AT(of->dbias + i) += AT(m->dmixed + t * of->qkv.ldo + i);
+        backward(&of->qkv, time, of->normed, m->dmixed, m->dnormed);
+        norm_backward(time, width, of->norm1, of->x, of->scale, m->dnormed, of->dnorm1, m->dx, 1);
+    }
+    for (long t = 0; t < time; t++)
+        EACH(i, width) AT(m->dembedding + ids[t] * ld + i) += AT(m->dx + t * ld + i);
+}
+
+/* (count, time + 1) ids -> the sum of their NLL and, unless NULL, its gradients. */
+double slam_pass(const Model *m, float *const *weights, float *const *gradients, const int64_t *ids,
+                 int64_t count, const float *cosines, const float *sines) {
+    double total = 0;
+    each(m, weights, 0, fetch);
+    for (const Layer *of = m->layers; of < m->layers + m->shape.layers; of++) {
+        turn(&of->qkv);
+        turn(&of->out);
+        turn(&of->gated);
+        turn(&of->down);
+    }
+    turn(&m->head);
+    memset(m->gradients.begin, 0, sizeof(float) * m->gradients.used);
+    for (; count--; ids += m->shape.time + 1) {
+        total += forwards(m, ids, cosines, sines);
+        if (gradients) backwards(m, ids, cosines, sines);
+    }
+    if (gradients) each(m, gradients, 1, deliver);
+    return total;
+}

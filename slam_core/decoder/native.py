@@ -1,0 +1,201 @@
+"""The passes of small decoders on a CPU as one function, in C (native.c).
+
+Through torch a step of 60 thousand parameters is some two thousand operations of a few microseconds
+each, and half of its time goes by between them. Here they are one call. The machine's C compiler
+makes it, once for a processor (a second or two), and it is kept:
+
+    $XDG_CACHE_HOME/slam-suite/native-<key>.so      by default below ~/.cache; may be removed
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from slam_core.devices import cpu
+
+SOURCE = Path(__file__).with_suffix(".c")
+# No flag lets a compiler change the order of sums or take it that there is no NaN.
+FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+# How compilers call the processor that they run on.
+OWN = ("-march=native", "-mcpu=native")
+COMPILERS = ("cc", "gcc", "clang")
+SIZES = ("layers", "width", "heads", "shared_heads", "head", "ffn", "vocab", "time")
+Address = ctypes.c_void_p
+
+
+class Unavailable(Exception):
+    """There is no C compiler, or it does not take the code."""
+
+
+class Shape(ctypes.Structure):
+    """As `Shape` in native.c."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in (*SIZES, "tied", "biased")] + [
+        ("epsilon", ctypes.c_float),
+        ("scaling", ctypes.c_float),
+    ]
+
+
+class Native:
+    """The summed NLL of rows under a Llama or Qwen2 of plain settings (`training.limits`), in fp32
+    on the CPU, as `slam_core.decoder.likelihood.unit_nll` to rounding, on torch's threads.
+
+    `Unavailable` without a C compiler.
+    """
+
+    def __init__(self, model: Any):
+        self._library = library()
+        self._parameters = list(model.parameters())
+        self._rotations = model.model.rotary_emb
+        self._angles: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._workers: dict[tuple[int, int], int] = {}
+        self._pool = ThreadPoolExecutor(torch.get_num_threads())
+        config, attention = model.config, model.model.layers[0].self_attn
+        self._shape = {
+            "layers": config.num_hidden_layers,
+            "width": config.hidden_size,
+            "heads": config.num_attention_heads,
+            "shared_heads": config.num_key_value_heads,
+            "head": attention.head_dim,
+            "ffn": config.intermediate_size,
+            "vocab": config.vocab_size,
+            "tied": model.lm_head.weight is model.model.embed_tokens.weight,
+            "biased": attention.q_proj.bias is not None,
+            "epsilon": config.rms_norm_eps,
+            "scaling": attention.scaling,
+        }
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """(rows, time + 1) ids -> the sum of the NLL of all but the first of each row."""
+        if rows.min() < 0 or rows.max() >= self._shape["vocab"]:
+            raise IndexError(f"ids are from 0 to {self._shape['vocab'] - 1}, not all of these")
+        if not torch.is_grad_enabled():
+            return torch.tensor(self.passes(rows, gradients=False)[0], dtype=torch.float32)
+        found: torch.Tensor = _Pass.apply(self, rows, *self._parameters)  # type: ignore[no-untyped-call]
+        return found
+
+    def passes(self, rows: torch.Tensor, gradients: bool) -> tuple[float, list[torch.Tensor]]:
+        """The sum, and its gradient by each parameter; threads take equal shares of the rows."""
+        parts = rows.tensor_split(min(torch.get_num_threads(), len(rows)))
+        workers = [self._worker(number, rows.shape[1] - 1) for number in range(len(parts))]
+        if len(parts) == 1:
+            return self._pass(workers[0], parts[0], gradients)
+        found = list(self._pool.map(self._pass, workers, parts, [gradients] * len(parts)))
+        for _, more in found[1:] if gradients else ():
+            torch._foreach_add_(found[0][1], more)
+        return sum(total for total, _ in found), found[0][1]
+
+    def _pass(
+        self, worker: int, rows: torch.Tensor, gradients: bool
+    ) -> tuple[float, list[torch.Tensor]]:
+        rows = rows.contiguous()
+        found = [torch.empty_like(one) for one in self._parameters] if gradients else []
+        total: float = self._library.slam_pass(
+            worker,
+            _addresses(self._parameters),
+            _addresses(found) if gradients else None,
+            rows.data_ptr(),
+            len(rows),
+            *(one.data_ptr() for one in self._angles[rows.shape[1] - 1]),
+        )
+        return total, found
+
+    def _worker(self, number: int, time: int) -> int:
+        """The memory in which a thread works on rows so long."""
+        if time not in self._angles:
+            with torch.no_grad():
+                cosines, sines = self._rotations(self._parameters[0], torch.arange(time)[None])
+            self._angles[time] = cosines[0].contiguous(), sines[0].contiguous()
+        if (number, time) not in self._workers:
+            opened = self._library.slam_open(ctypes.byref(Shape(**self._shape, time=time)))
+            if not opened:
+                raise MemoryError("no memory for what a sequence leaves for its gradients")
+            finalize(self, self._library.slam_close, opened)
+            self._workers[number, time] = opened
+        return self._workers[number, time]
+
+
+class _Pass(torch.autograd.Function):
+    """The gradients come with the sum: activations are not kept from one call to another."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, native: Native, rows: torch.Tensor, *parameters: torch.Tensor
+    ) -> torch.Tensor:
+        total, ctx.gradients = native.passes(rows, gradients=True)
+        return torch.tensor(total, dtype=torch.float32)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, None, *torch._foreach_mul(ctx.gradients, gradient)
+
+
+def _addresses(tensors: Sequence[torch.Tensor]) -> ctypes.Array[Address]:
+    return (Address * len(tensors))(*(one.data_ptr() for one in tensors))
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The functions of native.c for this processor, compiled where that was not done before."""
+    compiler = _compiler()
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    decides = (SOURCE.read_text(), version, f"{cpu('model name')} {cpu('flags')}", *FLAGS)
+    key = hashlib.sha256("\0".join(decides).encode()).hexdigest()[:16]
+    try:
+        kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slam-suite"
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = kept / f"native-{key}.so"
+        if not made.exists():
+            _compile(compiler, made)
+        return _loaded(made)
+    except (OSError, RuntimeError):
+        # Nowhere to keep it, or not to run it from: for this process, then.
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "native.so"
+            _compile(compiler, made)
+            return _loaded(made)
+
+
+def _loaded(made: Path) -> ctypes.CDLL:
+    found = ctypes.CDLL(str(made))
+    found.slam_open.argtypes, found.slam_open.restype = [Address], Address
+    found.slam_close.argtypes, found.slam_close.restype = [Address], None
+    found.slam_pass.argtypes = [Address] * 4 + [ctypes.c_int64] + [Address] * 2
+    found.slam_pass.restype = ctypes.c_double
+    return found
+
+
+def _compiler() -> str:
+    named = os.environ.get("CC")
+    for name in (named,) if named else COMPILERS:
+        if found := shutil.which(name):
+            return found
+    raise Unavailable(f"no C compiler ({named or ', '.join(COMPILERS)})")
+
+
+def _compile(compiler: str, to: Path) -> None:
+    """Written beside it and renamed: another process sees all of it or nothing."""
+    with tempfile.TemporaryDirectory(dir=to.parent) as folder:
+        made = Path(folder) / "native.so"
+        for own in OWN:
+            command = [compiler, *FLAGS, own, "-shared", "-fPIC", str(SOURCE), "-o", str(made)]
+            done = subprocess.run([*command, "-lm"], capture_output=True, text=True)
+            if not done.returncode:
+                made.replace(to)
+                return
+    raise Unavailable(f"{compiler}: {' '.join(done.stderr.split())[:200]}")
