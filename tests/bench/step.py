@@ -234,6 +234,7 @@ VARIANTS: dict[str, Variant] = {
     "bare bf16": bare(bf16=True, compiled=False),
     "bare bf16 kernels": bare(bf16=True, compiled=True),
     "loop": loop("fp32", "no"),
+    "loop native": loop("fp32", "native"),
     "loop kernels": loop("fp32", "kernels"),
     "loop bf16": loop("bf16", "no"),
     "loop bf16 launches": loop("bf16", "launches"),

@@ -1,8 +1,7 @@
 """A whole IsoFLOP sweep as the suite runs it, against the same sweep through transformers'
 `Trainer`, one run after another.
 
-    python tests/bench/sweep.py demo       the demo's 23 runs: the same runs on both sides, and the
-                                           suite's once more in bf16
+    python tests/bench/sweep.py demo       the demo's 23 runs: the same runs on both sides
     python tests/bench/sweep.py trunk      the 40 runs of demo-trunk, by WSD: the same for both,
                                            and the suite trains steps that runs share once
     python tests/bench/sweep.py cost       5 budgets x 6 sizes: cosine runs from scratch through
@@ -33,7 +32,7 @@ from table import store
 from slam_core.recipes import DEMO, DEMO_AVERAGE, DEMO_WSD
 from slam_core.results import Result, read
 from slam_core.spec import RunSpec, resolve
-from sweeps.grid import IsoFlop, Study, Together, Trunk
+from sweeps.grid import IsoFlop, Study, Trunk
 from sweeps.plan import plan
 from sweeps.rules import Scaled
 from sweeps.studies import STUDIES
@@ -41,10 +40,6 @@ from sweeps.studies import STUDIES
 BUDGETS = (1e11, 1.6e11, 2.5e11, 4e11, 6.3e11)
 SIZES = ("26k", "40k", "60k", "73k", "98k", "130k")
 COSINE = Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5)
-
-
-def in_bf16(part: Study) -> Study:
-    return part.model_copy(update={"base": part.base.but({"precision": "bf16"})})
 
 
 def trunk(name: str, base: RunSpec, lr: float) -> Trunk:
@@ -64,9 +59,6 @@ SIDES: dict[str, dict[str, Study]] = {
     "demo": {
         "trainer": STUDIES["demo"],
         "suite": STUDIES["demo"],
-        "suite, bf16": Together(
-            name="demo-bf16", parts=tuple(in_bf16(part) for part in STUDIES["demo"].parts)
-        ),
     },
     "trunk": {"trainer": STUDIES["demo-trunk"], "suite": STUDIES["demo-trunk"]},
     "cost": {
