@@ -17,7 +17,7 @@ from slam_core.cli import Json, application, in_json
 from slam_core.commands import benchmark, corpus, generate, preferences, show, tokeniser
 from slam_core.errors import UsageError, exit_code
 from slam_core.spec import RunSpec, Source, parse_override, read_spec, resolve
-from slam_core.training.limits import Limits, how_to_compile
+from slam_core.training.limits import COMPILE, Limits, how_to_compile
 
 app = application(__doc__)
 app.add_typer(corpus.app, name="corpus")
@@ -43,7 +43,7 @@ def run(
     ] = None,
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage for them.")] = 0,
     compile_: Annotated[
-        str, typer.Option("--compile", help="The step: auto, no, launches, kernels, graphs.")
+        str, typer.Option("--compile", help=f"The step: {', '.join(COMPILE)}.")
     ] = "auto",
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")

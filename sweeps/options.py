@@ -14,7 +14,7 @@ import typer
 
 from slam_core.cli import RESULTS
 from slam_core.errors import UsageError
-from slam_core.training.limits import how_to_compile
+from slam_core.training.limits import COMPILE, how_to_compile
 from sweeps.door import DOOR
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Where:
     zero: Annotated[int, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage.")] = 0
     compile: Annotated[
         str | None,
-        typer.Option(help="The step: auto, no, launches, kernels, graphs.", show_default=False),
+        typer.Option(help=f"The step: {', '.join(COMPILE)}.", show_default=False),
     ] = None
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Less memory, a third more compute.")

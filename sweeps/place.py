@@ -19,8 +19,8 @@ class Resources:
 
     `threads` of a CPU for each of its `processes`, which train together, sharded by DeepSpeed at a
     `zero` stage above 0. `micro_batch` in units, `save_every` in seconds between checkpoints.
-    `compile` the step: no, launches, kernels, or graphs. `checkpoint_activations`: computed again,
-    not kept.
+    `compile` the step, by one of `slam_core.training.limits.COMPILE`. `checkpoint_activations`:
+    computed again, not kept.
     """
 
     threads: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import shutil
 import weakref
@@ -235,6 +236,25 @@ def test_nowhere_to_keep_it_is_no_hindrance(elsewhere: Path) -> None:
     made.unlink()
     made.write_bytes(b"not a library")
     native.library()
+
+
+def test_a_compiler_may_be_told_with_options(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "cc -DTOLD")
+    native.library()
+    assert [*(elsewhere / "slam-suite").iterdir()]
+
+
+def test_a_disk_that_takes_nothing_is_no_reason_to_fail(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(native.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(native.Unavailable, match="No space left"):
+        native.library()
 
 
 @pytest.mark.parametrize(

@@ -428,7 +428,7 @@ def test_what_is_not_known_is_null_to_machines(
         (["show", "abc"], 2, "no run below"),
         (["score", "abc", "--benchmark", "x"], 2, "no run below"),
         (["run", "SPEC", "--micro-batch", "0"], 2, "micro-batch"),
-        (["run", "SPEC", "--compile", "fast"], 2, "say auto, no, launches, kernels or graphs"),
+        (["run", "SPEC", "--compile", "fast"], 2, "say one of auto, no, native, launches, "),
         (["units", "missing.wav"], 1, "cannot read missing.wav"),
         (["units", "."], 2, "is a directory"),
         (["fly"], 2, "No such command"),

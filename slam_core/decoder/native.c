@@ -628,7 +628,7 @@ double slam_pass(const Model *m, float *const *weights, float *const *gradients,
         turn(&of->down);
     }
     turn(&m->head);
-    memset(m->gradients.begin, 0, sizeof(float) * m->gradients.used);
+    if (gradients) memset(m->gradients.begin, 0, sizeof(float) * m->gradients.used);
     for (; count--; ids += m->shape.time + 1) {
         total += forwards(m, ids, cosines, sines);
         if (gradients) backwards(m, ids, cosines, sines);

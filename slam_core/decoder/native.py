@@ -1,8 +1,8 @@
 """The passes of small decoders on a CPU as one function, in C (native.c).
 
-Through torch a step of 60 thousand parameters is some two thousand operations of a few microseconds
-each, and half of its time goes by between them. Here they are one call. The machine's C compiler
-makes it, once for a processor (a second or two), and it is kept:
+Through torch a step of a small model is hundreds of operations of a few microseconds each, and much
+of its time goes by between them. Here all are one call, a sequence at a time, whose activations
+stay near the core. The machine's C compiler makes it, once for a processor, and it is kept:
 
     $XDG_CACHE_HOME/slam-suite/native-<key>.so      by default below ~/.cache; may be removed
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -153,22 +154,25 @@ def _addresses(tensors: Sequence[torch.Tensor]) -> ctypes.Array[Address]:
 def library() -> ctypes.CDLL:
     """The functions of native.c for this processor, compiled where that was not done before."""
     compiler = _compiler()
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
-    decides = (SOURCE.read_text(), version, f"{cpu('model name')} {cpu('flags')}", *FLAGS)
-    key = hashlib.sha256("\0".join(decides).encode()).hexdigest()[:16]
     try:
-        kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slam-suite"
-        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = kept / f"native-{key}.so"
-        if not made.exists():
-            _compile(compiler, made)
-        return _loaded(made)
-    except (OSError, RuntimeError):
-        # Nowhere to keep it, or not to run it from: for this process, then.
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "native.so"
-            _compile(compiler, made)
-            return _loaded(made)
+        version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
+        decides = (SOURCE.read_text(), version, f"{cpu('model name')} {cpu('flags')}", *FLAGS)
+        key = hashlib.sha256("\0".join(decides).encode()).hexdigest()[:16]
+        try:
+            return _loaded(_kept(compiler, f"native-{key}.so"))
+        except (OSError, RuntimeError):
+            # Nowhere to keep it, or not to run it from: for this process, then.
+            with tempfile.TemporaryDirectory() as folder:
+                return _loaded(_compiled(compiler, Path(folder) / "native.so"))
+    except OSError as error:
+        raise Unavailable(f"no passes in C ({error})") from None
+
+
+def _kept(compiler: Sequence[str], name: str) -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slam-suite"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = folder / name
+    return made if made.exists() else _compiled(compiler, made)
 
 
 def _loaded(made: Path) -> ctypes.CDLL:
@@ -180,22 +184,21 @@ def _loaded(made: Path) -> ctypes.CDLL:
     return found
 
 
-def _compiler() -> str:
-    named = os.environ.get("CC")
-    for name in (named,) if named else COMPILERS:
-        if found := shutil.which(name):
-            return found
-    raise Unavailable(f"no C compiler ({named or ', '.join(COMPILERS)})")
+def _compiler() -> Sequence[str]:
+    named = shlex.split(os.environ.get("CC") or "")
+    for first, *more in [named] if named else [[name] for name in COMPILERS]:
+        if found := shutil.which(first):
+            return [found, *more]
+    raise Unavailable(f"no C compiler ({' '.join(named) or ', '.join(COMPILERS)})")
 
 
-def _compile(compiler: str, to: Path) -> None:
+def _compiled(compiler: Sequence[str], to: Path) -> Path:
     """Written beside it and renamed: another process sees all of it or nothing."""
     with tempfile.TemporaryDirectory(dir=to.parent) as folder:
         made = Path(folder) / "native.so"
         for own in OWN:
-            command = [compiler, *FLAGS, own, "-shared", "-fPIC", str(SOURCE), "-o", str(made)]
+            command = [*compiler, *FLAGS, own, "-shared", "-fPIC", str(SOURCE), "-o", str(made)]
             done = subprocess.run([*command, "-lm"], capture_output=True, text=True)
             if not done.returncode:
-                made.replace(to)
-                return
-    raise Unavailable(f"{compiler}: {' '.join(done.stderr.split())[:200]}")
+                return made.replace(to)
+    raise Unavailable(f"{' '.join(compiler)}: {' '.join(done.stderr.split())[:200]}")

@@ -45,7 +45,7 @@ class Limits:
 def how_to_compile(said: str) -> Compile:
     """The word as one of `COMPILE`; `UsageError` if it is none."""
     if said not in COMPILE:
-        raise UsageError(f"--compile {said}: say auto, no, native, launches, kernels or graphs")
+        raise UsageError(f"--compile {said}: say one of {', '.join(COMPILE)}")
     return cast("Compile", said)
 
 
