@@ -51,6 +51,7 @@ from slam_core.training.choices import Choices
 from slam_core.training.distributed import Followed, Lost, World, joined
 from slam_core.training.engines import BF16_WEIGHTS, check, halved
 from slam_core.training.limits import Limits
+from slam_core.training.micro_batches import lacking_memory
 from slam_core.training.objective import NextUnit, Objective, Stream
 
 Say = Callable[[str], None]
@@ -100,7 +101,7 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
         folder = scratch.run_folder(spec.id) / attempt
         journal = Journal(folder) if world.leads else Unwritten(folder)
         try:
-            with world.together():
+            with world.together(), lacking_memory():
                 return _attempt(spec, folder, journal, device, limits, say, world)
         except Interrupted as stop:
             journal.write("stopped", reason=str(stop), by=stop.by)

@@ -68,16 +68,25 @@ def test_a_micro_batch_that_does_not_fit_is_halved(
     ]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("no memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
 def test_a_sequence_that_does_not_fit_is_said(
-    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+    error: RuntimeError, tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(self: NextUnit, model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        raise torch.cuda.OutOfMemoryError("no memory")
+        raise error
 
     monkeypatch.setattr(NextUnit, "loss", never)
     with pytest.raises(SlamError, match="the GPU has no memory left for run"):
         execute(tiny_spec, say=quiet)
     assert scratch.state(tiny_spec.id) == "interrupted"
+    assert "out of memory: micro-batches of 16 units" in notes(tiny_spec.id)[-1]
 
 
 def test_what_fits_is_where_the_next_run_begins(

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from slam_core.spec import RunSpec
 
 # What was found beside other runs is no measure for one that has so many times the memory.
 ROOMIER = 1.25
+LACKING = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 
 
 class Fit(BaseModel):
@@ -75,6 +77,17 @@ def needs(
         "preferences": spec.dpo is not None,
         **how,
     }
+
+
+@contextmanager
+def lacking_memory() -> Iterator[None]:
+    """Memory that CUDA's driver or its libraries lack is `OutOfMemoryError`, as torch's own is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(said in str(error) for said in LACKING):
+            raise torch.cuda.OutOfMemoryError(str(error)) from error
+        raise
 
 
 def available(device: torch.device) -> int:

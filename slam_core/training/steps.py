@@ -21,7 +21,14 @@ from slam_core.spec import RunSpec
 from slam_core.training.distributed import World
 from slam_core.training.engines import Engine, engine_of
 from slam_core.training.limits import Limits, compiling, native
-from slam_core.training.micro_batches import Fit, available, needs, recalled, remember
+from slam_core.training.micro_batches import (
+    Fit,
+    available,
+    lacking_memory,
+    needs,
+    recalled,
+    remember,
+)
 from slam_core.training.objective import Objective, Stream
 from slam_core.training.recorded import UNRECORDED, Recorded, recordable
 
@@ -131,7 +138,8 @@ class Steps:
         before = self.objective.sums.clone()
         smaller: Fit | None = None
         try:
-            self._passes(rows, terms)
+            with lacking_memory():
+                self._passes(rows, terms)
         except torch.cuda.OutOfMemoryError:
             size = min(self._fit.rows, len(rows))
             smaller = self._fit.smaller(size, available(self.device))
