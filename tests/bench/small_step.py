@@ -1,25 +1,22 @@
-"""A training step of a small model on one thread of a CPU: what in-place losses and kept memory
-save, one by one and together.
+"""A training step of a small model on a CPU: what losses in place, kept memory and C save.
 
-    python tests/bench/small_step.py [--sizes 22k 60k 0.2m 0.45m] [--rounds 20]
+    python tests/bench/small_step.py [--sizes 22k 60k 0.2m 0.45m] [--context 128] [--units 1024]
+                                     [--threads 1] [--rounds 20]
 
 `before` sums losses by `F.cross_entropy` and lets glibc hand back what a step frees beyond 4 MiB,
 as it does by itself once a block of logits was freed. All ways train models of their own, in turns,
-in a process for each size: a heap that others have filled gives less back. Times are of the
-process. `times as fast` is the median over rounds of `before` / the way. All train on one
-batch until they know it: by then differences of rounding have grown (`last loss apart`).
+in a process for each size: a heap that others have filled gives less back. `times as fast` is the
+median over rounds of `before` / the way. All train on one batch until they know it: by then
+differences of rounding have grown (`last loss apart`).
 """
 
 from __future__ import annotations
-
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
 
 import argparse
 import ctypes
 import itertools
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -34,6 +31,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from slam_core.data import Mix
+from slam_core.decoder.likelihood import NATIVE
+from slam_core.decoder.native import Native
 from slam_core.models import build
 from slam_core.recipes import DEMO
 from slam_core.spec import RunSpec, resolve
@@ -50,16 +49,24 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--sizes", nargs="+", default=["22k", "60k", "0.2m", "0.45m"])
     arguments.add_argument("--families", nargs="+", default=["qwen2", "llama"])
+    arguments.add_argument("--context", type=int, default=128)
+    arguments.add_argument("--units", type=int, default=1024, help="a batch")
+    arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=20)
+    arguments.add_argument("--out", default="small_step")
     options = arguments.parse_args()
     context = multiprocessing.get_context("spawn")
     rows: list[dict[str, Any]] = []
     for family, size in itertools.product(options.families, options.sizes):
         with ProcessPoolExecutor(1, context) as alone:
-            rows += alone.submit(measured, family, size, options.rounds).result()
+            found = alone.submit(measured, family, size, options).result()
+            print(*found, sep="\n", flush=True)
+            rows += found
     said = f"--sizes {' '.join(options.sizes)} --families {' '.join(options.families)}"
-    command = f"python tests/bench/small_step.py {said} --rounds {options.rounds}"
-    store("small_step", command, rows, load=os.getloadavg()[0], packages=("torch", "transformers"))
+    for name in ("context", "units", "threads", "rounds"):
+        said += f" --{name} {getattr(options, name)}"
+    command = f"python tests/bench/small_step.py {said}"
+    store(options.out, command, rows, load=os.getloadavg()[0], packages=("torch", "transformers"))
 
 
 def whole(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
@@ -67,29 +74,34 @@ def whole(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum")
 
 
-def measured(family: str, size: str, rounds: int) -> list[dict[str, Any]]:
-    spec = resolve(DEMO.but({"model.family": family, "model.size": size}))
+def measured(family: str, size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    torch.set_num_threads(options.threads)
+    shape = {"model.family": family, "model.size": size}
+    spec = resolve(DEMO.but(shape | {"data.context": options.context, "data.batch": options.units}))
     ours = NextUnit().loss
+    in_c = fresh(spec)
+    setattr(in_c, NATIVE, Native(in_c))
     ways: dict[str, tuple[Callable[[], float], bool]] = {
         "before": (step_of(fresh(spec), spec, whole), False),
         "losses in place": (step_of(fresh(spec), spec, ours), False),
         "memory kept": (step_of(fresh(spec), spec, whole), True),
         "both": (step_of(fresh(spec), spec, ours), True),
+        "in C": (step_of(in_c, spec, ours), True),
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
     faults: dict[str, list[int]] = {name: [] for name in ways}
     last: dict[str, float] = {}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for name, (step, kept) in ways.items():
             if not keep_freed():
                 raise SystemExit("this C library keeps no memory; run it where glibc is")
             if not kept:
                 ctypes.CDLL(None).mallopt(TRIM_THRESHOLD, GIVEN_BACK)
             step()
-            begun, pages = time.process_time(), _faults()
+            begun, pages = time.perf_counter(), _faults()
             for _ in range(STEPS):
                 last[name] = step()
-            took[name].append((time.process_time() - begun) / STEPS)
+            took[name].append((time.perf_counter() - begun) / STEPS)
             faults[name].append((_faults() - pages) // STEPS)
     return [
         {
