@@ -484,8 +484,8 @@ PREFERENCES = {
     [
         ("cpu", {}, "native"),
         ("cpu", {"model.family": "llama", "data.packing": "stream"}, "native"),
-        ("cpu", {"model.size": "9m"}, "native"),
-        ("cpu", {"model.size": "11m"}, "no"),
+        ("cpu", {"model.size": "4.8m"}, "native"),
+        ("cpu", {"model.size": "5.5m"}, "no"),
         ("cpu", {"model.family": "qwen3"}, "no"),
         ("cpu", {"model.dropout": 0.1}, "no"),
         ("cpu", {"precision": "bf16"}, "no"),

@@ -17,8 +17,8 @@ LONG, LONG_SECONDS = 1000, 300.0
 WAITING = 100_000_000
 # Some ten minutes of two CPU cores; compiling saves a tenth or more (results/bench/step-cpu*.json).
 LONG_FLOPS, LONG_SECONDS_CPU = 5e13, 600.0
-# More parameters than this were not measured natively (results/bench/step-cpu-native.json).
-NATIVE = 10_000_000
+# Of more parameters torch's products are as quick (results/bench/small_step-large.json).
+LARGEST_NATIVE = 5_000_000
 
 
 @dataclass
@@ -57,7 +57,7 @@ def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
         return asked
     if spec.own_way:
         return "no"
-    if device == "cpu" and native(spec) and spec.counts.total <= NATIVE:
+    if device == "cpu" and native(spec) and spec.counts.total <= LARGEST_NATIVE:
         return "native"
     if device != "cuda":
         flops = (spec.steps or 0) * spec.step_units * spec.counts.flops()
