@@ -17,7 +17,7 @@ LONG, LONG_SECONDS = 1000, 300.0
 WAITING = 100_000_000
 # Some ten minutes of two CPU cores; compiling saves a tenth or more (results/bench/step-cpu*.json).
 LONG_FLOPS, LONG_SECONDS_CPU = 5e13, 600.0
-# Of more parameters torch's products are as quick (results/bench/small_step-large.json).
+# Larger models were not measured (results/bench/small_step-large.json).
 LARGEST_NATIVE = 5_000_000
 
 

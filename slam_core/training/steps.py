@@ -65,12 +65,13 @@ class Steps:
         self._recorded: Recorded | None = None
         self._works = False  # the loss as it is compiled now
         self._emulates = _emulates(self.device, spec.precision)
+        alone = world.size == 1 and spec.dpo is None
         compiles = self.limits.compile in ("kernels", "graphs") and not self._emulates
-        self._compiles = compiles and world.size == 1 and spec.dpo is None
+        self._compiles = compiles and alone
         self._without = ""  # why the passes are not native, though asked to be
         if self._compiles:
             self._loss = self._compiled()
-        elif self.limits.compile == "native":
+        elif self.limits.compile == "native" and alone:
             self._go_native()
 
     @cached_property
@@ -185,10 +186,10 @@ class Steps:
 
     def _go_native(self) -> None:
         """Have the model's passes in C, until the end."""
-        if self.device.type != "cpu" or self.world.size > 1 or not native(self.spec):
+        if self.device.type != "cpu" or not native(self.spec):
             self._without = (
-                "native passes are Llama's and Qwen2's in fp32 on a CPU, of one process, without "
-                "dropout, further biases, packing=documents and preferences"
+                "native passes are Llama's and Qwen2's in fp32 on a CPU, without dropout, further "
+                "biases and packing=documents"
             )
             return
         try:
