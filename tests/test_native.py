@@ -24,9 +24,11 @@ from slam_core.spec import Model, RunSpec
 from slam_core.training.limits import Limits
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("cc") is None and shutil.which("gcc") is None, reason="there is no C compiler"
+    not any(map(shutil.which, native.COMPILERS)), reason="there is no C compiler"
 )
 LINEAR = {"rope_type": "linear", "factor": 2.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
+PARTIAL = LINEAR | {"partial_rotary_factor": 0.5}
 
 
 def model_of(time: int = 40, **changes: Any) -> Any:
@@ -60,6 +62,8 @@ def found(model: Any, rows: torch.Tensor, passes: Callable[[], torch.Tensor]) ->
         {"heads": 3, "kv_heads": 3, "width": 30, "layers": 1},
         {"heads": 6, "kv_heads": 1, "width": 96, "layers": 3},
         {"rope_scaling": LINEAR},
+        {"rope_scaling": YARN},
+        {"vocab": 4099},
         {"settings": {"head_dim": 20}},
         {"settings": {"rms_norm_eps": 0.1}},
         {"vocab": 64},
@@ -226,24 +230,49 @@ def test_what_is_compiled_is_kept(elsewhere: Path, monkeypatch: pytest.MonkeyPat
     assert len([*(elsewhere / "slam-suite").iterdir()]) == 2
 
 
-def test_nowhere_to_keep_it_is_no_hindrance(elsewhere: Path) -> None:
+def test_nowhere_to_keep_it_is_no_hindrance(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     elsewhere.write_text("a file")
-    native.library()
-    elsewhere.unlink()
-    elsewhere.mkdir()
+    assert native.library().slam_pass
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(native.Path, "home", no_home)
+    assert native.library().slam_pass
+
+
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_what_is_kept_and_no_library_is_made_again(elsewhere: Path) -> None:
     native.library()
     (made,) = (elsewhere / "slam-suite").iterdir()
-    made.unlink()
-    made.write_bytes(b"not a library")
-    native.library()
+    whole = made.read_bytes()
+    for damaged in (b"", b"not a library"):
+        made.unlink()  # by another name: this process has it open
+        made.write_bytes(damaged)
+        assert native.library().slam_pass
+        assert made.read_bytes() == whole
+
+
+@pytest.fixture
+def compiler() -> str:
+    return next(name for name in native.COMPILERS if shutil.which(name))
 
 
 def test_a_compiler_may_be_told_with_options(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    elsewhere: Path, compiler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CC", "cc -DTOLD")
     native.library()
-    assert [*(elsewhere / "slam-suite").iterdir()]
+    monkeypatch.setenv("CC", f"{compiler} -DTOLD")
+    native.library()
+    assert len([*(elsewhere / "slam-suite").iterdir()]) == 2
+    monkeypatch.setenv("CC", f"{compiler} -fvisibility=hidden")
+    with pytest.raises(native.Unavailable, match="slam_open"):
+        native.library()
+    monkeypatch.setenv("CC", f"{compiler} '-DOPEN")
+    with pytest.raises(native.Unavailable, match="quotation"):
+        native.library()
 
 
 def test_a_disk_that_takes_nothing_is_no_reason_to_fail(
@@ -280,6 +309,48 @@ def test_without_a_compiler_a_run_is_torchs_and_says_so(
     assert said in note
 
 
+def test_without_memory_a_run_goes_on_by_torch(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(tiny_spec, limits=Limits(compile="no"), say=quiet)
+    expected = outcome(tiny_spec.id)
+    shutil.rmtree(slam_out)
+    monkeypatch.setattr(native.Native, "_worker", no_memory)
+    assert execute(tiny_spec, say=quiet) == "done"
+    assert outcome(tiny_spec.id)[1] == expected[1]
+    assert notes(tiny_spec.id) == ["not compiled: no memory"]
+
+
+def no_memory(*_: Any) -> int:
+    raise MemoryError("no memory")
+
+
+def test_with_fewer_rows_than_threads_steps_are_torchs(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    whole = native.Native.__init__
+    monkeypatch.setattr(
+        native.Native, "__init__", lambda self, model: made.append(self) or whole(self, model)
+    )
+    spec = tiny_spec.but({"data.batch": tiny_spec.data.context * 2})
+    for threads, how, many in ((3, "auto", 0), (3, "native", 1), (2, "auto", 2)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        execute(spec, limits=Limits(compile=how), say=quiet)
+        assert len(made) == many
+        assert not notes(spec.id)
+        shutil.rmtree(slam_out)
+
+
+def test_a_model_that_is_something_else_is_refused() -> None:
+    with pytest.raises(native.Unavailable, match="rotate a part"):
+        native.Native(model_of(rope_scaling=PARTIAL))
+    model = model_of()
+    model.model.layers[0].mlp.up_proj.bias = torch.nn.Parameter(torch.zeros(80))
+    with pytest.raises(native.Unavailable, match=r"not those that native\.c knows"):
+        native.Native(model)
+
+
 def test_what_c_does_not_have_is_said(tiny_spec: RunSpec, slam_out: Path) -> None:
     spec = tiny_spec.but({"model.family": "gpt2"})
     execute(spec, limits=Limits(compile="native"), say=quiet)
@@ -287,10 +358,9 @@ def test_what_c_does_not_have_is_said(tiny_spec: RunSpec, slam_out: Path) -> Non
     assert note.startswith("not compiled: native passes are Llama's and Qwen2's in fp32")
 
 
-def test_runs_of_their_own_have_no_native_passes_left(
+def test_a_trained_model_has_no_native_passes_left(
     tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a run is validated on is torch's, whatever it was trained by."""
     seen: list[Any] = []
     monkeypatch.setattr(
         "slam_core.evaluate.unit_nll",

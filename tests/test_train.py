@@ -487,6 +487,7 @@ PREFERENCES = {
         ("cpu", {"model.size": "4.8m"}, "native"),
         ("cpu", {"model.size": "5.5m"}, "no"),
         ("cpu", {"model.family": "qwen3"}, "no"),
+        ("cpu", {"model.vocab": 4096}, "no"),
         ("cpu", {"model.dropout": 0.1}, "no"),
         ("cpu", {"precision": "bf16"}, "no"),
         ("cpu", {"data.packing": "documents"}, "no"),

@@ -14,6 +14,7 @@ typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 typedef float Half __attribute__((vector_size(2 * LANES)));
 typedef float Quarter __attribute__((vector_size(LANES)));
 typedef int32_t Lanes __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 #define INLINE static inline __attribute__((always_inline))
 #define AT(p) (*(Vector *)(p))
 #define EACH(i, n) for (long i = 0; i < (n); i += LANES)
@@ -44,10 +45,10 @@ INLINE float largest(Vector x) {
 }
 
 /* e^x = 2^n e^r, with n the whole number nearest to x / ln 2 and e^r = 1 + r + r^2 p(r); p is the
-   polynomial of least relative error for |r| <= ln 2 / 2 (3e-9). To 1e-7 from -87 to 88, and as
-   there beyond. NaN stays NaN. */
+   polynomial of least relative error for |r| <= ln 2 / 2 (3e-9). To 1e-7 from -87 to 88; 0 below,
+   and above as there. NaN stays NaN. */
 INLINE Vector exponential(Vector x) {
-    x = where(x < -87.0f, all(-87.0f), x);
+    Lanes nothing = x < -87.0f;
     x = where(x > 88.0f, all(88.0f), x);
     const float whole = 12582912.0f; /* 1.5 * 2^23: fractions of a sum with it are rounded away */
     Vector shifted = x * 1.44269504f + whole, n = shifted - whole;
@@ -56,7 +57,8 @@ INLINE Vector exponential(Vector x) {
     p = p * r + 4.16683908e-2f;
     p = p * r + 1.66665204e-1f;
     p = p * r + 4.99999934e-1f;
-    return (p * r * r + r + 1.0f) * (Vector)(((Lanes)shifted << 23) + (127 << 23));
+    p = (p * r * r + r + 1.0f) * (Vector)(((Bits)shifted << 23) + (127u << 23));
+    return where(nothing, NONE, p);
 }
 
 /* Columns that are computed of n, and what a row of them takes: an odd number of vectors, since
@@ -378,7 +380,6 @@ static double score(long time, long vocab, float *logits, const int64_t *targets
     return total;
 }
 
-
 /* silu(gate) up, where silu(x) = x / (1 + e^-x); `halves` has gates and ups of a row in turn. */
 static void gate(long time, long ffn, const float *halves, long ld, float *inner) {
     for (long t = 0; t < time; t++, halves += ld, inner += stride(ffn))
@@ -410,12 +411,16 @@ static float *take(Arena *from, long count) {
     return found;
 }
 
-static Linear linear(Model *m, long inputs, long outputs) {
-    Linear of = {inputs, outputs, stride(inputs), stride(outputs), NULL, NULL, NULL};
-    of.weight = take(&m->memory, outputs * of.ldi);
+/* With the weight of something else. */
+static Linear tied(Model *m, long inputs, long outputs, float *weight, float *gradient) {
+    Linear of = {inputs, outputs, stride(inputs), stride(outputs), weight, NULL, gradient};
     of.turned = take(&m->memory, inputs * of.ldo);
-    of.gradient = take(&m->gradients, outputs * of.ldi);
     return of;
+}
+
+static Linear linear(Model *m, long inputs, long outputs) {
+    long size = outputs * stride(inputs);
+    return tied(m, inputs, outputs, take(&m->memory, size), take(&m->gradients, size));
 }
 
 /* Where everything lies; without memory, how much it takes. */
@@ -451,11 +456,8 @@ static void lay_out(Model *m) {
     }
     m->last_norm = take(memory, wide);
     m->dlast_norm = take(gradients, wide);
-    m->head = linear(m, s->width, s->vocab);
-    if (s->tied) {
-        m->head.weight = m->embedding;
-        m->head.gradient = m->dembedding;
-    }
+    m->head = s->tied ? tied(m, s->width, s->vocab, m->embedding, m->dembedding)
+                      : linear(m, s->width, s->vocab);
     m->x = take(memory, row);
     m->normed = take(memory, row);
     m->scale = take(memory, time);

@@ -12,12 +12,14 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from slam_core.devices import cpu
+from slam_core.files import write_file
 
 SOURCE = Path(__file__).with_suffix(".c")
 # No flag lets a compiler change the order of sums or take it that there is no NaN.
@@ -55,14 +58,14 @@ class Native:
     """The summed NLL of rows under a Llama or Qwen2 of plain settings (`training.limits`), in fp32
     on the CPU, as `slam_core.decoder.likelihood.unit_nll` to rounding, on torch's threads.
 
-    `Unavailable` without a C compiler.
+    `Unavailable` without a C compiler, or of a model that is something else.
     """
 
     def __init__(self, model: Any):
         self._library = library()
         self._parameters = list(model.parameters())
         self._rotations = model.model.rotary_emb
-        self._angles: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._angles: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by the time
         self._workers: dict[tuple[int, int], int] = {}
         self._pool = ThreadPoolExecutor(torch.get_num_threads())
         config, attention = model.config, model.model.layers[0].self_attn
@@ -79,6 +82,10 @@ class Native:
             "epsilon": config.rms_norm_eps,
             "scaling": attention.scaling,
         }
+        if [tuple(one.shape) for one in self._parameters] != self._expected():
+            raise Unavailable("the model's parameters are not those that native.c knows")
+        if self._rotated(1)[0].shape[-1] != attention.head_dim:
+            raise Unavailable("positions rotate a part of each head")
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """(rows, time + 1) ids -> the sum of the NLL of all but the first of each row."""
@@ -118,16 +125,33 @@ class Native:
     def _worker(self, number: int, time: int) -> int:
         """The memory in which a thread works on rows so long."""
         if time not in self._angles:
-            with torch.no_grad():
-                cosines, sines = self._rotations(self._parameters[0], torch.arange(time)[None])
-            self._angles[time] = cosines[0].contiguous(), sines[0].contiguous()
+            self._angles[time] = self._rotated(time)
         if (number, time) not in self._workers:
             opened = self._library.slam_open(ctypes.byref(Shape(**self._shape, time=time)))
             if not opened:
-                raise MemoryError("no memory for what a sequence leaves for its gradients")
+                raise MemoryError("no memory for what a sequence leaves in native passes")
             finalize(self, self._library.slam_close, opened)
             self._workers[number, time] = opened
         return self._workers[number, time]
+
+    @torch.no_grad()
+    def _rotated(self, time: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(time, head) cosines and sines of each position's angles."""
+        cosines, sines = self._rotations(self._parameters[0], torch.arange(time)[None])
+        return cosines[0].contiguous(), sines[0].contiguous()
+
+    def _expected(self) -> list[tuple[int, ...]]:
+        """Shapes of parameters in the order in which native.c visits them."""
+        of = self._shape
+        width, vocab, ffn = of["width"], of["vocab"], of["ffn"]
+        layer: list[tuple[int, ...]] = []
+        for heads in (of["heads"], of["shared_heads"], of["shared_heads"]):
+            rows = heads * of["head"]
+            layer += [(rows, width), (rows,)] if of["biased"] else [(rows, width)]
+        layer += [(width, of["heads"] * of["head"]), (ffn, width), (ffn, width), (width, ffn)]
+        layer += [(width,), (width,)]
+        head = [] if of["tied"] else [(vocab, width)]
+        return [(vocab, width), *layer * of["layers"], (width,), *head]
 
 
 class _Pass(torch.autograd.Function):
@@ -153,26 +177,38 @@ def _addresses(tensors: Sequence[torch.Tensor]) -> ctypes.Array[Address]:
 @cache
 def library() -> ctypes.CDLL:
     """The functions of native.c for this processor, compiled where that was not done before."""
-    compiler = _compiler()
     try:
-        version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
-        decides = (SOURCE.read_text(), version, f"{cpu('model name')} {cpu('flags')}", *FLAGS)
-        key = hashlib.sha256("\0".join(decides).encode()).hexdigest()[:16]
-        try:
-            return _loaded(_kept(compiler, f"native-{key}.so"))
-        except (OSError, RuntimeError):
-            # Nowhere to keep it, or not to run it from: for this process, then.
-            with tempfile.TemporaryDirectory() as folder:
-                return _loaded(_compiled(compiler, Path(folder) / "native.so"))
-    except OSError as error:
+        compiler = _compiler()
+        key = _key(compiler)
+        # Nothing is kept yet, or nothing that can be used.
+        with suppress(OSError, RuntimeError, AttributeError):
+            return _loaded(_kept(key))
+        with tempfile.TemporaryDirectory() as folder:
+            made = _compiled(compiler, Path(folder) / "native.so")
+            with suppress(OSError, RuntimeError):
+                kept = _kept(key)
+                kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_file(kept, made.read_bytes())
+            return _loaded(made)
+    except (OSError, ValueError, AttributeError) as error:
         raise Unavailable(f"no passes in C ({error})") from None
 
 
-def _kept(compiler: Sequence[str], name: str) -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slam-suite"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = folder / name
-    return made if made.exists() else _compiled(compiler, made)
+def _key(compiler: Sequence[str]) -> str:
+    """Of all that decides what is compiled."""
+    version = _ran([*compiler, "--version"]).stdout
+    processor = [str(cpu(field)) for field in ("model name", "flags", "CPU part", "Features")]
+    how = (*compiler, version, *FLAGS, *OWN, platform.machine(), *processor)
+    return hashlib.sha256("\0".join([SOURCE.read_text(), *how]).encode()).hexdigest()[:16]
+
+
+def _ran(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, errors="replace")
+
+
+def _kept(key: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "slam-suite" / f"native-{key}.so"
 
 
 def _loaded(made: Path) -> ctypes.CDLL:
@@ -193,12 +229,9 @@ def _compiler() -> Sequence[str]:
 
 
 def _compiled(compiler: Sequence[str], to: Path) -> Path:
-    """Written beside it and renamed: another process sees all of it or nothing."""
-    with tempfile.TemporaryDirectory(dir=to.parent) as folder:
-        made = Path(folder) / "native.so"
-        for own in OWN:
-            command = [*compiler, *FLAGS, own, "-shared", "-fPIC", str(SOURCE), "-o", str(made)]
-            done = subprocess.run([*command, "-lm"], capture_output=True, text=True)
-            if not done.returncode:
-                return made.replace(to)
+    for own in OWN:
+        command = [*compiler, *FLAGS, own, "-shared", "-fPIC", str(SOURCE), "-o", str(to), "-lm"]
+        done = _ran(command)
+        if not done.returncode:
+            return to
     raise Unavailable(f"{' '.join(compiler)}: {' '.join(done.stderr.split())[:200]}")

@@ -19,6 +19,8 @@ WAITING = 100_000_000
 LONG_FLOPS, LONG_SECONDS_CPU = 5e13, 600.0
 # Larger models were not measured (results/bench/small_step-large.json).
 LARGEST_NATIVE = 5_000_000
+# From so many ids on, torch's way does without whole logits (`slam_core.decoder.likelihood`).
+VOCABULARY = 4096
 
 
 @dataclass
@@ -57,8 +59,10 @@ def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
         return asked
     if spec.own_way:
         return "no"
-    if device == "cpu" and native(spec) and spec.counts.total <= LARGEST_NATIVE:
-        return "native"
+    if device == "cpu" and native(spec):
+        assert spec.model.vocab is not None
+        if spec.counts.total <= LARGEST_NATIVE and spec.model.vocab < VOCABULARY:
+            return "native"
     if device != "cuda":
         flops = (spec.steps or 0) * spec.step_units * spec.counts.flops()
         long = flops >= LONG_FLOPS if spec.steps else spec.own_amount >= LONG_SECONDS_CPU
@@ -70,8 +74,8 @@ def compiling(asked: Compile, spec: RunSpec, device: str) -> Compile:
 
 
 def native(spec: RunSpec) -> bool:
-    """Whether native.c has all that the passes of a resolved run are made of."""
-    model, settings = spec.model, dict(spec.model.shape.settings)
+    """Whether the passes of a resolved run can be those of native.c."""
+    model, settings = spec.model, dict(spec.model.settings or ())
     return (
         model.family in ("llama", "qwen2")
         and spec.precision == "fp32"

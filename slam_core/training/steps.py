@@ -71,7 +71,12 @@ class Steps:
         self._without = ""  # why the passes are not native, though asked to be
         if self._compiles:
             self._loss = self._compiled()
-        elif self.limits.compile == "native" and alone:
+        # Its threads share the rows of a step: with fewer, torch's are the quicker ones.
+        elif (
+            alone
+            and self.limits.compile == "native"
+            and (limits.compile == "native" or stream.rows >= torch.get_num_threads())
+        ):
             self._go_native()
 
     @cached_property
@@ -135,7 +140,8 @@ class Steps:
     def _fits(self, rows: torch.Tensor, terms: int) -> bool:
         """The passes of a step; False, and nothing done, if they cannot be compiled, which from now
         on they are not, or if the GPU has too little memory for a micro-batch: from now on these
-        take less. Several processes would have to agree: there, it is the next start that does."""
+        take less. Several processes would have to agree: there, it is the next start that does.
+        Where memory is too little for native passes, torch's are taken."""
         before = self.objective.sums.clone()
         smaller: Fit | None = None
         try:
@@ -148,6 +154,11 @@ class Steps:
                 remember(smaller)
             if self.world.size > 1 or not smaller:
                 raise
+        except MemoryError as error:
+            if getattr(self.model, NATIVE, None) is None:
+                raise
+            setattr(self.model, NATIVE, None)
+            self.note(f"not compiled: {error}")
         except (RuntimeError, OSError) as error:
             if self._works or not self._compiles:
                 raise  # this is about the run, not about compiling
