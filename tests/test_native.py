@@ -345,10 +345,13 @@ def test_with_fewer_rows_than_threads_steps_are_torchs(
 def test_a_model_that_is_something_else_is_refused() -> None:
     with pytest.raises(native.Unavailable, match="rotate a part"):
         native.Native(model_of(rope_scaling=PARTIAL))
-    model = model_of()
-    model.model.layers[0].mlp.up_proj.bias = torch.nn.Parameter(torch.zeros(80))
-    with pytest.raises(native.Unavailable, match=r"not those that native\.c knows"):
-        native.Native(model)
+    strange = [model_of() for _ in range(3)]
+    strange[0].model.layers[0].mlp.up_proj.bias = torch.nn.Parameter(torch.zeros(80))
+    strange[1].model.norm.weight.data = torch.ones(96)[::2]
+    strange[2].model.norm.double()
+    for model in strange:
+        with pytest.raises(native.Unavailable, match=r"not those that native\.c knows"):
+            native.Native(model)
 
 
 def test_what_c_does_not_have_is_said(tiny_spec: RunSpec, slam_out: Path) -> None:

@@ -82,7 +82,8 @@ class Native:
             "epsilon": config.rms_norm_eps,
             "scaling": attention.scaling,
         }
-        if [tuple(one.shape) for one in self._parameters] != self._expected():
+        plain = all(one.is_contiguous() and one.dtype == torch.float32 for one in self._parameters)
+        if not plain or [tuple(one.shape) for one in self._parameters] != self._expected():
             raise Unavailable("the model's parameters are not those that native.c knows")
         if self._rotated(1)[0].shape[-1] != attention.head_dim:
             raise Unavailable("positions rotate a part of each head")
