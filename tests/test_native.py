@@ -343,7 +343,7 @@ def test_with_fewer_rows_than_threads_steps_are_torchs(
 
 
 def test_a_model_that_is_something_else_is_refused() -> None:
-    with pytest.raises(native.Unavailable, match="rotate a part"):
+    with pytest.raises(native.Unavailable, match="do not rotate the whole"):
         native.Native(model_of(rope_scaling=PARTIAL))
     strange = [model_of() for _ in range(3)]
     strange[0].model.layers[0].mlp.up_proj.bias = torch.nn.Parameter(torch.zeros(80))

@@ -24,7 +24,7 @@ from conftest import notes
 from slam_core import scratch, train
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
-from slam_core.decoder.likelihood import unit_nll
+from slam_core.decoder.likelihood import LARGE, unit_nll
 from slam_core.errors import Interrupted, SlamError
 from slam_core.evaluate import validation
 from slam_core.journal import TROUBLE, Journal
@@ -487,7 +487,8 @@ PREFERENCES = {
         ("cpu", {"model.size": "4.8m"}, "native"),
         ("cpu", {"model.size": "5.5m"}, "no"),
         ("cpu", {"model.family": "qwen3"}, "no"),
-        ("cpu", {"model.vocab": 4096}, "no"),
+        ("cpu", {"model.vocab": LARGE}, "no"),
+        ("cpu", {"model.vocab": LARGE - 1}, "native"),
         ("cpu", {"model.dropout": 0.1}, "no"),
         ("cpu", {"precision": "bf16"}, "no"),
         ("cpu", {"data.packing": "documents"}, "no"),

@@ -129,6 +129,10 @@ static void multiply(long m, long n, long k, const float *a, long row, long colu
     }
 }
 
+static void copy(long rows, long columns, const float *x, long ldx, float *y, long ldy) {
+    for (long i = 0; i < rows; i++) memcpy(y + i * ldy, x + i * ldx, sizeof(float) * columns);
+}
+
 static void transpose(long m, long n, const float *x, long ldx, float *y, long ldy) {
     for (long first = 0; first < m; first += LANES)
         for (long j = 0; j < n; j++)
@@ -217,39 +221,17 @@ typedef struct {
     Arena memory, gradients;
 } Model;
 
-/* One head of all positions, from rows `ld` apart; rotated by its positions' angles and scaled
-   where they are given. */
-static void gather(const Shape *of, const float *x, long ld, const float *cosines,
-                   const float *sines, float scaling, float *y) {
-    long head = of->head, half = head / 2, ldy = stride(head);
-    for (long t = 0; t < of->time; t++, x += ld, y += ldy) {
-        if (!cosines) {
-            memcpy(y, x, sizeof(float) * head);
-            continue;
-        }
-        const float *c = cosines + t * head, *s = sines + t * head;
+/* One head of all positions, rotated by their angles (both halves of a head have the same), or
+   back, and scaled. */
+static void rotate(const Shape *of, const float *x, long ldx, float *y, long ldy,
+                   const float *cosines, const float *sines, float scaling, float direction) {
+    long half = of->head / 2;
+    for (long t = 0; t < of->time; t++, x += ldx, y += ldy, cosines += of->head, sines += of->head)
         for (long i = 0, j = half; i < half; i++, j++) {
-            y[i] = scaling * (x[i] * c[i] - x[j] * s[i]);
-            y[j] = scaling * (x[j] * c[j] + x[i] * s[j]);
+            float c = scaling * cosines[i], s = scaling * direction * sines[i];
+            y[i] = x[i] * c - x[j] * s;
+            y[j] = x[j] * c + x[i] * s;
         }
-    }
-}
-
-/* The gradient of what was gathered. */
-static void scatter(const Shape *of, const float *y, const float *cosines, const float *sines,
-                    float scaling, float *x, long ld) {
-    long head = of->head, half = head / 2, ldy = stride(head);
-    for (long t = 0; t < of->time; t++, x += ld, y += ldy) {
-        if (!cosines) {
-            memcpy(x, y, sizeof(float) * head);
-            continue;
-        }
-        const float *c = cosines + t * head, *s = sines + t * head;
-        for (long i = 0, j = half; i < half; i++, j++) {
-            x[i] = scaling * (y[i] * c[i] + y[j] * s[j]);
-            x[j] = scaling * (y[j] * c[j] - y[i] * s[i]);
-        }
-    }
 }
 
 /* Logits of a block of queries from `first` with the keys up to its end. */
@@ -268,11 +250,11 @@ static void attention(const Model *m, Layer *of, const float *cosines, const flo
     long group = s->heads / s->shared_heads;
     for (long shared = 0; shared < s->shared_heads; shared++) {
         const float *key = of->mixed + (s->heads + shared) * s->head;
-        gather(s, key, ldm, cosines, sines, 1, m->key);
-        gather(s, key + s->shared_heads * s->head, ldm, 0, 0, 1, m->value);
+        rotate(s, key, ldm, m->key, ldh, cosines, sines, 1, 1);
+        copy(s->time, s->head, key + s->shared_heads * s->head, ldm, m->value, ldh);
         transpose(s->time, s->head, m->key, ldh, m->key_turned, ldt);
         for (long h = shared * group; h < (shared + 1) * group; h++) {
-            gather(s, of->mixed + h * s->head, ldm, cosines, sines, s->scaling, m->query);
+            rotate(s, of->mixed + h * s->head, ldm, m->query, ldh, cosines, sines, s->scaling, 1);
             for (long first = 0; first < s->time; first += BLOCK) {
                 long count = least(BLOCK, s->time - first), end = first + count;
                 float inverse[BLOCK];
@@ -317,15 +299,15 @@ static void attention_backward(const Model *m, const Layer *of, const float *cos
     long group = s->heads / s->shared_heads, columns = padded(s->head);
     for (long shared = 0; shared < s->shared_heads; shared++) {
         long key = (s->heads + shared) * s->head, value = key + s->shared_heads * s->head;
-        gather(s, of->mixed + key, ldm, cosines, sines, 1, m->key);
-        gather(s, of->mixed + value, ldm, 0, 0, 1, m->value);
+        rotate(s, of->mixed + key, ldm, m->key, ldh, cosines, sines, 1, 1);
+        copy(s->time, s->head, of->mixed + value, ldm, m->value, ldh);
         transpose(s->time, s->head, m->key, ldh, m->key_turned, ldt);
         transpose(s->time, s->head, m->value, ldh, m->value_turned, ldt);
         memset(m->dkey, 0, sizeof(float) * s->time * ldh);
         memset(m->dvalue, 0, sizeof(float) * s->time * ldh);
         for (long h = shared * group; h < (shared + 1) * group; h++) {
-            gather(s, of->mixed + h * s->head, ldm, cosines, sines, s->scaling, m->query);
-            gather(s, m->dfound + h * s->head, ldf, 0, 0, 1, m->towards);
+            rotate(s, of->mixed + h * s->head, ldm, m->query, ldh, cosines, sines, s->scaling, 1);
+            copy(s->time, s->head, m->dfound + h * s->head, ldf, m->towards, ldh);
             for (long first = 0; first < s->time; first += BLOCK) {
                 long count = least(BLOCK, s->time - first), end = first + count;
                 const float *towards = m->towards + first * ldh;
@@ -351,10 +333,10 @@ static void attention_backward(const Model *m, const Layer *of, const float *cos
                 multiply(count, columns, end, m->dweights, ldt, 1, m->key, ldh,
                          m->dquery + first * ldh, ldh, 0);
             }
-            scatter(s, m->dquery, cosines, sines, s->scaling, m->dmixed + h * s->head, ldm);
+            rotate(s, m->dquery, ldh, m->dmixed + h * s->head, ldm, cosines, sines, s->scaling, -1);
         }
-        scatter(s, m->dkey, cosines, sines, 1, m->dmixed + key, ldm);
-        scatter(s, m->dvalue, 0, 0, 1, m->dmixed + value, ldm);
+        rotate(s, m->dkey, ldh, m->dmixed + key, ldm, cosines, sines, 1, -1);
+        copy(s->time, s->head, m->dvalue, ldh, m->dmixed + value, ldm);
     }
 }
 
@@ -519,13 +501,11 @@ Model *slam_open(const Shape *shape) {
 typedef void Visit(float *outside, float *inside, long rows, long columns, long ld);
 
 static void fetch(float *outside, float *inside, long rows, long columns, long ld) {
-    for (long i = 0; i < rows; i++)
-        memcpy(inside + i * ld, outside + i * columns, sizeof(float) * columns);
+    copy(rows, columns, outside, columns, inside, ld);
 }
 
 static void deliver(float *outside, float *inside, long rows, long columns, long ld) {
-    for (long i = 0; i < rows; i++)
-        memcpy(outside + i * columns, inside + i * ld, sizeof(float) * columns);
+    copy(rows, columns, inside, ld, outside, columns);
 }
 
 /* Every parameter, or its gradient, in the order in which transformers has them. */

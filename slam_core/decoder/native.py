@@ -85,8 +85,10 @@ class Native:
         plain = all(one.is_contiguous() and one.dtype == torch.float32 for one in self._parameters)
         if not plain or [tuple(one.shape) for one in self._parameters] != self._expected():
             raise Unavailable("the model's parameters are not those that native.c knows")
-        if self._rotated(1)[0].shape[-1] != attention.head_dim:
-            raise Unavailable("positions rotate a part of each head")
+        half = attention.head_dim // 2
+        for one in self._rotated(2):
+            if one.shape[-1] != 2 * half or not torch.equal(one[:, :half], one[:, half:]):
+                raise Unavailable("positions do not rotate the whole of each head alike")
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """(rows, time + 1) ids -> the sum of the NLL of all but the first of each row."""
