@@ -150,11 +150,19 @@ static void forward(const Linear *of, long time, const float *x, float *y, int a
              add);
 }
 
-static void backward(const Linear *of, long time, const float *x, const float *dy, float *dx) {
+static void backward_weight(const Linear *of, long time, const float *x, const float *dy) {
     multiply(of->outputs, padded(of->inputs), time, dy, 1, of->ldo, x, of->ldi, of->gradient,
              of->ldi, 1);
+}
+
+static void backward_input(const Linear *of, long time, const float *dy, float *dx) {
     multiply(time, padded(of->inputs), of->outputs, dy, of->ldo, 1, of->weight, of->ldi, dx,
              of->ldi, 0);
+}
+
+static void backward(const Linear *of, long time, const float *x, const float *dy, float *dx) {
+    backward_weight(of, time, x, dy);
+    backward_input(of, time, dy, dx);
 }
 
 /* y = w x / sqrt(mean x^2 + epsilon), row by row; `scale` keeps the 1 / sqrt. */
@@ -241,6 +249,12 @@ static void attend(const Model *m, long first, long count) {
              m->key_turned, ldt, m->weights, ldt, 0);
 }
 
+/* e^(logit - shift) of keys from `first` on, and 0 of those that the query does not know. */
+INLINE Vector weigh(const float *logits, long first, long known, float shift) {
+    Vector e = exponential(AT(logits + first) - shift);
+    return first + LANES > known ? where(LANE < (int)(known - first), e, NONE) : e;
+}
+
 static long least(long a, long b) { return a < b ? a : b; }
 
 /* Causal attention of a sequence, in blocks of queries; heads of queries share those of keys. */
@@ -261,19 +275,17 @@ static void attention(const Model *m, Layer *of, const float *cosines, const flo
                 attend(m, first, count);
                 for (long i = 0; i < count; i++) {
                     float *w = m->weights + i * ldt;
-                    long known = first + i + 1, whole = known / LANES * LANES;
+                    long known = first + i + 1;
                     Vector top = all(-INFINITY), total = NONE;
                     EACH(j, known) {
                         Vector seen = AT(w + j);
-                        if (j == whole) seen = where(LANE < (int)(known - j), seen, top);
+                        if (j + LANES > known) seen = where(LANE < (int)(known - j), seen, top);
                         top = where(seen > top, seen, top);
                     }
                     float most = largest(top);
                     EACH(j, padded(end)) {
-                        Vector e = exponential(AT(w + j) - most);
-                        if (j >= whole) e = where(LANE < (int)(known - j), e, NONE);
-                        AT(w + j) = e;
-                        total += e;
+                        AT(w + j) = weigh(w, j, known, most);
+                        total += AT(w + j);
                     }
                     float summed = sum(total);
                     inverse[i] = 1.0f / summed;
@@ -318,13 +330,11 @@ static void attention_backward(const Model *m, const Layer *of, const float *cos
                     const float *found = of->found + (first + i) * ldf + h * s->head;
                     float *w = m->weights + i * ldt, *d = m->dweights + i * ldt, mean = 0;
                     float logsum = of->logsum[h * s->time + first + i];
-                    long known = first + i + 1, whole = known / LANES * LANES;
+                    long known = first + i + 1;
                     for (long j = 0; j < s->head; j++) mean += towards[i * ldh + j] * found[j];
                     EACH(j, padded(end)) {
-                        Vector e = exponential(AT(w + j) - logsum);
-                        if (j >= whole) e = where(LANE < (int)(known - j), e, NONE);
-                        AT(w + j) = e;
-                        AT(d + j) = e * (AT(d + j) - mean);
+                        AT(w + j) = weigh(w, j, known, logsum);
+                        AT(d + j) = AT(w + j) * (AT(d + j) - mean);
                     }
                 }
                 multiply(end, columns, count, m->weights, 1, ldt, towards, ldh, m->dvalue, ldh, 1);
@@ -578,16 +588,13 @@ static void backwards(const Model *m, const int64_t *ids, const float *cosines,
     backward(&m->head, time, m->normed, m->logits, m->dnormed);
     norm_backward(time, width, m->last_norm, m->x, m->scale, m->dnormed, m->dlast_norm, m->dx, 0);
     for (Layer *of = m->layers + s->layers - 1; of >= m->layers; of--) {
-        const Linear *down = &of->down, *out = &of->out;
-        /* The gate's output is not kept: the layer's two gradients are taken one by one. */
-        multiply(time, padded(s->ffn), width, m->dx, ld, 1, down->weight, down->ldi, m->dinner,
-                 down->ldi, 0);
+        /* What the gate gave was not kept: it comes again with the gradient of its halves. */
+        backward_input(&of->down, time, m->dx, m->dinner);
         gate_backward(time, s->ffn, of->halves, of->gated.ldo, m->dinner, m->inner, m->dhalves);
-        multiply(width, padded(s->ffn), time, m->dx, 1, ld, m->inner, down->ldi, down->gradient,
-                 down->ldi, 1);
+        backward_weight(&of->down, time, m->inner, m->dx);
         backward(&of->gated, time, of->normed2, m->dhalves, m->dnormed);
         norm_backward(time, width, of->norm2, of->x2, of->scale2, m->dnormed, of->dnorm2, m->dx, 1);
-        backward(out, time, of->found, m->dx, m->dfound);
+        backward(&of->out, time, of->found, m->dx, m->dfound);
         attention_backward(m, of, cosines, sines);
         for (long t = 0; t < time; t++)
             EACH(i, of->qkv.outputs) AT(of->dbias + i) += AT(m->dmixed + t * of->qkv.ldo + i);
