@@ -58,6 +58,8 @@ def found(model: Any, rows: torch.Tensor, passes: Callable[[], torch.Tensor]) ->
         {},
         {"family": "qwen2"},
         {"family": "qwen2", "tied": False},
+        {"family": "qwen3"},
+        {"family": "qwen3", "heads": 3, "kv_heads": 1, "settings": {"head_dim": 20}},
         {"heads": 1, "kv_heads": 1, "width": 24, "ffn": 56},
         {"heads": 3, "kv_heads": 3, "width": 30, "layers": 1},
         {"heads": 6, "kv_heads": 1, "width": 96, "layers": 3},
@@ -358,7 +360,7 @@ def test_what_c_does_not_have_is_said(tiny_spec: RunSpec, slam_out: Path) -> Non
     spec = tiny_spec.but({"model.family": "gpt2"})
     execute(spec, limits=Limits(compile="native"), say=quiet)
     (note,) = notes(spec.id)
-    assert note.startswith("not compiled: native passes are Llama's and Qwen2's in fp32")
+    assert note.startswith("not compiled: native passes are Llama's, Qwen2's and Qwen3's in fp32")
 
 
 def test_a_trained_model_has_no_native_passes_left(

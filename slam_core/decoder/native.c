@@ -1,4 +1,4 @@
-/* A pass of a small Llama or Qwen2 on one core, forwards and backwards, in fp32: see native.py.
+/* A pass of a small Llama, Qwen2 or Qwen3 on one core, forwards and backwards, in fp32: see native.py.
 
    A sequence goes through at a time, so that what it leaves for its gradients stays near the core.
    Rows of all matrices are padded by zeros to whole vectors. Sums have a fixed order: the same
@@ -199,17 +199,18 @@ static void norm_backward(long time, long width, const float *weight, const floa
 }
 
 typedef struct {
-    int64_t layers, width, heads, shared_heads, head, ffn, vocab, time, tied, biased;
+    int64_t layers, width, heads, shared_heads, head, ffn, vocab, time, tied, biased, normed;
     float epsilon, scaling;
 } Shape;
 
 typedef struct {
     Linear qkv, out, gated, down;
-    float *bias, *dbias, *norm1, *dnorm1, *norm2, *dnorm2;
+    float *bias, *dbias, *norm1, *dnorm1, *norm2, *dnorm2, *qnorm, *dqnorm, *knorm, *dknorm;
     /* Of the sequence at work: what comes in, normed, and its scales; what attention is given, what
        it finds and the logarithms of its sums; what comes out of it, normed, and its scales; the
-       two halves of the gate. */
+       two halves of the gate; heads of queries and keys before their norms, and their scales. */
     float *x, *normed, *scale, *mixed, *found, *logsum, *x2, *normed2, *scale2, *halves;
+    float *heads, *head_scale;
 } Layer;
 
 typedef struct {
@@ -228,6 +229,32 @@ typedef struct {
     float *weights, *dweights, *block;
     Arena memory, gradients;
 } Model;
+
+/* Heads of queries and of keys, normed over each by the weight of their kind (Qwen3). */
+static void norm_heads(const Model *m, Layer *of) {
+    const Shape *s = &m->shape;
+    long ld = of->qkv.ldo, ldh = stride(s->head), queries = s->heads;
+    for (long h = 0; h < queries + s->shared_heads; h++) {
+        float *head = of->mixed + h * s->head, *kept = of->heads + h * s->time * ldh;
+        copy(s->time, s->head, head, ld, kept, ldh);
+        norm(s->time, s->head, s->epsilon, h < queries ? of->qnorm : of->knorm, kept, m->query,
+             of->head_scale + h * s->time);
+        copy(s->time, s->head, m->query, ldh, head, ld);
+    }
+}
+
+static void norm_heads_backward(const Model *m, const Layer *of) {
+    const Shape *s = &m->shape;
+    long ld = of->qkv.ldo, ldh = stride(s->head), queries = s->heads;
+    for (long h = 0; h < queries + s->shared_heads; h++) {
+        float *dhead = m->dmixed + h * s->head;
+        copy(s->time, s->head, dhead, ld, m->dquery, ldh);
+        norm_backward(s->time, s->head, h < queries ? of->qnorm : of->knorm,
+                      of->heads + h * s->time * ldh, of->head_scale + h * s->time, m->dquery,
+                      h < queries ? of->dqnorm : of->dknorm, m->query, 0);
+        copy(s->time, s->head, m->query, ldh, dhead, ld);
+    }
+}
 
 /* One head of all positions, rotated by their angles (both halves of a head have the same), or
    back, and scaled. */
@@ -445,6 +472,13 @@ static void lay_out(Model *m) {
         of->normed2 = take(memory, row);
         of->scale2 = take(memory, time);
         of->halves = take(memory, time * of->gated.ldo);
+        if (!s->normed) continue;
+        of->qnorm = take(memory, stride(s->head));
+        of->dqnorm = take(gradients, stride(s->head));
+        of->knorm = take(memory, stride(s->head));
+        of->dknorm = take(gradients, stride(s->head));
+        of->heads = take(memory, (s->heads + s->shared_heads) * one);
+        of->head_scale = take(memory, (s->heads + s->shared_heads) * time);
     }
     m->last_norm = take(memory, wide);
     m->dlast_norm = take(gradients, wide);
@@ -536,6 +570,10 @@ static void each(const Model *m, float *const *outside, int gradient, Visit *vis
         }
         visit(*outside++, gradient ? of->out.gradient : of->out.weight, width, of->out.inputs,
               of->out.ldi);
+        if (s->normed) {
+            visit(*outside++, gradient ? of->dqnorm : of->qnorm, 1, s->head, 0);
+            visit(*outside++, gradient ? of->dknorm : of->knorm, 1, s->head, 0);
+        }
         visit(*outside++, gated, s->ffn, width, ld);
         visit(*outside++, gated + padded(s->ffn) * ld, s->ffn, width, ld);
         visit(*outside++, gradient ? of->down.gradient : of->down.weight, width, s->ffn,
@@ -565,6 +603,7 @@ static double forwards(const Model *m, const int64_t *ids, const float *cosines,
         for (long t = 0; t < time; t++)
             memcpy(of->mixed + t * of->qkv.ldo, of->bias, sizeof(float) * of->qkv.ldo);
         forward(&of->qkv, time, of->normed, of->mixed, 1);
+        if (s->normed) norm_heads(m, of);
         attention(m, of, cosines, sines);
         memcpy(of->x2, of->x, sizeof(float) * time * ld);
         forward(&of->out, time, of->found, of->x2, 1);
@@ -596,6 +635,7 @@ static void backwards(const Model *m, const int64_t *ids, const float *cosines,
         norm_backward(time, width, of->norm2, of->x2, of->scale2, m->dnormed, of->dnorm2, m->dx, 1);
         backward(&of->out, time, of->found, m->dx, m->dfound);
         attention_backward(m, of, cosines, sines);
+        if (s->normed) norm_heads_backward(m, of);
         for (long t = 0; t < time; t++)
             EACH(i, of->qkv.outputs) AT(of->dbias + i) += AT(m->dmixed + t * of->qkv.ldo + i);
         backward(&of->qkv, time, of->normed, m->dmixed, m->dnormed);

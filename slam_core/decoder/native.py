@@ -48,14 +48,14 @@ class Unavailable(Exception):
 class Shape(ctypes.Structure):
     """As `Shape` in native.c."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in (*SIZES, "tied", "biased")] + [
+    _fields_ = [(name, ctypes.c_int64) for name in (*SIZES, "tied", "biased", "normed")] + [
         ("epsilon", ctypes.c_float),
         ("scaling", ctypes.c_float),
     ]
 
 
 class Native:
-    """The summed NLL of rows under a Llama or Qwen2 of plain settings (`training.limits`), in fp32
+    """Summed NLL of rows under a plain Llama, Qwen2 or Qwen3 (`training.limits.native`), in fp32
     on the CPU, as `slam_core.decoder.likelihood.unit_nll` to rounding, on torch's threads.
 
     `Unavailable` without a C compiler, or of a model that is something else.
@@ -79,6 +79,7 @@ class Native:
             "vocab": config.vocab_size,
             "tied": model.lm_head.weight is model.model.embed_tokens.weight,
             "biased": attention.q_proj.bias is not None,
+            "normed": hasattr(attention, "q_norm"),
             "epsilon": config.rms_norm_eps,
             "scaling": attention.scaling,
         }
@@ -151,8 +152,9 @@ class Native:
         for heads in (of["heads"], of["shared_heads"], of["shared_heads"]):
             rows = heads * of["head"]
             layer += [(rows, width), (rows,)] if of["biased"] else [(rows, width)]
-        layer += [(width, of["heads"] * of["head"]), (ffn, width), (ffn, width), (width, ffn)]
-        layer += [(width,), (width,)]
+        layer += [(width, of["heads"] * of["head"])]
+        layer += [(of["head"],), (of["head"],)] if of["normed"] else []
+        layer += [(ffn, width), (ffn, width), (width, ffn), (width,), (width,)]
         head = [] if of["tied"] else [(vocab, width)]
         return [(vocab, width), *layer * of["layers"], (width,), *head]
 

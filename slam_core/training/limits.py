@@ -77,7 +77,7 @@ def native(spec: RunSpec) -> bool:
     """Whether the passes of a resolved run can be those of native.c."""
     model, settings = spec.model, dict(spec.model.settings or ())
     return (
-        model.family in ("llama", "qwen2")
+        model.family in ("llama", "qwen2", "qwen3")
         and spec.precision == "fp32"
         and spec.dpo is None
         and spec.data.packing is None

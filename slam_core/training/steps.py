@@ -199,8 +199,8 @@ class Steps:
         """Have the model's passes in C, until the end."""
         if self.device.type != "cpu" or not native(self.spec):
             self._without = (
-                "native passes are Llama's and Qwen2's in fp32 on a CPU, without dropout, further "
-                "biases and packing=documents"
+                "native passes are Llama's, Qwen2's and Qwen3's in fp32 on a CPU, without dropout, "
+                "further biases and packing=documents"
             )
             return
         try:
