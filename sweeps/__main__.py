@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(help="A study, or a .py file of one.", show
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="Ledger: a database's URL or a journal file. $SLAM_STORAGE keeps passwords to itself."
+        help="Ledger: database URL or journal file. $SLAM_STORAGE keeps passwords out of sight."
     ),
 ]
 

@@ -174,7 +174,7 @@ def ngrams(
 
 @app.command()
 def coarsen(
-    name: Annotated[str, typer.Argument(help="A corpus, without --map of the embedded tokeniser.")],
+    name: Annotated[str, typer.Argument(help="A corpus; of the embedded tokeniser without --map.")],
     out: Out,
     k: Annotated[
         int | None, typer.Option(help="Units of the coarser inventory; default: 100.")

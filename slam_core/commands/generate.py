@@ -22,9 +22,9 @@ def generate(
     n: Annotated[int, typer.Option("--n", min=2, help="Prompts.")] = 100,
     split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
     seconds: Annotated[
-        float | None, typer.Option(min=0.01, help="Of a prompt; 3 if not said.")
+        float | None, typer.Option(min=0.01, help="Prompt length; default: 3.")
     ] = None,
-    units: Annotated[int | None, typer.Option(min=1, help="Of a prompt, not seconds.")] = None,
+    units: Annotated[int | None, typer.Option(min=1, help="Prompt length in units.")] = None,
     new: Annotated[int, typer.Option(min=1, help="Units to add at most.")] = 150,
     temperature: Annotated[float, typer.Option(min=0.01)] = 0.8,
     top_k: Annotated[int, typer.Option(min=1)] = 25,
