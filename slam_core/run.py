@@ -113,21 +113,28 @@ def _one_run(spec: RunSpec, retry: bool, limits: Limits, say: Say, world: World)
                 "of runs beside it (--per-gpu), or say --checkpoint-activations, and run again: it "
                 "goes on from its last checkpoint"
             ) from None
-        except (NoSpace, Followed, Lost):
+        except (NoSpace, Followed):
             raise  # interrupted, not failed: the next start goes on from the last checkpoint
+        except Lost as error:
+            _met_trouble(journal, error)
+            raise
         except Exception as error:
             if journal.state() in ENDED:
                 raise  # of what came after the end, a sentence that nobody reads
             if _passing(error):
-                with suppress(SlamError):  # a disk may refuse this, too
-                    trouble = f"{TROUBLE} ({type(error).__name__}: {error})"[:1000]
-                    journal.write("stopped", reason=trouble)
+                _met_trouble(journal, error)
                 raise SlamError(
                     f"run {spec.id} was interrupted ({type(error).__name__}: {error}); run it "
                     "again: it goes on from its last checkpoint"
                 ) from error
             journal.write("failed", error=f"{type(error).__name__}: {error}"[:1000])
             raise
+
+
+def _met_trouble(journal: Journal, error: Exception) -> None:
+    with suppress(SlamError):  # a disk may refuse this, too
+        trouble = f"{TROUBLE} ({type(error).__name__}: {error})"[:1000]
+        journal.write("stopped", reason=trouble)
 
 
 def _passing(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from conftest import numbers, write_tiny_corpus
 from slam_core import scratch
 from slam_core.decoder import likelihood
 from slam_core.errors import SlamError, UsageError, exit_code
-from slam_core.journal import OUT_OF_MEMORY, Journal
+from slam_core.journal import OUT_OF_MEMORY, TROUBLE, Journal
 from slam_core.models import build
 from slam_core.pair_sets import Pair, write_pairs
 from slam_core.provenance import device_name
@@ -32,9 +32,10 @@ from slam_core.run import Followed, execute
 from slam_core.spec import Budget, Data, Model, Optim, RunSpec, Source, resolve
 from slam_core.training import distributed, processes
 from slam_core.training.checkpoints import checkpoints
-from slam_core.training.distributed import World, joined, world
+from slam_core.training.distributed import Lost, World, joined, world
 from slam_core.training.engines import check, engine_of
 from slam_core.training.limits import Limits
+from slam_core.training.micro_batches import lacking_memory
 from slam_core.training.objective import NextUnit
 from slam_core.training.prefetch import Prefetch
 from slam_core.training.processes import spread
@@ -280,6 +281,10 @@ def test_a_killed_process_takes_the_others_down_and_loses_nothing(
         assert runs.train(DDP, save_every=0.0) == -signal.SIGKILL
         assert f"process {rank} of 2 was killed by SIGKILL" in runs.said()
         assert scratch.state(runs.spec.id) == "interrupted"
+        last = Journal(scratch.attempts(runs.spec.id)[-1]).events()[-1]
+        # Told, so that a launch which sees the others' code counts it as a kill.
+        told = last["event"] == "stopped" and last["reason"].startswith(f"{TROUBLE} (Lost: ")
+        assert told == (rank == 1)
         monkeypatch.setattr(Disturbed, "at", -1)
         assert runs.train(DDP) == 0
         assert numbers(runs.spec.id) == whole
@@ -511,6 +516,34 @@ def test_a_reason_is_told_though_rank_0_is_gone(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", Gone)
     with pytest.raises(UsageError, match="no such vocabulary"), World(1, 2).together():
         raise UsageError("no such vocabulary")
+
+
+@pytest.mark.parametrize(
+    ("said", "own"),
+    [
+        ("NCCL error in: x.cpp:7, invalid usage\nDuplicate GPU detected : rank 0 and rank 1", True),
+        ("NCCL error in: x.cpp:7\nncclUnhandledCudaError\nCuda failure 2 'out of memory'", True),
+        ("NCCL error in: x.cpp:7, remote process exited\nncclRemoteError: A call failed", False),
+        ("Watchdog caught collective operation timeout", False),
+    ],
+)
+def test_what_nccl_refuses_is_told_and_what_befell_others_is_not(
+    said: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: store)
+    lacking = "out of memory" in said
+    wanted: type[Exception] = torch.distributed.DistBackendError if own else Lost
+    with (
+        pytest.raises(torch.cuda.OutOfMemoryError if lacking else wanted) as error,
+        World(0, 2).together(),
+        lacking_memory(),
+    ):
+        raise torch.distributed.DistBackendError(said)
+    assert store.check(["failure"]) == own
+    if own:
+        assert said in str(error.value)
+        assert json.loads(store.get("failure"))[1] == lacking
 
 
 def test_a_process_that_met_others_ends_without_taking_torch_down(

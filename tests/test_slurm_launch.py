@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,17 +27,17 @@ from sweeps.watch import Lines
 
 @pytest.fixture
 def lost(
-    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> Callable[[str, str], Ending]:
     """How a run ends whose job SLURM lists as given (not at all: ""), and its accounting as given
-    (there is none: ""). One that has been begun before leaves with code 1."""
+    (there is none: ""). One that has been begun before leaves with code 1, or the parameter."""
     job, batches = Job(tiny_spec.id, "toy", tiny_spec, 1.0), list[Batch]()
 
     def submit(jobs: Sequence[Job], width: int | None) -> list[Task]:
         order = Order("door", str(slam_out), ".", 0, (job.run,), ((),))
         batches.append(new_batch(order))
         if scratch.attempts(job.run):
-            batches[-1].write_end(0, End(1))
+            batches[-1].write_end(0, End(getattr(request, "param", 1)))
         return [Task(str(len(batches)), batches[-1], "PENDING", "", "")]
 
     def end(listed: str, accounted: str) -> Ending:
@@ -121,9 +122,11 @@ def test_a_job_of_which_nothing_is_known_is_tried_again(
         assert re.fullmatch(f"killed 3 times, last: job {said}: {unseen}", reason)
 
 
+@pytest.mark.parametrize("lost", [1, 75], indirect=True)
 def test_a_job_that_its_machine_let_down_is_submitted_again(
     lost: Callable[[str, str], Ending], tiny_spec: RunSpec
 ) -> None:
+    """Code 75: one of several processes was lost, and the others end by that."""
     journal = Journal(scratch.new_attempt(tiny_spec.id))
     journal.write("stopped", reason=f"{TROUBLE} (OSError: [Errno 116] Stale file handle)")
     ending = lost("FAILED", "")

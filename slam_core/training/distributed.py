@@ -40,7 +40,7 @@ class Followed(SlamError):
 
 
 class Lost(SlamError):
-    """Another process of the run vanished. Nothing is recorded: like a kill, it interrupts."""
+    """Another process of the run vanished: like a kill, it interrupts."""
 
     exit_code = 75
 
@@ -129,7 +129,7 @@ class World:
             import torch.distributed as dist
 
             store = dist.distributed_c10d._get_default_store()
-            if not isinstance(error, dist.DistError) and "gloo/" not in str(error):
+            if not _of_others(error):
                 # Rank 0, whose store it is, may have failed in the same way, and be gone.
                 with suppress(dist.DistError):
                     if not store.check(["failure"]):
@@ -147,6 +147,17 @@ class World:
                     "the network broke: start again, and the run goes on from its last checkpoint"
                 ) from error
             raise (torch.cuda.OutOfMemoryError if lacking else SlamError)(reason) from error
+
+
+def _of_others(error: Exception) -> bool:
+    """Whether a collective failed by what happened to other processes. Whatever NCCL lacks or
+    refuses here (memory, a GPU of its own) is torch's DistError, too."""
+    import torch.distributed as dist
+
+    said = str(error)
+    if "NCCL error" in said and "ncclRemoteError" not in said:
+        return False
+    return isinstance(error, dist.DistError) or "gloo/" in said
 
 
 ALONE = World()

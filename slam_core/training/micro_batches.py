@@ -27,7 +27,12 @@ from slam_core.spec import RunSpec
 
 # What was found beside other runs is no measure for one that has so many times the memory.
 ROOMIER = 1.25
-LACKING = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+LACKING = (
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+    "Cuda failure 2 'out of memory'",  # NCCL's
+)
 
 
 class Fit(BaseModel):

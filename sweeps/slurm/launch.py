@@ -176,10 +176,10 @@ class Launch:
             self.jobs.end(job, Ending("interrupted", "stopped on request; its state is saved"))
         elif end.code == 75 and pruned(job.run):
             self.jobs.end(job, Ending("interrupted", "pruned; its state is saved"))
-        elif end.code == 75:
-            self.jobs.waiting.append(job)  # another process had it, and has left it
         elif (stop_reason(job.run, ("", 0)) or "").startswith(TROUBLE):
             self._killed(one, "met trouble of its machine")
+        elif end.code == 75:
+            self.jobs.waiting.append(job)  # another process had it, and has left it
         else:
             self.jobs.end(job, Ending("failed", last_words(job.run, end.code)))
 
