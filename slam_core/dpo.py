@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -24,9 +23,10 @@ from safetensors.torch import save
 from torch import nn
 
 from slam_core.decoder.likelihood import unit_nll
-from slam_core.draws import Ids
+from slam_core.evaluate import by_length
 from slam_core.files import write_file
 from slam_core.training.choices import COLUMNS, Choices
+from slam_core.training.distributed import ALONE, World
 
 Loss = Literal["sigmoid", "ipo", "hinge"]
 
@@ -37,9 +37,6 @@ LOSSES: dict[Loss, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "ipo": lambda margin, beta: (margin - 1 / (2 * beta)).square(),
     "hinge": lambda margin, beta: F.relu(1 - beta * margin),
 }
-
-# Ids in one forward pass of the reference model.
-CHUNK = 16_384
 
 
 class Preferences:
@@ -91,43 +88,46 @@ def end_logps(model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
 
 
 def reference_logps(
-    model: nn.Module, choices: Choices, file: Path, identity: Mapping[str, object], *, bf16: bool
+    model: nn.Module,
+    choices: Choices,
+    file: Path,
+    identity: Mapping[str, object],
+    *,
+    bf16: bool,
+    world: World = ALONE,
 ) -> torch.Tensor:
     """(pairs, 2) log-probabilities under the model as it is, kept in a safetensors file.
 
     They are read from there if it is whole and of the same `identity` (the parent run and its
     attempt, the pair set's revision, the context, the filter), else computed and written, in the
-    precision of the training: in another the margin is not 0 at the start.
+    precision of the training: in another the margin is not 0 at the start. Several processes take
+    shares of the pairs; the file is rank 0's to read and to write.
     """
     device = next(model.parameters()).device
     named = json.dumps(dict(identity), sort_keys=True)
-    found = _read(file, named, len(choices))
-    if found is None:
-        found = _computed(model, choices, bf16)
+    kept = _read(file, named, len(choices)) if world.leads else None
+    if world.lead(lambda: kept is not None):
+        found = world.total(torch.zeros(len(choices), 2) if kept is None else kept)
+    else:
+        found = world.total(_computed(model, choices, bf16, world))
         metadata = {"identity": named, "sha256": _sha256(found)}
-        write_file(file, save({"logps": found}, metadata))
+        world.lead(lambda: write_file(file, save({"logps": found}, metadata)))
     return found.to(device)
 
 
 @torch.inference_mode()
-def _computed(model: nn.Module, choices: Choices, bf16: bool) -> torch.Tensor:
+def _computed(model: nn.Module, choices: Choices, bf16: bool, world: World) -> torch.Tensor:
+    """Those of this process' share of the pairs; 0 for the others."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    out = torch.empty(len(choices), 2)
-    for part in _by_length(choices):
+    out = torch.zeros(len(choices), 2)
+    for part in list(by_length(choices.lengths()))[world.rank :: world.size]:
         rows = torch.from_numpy(choices.rows_of(part)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            out[torch.from_numpy(part)] = end_logps(model, rows).cpu()
+            out[part] = end_logps(model, rows).cpu()
     model.train(was_training)
     return out
-
-
-def _by_length(choices: Choices) -> list[Ids]:
-    """Numbers of pairs of similar length, about `CHUNK` ids a part."""
-    sizes = np.array([2 * (p.prompt.size + p.positive.size) for p in choices.pairs])
-    parts = math.ceil(sizes.sum() / CHUNK)
-    return [part for part in np.array_split(np.argsort(sizes, kind="stable"), parts) if part.size]
 
 
 def _read(file: Path, identity: str, pairs: int) -> torch.Tensor | None:

@@ -118,7 +118,7 @@ def tail_nll(
     device = next(model.parameters()).device
     model.eval()
     out = np.empty(len(texts))
-    for part in _by_length(texts, context):
+    for part in by_length([min(len(text), context + 1) for text in texts]):
         cut = [texts[i][-(context + 1) :] for i in part]
         width = max(map(len, cut))
         # Padded on the right: causal attention never looks there.
@@ -132,11 +132,11 @@ def tail_nll(
     return out
 
 
-def _by_length(texts: list[npt.NDArray[np.int64]], context: int) -> Iterator[list[int]]:
-    """Indices in groups of similar length, each of about `CHUNK` units."""
+def by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices in groups of similar length, each of `CHUNK` units at most, padded, or of one."""
     group: list[int] = []
-    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
-        if group and (len(group) + 1) * min(len(texts[i]), context + 1) > CHUNK:
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and (len(group) + 1) * lengths[i] > CHUNK:
             yield group
             group = []
         group.append(i)

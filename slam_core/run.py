@@ -350,9 +350,7 @@ def _preferences(
     file = where / "references" / f"{name}.safetensors"
     bf16 = spec.precision == "bf16"
     judge = halved(model) if spec.precision == BF16_WEIGHTS else model
-    # Rank 0 computes them, the others read its file.
-    world.lead(lambda: len(reference_logps(judge, choices, file, identity, bf16=bf16)))
-    reference = reference_logps(judge, choices, file, identity, bf16=bf16)
+    reference = reference_logps(judge, choices, file, identity, bf16=bf16, world=world)
     return choices, Preferences(reference, dpo.loss, dpo.beta, per_unit=dpo.per_unit)
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from slam_core.decoder import causal
+from slam_core.decoder import attention, causal
 from slam_core.decoder.attention import PADDED
 from slam_core.decoder.families import FAMILIES
 from slam_core.decoder.packing import logits
 from slam_core.models import build
 from slam_core.recipes import DEMO
-from slam_core.spec import resolve
+from slam_core.spec import Model, resolve
 
 
 @pytest.mark.parametrize("eos", [None, 500])
@@ -46,6 +46,32 @@ def test_narrow_heads_are_closer_in_bf16_and_the_same_in_fp32(
             theirs = logits(model, ids, eos)
     off, off_theirs = ((found.float() - exact).square().mean() for found in (ours, theirs))
     assert 0 < off < 1.05 * off_theirs
+
+
+@pytest.mark.parametrize(("family", "asked"), [("qwen2", True), ("qwen3", True), ("gpt2", False)])
+def test_shared_heads_are_repeated_where_fp32_kernels_do_not_share_them(
+    family: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "quick", lambda *given: False)
+    shape = {"layers": 2, "width": 48, "heads": 4, "kv_heads": 2 if asked else 4, "ffn": 80}
+    model = build(Model(family=family, **shape, vocab=501, tied=True), 128, seed=0)
+    ids = torch.randint(0, 500, (2, 65), generator=torch.Generator().manual_seed(0))
+    heads: list[tuple[int, int, bool]] = []
+
+    def seen(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **how: Any
+    ) -> torch.Tensor:
+        heads.append((query.shape[1], key.shape[1], how.get("enable_gqa", False)))
+        return scaled_dot_product_attention(query, key, value, **how)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", seen)
+    with torch.no_grad():
+        theirs = logits(model, ids, None)
+        assert set(heads) == {(4, 2 if asked else 4, asked)}
+        heads.clear()
+        monkeypatch.setattr(attention, "UNSHARED", ("cpu",))
+        torch.testing.assert_close(logits(model, ids, None), theirs)
+    assert set(heads) == {(4, 4, False)}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

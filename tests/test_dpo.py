@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slam_core import dpo, evaluate
 from slam_core.auto_bleu import auto_bleu
 from slam_core.dpo import LOSSES, Loss, Preferences, end_logps, reference_logps
 from slam_core.errors import UsageError
@@ -237,3 +238,21 @@ def test_the_reference_is_computed_once(pairs: Pairs, tmp_path: Path) -> None:
     short = choices(pairs, context=16)
     cut = reference_logps(copy.deepcopy(model), short, file, IDENTITY | {"context": 16}, bf16=False)
     assert not torch.equal(cut, first)
+
+
+def test_the_reference_takes_a_part_of_the_pairs_at_a_time(
+    pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, model, sizes = choices(pairs, context=24), net(context=24), list[tuple[int, int]]()
+    whole = reference_logps(model, stream, tmp_path / "whole", IDENTITY, bf16=False)
+
+    def seen(model: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        sizes.append((len(rows), rows[..., COLUMNS:].numel()))
+        return end_logps(model, rows)
+
+    monkeypatch.setattr(evaluate, "CHUNK", 150)
+    monkeypatch.setattr(dpo, "end_logps", seen)
+    parts = reference_logps(model, stream, tmp_path / "parts", IDENTITY, bf16=False)
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-4)
+    assert sum(count for count, _ in sizes) == 13
+    assert all(ids <= 150 or count == 1 for count, ids in sizes)

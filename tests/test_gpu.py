@@ -11,14 +11,17 @@ import torch
 from conftest import notes
 from test_train import StopAt, outcome, quiet, stopped_at
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from slam_core import scratch
 from slam_core.decoder import likelihood, packing
 from slam_core.decoder.blocks import _roomy
+from slam_core.decoder.likelihood import unit_nll
+from slam_core.models import build
 from slam_core.recipes import recipe
 from slam_core.results import Result, read
 from slam_core.run import execute
-from slam_core.spec import RunSpec
+from slam_core.spec import Model, RunSpec
 from slam_core.training import limits
 from slam_core.training.limits import Limits
 from slam_core.training.objective import NextUnit
@@ -59,6 +62,16 @@ def test_the_gpu_finds_what_the_cpu_finds(
     result = outcome(spec.id)[0]
     assert "NVIDIA" in result.provenance["device"]
     assert result.validation["tales"].nll == pytest.approx(expected, abs=0.01)
+
+
+def test_fp32_has_a_kernel_that_does_not_keep_the_square() -> None:
+    """Qwen2 shares heads of keys, which torch's fused kernels in fp32 do not."""
+    shape = {"family": "qwen2", "layers": 1, "width": 128, "heads": 2, "kv_heads": 1, "ffn": 256}
+    model = build(Model(**shape, vocab=501, tied=True), 256, 0).cuda()
+    ids = torch.randint(0, 501, (2, 257), device="cuda")
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION]):
+        unit_nll(model, ids, reduction="sum").backward()
+    assert all(one.grad is not None for one in model.parameters())
 
 
 @pytest.mark.parametrize("how", ["no", "launches", "graphs"])

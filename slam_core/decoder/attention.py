@@ -4,6 +4,10 @@
 torch 2.13's bf16 kernel for CPUs converts as it goes. In fp32 heads narrower than 64 are closer to
 the truth (tests/test_attention.py) and, at contexts of a hundred units or so, quicker.
 
+In fp32 CUDA's kernels do not take fewer heads of keys than of queries, and torch would fall back on
+plain operations, which keep the weights of all pairs of units (pytorch/pytorch#181528): there heads
+of keys and values are repeated.
+
 Models that cap attention logits (Gemma 2) have them capped here, in plain torch: its kernel cannot.
 
 Under `NAME` transformers makes no masks, so that kernels are told to be causal, and compute half of
@@ -27,6 +31,7 @@ from slam_core.decoder.causal import causal, quick
 
 NAME, PADDED = "slam", "slam-padded"
 NARROW = 64
+UNSHARED = ("cuda",)
 
 
 def attention(
@@ -44,10 +49,21 @@ def attention(
     if more.get("softcap") is not None:
         return _capped(module, query, key, value, attention_mask, **more), None
     dtype = value.dtype  # under autocast rotary queries and keys are fp32 until they get here
-    if _plain(module, attention_mask, more) and quick(query, key, dtype):
-        time = query.shape[2]
+    time, shared = query.shape[2], query.shape[1] // key.shape[1]
+    plain = _plain(module, attention_mask, more)
+    if plain and quick(query, key, dtype):
         mask = None if attention_mask is None else attention_mask.reshape(-1, time, time)
         return causal(query, key, value, more.get("scaling"), mask).transpose(1, 2), None
+    unshared = query.device.type in UNSHARED and dtype == torch.float32 and shared > 1
+    if plain and unshared and attention_mask is None:
+        found = nn.functional.scaled_dot_product_attention(
+            query,
+            key.repeat_interleave(shared, 1),
+            value.repeat_interleave(shared, 1),
+            is_causal=time > 1,
+            scale=more.get("scaling"),
+        )
+        return found.transpose(1, 2).contiguous(), None
     if query.device.type != "cpu" or dtype != torch.bfloat16 or query.shape[-1] >= NARROW:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
     query, key, value = query.float(), key.float(), value.float()

@@ -98,6 +98,10 @@ class Choices:
                 side[COLUMNS : COLUMNS + len(ids)] = ids
         return out
 
+    def lengths(self) -> list[int]:
+        """Ids of both sides of each pair, padded."""
+        return [2 * max(map(len, self._sides(pair)[1])) for pair in self.pairs]
+
     def _sides(self, pair: Pair) -> tuple[int, list[Ids]]:
         """Where both ends begin, and the ids of either side."""
         before = np.concatenate([[self.eos], pair.prompt])
