@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -26,6 +27,7 @@ LOSSES = ("val_loss", "val_loss_synthetic")
 # a scale has, and the share of bigrams that they repeat.
 GENERATED = ("GenPPL", "unit PPL", "auto-BLEU")
 JUDGE = "judge"  # the label of its run
+LONGEST = 60  # characters of the names of several ablations, as one study's
 
 
 class _Value(BaseModel):
@@ -86,6 +88,10 @@ class Ablation(_Value):
         beside = [arm for base, arms in self.also.items() for arm in (base, *arms)]
         if strange := [arm for arm in beside if arm not in self.arms]:
             raise ValueError(f"also: '{strange[0]}' is none of the arms")
+        for base in (self.baseline, *self.also):
+            said = self.arms[base]
+            if isinstance(said, By) and None in (said.tiny, said.paper):
+                raise ValueError(f"baseline '{base}' is none at a scale; give it changes at both")
         for name, changes in (self.arms | self.settings).items():
             scales = (changes.tiny, changes.paper) if isinstance(changes, By) else (changes,)
             if lost := [field for one in scales for field in one or () if field in self.tuned]:
@@ -260,7 +266,10 @@ class Several:
 
     @property
     def name(self) -> str:
-        return f"ablations-{self.parts[0].scale.name}"
+        names = "+".join(sorted(part.ablation.name for part in self.parts))
+        if len(names) > LONGEST:
+            names = f"{len(self.parts)}-ablations-{sha256(names.encode()).hexdigest()[:8]}"
+        return f"{names}-{self.parts[0].scale.name}"
 
     def runs(self) -> dict[str, RunSpec]:
         """Labels such as `dpo-share: 0.5 h,s0`."""

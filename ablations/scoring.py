@@ -15,6 +15,7 @@ from ablations.declare import Declared, Generation
 from slam_core import scratch
 from slam_core.corpora import is_corpus, open_corpus
 from slam_core.errors import SlamError, UsageError
+from slam_core.orphans import end_with_parent
 from slam_core.pair_sets import open_pairs
 from slam_core.prompts import (
     TRANSCRIPTS,
@@ -138,21 +139,23 @@ def score_all(
         waiting = {
             pool.submit(_score, run, tuple(names), speech): run for run, names in todo.items()
         }
-        for count, done in enumerate(as_completed(waiting), start=1):
-            try:
+        try:
+            for count, done in enumerate(as_completed(waiting), start=1):
                 run, problems = waiting[done], done.result()
-            except BrokenProcessPool:
-                raise SlamError(
-                    "a process that scores was killed, perhaps for want of memory: score with "
-                    "fewer --workers; what is scored is kept"
-                ) from None
-            failed += bool(problems)
-            for problem in problems:
-                if problem not in met:
-                    say(f"{runs[run]} ({run}): {problem}")
-                met[problem] = met.get(problem, 0) + 1
-            if count % 10 == 0 or count == len(waiting):
-                say(f"[{count}/{len(waiting)}] scored")
+                failed += bool(problems)
+                for problem in problems:
+                    if problem not in met:
+                        say(f"{runs[run]} ({run}): {problem}")
+                    met[problem] = met.get(problem, 0) + 1
+                if count % 10 == 0 or count == len(waiting):
+                    say(f"[{count}/{len(waiting)}] scored")
+        except BrokenProcessPool:
+            raise SlamError(
+                "a process that scores was killed, perhaps for want of memory: score with fewer "
+                "--workers; what is scored is kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C ends what has begun, and begins no more
     for problem, times in met.items():
         if times > 1:
             say(f"the same of {times - 1} more: {problem}")
@@ -193,6 +196,7 @@ def _judged(asked: Generation) -> bool:
 def _enter(environment: dict[str, str], folder: str) -> None:
     import torch
 
+    end_with_parent()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -17,9 +17,8 @@ from analysis.sampled import Sampled
 from analysis.spend.allocate import Allocation, best, best_of_each
 from analysis.spend.prices import PEAKS, Price
 from analysis.units import NATS, Unit
+from slam_core.devices import MFU
 from slam_core.errors import SlamError, UsageError
-
-MFU = 0.4  # of a well-tuned trainer; said beside every number of hours
 
 
 @dataclass(frozen=True)

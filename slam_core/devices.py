@@ -42,6 +42,10 @@ DEVICES = {
     "mi300x": Device("AMD Instinct MI300X", 1307.4e12, "AMD Instinct MI300X data sheet"),
 }
 
+# The share of its peak that a trainer is taken to reach, where nobody knows better: Cuervo & Marxer
+# 2024 report 0.32 to 0.63 for 20M to 823M parameters on A100s (their release).
+MFU = 0.4
+
 # What drivers add to a name for another chip, or for a part of one: MIG of an A100, laptops' 4090,
 # 3090 Ti, 4090 D.
 OTHERS = {"nvl", "mig", "laptop", "ti", "d"}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache, wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from slam_core.errors import UsageError
 from slam_core.results import Result, latest
@@ -31,6 +31,7 @@ class Stored:
     def __init__(self, results: Path):
         self.results = results
         self.notes: list[str] = []
+        self.told: dict[Hashable, Any] = {}
 
     @cached_property
     def _ended(self) -> list[Result]:
@@ -81,14 +82,16 @@ def recalling(results: Path) -> Iterator[Stored]:
 def remembered(of: Callable[[S], T]) -> Callable[[S], T]:
     """`lru_cache` of what may take stored runs: what these told is not known without them."""
 
-    @lru_cache(maxsize=65_536)
-    def found(one: S, asked: Stored | None) -> T:
-        del asked
-        return of(one)
+    alone = lru_cache(maxsize=65_536)(of)
 
     @wraps(of)
     def call(one: S) -> T:
-        return found(one, _stored.get())
+        asked = _stored.get()
+        if asked is None:
+            return alone(one)
+        if (of, one) not in asked.told:
+            asked.told[of, one] = of(one)
+        return cast("T", asked.told[of, one])
 
     return call
 

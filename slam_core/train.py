@@ -30,7 +30,7 @@ from slam_core.provenance import device_name
 from slam_core.results import Spent
 from slam_core.spec import RunSpec
 from slam_core.training.average import Average
-from slam_core.training.checkpoints import checkpoints, load_weights, save, seal, tensors
+from slam_core.training.checkpoints import checkpoints, load_weights, only, save, seal, tensors
 from slam_core.training.distributed import ALONE, World
 from slam_core.training.engines import Engine
 from slam_core.training.limits import Limits
@@ -249,10 +249,12 @@ class Loop:
     def save(self) -> None:
         """Write `checkpoint-<step>/`, whole or not at all. The one before is kept until the end, to
         go back to if this one is damaged."""
-        final = self.folder / f"checkpoint-{self.step}"
+        final, last = self.folder / f"checkpoint-{self.step}", self.progress >= 1
         if not self.world.lead(lambda: final in checkpoints(self.folder)):
             write = self.gathered()
-            self.world.lead(lambda: save(final, write, last=self.progress >= 1))
+            self.world.lead(lambda: save(final, write, last=last))
+        elif last and self.world.leads:
+            only(final)  # a kill may have come before the others went
 
     def gathered(self) -> Callable[[Path], None]:
         """Gather all that the next step reads; what writes it into an empty folder, on rank 0."""

@@ -101,7 +101,7 @@ def collect(results: Path, folders: Sequence[Path] = ()) -> Collected:
     fresh_scores = merge(results, scores, Score)
     fresh = merge(results, ended, Result)
     unfinished = len({run for _, run in runs} - over)
-    saved = had([result for result in ended if result.key not in there])
+    saved = had({one.key: one for one in ended if one.key not in there}.values())
     return Collected(fresh, fresh_scores, _excluded(results, folders), unfinished, folders, saved)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from slam_core import scratch
 from slam_core.errors import SlamError
@@ -122,20 +123,25 @@ class Driver:
     def ended(self, job: Job, ending: Ending) -> None:
         point = self._out[job.run]
         cut = ending.state == "interrupted" and pruned(job.run)
+        retries = ending.state == "failed" and self._tries[job.run] < RETRIES
+        if retries and point.key in self._open:
+            del self._out[job.run]
+            self._tries[job.run] += 1
+            self.view.note(f"{job.label} ({job.run}) failed: {ending.reason}; again")
+            self._ready.insert(0, replace(job, retry=True))
+            return
         self.view.ended(job, Ending("interrupted", "pruned; resumable") if cut else ending)
         if ending.state == "interrupted" and not cut and not ending.lost:
             return  # somebody wants it stopped, not given up: it stays handed out
         del self._out[job.run]
-        if ending.state == "failed" and self._tries[job.run] < RETRIES:
-            self._tries[job.run] += 1
-            self._ready.insert(0, Job(job.run, job.label, job.spec, job.cost, retry=True))
-            return
+        if point.key not in self._open:
+            return  # given up while this seed was at work
         lost = ending.state == "failed" or ending.lost
         if lost:
             self._withdraw(point)
         self._look_at(point)
         at_work = self._out.keys() | {other.run for other in self._ready}
-        if point.key in self._open and (lost or at_work.isdisjoint(point.runs)):
+        if lost or at_work.isdisjoint(point.runs):
             self._close(point, lost)
 
     def note(self, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from slam_core import scratch
@@ -13,7 +14,7 @@ from sweeps import sharing
 from sweeps.endings import last_words, pruned
 from sweeps.place import Ending, Job, Watcher
 
-RETRIES = 2  # new starts of a run that was killed
+RESTARTS = 2  # of a run that was killed
 
 
 class Jobs:
@@ -91,13 +92,14 @@ class Jobs:
 
 
 def urgencies(jobs: Sequence[Job]) -> dict[str, float]:
-    """Run id -> cost of a job and of all that come after it, one after the other."""
-    next_of = {job.after: job for job in jobs if job.after is not None}
-    found = {}
+    """Run id -> cost of a job and of the dearest chain of those that wait for it."""
+    after: dict[str | None, list[Job]] = {}
     for job in jobs:
-        one: Job | None = job
-        found[job.run] = 0.0
-        while one is not None:
-            found[job.run] += one.cost
-            one = next_of.get(one.run)
-    return found
+        after.setdefault(job.after, []).append(job)
+
+    @cache
+    def urgency(run: str) -> float:
+        return costs[run] + max((urgency(job.run) for job in after.get(run, ())), default=0.0)
+
+    costs = {job.run: job.cost for job in jobs}
+    return {run: urgency(run) for run in costs}

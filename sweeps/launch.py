@@ -149,10 +149,8 @@ def _has_open(pid: object, claim: Path) -> bool:
 
 def _chosen(planned: Plan, retry: bool, limit: int | None) -> list[Job]:
     """The runs to do, the first `limit` as declared; they cost hours if known for all, or FLOPs."""
-    wanted = [r for r in planned.runs if r.state in ("missing", "interrupted", "running")]
-    if retry:
-        wanted = [r for r in planned.runs if r in wanted or r.state == "failed"]
-    wanted = wanted[:limit]
+    states = ("missing", "interrupted", "running", *(["failed"] if retry else []))
+    wanted = [run for run in planned.runs if run.state in states][:limit]
     wanted = _gone(planned, wanted) + wanted
     hours = [run.hours for run in wanted]
     costs = [h for h in hours if h is not None]

@@ -22,7 +22,7 @@ from slam_core.errors import SlamError
 from slam_core.journal import ENDED, OUT_OF_MEMORY, TROUBLE
 from sweeps.company import Company
 from sweeps.endings import Mark, full_disk, last_words, mark, stop_reason
-from sweeps.jobs import RETRIES, Jobs
+from sweeps.jobs import RESTARTS, Jobs
 from sweeps.memory import Memory
 from sweeps.place import Ending, Job, Watcher
 from sweeps.watch import Tail
@@ -239,7 +239,7 @@ class Queue:
         kills = self.jobs.killed(job)
         if starved:
             self.alone.add(job.run)
-        if kills <= RETRIES:
+        if kills <= RESTARTS:
             alone = " for want of memory; again, alone on its device" if starved else "; again"
             self.watcher.note(f"{job.label} ({job.run}) interrupted: {how}{alone}")
             self.jobs.waiting.insert(0, job)

@@ -8,6 +8,7 @@ for it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from sweeps.space import Drawn, OneOf, Part, at, combinations, depends_on, holds
 
 Tree = Mapping[str, Any]
 RESULTS = Path("results")
+MOST_CHOICES = 4096  # each is resolved to read trials off runs, in some 0.2 ms
 _OPEN = object()  # a value that is to be read off a run
 
 
@@ -62,6 +64,12 @@ class Search(BaseModel):
                     f"{field} depends on '{missing.pop()}', which is not drawn before it"
                 )
             before.append(field)
+        choices = math.prod(len(p.values) for p in self.space.values() if isinstance(p, OneOf))
+        if choices > MOST_CHOICES:
+            raise ValueError(
+                f"the space has {choices} combinations of OneOf, at most {MOST_CHOICES} are looked "
+                "through; let fields with an order be Int, Uniform or LogUniform"
+            )
         if "seed" in self.space:
             raise ValueError("seeds are replicates, not a dimension; name them in `seeds`")
         corpora = self.corpora

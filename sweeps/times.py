@@ -10,15 +10,13 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any, Protocol
 
-from slam_core.devices import device
+from slam_core.devices import MFU, device
 from slam_core.errors import UsageError
 from slam_core.results import Result
 from slam_core.spec import RunSpec, resolve
 
 # A finished run tells the speed of another if their sizes differ by no more than this factor.
 ALIKE = 1.5
-# Cuervo & Marxer 2024 report 0.32 to 0.63 for 20M to 823M parameters on A100s (their release).
-MFU = 0.4
 
 
 class Times(Protocol):

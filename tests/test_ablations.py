@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -277,6 +278,9 @@ def test_declarations_that_contradict_themselves() -> None:
     about = {"name": "x", "question": "?", "where": "nowhere", "arms": arms}
     with pytest.raises(ValueError, match="baseline 'c' is none of the arms"):
         Ablation(**about, baseline="c")
+    partly = arms | {"a": By(tiny=None, paper={})}
+    with pytest.raises(ValueError, match="baseline 'a' is none at a scale; give it changes"):
+        Ablation(**about | {"arms": partly}, baseline="a")
     with pytest.raises(ValueError, match="has 'd', which is no arm"):
         Ablation(**about, baseline="a", paper=Paper(source="s", metrics=("x",), rows={"d": (1.0,)}))
     for arm in ({"optim.lr": 1.0}, By(tiny=None, paper={"optim.lr": 1.0})):
@@ -1162,11 +1166,16 @@ def test_runs_of_ablations_are_watched_and_cancelled(
     given = ["--device", "a100", "--price", "2", "--json", "--results", str(tmp_path)]
     assert main(["plan", "clip", "dropout", *given]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["study"] == "ablations-tiny"
+    assert plan["study"] == "clip+dropout-tiny"
     assert len(plan["runs"]) == 18  # clip's baseline is dropout's
     assert all(run["cost"] == pytest.approx(2 * run["hours"]) for run in plan["runs"])
     assert main(["cancel", "clip", "dropout"]) == 0
-    assert capsys.readouterr().out == "nothing of ablations-tiny is running on this host\n"
+    assert capsys.readouterr().out == "nothing of clip+dropout-tiny is running on this host\n"
+
+
+def test_all_ablations_have_a_name_that_a_file_may_have() -> None:
+    every = Several(tuple(one.at(SCALES["tiny"]) for one in catalogue().values()))
+    assert re.fullmatch(rf"{len(catalogue())}-ablations-[0-9a-f]{{8}}-tiny", every.name)
 
 
 def test_a_launch_is_refused_before_it_trains_for_nothing(

@@ -121,6 +121,7 @@ def test_published_runs_beside_a_law_of_accuracy(capsys: pytest.CaptureFixture[s
         (["nowhere.csv", "--law", "cuervo-speech-tSC"], "cannot read nowhere.csv"),
         (["nowhere.csv", "--with", "other.csv"], "cannot read nowhere.csv"),
         (["slam", "--law", "besiroglu"], "--law goes with one fit"),
+        (["slam", "--with", "demo"], "--with goes with a fit of yours"),
         (["a.csv", "--with", "b.csv", "--law", "besiroglu"], "--law goes with one fit"),
     ],
 )

@@ -89,7 +89,9 @@ def test_every_figure_is_written_whole_and_drawn_from_its_numbers(drawn: Path) -
 
 
 def test_every_figure_names_its_conventions_and_the_unit_of_its_losses(drawn: Path) -> None:
-    for path in drawn.glob("*.json"):
+    paths = list(drawn.glob("*.json"))
+    assert paths
+    for path in paths:
         named = json.loads(path.read_text())["conventions"]
         assert named == {
             "params": "total",

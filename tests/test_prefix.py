@@ -362,7 +362,8 @@ def test_a_damaged_state_is_mended_by_who_leaves_it_again(trunk: RunSpec, slam_o
     (state / "model.safetensors").write_bytes(b"")
     shutil.rmtree(scratch.run_folder(trunk.id))
     execute(trunk, say=quiet)
-    prefix.origin(state)
+    assert prefix.origin(state)
+    assert (state / "model.safetensors").stat().st_size
 
 
 def test_a_state_that_cannot_be_left_stops_nobody(trunk: RunSpec, slam_out: Path) -> None:

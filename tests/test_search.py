@@ -16,10 +16,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from conftest import numbers, write_tiny_corpus
@@ -41,6 +42,7 @@ from sweeps.grid import Grid
 from sweeps.launch import launch
 from sweeps.ledger import Ledger
 from sweeps.local import Local
+from sweeps.place import Ending, Job
 from sweeps.points import Facts, Outcome, Point, objective, point_of
 from sweeps.queue import Queue
 from sweeps.rules import Complement, Scaled
@@ -493,6 +495,36 @@ def test_what_failed_in_a_space_that_is_tried_out_is_said_again(toy: Toy) -> Non
         assert "but for 1 that failed; mend the cause, then: again --retry" in toy.said
     assert toy.conduct(search, 2, retry=True) == 0
     assert len(read(toy.results, Result)) == 2
+
+
+def test_more_choices_than_can_be_looked_through_are_refused(toy: Toy) -> None:
+    fields = ("optim.lr", "optim.beta1", "optim.beta2", "optim.eps", "optim.clip", "optim.warmup")
+    values = OneOf(values=(0.1, 0.2, 0.3, 0.4, 0.5))
+    with pytest.raises(ValueError, match="15625 combinations of OneOf, at most 4096"):
+        toy.search(space=dict.fromkeys(fields, values))
+
+
+@pytest.mark.parametrize("last", ["done", "failed"])
+def test_a_seed_that_ends_after_its_trial_was_given_up_changes_nothing(
+    toy: Toy, last: Literal["done", "failed"]
+) -> None:
+    search = toy.search(space={"optim.lr": OneOf(values=(0.01,))}, seeds=(0, 1))
+    handed: list[Job] = []
+    view = Lines("toy", handed, toy.said.append)
+    facts = Facts(toy.results, search)
+    driver = Driver(search, 1, facts, [], Ledger("toy"), view, handed)
+    first, second = driver.batch(2)
+    for _ in range(2):
+        driver.ended(first, Ending("failed", "no data"))
+        assert driver.batch(2) == [replace(first, retry=True)]
+    driver.ended(first, Ending("failed", "no data"))
+    assert driver.failed == ["lr=0.01"]
+    driver.ended(second, Ending(last, "no data"))
+    assert driver.batch(2) == []
+    assert (driver.failed, driver.stopped) == (["lr=0.01"], False)
+    ends = [said for said in toy.said if said.startswith("[")]
+    assert [end.partition(" lr=")[0] for end in ends] == ["[1/2] failed", f"[2/2] {last}"]
+    assert sum(said.endswith("failed: no data; again") for said in toy.said) == 2
 
 
 def test_killed_runs_go_on_and_one_that_always_dies_is_given_up(

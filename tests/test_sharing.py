@@ -204,6 +204,8 @@ def test_urgency_counts_what_is_to_come_after(tiny_spec: RunSpec) -> None:
         Job("d", "d", tiny_spec, 5.0),
     ]
     assert urgencies(jobs) == {"a": 7.0, "b": 6.0, "c": 4.0, "d": 5.0}
+    jobs.append(Job("e", "e", tiny_spec, 3.0, after="a"))  # the dearest of those that wait counts
+    assert urgencies(jobs) == {"a": 7.0, "b": 6.0, "c": 4.0, "d": 5.0, "e": 3.0}
 
 
 def test_a_branched_run_is_followed_from_its_branch(trunk: Trunk) -> None:

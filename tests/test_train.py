@@ -479,6 +479,25 @@ PREFERENCES = {
 }
 
 
+def test_a_kill_just_after_the_last_checkpoint_leaves_no_other(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(final: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slam_core.training.checkpoints.only", killed)
+        with pytest.raises(Killed):
+            execute(tiny_spec, limits=Limits(save_every=0.0), say=quiet)
+    (attempt,) = scratch.attempts(tiny_spec.id)
+    assert len(checkpoints(attempt)) > 1
+    assert execute(tiny_spec, say=quiet) == "done"
+    assert [one.name for one in checkpoints(attempt)] == ["checkpoint-60"]
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "how"),
     [
@@ -486,7 +505,8 @@ PREFERENCES = {
         ("cpu", {"model.family": "llama", "data.packing": "stream"}, "native"),
         ("cpu", {"model.size": "4.8m"}, "native"),
         ("cpu", {"model.size": "5.5m"}, "no"),
-        ("cpu", {"model.family": "qwen3"}, "no"),
+        ("cpu", {"model.family": "qwen3"}, "native"),
+        ("cpu", {"model.family": "gpt2"}, "no"),
         ("cpu", {"model.vocab": LARGE}, "no"),
         ("cpu", {"model.vocab": LARGE - 1}, "native"),
         ("cpu", {"model.dropout": 0.1}, "no"),

@@ -37,6 +37,7 @@ def compare(
 
     alone = bool(other) or name == "slam"
     unused("law", law is not None and alone, "one fit or set beside a law")
+    unused("with", bool(other) and name == "slam", "a fit of yours")
     law = law or "cuervo-speech"
     if law not in published.powers():
         published.law(law)  # a name that is neither is said before anything else

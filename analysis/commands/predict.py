@@ -9,6 +9,7 @@ import typer
 
 from analysis.options import Name, fitted, unused
 from slam_core.cli import RESULTS, Json, Results, in_json
+from slam_core.devices import MFU
 from slam_core.errors import UsageError
 
 
@@ -66,7 +67,7 @@ def predict(
     unused("extrapolate", extrapolate and not (hours or exact), "--hours or --exact")
     unused("mfu", mfu is not None and is_priced, "--flops and none of --exact, --serve, --unique")
     unused("gpu", gpu is not None and is_priced and not hours, "--hours, or --flops alone")
-    gpu, mfu, context = gpu or "A100", 0.4 if mfu is None else mfu, context or 1024
+    gpu, mfu, context = gpu or "A100", MFU if mfu is None else mfu, context or 1024
     source = published.law(law) if law else fitted(name, results, quiet=as_json)
     if is_priced:
         basis = predicting.Basis.of(source)

@@ -14,11 +14,14 @@ import numpy as np
 from analysis import published
 from analysis.laws import SIX_ND, Cost, Floats
 from slam_core.decoder.families import family, nearest_shape
+from slam_core.devices import DEVICES
 from slam_core.errors import UsageError
 from slam_core.flops import convention, count
 
 # Dense BF16 (V100: FP16) tensor FLOP/s of the datasheets.
-PEAKS = {"V100": 125e12, "A5000": 111.1e12, "A100": 312e12, "H100": 989.4e12, "H200": 989.4e12}
+PEAKS = {"V100": 125e12} | {
+    name: DEVICES[name.lower()].peak for name in ("A5000", "A100", "H100", "H200")
+}
 
 _LEVELS = 0.25  # of ln N, in which a growing utilisation levels off beyond the largest size
 

@@ -14,14 +14,12 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +33,7 @@ from slam_core.corpora import Manifest, Spoken, Text, open_corpus, words_of, wri
 from slam_core.errors import SlamError, UsageError
 from slam_core.files import sha256_of, write_file
 from slam_core.formats.utterances import Audio, Utterance
+from slam_core.orphans import end_with_parent
 from slam_core.tokeniser.audio import SUFFIXES, open_audio
 from slam_core.units import Tokeniser
 
@@ -286,14 +285,7 @@ _encoder: Encoder | None = None
 def _start_worker(settings: Settings) -> None:
     global _encoder
     _encoder = Encoder(settings)
-    parent = multiprocessing.parent_process()
-    if parent:  # a killed build must not leave its workers behind
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _work(source: Source, cached: Path) -> str | None:

@@ -25,8 +25,8 @@ Tokeniser = Annotated[
 ]
 
 
-def _found(said: str) -> Path:
-    """The folder of a corpus to write; `UsageError` if what is said would find another corpus."""
+def _writable(said: str) -> Path:
+    """The folder to write a corpus to; `UsageError` if its name would find another corpus."""
     if other := hiding(said):
         raise UsageError(
             f"--out {said}: by that name the corpus in {other} is found, and this one would never "
@@ -36,7 +36,7 @@ def _found(said: str) -> Path:
 
 
 Out = Annotated[
-    Path, typer.Option(parser=_found, metavar="PATH", help="Folder of the corpus to write.")
+    Path, typer.Option(parser=_writable, metavar="PATH", help="Folder of the corpus to write.")
 ]
 
 

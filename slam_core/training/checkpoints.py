@@ -42,7 +42,13 @@ def save(final: Path, write: Callable[[Path], None], last: bool) -> None:
             f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
             "space and run again: it goes on from the checkpoint before"
         ) from error
-    for old in _saved(folder) if last else ():
+    if last:
+        only(final)
+
+
+def only(final: Path) -> None:
+    """Remove the other checkpoints of an attempt."""
+    for old in _saved(final.parent):
         if old != final:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -30,7 +30,7 @@ from slam_core.training.checkpoints import stored
 from slam_core.training.distributed import World
 
 Tensors = dict[str, torch.Tensor]
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 BF16_WEIGHTS = "bf16-weights"  # a precision
 
 
@@ -307,7 +307,7 @@ class Zero:
 
         step = self.optimiser.state[self._shards()[0]]["step"].cpu()
         found: Tensors = {f"step/{name}": step.clone() for name, _ in self._named()}
-        for key in MOMENTS[1:]:
+        for key in MOMENTS:
             whole = self._whole(partial(safe_get_full_optimizer_state, optim_state_key=key))
             found |= {f"{key}/{name}": value for name, value in whole.items()}
         return found
@@ -316,7 +316,7 @@ class Zero:
         from deepspeed.utils import safe_set_full_optimizer_state
 
         for name, parameter in self._named():
-            for key in MOMENTS[1:]:
+            for key in MOMENTS:
                 value = state[name][key].to(self._engine.device)
                 safe_set_full_optimizer_state(parameter, value, key)
             step = state[name]["step"]

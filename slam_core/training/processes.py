@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
 
+from slam_core.orphans import end_with_parent
 from slam_core.training.distributed import PATIENCE
 from slam_core.training.stops import ONCE
 
@@ -61,19 +61,12 @@ def _rank(rank: int, count: int, port: int, work: Callable[[], int]) -> None:
         "MASTER_PORT": str(port),
     }
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    threading.Thread(target=_stop_as_an_orphan, daemon=True).start()
+    end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     if "OMP_NUM_THREADS" not in os.environ:
         import torch
 
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // count))
     sys.exit(work())
-
-
-def _stop_as_an_orphan() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _first_bad(ranks: Sequence[ForkProcess]) -> ForkProcess | None:

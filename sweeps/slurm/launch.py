@@ -14,7 +14,7 @@ from slam_core import scratch
 from slam_core.errors import NoSpace
 from slam_core.journal import ENDED, TROUBLE, State
 from sweeps.endings import last_words, pruned, stop_reason
-from sweeps.jobs import RETRIES, Jobs
+from sweeps.jobs import RESTARTS, Jobs
 from sweeps.place import Ending, Job, Watcher
 from sweeps.queue import stop_requests
 from sweeps.slurm import control
@@ -187,7 +187,7 @@ class Launch:
         job = one.job
         kills = self.jobs.killed(job)
         by = f"job {one.task.job} {how.replace('_', ' ').lower()}"
-        if kills <= RETRIES:
+        if kills <= RESTARTS:
             self.watcher.note(f"{job.label} ({job.run}) interrupted: {by}; again")
             self.jobs.waiting.append(job)
             return
