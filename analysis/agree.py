@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class Agreement:
     def expected(self) -> float | None:
         """What the root mean square would be if the two sets were other seeds of each other."""
         return None if self.noise is None else math.sqrt(2) * self.noise
+
+    def record(self) -> dict[str, Any]:
+        derived = {"rms": self.rms, "largest": self.largest, "expected": self.expected}
+        return asdict(self) | derived
 
     def __str__(self) -> str:
         said = (

@@ -72,6 +72,15 @@ def test_a_job_starts_in_a_folder_of_its_user_alone(
     assert (told.returncode, bool(told.stderr)) == (code, bool(code))
 
 
+@pytest.mark.parametrize(("said", "given"), [(None, False), ("0", False), ("a100", True)])
+def test_a_job_that_asks_for_a_gpu_refuses_a_cpu(
+    said: str | None, given: bool, slam_out: Path
+) -> None:
+    made = new_batch(Order("door", str(slam_out), ".", 0, (), ()))
+    lines = Submitter(Request(gpus_per_node=said), Resources(), "door")._setup(made)
+    assert ("export SLAM_DEVICE=cuda" in lines) == given
+
+
 @pytest.mark.parametrize("listed", ["CANCELLED", ""])
 def test_a_cancelled_job_is_not_submitted_again_though_slurm_has_forgotten_it(
     lost: Callable[[str, str], Ending], listed: str, monkeypatch: pytest.MonkeyPatch

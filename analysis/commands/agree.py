@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from slam_core.cli import RESULTS, Json, Results
+from slam_core.cli import RESULTS, Json, Results, in_json
 
 
 def agree(
@@ -22,4 +20,4 @@ def agree(
     from analysis import agree as agreeing
 
     found = agreeing.agree(name, results, known)
-    print(json.dumps(asdict(found)) if as_json else found)
+    print(in_json(found.record()) if as_json else found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from slam_core import scratch
-from slam_core.cli import Json
+from slam_core.cli import Json, in_json
 from slam_core.commands.progress import say
 from slam_core.errors import UsageError
 from slam_core.prompts import ASR, LM
@@ -88,7 +87,7 @@ def generate(
             raise UsageError(f"cannot write {out}: {error.strerror}") from None
     if as_json:
         found = [s.model_dump(mode="json") for s in scores]
-        print(json.dumps({"file": str(path), "scores": found}))
+        print(in_json({"file": str(path), "scores": found}))
         return
     print(f"continuations, prompts beside them: {path}")
     for s in scores:

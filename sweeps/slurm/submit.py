@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from slam_core import scratch
+from slam_core.devices import GIVEN
 from slam_core.errors import SlamError
 from sweeps.door import arguments
 from sweeps.local import THREADS
@@ -122,6 +123,8 @@ class Submitter:
         yield "export " + " ".join(f"{name}={threads}" for name in THREADS)
         # Of some versions srun does not take this over from sbatch.
         yield "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}"
+        if self.request.gpus:  # a node whose torch finds no GPU must not train on its CPU
+            yield f"export {GIVEN}=cuda"
         path = shlex.quote(str(self.code))
         yield f"export PYTHONSAFEPATH=1 PYTHONPATH={path}${{PYTHONPATH:+:$PYTHONPATH}}"
 

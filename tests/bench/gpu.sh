@@ -30,7 +30,7 @@ part() {  # NAME SECONDS SCRIPT ARGUMENT ...
     set -- "$@" --context 128 --units 1024
     name=try-$name limit=600  # compiled in small pieces by few cores
   fi
-  timeout --signal INT --kill-after 10 "$limit" "${PYTHON:-python}" "tests/bench/$script.py" "$@" --out "$name" &&
+  timeout --signal INT --kill-after 40 "$limit" "${PYTHON:-python}" "tests/bench/$script.py" "$@" --out "$name" &&
     touch "$ended/${name#try-}"
 }
 
