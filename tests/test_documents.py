@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import write_tiny_corpus
 from typer.testing import CliRunner
 from worlds import SPEECH, isoflop_grid, noisy
 
@@ -95,6 +96,17 @@ def test_the_study_of_the_guide_can_be_planned(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(example)
     planned = plan(find(str(tmp_path / "mine.py")), tmp_path)
     assert (planned.study, len(planned.runs)) == ("mine", 18)
+
+
+def test_the_study_for_a_cluster_can_be_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLAM_CORPORA", str(tmp_path))
+    write_tiny_corpus(tmp_path / "mine")
+    example = (ROOT / "sweeps/README.md").read_text().split("```python\n")[2].split("```")[0]
+    (tmp_path / "isoflop.py").write_text(example)
+    planned = plan(find(str(tmp_path / "isoflop.py")), tmp_path)
+    assert (planned.study, len(planned.runs)) == ("isoflop", 15)
 
 
 def test_pins_leave_the_build_of_torch_open() -> None:
