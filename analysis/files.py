@@ -21,6 +21,7 @@ from analysis.headers import (
     MAGNITUDES,
     TRAINING,
     check,
+    is_number,
     is_perplexity,
     missing,
     recognised,
@@ -236,7 +237,7 @@ def _uncommented(text: str) -> tuple[int, str]:
     """How many lines of comments (#) stand before the header, and the text from the header on."""
     lines = text.splitlines(keepends=True)
     many = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    if 0 < many < len(lines) and any(map(_is_number, re.split(r"[,;\t]", lines[many]))):
+    if 0 < many < len(lines) and any(map(is_number, re.split(r"[,;\t]", lines[many]))):
         many -= 1  # rows follow: the last comment is the header, as `numpy.savetxt` writes it
     return many, "".join(lines[many:])
 
@@ -245,14 +246,6 @@ def _with_point(cell: Any) -> Any:
     """A cell, with a point for a decimal comma."""
     found = _DECIMAL_COMMA.fullmatch(cell) if isinstance(cell, str) else None
     return f"{found[1]}.{found[2]}" if found else cell
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _data_and_cost(

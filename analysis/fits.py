@@ -252,6 +252,12 @@ def one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:
     return replace(points.where(mine), notes=(*points.notes, note)), rest
 
 
+def shown_budgets(points: Points) -> list[float]:
+    """The budgets, ascending; of more than a dozen, which no design has, the ends and the middle."""
+    found = sorted({float(c) for c in points.budget})
+    return found if len(found) <= 12 else [found[0], found[len(found) // 2], found[-1]]
+
+
 def convention_name(flops: str) -> str:
     """A convention as people write it."""
     return "6ND" if flops == "6nd" else flops

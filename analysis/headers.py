@@ -178,3 +178,11 @@ def _listed(header: Sequence[str], like: Sequence[str]) -> str:
     names = sorted(header, key=lambda name: not _is_like(name, like))
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.headers import is_number
 from analysis.laws import Floats, Law, PowerLaw, PublishedLaw
 from slam_core.errors import UsageError
 
@@ -37,7 +38,11 @@ def table(name: str) -> tuple[Row, ...]:
         raise UsageError(f"no published table '{name}'; there are {', '.join(tables())}")
     text = (_HOME / f"{name}.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
-    numeric = {column for column in rows[0] if all(_is_number(row[column]) for row in rows)}
+    numeric = {
+        column
+        for column in rows[0]
+        if all(row[column] == "" or is_number(row[column]) for row in rows)
+    }
     return tuple(
         {
             column: None if cell == "" else float(cell) if column in numeric else cell
@@ -198,16 +203,6 @@ def _law(name: str, fields: dict[str, Any]) -> PublishedLaw:
 
 def _declared(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads((_HOME / f"{name}.toml").read_text(encoding="utf-8"))
-
-
-def _is_number(cell: str) -> bool:
-    if cell == "":
-        return True
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _amount(cell: Cell) -> float:

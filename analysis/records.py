@@ -294,7 +294,7 @@ def _unique(results: Sequence[Result]) -> Floats | None:
     """Distinct units each run was trained on, where every run's corpora are known: of a mix, each
     source's share or, where that repeats it, all of it."""
     from slam_core.spec import Source
-    from slam_core.streams import left
+    from slam_core.streams import training_units
 
     found = []
     for result in results:
@@ -305,7 +305,7 @@ def _unique(results: Sequence[Result]) -> Floats | None:
         seen = 0.0
         for source in sources:
             try:
-                if (units := left(source)) is None:
+                if (units := training_units(source)) is None:
                     return None
                 seen += min(units, source.weight / whole * result.spent.tokens)
             except SlamError:

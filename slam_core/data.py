@@ -60,9 +60,9 @@ class Mix:
         self._corpora = [once(Source(corpus=s.corpus, revision=s.revision)) for s in data.sources]
         self.inventory = one_inventory(self._corpora)
         self._text = _text_of(data)
-        joint = Joint(self.inventory, self._text.size) if self._text else None
-        self.eos = joint.eos if joint else self.inventory
-        self.text_ids = joint.ranges["text"] if joint else None
+        self._joint = Joint(self.inventory, self._text.size) if self._text else None
+        self.eos = self._joint.eos if self._joint else self.inventory
+        self.text_ids = self._joint.ranges["text"] if self._joint else None
         self.masked = self.eos if data.packing == "documents" else None
         self._streams = [self._open(k, "train", seed) for k in range(len(data.sources))]
         self._windows = [stream.windows(self.context) for stream in self._streams]
@@ -138,10 +138,10 @@ class Mix:
             where = documents_of(source, self._corpora[k], "validation")
             speech = UnitStream(self._corpora[k], *where, self.eos)
             found.append(HeldOut(source.label, speech, self.masked))
-            assert self._text is not None
+            assert self._joint is not None
             found += [
                 HeldOut(f"{source.label}:interleaved-{modality}", tokens, self.masked, among)
-                for modality, among in Joint(self.inventory, self._text.size).ranges.items()
+                for modality, among in self._joint.ranges.items()
             ]
         for one in found:
             if one.tokens.length <= self.context:

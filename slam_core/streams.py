@@ -142,18 +142,18 @@ def _seeds(folder: Path, revision: str, what: str) -> Ids:
     return np.fromiter((seed_of(what, id) for id in documents.ids()), np.int64, len(documents))
 
 
-def left(source: Source) -> int | None:
+def training_units(source: Source) -> int | None:
     """Units of the documents of a source that are there to train on; of a corpus that is not here
     what stored runs tell, None if they do not."""
     if (corpus := corpus_here(source)) is None:
         return recall.units(source.model_dump())
     if source.unique is None and source.held_out is None:
         return corpus.units("train")
-    return _left(corpus.folder.resolve(), corpus.revision, source.unique, source.held_out)
+    return _training_units(corpus.folder.resolve(), corpus.revision, source.unique, source.held_out)
 
 
 @lru_cache(maxsize=1024)
-def _left(folder: Path, revision: str, unique: int | None, held_out: float | None) -> int:
+def _training_units(folder: Path, revision: str, unique: int | None, held_out: float | None) -> int:
     # What is asked again for each of a thousand runs takes a checksum of each document.
     source = Source(corpus=str(folder), revision=revision, unique=unique, held_out=held_out)
     corpus = planned(folder)

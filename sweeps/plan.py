@@ -13,7 +13,7 @@ from slam_core import scratch
 from slam_core.errors import UsageError
 from slam_core.journal import OVER, Standing, State
 from slam_core.spec import RunSpec, resolve
-from slam_core.streams import left
+from slam_core.streams import training_units
 from sweeps.grid import Study, of_run
 from sweeps.points import Facts
 from sweeps.search import runs_of
@@ -283,7 +283,7 @@ def _epochs(spec: RunSpec) -> float | None:
     sources = resolve(spec).data.sources
     weights, seen = sum(source.weight for source in sources), 0.0
     for source in sources:
-        if (units := left(source)) is None:
+        if (units := training_units(source)) is None:
             return None
         seen = max(seen, steps * spec.step_units * source.weight / weights / max(1, units))
     return seen

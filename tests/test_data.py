@@ -21,8 +21,8 @@ from slam_core.streams import (
     UnitStream,
     documents_of,
     facts_of,
-    left,
     open_source,
+    training_units,
     validated_rate,
 )
 
@@ -156,7 +156,7 @@ def test_caps_nest_and_hold(tmp_path: Path) -> None:
     for mix, unique in ((few, total // 4), (more, total // 2)):
         units = mix._streams[0].epoch(0).length - len(documents(mix))
         assert unique - 400 < units <= unique
-        assert left(mix._data.sources[0]) == units
+        assert training_units(mix._data.sources[0]) == units
     with pytest.raises(UsageError, match="its first document alone has"):
         capped(10)
 
@@ -191,8 +191,8 @@ def test_a_corpus_in_this_folder_is_not_the_embedded_one_of_its_name(
     _, held = documents_of(source, corpus, "validation")
     assert held is not None
     assert held.max() < len(corpus.documents("train"))
-    assert 0 < (left(source) or 0) <= 900
-    assert left(source) == sum(
+    assert 0 < (training_units(source) or 0) <= 900
+    assert training_units(source) == sum(
         corpus.documents("train")[i].units for i in documents_of(source, corpus, "train")[1]
     )
 
@@ -209,7 +209,7 @@ def test_a_held_out_share_is_validated_on_and_not_trained_on(tmp_path: Path) -> 
     whole = Mix(data(Source(corpus=str(folder), held_out=0.3)), 0)
     assert len(aside) + len(documents(whole)) == 20
     units = whole._streams[0].epoch(0).length - len(documents(whole))
-    assert left(whole._data.sources[0]) == units
+    assert training_units(whole._data.sources[0]) == units
     with pytest.raises(UsageError, match="holds out none of its 20 documents"):
         Mix(data(Source(corpus=str(folder), held_out=1e-6)), 0).held_out()
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
 from analysis.bootstrap import Interval
 from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
-from analysis.fits import Best, Fits, convention_name
+from analysis.fits import Best, Fits, convention_name, shown_budgets
 from analysis.jsonable import ends
 from analysis.laws import PublishedLaw
 from analysis.units import unit
@@ -73,9 +71,7 @@ def compare(
     """
     params = same_convention(fits.points.params, law.params, "parameter")
     flops = same_convention(fits.points.flops, law.flops)
-    budgets = [float(c) for c in np.unique(fits.points.budget)]
-    if len(budgets) > 12:  # not a design of few budgets: its ends and middle
-        budgets = [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
+    budgets = shown_budgets(fits.points)
     largest = budgets[-1]
     counted = f"{convention_name(flops)}, N {params}"
     rows = []

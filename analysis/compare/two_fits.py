@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.compare.conventions import same_convention
 from analysis.estimate import APPROACH
-from analysis.fits import Fits, convention_name
+from analysis.fits import Fits, convention_name, shown_budgets
 from analysis.jsonable import ends
 from analysis.plain import between, big, columns
 from analysis.plain import show as print_table
@@ -43,9 +43,7 @@ def compare(ref: Fits, new: Fits) -> Two:
             f"losses on {ref.points.corpus} and on {new.points.corpus} do not compare; choose one "
             "with fit --corpus"
         )
-    budgets = sorted({float(c) for c in ref.points.budget})
-    if len(budgets) > 12:
-        budgets = [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
+    budgets = shown_budgets(ref.points)
     gains, crossings = {}, {}
     for name, first in ref.usable.items():
         second = new.usable.get(name)
