@@ -253,7 +253,7 @@ def one_family(points: Points, wanted: str | None) -> tuple[Points, Points]:
 
 
 def shown_budgets(points: Points) -> list[float]:
-    """The budgets, ascending; of more than a dozen, which no design has, the ends and the middle."""
+    """The budgets, ascending; of more than a dozen, so of no design, the ends and the middle."""
     found = sorted({float(c) for c in points.budget})
     return found if len(found) <= 12 else [found[0], found[len(found) // 2], found[-1]]
 
