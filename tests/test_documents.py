@@ -14,7 +14,9 @@ from conftest import write_tiny_corpus
 from typer.testing import CliRunner
 from worlds import SPEECH, isoflop_grid, noisy
 
+from slam_core.optim import OPTIMISERS, SCHEDULES
 from slam_core.results import Curve, Result, Score, read
+from slam_core.spec import Budget, Data, Dpo, Model, Optim, RunSpec
 from sweeps.catalogue import find
 from sweeps.plan import plan
 
@@ -68,6 +70,17 @@ def test_options_of_the_data_guide_exist() -> None:
         known = help_of("slam_core", *words[: 2 if words[0] in GROUPS else 1])
         for option in (w for w in words if w.startswith("--")):
             assert option in known, line
+
+
+def test_the_guide_names_every_field_of_a_run_optimiser_and_schedule() -> None:
+    table = (ROOT / "slam_core/README.md").read_text().split("## A run\n")[1].split("\n## ")[0]
+    parts = (RunSpec, Model, Data, Optim, Dpo, Budget)
+    filled_in = {"vocab", "config", "revision", "units", "semantics", "model", "data", "dpo"}
+    fields = {name for part in parts for name in part.model_fields} - filled_in
+    unnamed = {name for name in fields if not re.search(rf"[`.]{name}[`.]", table)}
+    assert unnamed == set()
+    for name in (*OPTIMISERS, *SCHEDULES):
+        assert re.search(rf"\b{name}\b", table), name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

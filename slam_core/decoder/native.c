@@ -1,4 +1,5 @@
-/* A pass of a small Llama, Qwen2 or Qwen3 on one core, forwards and backwards, in fp32: see native.py.
+/* A pass of a small Llama, Qwen2 or Qwen3 on one core, forwards and backwards, in fp32: see
+   native.py.
 
    A sequence goes through at a time, so that what it leaves for its gradients stays near the core.
    Rows of all matrices are padded by zeros to whole vectors. Sums have a fixed order: the same
