@@ -447,8 +447,8 @@ def _check_device(spec: RunSpec, device: torch.device) -> None:
     if given != device.type:
         raise UsageError(
             f"this run was given a GPU, and torch {torch.__version__} finds none: install a torch "
-            "for this machine's driver (and leave out --mps, if it was said); with "
-            "CUDA_VISIBLE_DEVICES= a launch takes the CPU"
+            "for this machine's driver (and leave out --mps, if it was said); for the CPU launch "
+            "with CUDA_VISIBLE_DEVICES=, on SLURM without gpus_per_node"
         )
     wanted, here = spec.budget.device, device_name(device.type)
     if wanted is not None and wanted != here:

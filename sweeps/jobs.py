@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from slam_core import scratch
@@ -93,13 +92,12 @@ class Jobs:
 
 def urgencies(jobs: Sequence[Job]) -> dict[str, float]:
     """Run id -> cost of a job and of the dearest chain of those that wait for it."""
-    after: dict[str | None, list[Job]] = {}
+    by_run: dict[str | None, Job] = {job.run: job for job in jobs}
+    found = {job.run: job.cost for job in jobs}
     for job in jobs:
-        after.setdefault(job.after, []).append(job)
-
-    @cache
-    def urgency(run: str) -> float:
-        return costs[run] + max((urgency(job.run) for job in after.get(run, ())), default=0.0)
-
-    costs = {job.run: job.cost for job in jobs}
-    return {run: urgency(run) for run in costs}
+        chain, before = job.cost, by_run.get(job.after)
+        while before is not None:
+            chain += before.cost
+            found[before.run] = max(found[before.run], chain)
+            before = by_run.get(before.after)
+    return found

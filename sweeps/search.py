@@ -8,9 +8,9 @@ for it.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -64,10 +64,9 @@ class Search(BaseModel):
                     f"{field} depends on '{missing.pop()}', which is not drawn before it"
                 )
             before.append(field)
-        choices = math.prod(len(p.values) for p in self.space.values() if isinstance(p, OneOf))
-        if choices > MOST_CHOICES:
+        if next(islice(self._choices(), MOST_CHOICES, None), None) is not None:
             raise ValueError(
-                f"the space has {choices} combinations of OneOf, at most {MOST_CHOICES} are looked "
+                f"the space has more than the {MOST_CHOICES} combinations of OneOf that are looked "
                 "through; let fields with an order be Int, Uniform or LogUniform"
             )
         if "seed" in self.space:
@@ -135,6 +134,12 @@ class Search(BaseModel):
         followed = {rule.field: _at(tree, rule.field) for rule in self.scaled}
         return {**to_jsonable_python(self.at), **drawn.changes, **followed}
 
+    def _choices(self) -> Iterator[dict[str, Any]]:
+        """Every choice of a `OneOf`, what is a number left open."""
+        return combinations(
+            self.space, lambda part: part.values if isinstance(part, OneOf) else (_OPEN,)
+        )
+
     def among(self, specs: Mapping[str, Tree]) -> list[Drawn]:
         """The points that have a run among these (id -> resolved spec), in the order given.
 
@@ -144,9 +149,7 @@ class Search(BaseModel):
         forms: dict[frozenset[str], dict[str, list[dict[str, Any]]]] = {}
         refused: dict[tuple[str, Any], UsageError] = {}
         good: set[tuple[str, Any]] = set()
-        for choice in combinations(
-            self.space, lambda part: part.values if isinstance(part, OneOf) else (_OPEN,)
-        ):
+        for choice in self._choices():
             fixed = {field: value for field, value in choice.items() if value is not _OPEN}
             try:
                 drawn, spec = self._some(fixed)

@@ -524,6 +524,11 @@ def test_a_reason_is_told_though_rank_0_is_gone(monkeypatch: pytest.MonkeyPatch)
         ("NCCL error in: x.cpp:7, invalid usage\nDuplicate GPU detected : rank 0 and rank 1", True),
         ("NCCL error in: x.cpp:7\nncclUnhandledCudaError\nCuda failure 2 'out of memory'", True),
         ("NCCL error in: x.cpp:7, remote process exited\nncclRemoteError: A call failed", False),
+        (
+            "NCCL error in: x.cpp:7, internal error\nncclInternalError: Internal check failed.\n"
+            "Last error:\nNet : Connection closed by remote peer",
+            False,
+        ),
         ("Watchdog caught collective operation timeout", False),
     ],
 )
@@ -544,6 +549,10 @@ def test_what_nccl_refuses_is_told_and_what_befell_others_is_not(
     if own:
         assert said in str(error.value)
         assert json.loads(store.get("failure"))[1] == lacking
+    # Whatever NCCL says: another that has told its lack of memory is the reason.
+    store.set("failure", json.dumps(["process 1 has no memory", True]))
+    with pytest.raises(torch.cuda.OutOfMemoryError), World(0, 2).together(), lacking_memory():
+        raise torch.distributed.DistBackendError(said)
 
 
 def test_a_process_that_met_others_ends_without_taking_torch_down(

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import parent_process
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from slam_core.errors import Interrupted, SlamError, UsageError
 
@@ -29,6 +29,8 @@ T = TypeVar("T", bound=str | int | float | bool | list[str] | None)
 
 # How long a process waits for the others: longer than the slowest save of a checkpoint.
 PATIENCE = timedelta(minutes=10)
+# How NCCL says that another process is gone, in internal errors, too (NVIDIA/nccl#795).
+GONE = ("ncclRemoteError", "remote p", "Connection ", "Broken pipe")
 
 
 class Followed(SlamError):
@@ -129,35 +131,42 @@ class World:
             import torch.distributed as dist
 
             store = dist.distributed_c10d._get_default_store()
-            if not _of_others(error):
-                # Rank 0, whose store it is, may have failed in the same way, and be gone.
-                with suppress(dist.DistError):
-                    if not store.check(["failure"]):
-                        who = f"process {self.rank} on {socket.gethostname()}"
-                        reason = f"{who}: {type(error).__name__}: {error}"
-                        lacking = isinstance(error, torch.cuda.OutOfMemoryError)
-                        store.set("failure", json.dumps([reason, lacking]))
+            cut_off = isinstance(error, dist.DistError) or "gloo/" in str(error)
+            if not cut_off:
+                self._tell(error, store)
                 raise
             try:
                 store.wait(["failure"], timedelta(seconds=2))
                 reason, lacking = json.loads(store.get("failure"))
             except RuntimeError:
+                if _nccl_refuses(error):
+                    self._tell(error, store)
+                    raise error from None
                 raise Lost(
                     "another process of this run is gone; if it did not say why, it was killed or "
                     "the network broke: start again, and the run goes on from its last checkpoint"
                 ) from error
             raise (torch.cuda.OutOfMemoryError if lacking else SlamError)(reason) from error
 
+    def _tell(self, error: Exception, store: Any) -> None:
+        """Leave why this process failed to those that are cut off by it."""
+        import torch
+        import torch.distributed as dist
 
-def _of_others(error: Exception) -> bool:
-    """Whether a collective failed by what happened to other processes. Whatever NCCL lacks or
-    refuses here (memory, a GPU of its own) is torch's DistError, too."""
-    import torch.distributed as dist
+        # Rank 0, whose store it is, may have failed in the same way, and be gone.
+        with suppress(dist.DistError):
+            if not store.check(["failure"]):
+                who = f"process {self.rank} on {socket.gethostname()}"
+                reason = f"{who}: {type(error).__name__}: {error}"
+                lacking = isinstance(error, torch.cuda.OutOfMemoryError)
+                store.set("failure", json.dumps([reason, lacking]))
 
+
+def _nccl_refuses(error: Exception) -> bool:
+    """Whether NCCL failed by itself (two processes on one GPU, no shared memory), which is torch's
+    DistError like the end of another process."""
     said = str(error)
-    if "NCCL error" in said and "ncclRemoteError" not in said:
-        return False
-    return isinstance(error, dist.DistError) or "gloo/" in said
+    return "NCCL error" in said and not any(sign in said for sign in GONE)
 
 
 ALONE = World()
