@@ -50,6 +50,12 @@ class Job:
     after: str | None = None
     words: tuple[str, ...] = ()
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The runs that its process may train: the first stage, if there is one, and its own."""
+        parent = self.spec.parent
+        return (parent.id, self.run) if parent else (self.run,)
+
 
 @dataclass(frozen=True)
 class Ending:

@@ -140,8 +140,7 @@ class Queue:
                 jobs.waiting.clear()
                 return
             try:
-                stages = [job.spec.parent.id] if job.spec.parent else []
-                before = {run: mark(run) for run in (*stages, job.run)}
+                before = {run: mark(run) for run in job.stages}
                 process = self.fork(job, slot)
             except (EOFError, ConnectionError):
                 # The fork server was killed; the next start makes a new one.

@@ -157,7 +157,6 @@ class Launch:
 
     def _reap(self, one: _Sent, state: State, end: End | None, task: Task | None) -> None:
         job = one.job
-        stages = [job.run, *([job.spec.parent.id] if job.spec.parent else [])]
         how = _how(one.task.job, task) if end is None and state not in ENDED else ""
         if state in ENDED:
             self.jobs.end(job, Ending(state))
@@ -177,7 +176,7 @@ class Launch:
             self.jobs.end(job, Ending("interrupted", "stopped on request; its state is saved"))
         elif end.code == 75 and pruned(job.run):
             self.jobs.end(job, Ending("interrupted", "pruned; its state is saved"))
-        elif any((stop_reason(run, ("", 0)) or "").startswith(TROUBLE) for run in stages):
+        elif any((stop_reason(run, ("", 0)) or "").startswith(TROUBLE) for run in job.stages):
             self._killed(one, "met trouble of its machine")
         elif end.code == 75:
             self.jobs.waiting.append(job)  # another process had it, and has left it
