@@ -14,7 +14,7 @@ from slam_core.recipes import RECIPES
 from slam_core.spec import RunSpec
 from sweeps.grid import Grid, IsoFlop, Together, Trunk
 from sweeps.priors import free_size
-from sweeps.rules import Rule
+from sweeps.rules import Rule, several
 from sweeps.table import exact
 
 
@@ -113,6 +113,11 @@ def builder(source: str | None, points: Points) -> Buildable | None:
         assert study is not None
         known = frozenset(spec.id for spec in study.runs().values())
         family, scaled = first.model.family, part.scaled
+        if tried := several(scaled):
+            raise UsageError(
+                f"study {study.name} tries several values of {tried[0]}; ask of one at a value, or "
+                "a law, of its own (python -m analysis tuned)"
+            )
         conventions = points.params, points.flops
         return Buildable(source or "", study.name, part.base, family, scaled, *conventions, known)
     return None

@@ -17,7 +17,7 @@ from slam_core.errors import UsageError
 from slam_core.optim import COOLED, ENDLESS
 from slam_core.spec import RunSpec
 from sweeps.priors import Around
-from sweeps.rules import Powers, Rule, Scaled
+from sweeps.rules import Powers, Rule, Scaled, ways
 from sweeps.table import exact
 
 
@@ -254,15 +254,18 @@ def specs_of(
     labelled: Iterable[tuple[str, Mapping[str, Any]]],
     scaled: Iterable[Rule] = (),
 ) -> dict[str, RunSpec]:
-    """Specs by label, the base with each label's changes, after the first stages that they need.
+    """Specs by label, the base with each label's changes, after the first stages that they need;
+    all with the first values of laws that have several, then all with the next.
     `UsageError` names the label whose changes cannot be."""
     runs: dict[str, RunSpec] = {}
-    for label, changes in labelled:
+    cells = list(labelled)
+    for (said, rules), (cell, changes) in itertools.product(ways(scaled), cells):
+        label = cell + said
         if label in runs:
             raise UsageError(f"study {name} declares '{label}' twice; drop one of the values")
         try:
             spec = base.but(changes)
-            for rule in scaled:
+            for rule in rules:
                 spec = rule.of(spec)
         except UsageError as error:
             raise of_run(name, label, error) from error

@@ -5,19 +5,44 @@ Rules are values inside a declaration. Each sets one field of a spec that is oth
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from slam_core.errors import UsageError
 from slam_core.spec import RunSpec, resolve
+from sweeps.table import exact
 
 
-class _Value(BaseModel):
+class _Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    field: str
 
-class Powers(_Value):
+    def each(self) -> dict[str, Self]:
+        """The rules of one value that it stands for, by what is said of them in a label."""
+        return {"": self}
+
+
+class _Law(_Rule):
+    """`field` is `value` times what its subclass says; of several values each makes a run, whose
+    label ends as in `lr~0.01`."""
+
+    value: float | Annotated[tuple[float, ...], Field(min_length=1)]
+
+    def each(self) -> dict[str, Self]:
+        if not isinstance(self.value, tuple):
+            return {"": self}
+        name = self.field.rpartition(".")[2]
+        return {
+            f",{name}~{exact(value)}": self.model_copy(update={"value": value})
+            for value in self.value
+        }
+
+
+class Powers(_Law):
     """A field that follows a power law of several numbers: `field = value` times the product of
     `(number / at) ** power` over `by`, which maps each number to its `(at, power)`.
 
@@ -26,8 +51,6 @@ class Powers(_Value):
     digits, so that ids do not hang on the last bit of a power.
     """
 
-    field: str
-    value: float
     by: dict[str, tuple[PositiveFloat, float]] = Field(min_length=1)
 
     @property
@@ -37,6 +60,7 @@ class Powers(_Value):
 
     def of(self, spec: RunSpec) -> RunSpec:
         """`spec` with the field set."""
+        assert not isinstance(self.value, tuple)
         value = self.value
         for name, (at, power) in self.by.items():
             number = _number(spec, name)
@@ -49,12 +73,10 @@ class Powers(_Value):
         return spec.but({self.field: float(f"{value:.3g}")})
 
 
-class Scaled(_Value):
+class Scaled(_Law):
     """A field that follows a power law of one number: `field = value * (by / at) ** power`, as
     `Powers` has of several."""
 
-    field: str
-    value: float
     by: str
     at: float = Field(gt=0)
     power: float
@@ -70,7 +92,7 @@ class Scaled(_Value):
         return law.of(spec)
 
 
-class Complement(_Value):
+class Complement(_Rule):
     """A field that is what others leave of a total: `field = total - sum(to)`.
 
     Two weights of a mix that sum to 1: `Complement(field="data.sources.1.weight",
@@ -78,7 +100,6 @@ class Complement(_Value):
     positive may not be left with nothing: a pure mix is a case of its own.
     """
 
-    field: str
     to: tuple[str, ...] = Field(min_length=1)
     total: float = 1.0
 
@@ -93,6 +114,18 @@ class Complement(_Value):
 
 
 Rule = Powers | Scaled | Complement
+
+
+def several(rules: Iterable[Rule]) -> list[str]:
+    """The fields that follow laws of several values."""
+    return [rule.field for rule in rules if len(rule.each()) > 1]
+
+
+def ways(rules: Iterable[Rule]) -> Iterator[tuple[str, tuple[Rule, ...]]]:
+    """Every choice of one value a law: what is said of it in labels, and the rules."""
+    each: list[Mapping[str, Rule]] = [rule.each() for rule in rules]
+    for chosen in product(*(values.items() for values in each)):
+        yield "".join(said for said, _ in chosen), tuple(rule for _, rule in chosen)
 
 
 def _number(spec: RunSpec, path: str) -> float | None:

@@ -23,7 +23,7 @@ from slam_core.journal import read_lines
 from slam_core.results import Result, read
 from slam_core.spec import RunSpec, without_paths
 from sweeps.grid import Study
-from sweeps.rules import Rule
+from sweeps.rules import Rule, several
 from sweeps.space import Drawn, OneOf, Part, at, combinations, depends_on, holds, said
 
 Tree = Mapping[str, Any]
@@ -69,6 +69,8 @@ class Search(BaseModel):
                 f"the space has more than the {MOST_CHOICES} combinations of OneOf that are looked "
                 "through; let fields with an order be Int, Uniform or LogUniform"
             )
+        if tried := several(self.scaled):
+            raise ValueError(f"{tried[0]} has several values; a search draws: give its law one")
         if "seed" in self.space:
             raise ValueError("seeds are replicates, not a dimension; name them in `seeds`")
         corpora = self.corpora

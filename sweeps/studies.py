@@ -50,44 +50,20 @@ STUDIES: dict[str, Study] = {
     ),
     # The demo's cells at four rates: what one rate for all sizes and budgets costs, and whether it
     # bends the exponent. Half an hour of two CPU cores beyond `demo-seeds`.
-    "demo-lr": Together(
+    "demo-lr": IsoFlop(
         name="demo-lr",
-        parts=(
-            IsoFlop(
-                name="half",
-                base=DEMO,
-                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
-                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
-                families=("qwen2",),
-                seeds=(0, 1),
-                scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
-            ),
-            IsoFlop(
-                name="one",
-                base=DEMO,
-                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
-                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
-                families=("qwen2",),
-                seeds=(0, 1),
-                scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
-            ),
-            IsoFlop(
-                name="two",
-                base=DEMO,
-                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
-                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
-                families=("qwen2",),
-                seeds=(0, 1),
-                scaled=(Scaled(field="optim.lr", value=2e-2, by="model.width", at=64, power=-0.5),),
-            ),
-            IsoFlop(
-                name="four",
-                base=DEMO,
-                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
-                sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
-                families=("qwen2",),
-                seeds=(0, 1),
-                scaled=(Scaled(field="optim.lr", value=4e-2, by="model.width", at=64, power=-0.5),),
+        base=DEMO,
+        budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+        sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.45, 0.75, 1.25, 2.1, 3.6)),
+        families=("qwen2",),
+        seeds=(0, 1),
+        scaled=(
+            Scaled(
+                field="optim.lr",
+                value=(5e-3, 1e-2, 2e-2, 4e-2),
+                by="model.width",
+                at=64,
+                power=-0.5,
             ),
         ),
     ),
@@ -148,41 +124,20 @@ STUDIES: dict[str, Study] = {
         scaled=(Scaled(field="optim.lr", value=5e-3, by="model.width", at=64, power=-0.5),),
     ),
     # The averages at half, once and twice that rate.
-    "demo-average-lr": Together(
+    "demo-average-lr": Trunk(
         name="demo-average-lr",
-        parts=(
-            Trunk(
-                name="half",
-                base=DEMO_AVERAGE,
-                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
-                unit="flops",
-                sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
-                families=("qwen2",),
-                scaled=(
-                    Scaled(field="optim.lr", value=8.75e-3, by="model.width", at=64, power=-0.5),
-                ),
-            ),
-            Trunk(
-                name="one",
-                base=DEMO_AVERAGE,
-                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
-                unit="flops",
-                sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
-                families=("qwen2",),
-                scaled=(
-                    Scaled(field="optim.lr", value=1.75e-2, by="model.width", at=64, power=-0.5),
-                ),
-            ),
-            Trunk(
-                name="two",
-                base=DEMO_AVERAGE,
-                budgets=(2.5e11, 5e11, 9e11, 1.6e12),
-                unit="flops",
-                sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
-                families=("qwen2",),
-                scaled=(
-                    Scaled(field="optim.lr", value=3.5e-2, by="model.width", at=64, power=-0.5),
-                ),
+        base=DEMO_AVERAGE,
+        budgets=(2.5e11, 5e11, 9e11, 1.6e12),
+        unit="flops",
+        sizes=("26k", "40k", "60k", "74k", "98k", "130k", "171k", "237k", "344k", "443k"),
+        families=("qwen2",),
+        scaled=(
+            Scaled(
+                field="optim.lr",
+                value=(8.75e-3, 1.75e-2, 3.5e-2),
+                by="model.width",
+                at=64,
+                power=-0.5,
             ),
         ),
     ),
@@ -252,6 +207,24 @@ STUDIES: dict[str, Study] = {
                 sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.36, 0.6, 1.0, 1.7, 3.0)),
                 families=("qwen2",),
                 scaled=(Scaled(field="optim.lr", value=1e-2, by="model.width", at=64, power=-0.5),),
+            ),
+        ),
+    ),
+    # The ladder's cells at half, once and twice its rate. An hour and a half of two CPU cores
+    # beyond `ladder`.
+    "ladder-lr": IsoFlop(
+        name="ladder-lr",
+        base=TALES_FULL,
+        budgets=(1e12, 4e12, 1.6e13, 6.4e13),
+        sizes=Around(params=1e5, at=1e12, power=0.5, factors=(0.36, 0.6, 1.0, 1.7, 3.0)),
+        families=("qwen2",),
+        scaled=(
+            Scaled(
+                field="optim.lr",
+                value=(5e-3, 1e-2, 2e-2),
+                by="model.width",
+                at=64,
+                power=-0.5,
             ),
         ),
     ),

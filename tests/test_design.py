@@ -259,6 +259,9 @@ def test_a_study_is_told_its_runs_as_a_literal() -> None:
         assert spec.steps * spec.step_units == d
         assert spec.model.family == "qwen2"
     assert "launch demo-seeds" in proposals.instructions(study, runs, some, "again")
+    tried, _ = one_family(from_results(Path("results"), "demo-lr"), None)
+    with pytest.raises(UsageError, match=r"demo-lr tries several values of optim\.lr"):
+        proposals.builder("demo-lr", tried)
 
 
 @pytest.fixture(scope="module")

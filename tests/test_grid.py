@@ -88,6 +88,27 @@ def test_scaled_follows_the_resolved_shape(base: RunSpec) -> None:
     assert spec.optim.lr == pytest.approx(1 / spec.counts.total, rel=5e-3)
 
 
+def test_a_law_of_several_values_is_a_run_for_each(base: RunSpec) -> None:
+    law = Scaled(field="optim.lr", value=(1e-2, 2e-2), by="model.width", at=64, power=-0.5)
+    study = IsoFlop(name="s", base=base, budgets=(1e9,), sizes=("20k", "1m"), scaled=(law,))
+    alone = {
+        value: study.model_copy(update={"scaled": (law.model_copy(update={"value": value}),)})
+        for value in (1e-2, 2e-2)
+    }
+    assert study.runs() == {
+        f"{label},lr~{value}": spec
+        for value, one in alone.items()
+        for label, spec in one.runs().items()
+    }
+    beta = Powers(field="optim.beta2", value=(0.9, 0.95), by={"budget.amount": (1e9, -0.01)})
+    both = study.model_copy(update={"scaled": (law, beta)})
+    assert [label.partition(",")[2] for label in both.runs()][::2] == [
+        f"lr~{lr},beta2~{value}" for lr in (0.01, 0.02) for value in (0.9, 0.95)
+    ]
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        Scaled(field="optim.lr", value=(), by="model.width", at=64, power=-0.5)
+
+
 def test_powers_of_size_and_data(base: RunSpec) -> None:
     law = Powers(field="optim.lr", value=1e-2, by={"params": (1e5, -0.5), "tokens": (2e6, -0.25)})
     study = IsoFlop(name="s", base=base, budgets=(1e9, 4e9), sizes=("20k", "1m"), scaled=(law,))

@@ -243,6 +243,9 @@ def test_trials_are_read_off_the_specs_of_runs(tiny_spec: RunSpec, tmp_path: Pat
             Complement(field="data.sources.1.weight", to=("data.sources.0.weight",)),
         ),
     )
+    several = Scaled(field="optim.lr", value=(1e-2, 2e-2), by="params", at=64, power=-0.5)
+    with pytest.raises(ValidationError, match=r"optim\.lr has several values; a search draws"):
+        Search.model_validate({**dict(search), "scaled": (several,)})
     drawn = [draw(search.space, chance(seed)) for seed in range(12)]
     specs = [search.spec(one, 3) for one in drawn]
     known = {spec.id: resolved(spec) for spec in specs}
