@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from slam_core.devices import MFU, device
 from slam_core.errors import UsageError
@@ -17,6 +17,8 @@ from slam_core.spec import RunSpec, resolve
 
 # A finished run tells the speed of another if their sizes differ by no more than this factor.
 ALIKE = 1.5
+# So many of them at most, the last begun: the code gets faster, and devices change.
+LATEST = 9
 
 
 class Times(Protocol):
@@ -32,14 +34,23 @@ class Times(Protocol):
         ...
 
 
+class _Timed(NamedTuple):
+    """A finished run: its attempt begins with the time at which it began."""
+
+    size: int
+    attempt: str
+    speed: float
+    device: str
+
+
 class Measured:
     """Operations per second of finished runs of the same family, context, batch and precision: the
-    median of those of about the size, for some have had neighbours and some not."""
+    median of the latest of about the size, for some have had neighbours and some not."""
 
     def __init__(self, results: Iterable[Result]):
         self._used: set[str] = set()
         self._speeds: dict[tuple[Any, ...], float | None] = {}
-        self._timed: dict[tuple[Any, ...], list[tuple[float, float, str]]] = {}
+        self._timed: dict[tuple[Any, ...], list[_Timed]] = {}
         for result in results:
             moved = {key for part in result.provenance.get("resumed", ()) for key in part}
             if moved & {"device", "processes"}:
@@ -47,10 +58,10 @@ class Measured:
             if result.state == "done" and (rate := result.spent.rate) is not None:
                 made_on = str(result.provenance.get("device", "an unknown device"))
                 size, devices = result.counts.active, result.provenance.get("processes", 1)
-                entry = (size, rate * size / devices, made_on)
-                self._timed.setdefault(self._kind(result.spec), []).append(entry)
-        for timed in self._timed.values():
-            timed.sort()
+                timed = _Timed(size, result.attempt, rate * size / devices, made_on)
+                self._timed.setdefault(self._kind(result.spec), []).append(timed)
+        for alike in self._timed.values():
+            alike.sort()
 
     @staticmethod
     def _kind(spec: dict[str, Any]) -> tuple[Any, ...]:
@@ -73,16 +84,16 @@ class Measured:
         # Operations per second carry over, not units per second.
         return tokens * params / speed / 3600 if speed else None
 
-    def _speed(self, timed: list[tuple[float, float, str]], params: int) -> float | None:
+    def _speed(self, timed: list[_Timed], params: int) -> float | None:
         first, last = bisect_left(timed, (params / ALIKE,)), bisect_left(timed, (params * ALIKE,))
-        alike = timed[first:last]
-        self._used |= {made_on for _, _, made_on in alike}
-        return median(speed for _, speed, _ in alike) if alike else None
+        latest = sorted(timed[first:last], key=lambda one: one.attempt)[-LATEST:]
+        self._used |= {one.device for one in latest}
+        return median(one.speed for one in latest) if latest else None
 
     def basis(self) -> str:
         if not self._used:
             return ""
-        return f"times are medians of finished runs like these on {', '.join(sorted(self._used))}"
+        return f"times are medians of the last runs like these, on {', '.join(sorted(self._used))}"
 
 
 class Assumed:

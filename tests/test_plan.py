@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from sweeps.plan import makespan, plan
 from sweeps.search import Search
 from sweeps.space import OneOf, Part
 from sweeps.status import Looks
+from sweeps.times import Measured
 
 
 def finish(spec: RunSpec, seconds: float = 36.0, **how: int) -> None:
@@ -147,7 +149,21 @@ def test_state_and_time_come_from_results_when_scratch_is_gone(
     assert [run.state for run in planned.runs] == ["done", "missing", "missing"]
     # 36 s for the same size: a hundredth of an hour each.
     assert [run.hours for run in planned.runs] == pytest.approx([0.01] * 3)
-    assert planned.basis == "times are medians of finished runs like these on abacus"
+    assert planned.basis == "times are medians of the last runs like these, on abacus"
+
+
+def test_the_last_runs_tell_the_time(study: Grid, tmp_path: Path) -> None:
+    """Of ten runs of 36 s and nine later ones of 18 s, a median over all would be one of 36 s."""
+    first = next(iter(study.runs().values()))
+    finish(first)
+    collect(tmp_path)
+    (slow,) = read(tmp_path, Result).values()
+    fast = slow.spent.model_copy(update={"seconds": 18.0})
+    runs = [slow.model_copy(update={"attempt": f"2026{k:02d}"}) for k in range(10)] + [
+        slow.model_copy(update={"attempt": f"2027{k:02d}", "spent": fast}) for k in range(9)
+    ]
+    random.Random(0).shuffle(runs)
+    assert Measured(runs).hours(first, 60 * 64) == pytest.approx(0.005)
 
 
 def test_speed_carries_over_in_operations_and_not_far(study: Grid, tmp_path: Path) -> None:
