@@ -185,8 +185,10 @@ def _interpolated(
     points: Points, run: tuple[str, ...]
 ) -> tuple[Floats, Floats, Floats, Floats, tuple[str, ...]]:
     """C, N, D, L and the run at each compute value, where the lowest loss so far falls."""
-    curves = {name: np.flatnonzero([r == name for r in run]) for name in dict.fromkeys(run)}
-    curves = {name: at[np.argsort(points.c[at])] for name, at in curves.items() if len(at) > 1}
+    rows: dict[str, list[int]] = {name: [] for name in run}
+    for i in np.argsort(points.c, kind="stable").tolist():
+        rows[run[i]].append(i)
+    curves = {name: np.array(at) for name, at in rows.items() if len(at) > 1}
     if not curves:
         raise TooFew(
             f"{points.name}: no run has more than one point, so no curve can be interpolated; "

@@ -14,7 +14,7 @@ from analysis.fits import Best, Fits, convention_name
 from analysis.jsonable import intervals_record
 from analysis.laws import Law, Optimum, PublishedLaw
 from analysis.sampled import Sampled
-from analysis.spend.allocate import Allocation, best, best_of_each
+from analysis.spend.allocate import Allocation, best, best_of_each, cheapest, cheapest_of_each
 from analysis.spend.prices import PEAKS, Price
 from analysis.units import NATS, Unit
 from slam_core.devices import MFU
@@ -96,17 +96,18 @@ def published(law: PublishedLaw, c: float, gpu: str = "A100", mfu: float = MFU) 
 @dataclass(frozen=True)
 class Priced:
     """The best split of a budget under any price, with intervals of N, D and the loss where
-    replicates of the law were given."""
+    replicates of the law were given; or the cheapest way to a loss, and of what it costs."""
 
     by: str
     at: Allocation
     n: Interval | None = None
     d: Interval | None = None
     loss: Interval | None = None
+    amount: Interval | None = None
 
     @property
     def intervals(self) -> dict[str, Interval | None]:
-        return {"n": self.n, "d": self.d, "loss": self.loss}
+        return {"amount": self.amount, "n": self.n, "d": self.d, "loss": self.loss}
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,21 @@ def priced(basis: Basis, budget: float, price: Price, most_units: float = math.i
     drawn = best_of_each(basis.boot, budget, price, most_units)
     n, d = (drawn.interval(attrgetter(part)) for part in ("n", "d"))
     return Priced(basis.by, at, n, d, drawn.interval(lambda one: basis.unit.of(one.loss)))
+
+
+def reaching(basis: Basis, loss: float, price: Price, most_units: float = math.inf) -> Priced:
+    """The cheapest N and D that reach a loss, in the unit of the basis, with at most so many units
+    of data. Where more replicates than one tail holds do not reach it at any price, nothing bounds
+    what it costs."""
+    nats = basis.unit.nats(loss)
+    at = replace(cheapest(basis.law, nats, price, most_units, basis.sampled), loss=loss)
+    if not (basis.boot and basis.boot.fits):
+        return Priced(basis.by, at)
+    drawn = cheapest_of_each(basis.boot, nats, price, most_units)
+    amount, n, d = (drawn.interval(attrgetter(part)) for part in ("amount", "n", "d"))
+    if drawn.failed > (1 - amount.level) / 2 * drawn.replicates:
+        amount = replace(amount, high=math.inf)
+    return Priced(basis.by, at, n, d, amount=amount)
 
 
 def priced_record(found: list[Priced]) -> list[dict[str, Any]]:

@@ -221,14 +221,16 @@ def show_predictions(predictions: list[Prediction], unit: str) -> None:
 
 
 def show_priced(rows: list[Priced], unit: str, params: str) -> None:
-    """Print optima under other prices than 6ND."""
+    """Print optima under other prices than 6ND, or what losses cost."""
     level = f"{LEVEL:.0%} interval"
-    table = columns("budget", "by", "N*", level, "D*", level, "D*/N*", "L*", level, "")
+    asked = [level] if any(row.amount for row in rows) else []
+    table = columns("budget", *asked, "by", "N*", level, "D*", level, "D*/N*", "L*", level, "")
     for row in rows:
         at = row.at
         limit = "D limited by the data there is" if at.limited else ""
         table.add_row(
             f"{big(at.amount)} {at.unit}",
+            *([between(row.amount, big) if row.amount else ""] if asked else []),
             row.by,
             big(at.n),
             between(row.n, big) if row.n else "",
@@ -241,7 +243,14 @@ def show_priced(rows: list[Priced], unit: str, params: str) -> None:
         )
     show(table)
     for row in rows:
-        _show_fewer(row, f"at {big(row.at.amount)} {row.at.unit}")
+        where = (
+            f"a loss of {row.at.loss:.4g}" if row.amount else f"{big(row.at.amount)} {row.at.unit}"
+        )
+        _show_fewer(row, f"at {where}")
+        if row.amount and row.amount.high == math.inf:
+            print(
+                f"{row.amount.failed} of them do not reach a loss of {row.at.loss:.4g} at any price"
+            )
     print(f"price: {rows[0].at.cost}; N: {params}; L*: {unit}")
 
 

@@ -33,6 +33,10 @@ class Unit:
         """A loss in this unit."""
         return self.scale * nats - self.shift
 
+    def nats(self, shown: float) -> float:
+        """The nats per unit of a loss in this unit."""
+        return (shown + self.shift) / self.scale
+
     def law(self, law: Law) -> Law:
         """A law whose loss is in this unit."""
         return replace(law, E=self.of(law.E), A=self.scale * law.A, B=self.scale * law.B)

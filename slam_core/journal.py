@@ -25,7 +25,8 @@ OVER: tuple[Standing, ...] = (*ENDED, "pruned", "excluded")  # nothing is left t
 Event = dict[str, Any]
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # The disk's own trouble, or the network's that it hangs on: what asks again may have an answer.
-PASSING = (*FULL, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+TROUBLED = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+PASSING = (*FULL, *TROUBLED)
 
 
 def append_lines(path: Path, records: Iterable[Event]) -> None:

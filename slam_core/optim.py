@@ -273,5 +273,6 @@ def restore(optimiser: torch.optim.Optimizer, model: nn.Module, state: State) ->
         for key, value in mine.items():
             # A step counter stays on the host, unless the update is fused.
             if not isinstance(value, int | float) and (key != "step" or parameter in fused):
-                mine[key] = value.to(parameter.device)
+                # A copy, for on a CPU the file would be kept for as long as the state, if removed.
+                mine[key] = value.to(parameter.device, copy=True)
         optimiser.state[parameter] = mine

@@ -6,8 +6,10 @@ them.
 
 from __future__ import annotations
 
+import fcntl
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -321,13 +323,24 @@ def merge(folder: Path, records: Iterable[Record], kind: type[Record]) -> int:
     if not records:
         return 0
     path = folder / FILES[kind]
-    known = read(folder, kind)
-    before = set(known)
-    for record in records:
-        _add(known, record, path)
-    fresh = [r.model_dump(mode="json") for key, r in known.items() if key not in before]
-    append_lines(path, fresh)
+    with _alone(path):
+        known = read(folder, kind)
+        before = set(known)
+        for record in records:
+            _add(known, record, path)
+        fresh = [r.model_dump(mode="json") for key, r in known.items() if key not in before]
+        append_lines(path, fresh)
     return len(fresh)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Launches that end together add to a file one after another, where its disk knows locks."""
+    with ExitStack() as held:
+        with suppress(OSError):  # of a disk that takes nothing, what is written tells
+            file = held.enter_context(path.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _add(records: dict[tuple[str, ...], Record], record: Record, path: Path) -> None:

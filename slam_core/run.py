@@ -146,18 +146,14 @@ def _passing(error: Exception) -> bool:
 
 
 def _first_stage(parent: RunSpec, retry: bool, limits: Limits, say: Say, world: World) -> State:
-    """Bring the run to its end that another starts from; wait where another process has it."""
+    """Bring the run to its end that another starts from; wait while another process has it."""
     waiting = False
-    while True:
-        try:
-            return _one_run(parent, retry, limits, say, world)
-        except scratch.Busy as busy:
-            if world.size > 1:
-                raise
-            if not waiting:
-                say(f"{busy}: waiting for its end, to start from it")
-            waiting = True
-            time.sleep(1)
+    while world.lead(lambda: scratch.state(parent.id) == "running"):
+        if not waiting:
+            say(f"run {parent.id} is at work elsewhere: waiting for its end, to start from it")
+        waiting = True
+        time.sleep(1)
+    return _one_run(parent, retry, limits, say, world)
 
 
 def _follow(parent: RunSpec, spec: RunSpec, retry: bool, say: Say) -> str:

@@ -27,6 +27,7 @@ from slam_core.files import write_file
 from slam_core.journal import FULL, Event, Journal, State
 
 _RUN_ID = re.compile("[0-9a-f]{12}")
+_ATTEMPT = re.compile(r"\d{8}T\d{6}\.")
 
 
 class Busy(SlamError):
@@ -83,10 +84,10 @@ def find(start: str) -> str:
 
 
 def attempts(run: str, home: Path | None = None) -> list[Path]:
-    """The attempt folders of a run below `home` (by default $SLAM_OUT), oldest first (their names
-    begin with the UTC time)."""
+    """The attempt folders of a run below `home` (by default $SLAM_OUT), oldest first: their names
+    begin with the UTC time. What else lies beside them, say an export, is none."""
     folder = (home or root()) / run
-    return [folder / name for name in _folders(folder)]
+    return [folder / name for name in _folders(folder) if _ATTEMPT.match(name)]
 
 
 def latest(run: str) -> Path | None:

@@ -42,6 +42,8 @@ from slam_core.training.stops import stop_requests
 
 # Progress events a run; a curve of this many points is what results keep.
 POINTS = 50
+# Checkpoints are as far apart as so many times what the longest took.
+SHARE = 20
 # Stands among the numbers of signals for a request that was left in the attempt's folder.
 _WORD = 1 << 10
 
@@ -126,6 +128,7 @@ class Loop:
         self.model.train()
         self.steps.begin()
         self._mark = saved = time.monotonic()
+        every = self.limits.save_every
         self._timed = self.step, self.seconds, self._batches.waited
         with closing(self._batches), stop_requests(insist=self.world.size == 1) as asked:
             while self.progress < 1:
@@ -141,12 +144,14 @@ class Loop:
                     self._mark = time.monotonic()
                 if self.world.leads and due and scratch.asked_to_stop(self.folder) is not None:
                     asked.append(_WORD)
-                stop, late = self._agree(asked, time.monotonic() - saved > self.limits.save_every)
+                stop, late = self._agree(asked, time.monotonic() - saved > every)
                 if stop or late:
                     self._clock()
                     if self.progress >= 1:
                         break  # the average is still to be made
+                    began = time.monotonic()
                     self.save()
+                    every = max(every, SHARE * (time.monotonic() - began))
                     if stop:
                         by = self._who(stop)
                         said = f"stopped by {by} at step {self.step}; state saved"

@@ -244,7 +244,7 @@ def test_hours_of_the_measured_models() -> None:
 def test_where_nothing_is_best_it_says_so() -> None:
     with pytest.raises(UsageError, match="both N and D matter"):
         best(Law(1.0, 0.0, 40.0, 0.3, 0.3), 1e20)
-    with pytest.raises(UsageError, match=r"a loss of 1\.7 cannot be had"):
+    with pytest.raises(UsageError, match=r"a loss of 1\.7 nats per unit cannot be had"):
         cheapest(SPEECH, 1.7)
     with pytest.raises(UsageError, match="above 0 and finite"):
         best(SPEECH, -1.0)

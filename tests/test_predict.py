@@ -143,7 +143,7 @@ def test_hours_scale_with_the_budget_and_the_utilisation(gpu: str) -> None:
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (["--gpu", "T4"], 2, "no peak of a GPU 'T4'; there are V100, A5000, A100, H100, H200"),
+        (["--gpu", "T4"], 2, "no peak of a GPU 'T4'; there are V100, A100, A40, A5000"),
         (["--mfu", "0"], 2, "--mfu is 0; it is a share of the peak, say 0.4"),
         (["--mfu", "1.5"], 2, "--mfu is 1.5"),
         (["--mfu", "nan"], 2, "--mfu is nan"),
@@ -187,7 +187,9 @@ def test_a_budget_in_hours_is_a_number_too(capsys: pytest.CaptureFixture[str], h
 
 def test_one_kind_of_budget_has_to_be_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert analysis("predict", "--law", "hoffmann") == 2
-    assert "say budgets with --flops or with --hours" in capsys.readouterr().err
+    assert (
+        "say budgets with --flops or with --hours, or a --loss to reach" in capsys.readouterr().err
+    )
     assert analysis("predict", "--law", "hoffmann", "--flops", 1e18, "--hours", 3) == 2
 
 
@@ -230,6 +232,57 @@ def test_no_more_data_than_there_are(capsys: pytest.CaptureFixture[str]) -> None
     assert (many["n"], many["d"]) == pytest.approx((best.n, best.d), rel=1e-6)
     assert not many["limited"]
     assert few["limited"]
+
+
+def test_the_budget_that_a_loss_takes(
+    fitted: tuple[Path, Fits], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The inverse of what a budget buys, for the estimate and for every replicate."""
+    path, fits = fitted
+    three, found = fits.parametric, fits.usable["parametric"]
+    assert three is not None
+    assert found.boot is not None
+    aim = three.optimum(1e20).loss
+    capsys.readouterr()
+    assert analysis(*asked(path, "--loss", aim, "--json")) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["price"] == "C = 6 N D"
+    assert (row["amount"], row["n"], row["loss"]) == pytest.approx(
+        (1e20, three.optimum(1e20).n, aim), rel=1e-6
+    )
+
+    def compute(law: Law) -> float:
+        """Least C: with L - E = k C^-p along the optima, p = alpha beta / (alpha + beta)."""
+        power = law.alpha * law.beta / (law.alpha + law.beta)
+        return float(((law.optimum(1e20).loss - law.E) / (aim - law.E)) ** (1 / power) * 1e20)
+
+    low, high = np.percentile([compute(law) for law in found.boot.fits], [2.5, 97.5])
+    assert row["intervals"]["amount"] == pytest.approx([low, high], rel=1e-6)
+    assert low < 1e20 < high
+    served = priced(capsys, "--loss", SPEECH.optimum(1e20).loss, "--serve", 1e12)
+    assert served["n"] < SPEECH.optimum(1e20).n
+    assert served["amount"] > 1e20
+
+
+def test_a_loss_that_some_replicates_never_reach_has_no_upper_end(
+    fitted: tuple[Path, Fits], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, fits = fitted
+    found = fits.usable["parametric"]
+    assert found.boot is not None
+    floors = sorted(law.E for law in found.boot.fits)
+    aim = 0.5 * (floors[-4] + floors[-5])  # of 60, above which 4 have their floor
+    assert fits.parametric is not None
+    assert aim > fits.parametric.law.E
+    capsys.readouterr()
+    assert analysis(*asked(path, "--loss", aim, "--json")) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["intervals"]["amount"][1] is None or math.isinf(row["intervals"]["amount"][1])
+    assert row["replicates"]["amount"] == 56
+    assert analysis(*asked(path, "--loss", aim)) == 0
+    assert "4 of them do not reach a loss of" in capsys.readouterr().out
+    assert analysis(*asked(path, "--loss", 0.5 * fits.parametric.law.E)) == 2
+    assert "nats per unit cannot be had" in capsys.readouterr().err
 
 
 def test_intervals_of_fewer_replicates_say_so(

@@ -1,4 +1,4 @@
-"""`predict`: the best size, data, loss and hours for a budget."""
+"""`predict`: the best size, data, loss and hours for a budget, or what a loss takes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ def predict(
         list[float] | None,
         typer.Option("--hours", help="Budget in GPU-hours, at Cuervo & Marxer's measured speed."),
     ] = None,
+    loss: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--loss", help="Loss to reach at the least FLOPs, in place of a budget. Repeatable."
+        ),
+    ] = None,
     law: Annotated[
         str | None, typer.Option("--law", help="A published law instead of our own fits.")
     ] = None,
     gpu: Annotated[
         str | None,
-        typer.Option(help="Whose hours: V100, A5000, A100, H100, H200.", show_default="A100"),
+        typer.Option(help="Whose hours: V100, A100, H100-PCIE, ...", show_default="A100"),
     ] = None,
     mfu: Annotated[
         float | None,
@@ -48,7 +54,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Best size, data, loss and hours for a budget, with intervals where they are our own; by
-    approach 3 also under other prices than 6ND."""
+    approach 3 also under other prices than 6ND, and the budget that a loss takes."""
     from analysis import predict as predicting
     from analysis import printed, published
     from analysis.laws import PublishedLaw
@@ -56,11 +62,11 @@ def predict(
 
     if hours and exact:
         raise UsageError("--hours are at measured speeds; leave --exact out")
-    if bool(flops) == bool(hours):
-        raise UsageError("say budgets with --flops or with --hours")
+    if sum(map(bool, (flops, hours, loss))) != 1:
+        raise UsageError("say budgets with --flops or with --hours, or a --loss to reach")
     if not (serve >= 0 and unique > 0):
         raise UsageError(f"--serve {serve:g} and --unique {unique:g} are amounts of units, above 0")
-    is_priced = bool(hours or exact or serve or math.isfinite(unique))
+    is_priced = bool(hours or loss or exact or serve or math.isfinite(unique))
     unused("context", context is not None and not exact, "--exact")
     if context is not None and context < 1:
         raise UsageError(f"--context {context}: a number of units, 1 or more")
@@ -84,7 +90,10 @@ def predict(
         else:
             price = prices.training_flops(basis.law.cost)
         price = price.serving(serve) if serve else price
-        rows = [predicting.priced(basis, b, price, unique) for b in flops or hours or ()]
+        if loss:
+            rows = [predicting.reaching(basis, aim, price, unique) for aim in loss]
+        else:
+            rows = [predicting.priced(basis, b, price, unique) for b in flops or hours or ()]
         if as_json:
             print(in_json(predicting.priced_record(rows)))
         else:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy.special import fdtrc
 
 from analysis.bootstrap import Bootstrap
 from analysis.laws import Floats, Ints
@@ -229,7 +229,7 @@ class Parabolas:
             freedom = above - rank, len(self.x) - len(self.runs) - above
             if min(freedom) > 0 and more > 0:
                 f = (less - more) / freedom[0] / (more / freedom[1])
-                found.append(Check(what, float(stats.f.sf(f, *freedom)), freedom, doubt))
+                found.append(Check(what, float(fdtrc(*freedom, f)), freedom, doubt))
         return found
 
     def _fitted(self, columns: Floats) -> tuple[float, int]:

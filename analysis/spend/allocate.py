@@ -87,6 +87,7 @@ def cheapest(
     loss: float,
     price: Price | None = None,
     most_units: float = math.inf,
+    sampled: Sampled | None = None,
 ) -> Allocation:
     """The lowest price at which `loss` is reached.
 
@@ -94,16 +95,9 @@ def cheapest(
     `UsageError` where no model reaches the loss, or where the best is beyond the sizes of `price`.
     """
     price = price or _own(law)
-
-    def units(n: Floats) -> Floats:
-        return _units_for(law, n, loss)
-
-    def log_price(n: Floats, d: Floats) -> Floats:
-        return np.log(price.per_unit(n) * d + price.once(n))
-
-    n = _sizes(units, log_price, price, most_units, 1)
-    _check(n, price, f"a loss of {loss:.4g}")
-    return _allocations(law, price, n, units(n), most_units, None)[0]
+    n = _sizes(_units_for(law, loss), _log(price), price, most_units, 1)
+    _check(n, price, f"a loss of {loss:.4g} nats per unit")
+    return _allocations(law, price, n, _units_for(law, loss)(n), most_units, sampled)[0]
 
 
 def best_of_each(
@@ -119,15 +113,38 @@ def best_of_each(
     price = price or _own(boot.fits[0])
     units = _units_of(price, budget)
     n = _sizes(units, _Laws.of(boot.fits).loss, price, most_units, len(boot.fits))
+    return _of_each(boot, n, units(n), price, most_units)
+
+
+def cheapest_of_each(
+    boot: Bootstrap[Law],
+    loss: float,
+    price: Price | None = None,
+    most_units: float = math.inf,
+) -> Bootstrap[Allocation]:
+    """The cheapest allocation that reaches `loss` under the law of every replicate. Replicates in
+    which none does failed."""
+    if not boot.fits:
+        raise UsageError("no replicate gave a fit: there is no interval to give")
+    price = price or _own(boot.fits[0])
+    units = _units_for(_Laws.of(boot.fits), loss)
+    n = _sizes(units, _log(price), price, most_units, len(boot.fits))
+    return _of_each(boot, n, units(n), price, most_units)
+
+
+def _of_each(
+    boot: Bootstrap[Law], n: Floats, d: Floats, price: Price, most_units: float
+) -> Bootstrap[Allocation]:
+    """Allocations of the replicates whose N, one of each, is no end of the sizes."""
     had = (n > _ends(price)[0]) & (n < _ends(price)[1])
     laws = _Laws.of([law for law, good in zip(boot.fits, had, strict=True) if good])
-    found = _allocations(laws, price, n[had], units(n[had]), most_units, None)
+    found = _allocations(laws, price, n[had], d[had], most_units, None)
     return Bootstrap(tuple(found), boot.replicates - len(found), boot.kind, boot.seed)
 
 
 @dataclass(frozen=True)
 class _Laws:
-    """Laws side by side: constants (5, k, 1), N and D (k, m) or (m,)."""
+    """Laws side by side: constants (5, k, 1), N and D (k, m)."""
 
     constants: Floats
 
@@ -243,12 +260,23 @@ def _check(n: Floats, price: Price, aim: str) -> None:
         )
 
 
-def _units_for(law: LossLaw, n: Floats, loss: float) -> Floats:
-    """D at which models of `n` (m,) reach a loss, by bisection in ln D; NaN where none does."""
-    low, high = (np.full(n.shape, math.log(end)) for end in _UNITS)
-    reached = law.loss(n, np.exp(high)) <= loss
-    for _ in range(80):
-        middle = 0.5 * (low + high)
-        enough = law.loss(n, np.exp(middle)) <= loss
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return np.where(reached, np.exp(high), np.nan)
+def _log(price: Price) -> Callable[[Floats, Floats], Floats]:
+    """The logarithm of what N and D cost."""
+    return lambda n, d: np.log(price.per_unit(n) * d + price.once(n))
+
+
+def _units_for(law: LossLaw, loss: float) -> Callable[[Floats], Floats]:
+    """D at which models of N, (k, m) or one of each law (k,), reach a loss, by bisection in ln D;
+    NaN where none does."""
+
+    def units(n: Floats) -> Floats:
+        columns = n.reshape(len(n), -1)
+        low, high = (np.full(columns.shape, math.log(end)) for end in _UNITS)
+        reached = law.loss(columns, np.exp(high)) <= loss
+        for _ in range(80):
+            middle = 0.5 * (low + high)
+            enough = law.loss(columns, np.exp(middle)) <= loss
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return np.where(reached, np.exp(high), np.nan).reshape(n.shape)
+
+    return units

@@ -19,9 +19,7 @@ from slam_core.errors import UsageError
 from slam_core.flops import convention, count
 
 # Dense BF16 (V100: FP16) tensor FLOP/s of the datasheets.
-PEAKS = {"V100": 125e12} | {
-    name: DEVICES[name.lower()].peak for name in ("A5000", "A100", "H100", "H200")
-}
+PEAKS = {"V100": 125e12} | {name.upper(): one.peak for name, one in DEVICES.items()}
 
 _LEVELS = 0.25  # of ln N, in which a growing utilisation levels off beyond the largest size
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slam_core.errors import NoSpace, SlamError
+from slam_core.journal import TROUBLED
 
 
 def save(final: Path, write: Callable[[Path], None], last: bool) -> None:
@@ -38,12 +40,23 @@ def save(final: Path, write: Callable[[Path], None], last: bool) -> None:
         _flush(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
+        cause = _numbered(error)
+        if cause.errno in TROUBLED:
+            raise SlamError(f"cannot save {final}: {cause.strerror}") from cause
         raise NoSpace(
-            f"cannot save {final}: {getattr(error, 'strerror', None) or error}; free some "
-            "space and run again: it goes on from the checkpoint before"
+            f"cannot save {final}: {cause.strerror}; free some space and run again: it goes on "
+            "from the checkpoint before"
         ) from error
     if last:
         only(final)
+
+
+def _numbered(error: OSError | SafetensorError) -> OSError:
+    """The error with its number, which safetensors tells in words alone."""
+    if isinstance(error, OSError):
+        return error
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]) if number else None, str(error))
 
 
 def only(final: Path) -> None:
