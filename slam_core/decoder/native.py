@@ -194,7 +194,6 @@ def library() -> ctypes.CDLL:
                 kept = _kept(key)
                 kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_file(kept, made.read_bytes())
-                return _loaded(kept)  # programs in a temporary folder may be refused
             return _loaded(made)
     except (OSError, ValueError, AttributeError) as error:
         raise Unavailable(f"no passes in C ({error})") from None
