@@ -29,7 +29,7 @@ from analysis.headers import (
     unit_of,
 )
 from analysis.laws import Floats
-from analysis.points import Points, as_number
+from analysis.points import Points, as_number, repeats
 from analysis.shapes import NEEDS, named, per_unit
 from analysis.units import NATS
 from slam_core.errors import UsageError
@@ -142,6 +142,8 @@ def from_file(
                 f"{column} has {len(values)} values, whose losses do not compare: "
                 f"--where {quote(f'{column}={one}')} keeps those of one"
             )
+    if again := repeats(d, unique):
+        notes.append(again)
     if ended and "schedule" not in found:
         repeated.append(
             "no column of schedules: points in the middle of a decaying schedule, where no run "

@@ -278,6 +278,17 @@ def differing(rests: Sequence[Rest]) -> set[str]:
     return {name for one in several for name, _ in one - alike}
 
 
+def repeats(tokens: Floats, unique: Floats | None) -> str:
+    """A note if runs saw their corpus more than once: the single-epoch law is about fresh data."""
+    times = tokens / unique if unique is not None else np.ones(1)
+    if not times.max() > 1:
+        return ""
+    return (
+        f"{(times > 1).sum()} of {len(tokens)} runs see their data more than once (at most "
+        f"{times.max():.1f} times); the law is about fresh data (--law repeated is not)"
+    )
+
+
 def as_number(word: str) -> float:
     """The number that a word is; NaN where it is none."""
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from analysis.laws import Floats
-from analysis.points import Points, Rest, as_number, differing
+from analysis.points import Points, Rest, as_number, differing, repeats
 from slam_core.errors import SlamError, UsageError
 from slam_core.flops import convention
 from sweeps.table import few
@@ -116,7 +116,7 @@ def from_results(
     scores, items, unlike = _scores(folder, chosen)
     apart = arm or tuned
     notes += unlike
-    if not arm and (repeated := _repeats(tokens, unique)):
+    if not arm and (repeated := repeats(tokens, unique)):
         notes.append(repeated)
     if unique is None and len({_caps(result.spec) for result in chosen}) > 1:
         notes.append(
@@ -158,8 +158,7 @@ def _not_seeds(points: Points, results: Sequence[Result]) -> str:
     """A note if runs that count as seeds of each other differ in more than the seed."""
     names: set[str] = set()
     for cell in points.cells:
-        if len({points.seed[i] for i in cell}) < len(cell):
-            names |= differing([_rest(results[i].spec, "seed") for i in cell])
+        names |= differing([_rest(results[i].spec, "budget.amount") for i in cell])
     if not names:
         return ""
     return (
@@ -316,17 +315,6 @@ def _unique(results: Sequence[Result]) -> Floats | None:
 
 def _caps(spec: Mapping[str, Any]) -> tuple[int | None, ...]:
     return tuple(source.get("unique") for source in spec["data"]["sources"])
-
-
-def _repeats(tokens: Floats, unique: Floats | None) -> str:
-    """A note if runs saw their corpus more than once: the single-epoch law is about fresh data."""
-    times = tokens / unique if unique is not None else np.ones(1)
-    if times.max() <= 1:
-        return ""
-    return (
-        f"{(times > 1).sum()} of {len(tokens)} runs see their data more than once (at most "
-        f"{times.max():.1f} times); the law is about fresh data (--law repeated is not)"
-    )
 
 
 def _scores(

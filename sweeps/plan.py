@@ -150,6 +150,13 @@ class Plan:
                 f"runs that see their corpus more than {EPOCHS} times: {len(repeated)} (up to "
                 f"{max(run.epochs or 0 for run in repeated):.2g}); repetition is part of their loss"
             )
+        single = (run.spec.bought for run in self.runs if run.steps == 1)
+        if short := [bought for bought in single if bought is not None and bought < 0.5]:
+            lines.append(
+                "runs whose budget pays for less than half a step, and which take one: "
+                f"{len(short)} (up to {1 / min(short):.2g} times their budget); lower data.batch "
+                "or dpo.batch, or raise the budget"
+            )
         return lines
 
     def _costs(self) -> list[str]:

@@ -152,6 +152,17 @@ def test_state_and_time_come_from_results_when_scratch_is_gone(
     assert planned.basis == "times are medians of the last runs like these, on abacus"
 
 
+def test_budgets_below_half_a_step_are_told(study: Grid) -> None:
+    few = study.base.but({"budget": {"amount": 16, "unit": "tokens"}})  # of 64 a step
+    some = study.model_copy(update={"base": few})
+    (said,) = [line for line in plan(some, Path("nowhere")).said() if "half a step" in line]
+    assert said.startswith(
+        "runs whose budget pays for less than half a step, and which take one: 3"
+    )
+    assert "(up to 4 times their budget)" in said
+    assert not any("half a step" in line for line in plan(study, Path("nowhere")).said())
+
+
 def test_the_last_runs_tell_the_time(study: Grid, tmp_path: Path) -> None:
     """Of ten runs of 36 s and nine later ones of 18 s, a median over all would be one of 36 s."""
     first = next(iter(study.runs().values()))

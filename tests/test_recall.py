@@ -70,6 +70,7 @@ def test_a_study_is_read_where_its_corpus_is_not(
     runs = [mine.but({"seed": seed, "optim.lr": float(f"{rate:.3g}")}) for seed in (0, 1)]
     revision = resolve(mine).data.sources[0].revision
     capped = ended(mine.but({"data.sources": [{"corpus": "mine", "unique": 100}]}))
+    other = ended(mine.but({"seed": 5, "optim.lr": 0.5}))
     merge(tmp_path, [ended(runs[0])], Result)
     shutil.rmtree(tmp_path / "home")
     assert main(["plan", *asked, "--json"]) == 0
@@ -88,6 +89,10 @@ def test_a_study_is_read_where_its_corpus_is_not(
     assert not any("seeds of each other" in note for note in points.notes)
     merge(tmp_path, [capped], Result)
     assert any("seeds of each other" in note for note in from_results(tmp_path).notes)
+    # Another rate has another seed, too: no two runs share one, and they are no seeds for it.
+    merge(tmp_path / "apart", [ended(runs[0]), other], Result)
+    notes = from_results(tmp_path / "apart").notes
+    assert any("differ in optim.lr, too, and count as seeds" in note for note in notes)
     # What is not here cannot be trained on.
     assert main(["launch", *asked, "--on", "local"]) == 2
     assert "no corpus 'mine'" in capsys.readouterr().err
