@@ -151,7 +151,8 @@ class Loop:
                         break  # the average is still to be made
                     began = time.monotonic()
                     self.save()
-                    every = max(every, SHARE * (time.monotonic() - began))
+                    if every:
+                        every = max(every, SHARE * (time.monotonic() - began))
                     if stop:
                         by = self._who(stop)
                         said = f"stopped by {by} at step {self.step}; state saved"

@@ -12,6 +12,7 @@ import signal
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +21,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import notes
+from safetensors import SafetensorError
 
 from slam_core import scratch, train
 from slam_core.corpora import open_corpus
 from slam_core.data import Mix
 from slam_core.decoder.likelihood import LARGE, unit_nll
-from slam_core.errors import Interrupted, SlamError
+from slam_core.errors import Interrupted, NoSpace, SlamError
 from slam_core.evaluate import validation
 from slam_core.journal import TROUBLE, Journal
 from slam_core.models import build
@@ -688,3 +690,51 @@ def test_a_damaged_checkpoint_of_the_right_size_is_named(
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
     with pytest.raises(SlamError, match=r"checkpoint-10 is damaged .*; remove that folder"):
         execute(tiny_spec, say=quiet)
+
+
+def test_saving_takes_a_twentieth_of_the_time_at_most(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of steps of a second, each after a tick, and saves that take two."""
+    now, saves = [0.0], list[int]()
+    save, one_step = Loop.save, Loop._one_step
+
+    def slow(self: Loop) -> None:
+        now[0] += 2.0
+        saves.append(self.step)
+        save(self)
+
+    def second(self: Loop) -> None:
+        now[0] += 1.0
+        one_step(self)
+
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Loop, "save", slow)
+    monkeypatch.setattr(Loop, "_one_step", second)
+    execute(tiny_spec.but({"budget.amount": 100}), limits=Limits(save_every=10.0), say=quiet)
+    assert saves == [11, 52, 93, 100]
+
+
+def test_a_disk_in_trouble_while_saving_is_the_machine_s_and_a_full_one_is_told(
+    tiny_spec: RunSpec, slam_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(number: int, *given: object) -> None:
+        raise SafetensorError(f"I/O error: {os.strerror(number)} (os error {number})")
+
+    often = Limits(save_every=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("slam_core.train.save_file", partial(fails, errno.ESTALE))
+        with pytest.raises(SlamError, match=r"was interrupted .*Stale file handle"):
+            execute(tiny_spec, limits=often, say=quiet)
+        assert scratch.events(tiny_spec.id)[-1]["reason"].startswith(TROUBLE)
+        patch.setattr("slam_core.train.save_file", partial(fails, errno.ENOSPC))
+        with pytest.raises(NoSpace, match="free some space"):
+            execute(tiny_spec, limits=often, say=quiet)
+    assert execute(tiny_spec, say=quiet) == "done"
+
+
+def test_what_lies_beside_attempts_is_none(tiny_spec: RunSpec, slam_out: Path) -> None:
+    execute(tiny_spec, say=quiet)
+    (scratch.run_folder(tiny_spec.id) / "tensorboard").mkdir()
+    assert scratch.state(tiny_spec.id) == "done"
+    assert len(scratch.attempts(tiny_spec.id)) == 1

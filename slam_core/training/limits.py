@@ -28,7 +28,8 @@ class Limits:
     """How a run is carried out; nothing here changes what it computes, beyond rounding.
 
     `micro_batch` in units at most: a process' share of a batch that is larger is accumulated, and
-    what does not fit a GPU is made smaller (`training.micro_batches`). `save_every` in seconds.
+    what does not fit a GPU is made smaller (`training.micro_batches`). `save_every` in seconds, and
+    at least twenty times what saving takes (`slam_core.train.SHARE`); 0: after every step.
     `zero`: DeepSpeed's stage, where there are several processes; 0 for whole copies. `compile` the
     pre-training step of a single process: by `torch.compile` (`kernels`), on a GPU with its
     launches recorded as a CUDA graph, too (`graphs`: for models so small that launches are what
